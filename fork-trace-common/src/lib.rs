@@ -1,2 +1,11 @@
+//! What fork-trace's kernel and user sides share: the stage table, the bytes of a record, the
+//! switches and struct offsets set before load, and the counters of everything not shown.
+//!
+//! It owns layouts and names only: no BPF helper, no I/O, no allocation.
 #![no_std]
-//! x
+
+pub mod counter;
+pub mod flags;
+pub mod record;
+pub mod settings;
+pub mod stage;

@@ -1,6 +1,17 @@
-//! fork-trace's kernel side.
+//! fork-trace's kernel side: programs that put the times of one fork attempt into one record and
+//! submit it once.
+//!
+//! Marks come in through `task` (fork's own tracepoints); `flight` keeps one record per calling
+//! thread and is the only writer of the ring; `kernel` is the only reader of kernel structs;
+//! `filter` says whose attempts are wanted; `maps` holds every map.
 #![no_std]
 #![no_main]
+
+mod filter;
+mod flight;
+mod kernel;
+mod maps;
+mod task;
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -8,6 +19,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
+/// Helpers for tracing are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

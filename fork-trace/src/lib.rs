@@ -1,1 +1,28 @@
-//! x
+//! fork-trace: what a Linux host really does when a process forks, stage by stage.
+//!
+//! The data's way: `host` -> `plan` -> `attach` -> `ring` -> `decode` -> `join` -> `assemble` ->
+//! `enrich` -> `pipeline` -> `sink`; `replay` enters before `pipeline`. `live` is the loop that
+//! drives it, `run` has one function per command.
+
+pub mod account;
+pub mod advice;
+pub mod assemble;
+pub mod attach;
+pub mod btf;
+pub mod cli;
+pub mod command;
+pub mod decode;
+pub mod doctor;
+pub mod enrich;
+pub mod flags;
+pub mod fork;
+pub mod host;
+pub mod join;
+pub mod live;
+pub mod pipeline;
+pub mod plan;
+pub mod replay;
+pub mod ring;
+pub mod run;
+pub mod sink;
+pub mod summary;

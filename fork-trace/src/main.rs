@@ -1,1 +1,64 @@
-fn main(){}
+//! Parses, runs, and turns every ending into an exit code.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+use fork_trace::{
+    advice::Advice,
+    cli::{Cli, Task},
+    doctor, run,
+};
+use log::LevelFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.task {
+        None => {
+            listen(cli.live.output.verbose);
+            run::live(&cli.live)
+        }
+        Some(Task::Replay { file, output }) => {
+            listen(output.verbose);
+            run::replay(file, output)
+        }
+        Some(Task::Doctor { json }) => doctor::doctor(*json),
+    };
+    ExitCode::from(result.unwrap_or_else(|error| explain(&error)))
+}
+
+/// One line of cause, one of cure; returns the exit status.
+fn explain(error: &anyhow::Error) -> u8 {
+    let mut err = std::io::stderr().lock();
+    let advice = error.downcast_ref::<Advice>();
+    // Nobody listens: nothing to be done.
+    writeln!(err, "fork-trace: {error:#}").ok();
+    if let Some(advice) = advice {
+        writeln!(err, "  hint: {}", advice.hint()).ok();
+    }
+    advice.map_or(1, Advice::exit_status)
+}
+
+/// `-v` and more: what is done, on standard error.
+fn listen(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Error,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Error)
+        .filter_module("fork_trace", level)
+        .filter_module(
+            "aya",
+            level.min(if verbose > 1 {
+                LevelFilter::Debug
+            } else {
+                LevelFilter::Warn
+            }),
+        )
+        .format(|out, record| {
+            let level = record.level().as_str().to_lowercase();
+            writeln!(out, "fork-trace: {level}: {}", record.args())
+        })
+        .init();
+}

@@ -1,1 +1,99 @@
-fn main(){}
+//! `cargo xtask TASK`: every development task of fork-trace that is more than one cargo command.
+//!
+//! This file knows the tasks' names and arguments; each task is a module of its own.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tasks report to people"
+)]
+
+mod bench;
+mod build_ebpf;
+mod command;
+mod docs;
+mod live;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// fork-trace's development tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    /// The task to run.
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be asked for.
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch what the eBPF build lacks on this machine: bpf-linker and rust-src
+    Setup,
+    /// Compile the kernel side and write it to fork-trace/bpf/
+    BuildEbpf {
+        /// Write nothing; fail if the committed object is not what the source gives
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build fork-trace and run it as root with these arguments, unchanged
+    Run {
+        /// fork-trace's own arguments
+        #[arg(
+            value_name = "ARGS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
+    /// Check formatting, lints, docs, the eBPF object, and run every test
+    Test,
+    /// Write docs/STAGES.md from the stage table
+    Docs {
+        /// Write nothing; fail if the file is not what the table gives
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure what tracing costs a forking program, and one that does not fork
+    Bench {
+        /// Pairs of runs, without and with the tracer
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    match task() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the command line asks for.
+fn task() -> Result<()> {
+    // Before clap, which would swallow the `--` that stands before a command to trace.
+    let mut words = env::args_os().skip(1);
+    if words.next().is_some_and(|task| task == "run") {
+        return run::run(words.collect());
+    }
+    match Cli::parse().task {
+        Task::Setup => setup::setup()?,
+        Task::BuildEbpf { check } => println!("{}", build_ebpf::build_ebpf(check)?),
+        Task::Run { args } => run::run(args)?,
+        Task::Test => test::test()?,
+        Task::Docs { check } => println!("{}", docs::docs(check)?),
+        Task::Bench { rounds } => bench::bench(rounds)?,
+    }
+    Ok(())
+}

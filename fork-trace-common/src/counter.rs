@@ -1,0 +1,41 @@
+//! Every way in which an attempt is not shown, counted in the kernel.
+//!
+//! Each new task of the host is counted in exactly one of `Seen`, `FilteredKind`,
+//! `FilteredTask` and `Unentered` at `task_newtask`, so their sum grows with the kernel's own
+//! `processes` counter (/proc/stat; KERNEL: `total_forks` in kernel/fork.c `copy_process`).
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Index into the kernel side's per-CPU counter array.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[doc = $doc])* $name,)* }
+
+        impl Counter {
+            /// Every counter, in index order.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+counters! {
+    /// New tasks whose attempt has a record in flight.
+    Seen,
+    /// New tasks of a kind that is not shown: kernel threads, `io_uring` workers, idle tasks.
+    FilteredKind,
+    /// New tasks of a parent that is not followed.
+    FilteredTask,
+    /// New tasks whose entry was not seen: under way when tracing began, or not tracked because
+    /// the in-flight map was full.
+    Unentered,
+    /// Attempts not tracked because the in-flight map was full.
+    InFlightFull,
+    /// Records of successful attempts lost because the ring was full.
+    RingFullForks,
+    /// Records of failed attempts lost because the ring was full.
+    RingFullFailures,
+    /// Child-start records lost because the ring was full.
+    RingFullStarts,
+    /// Child processes not followed because the map of followed processes was full.
+    FollowFull,
+}

@@ -1,0 +1,68 @@
+//! The clone flags, with the kernel's values and spelling.
+//!
+//! KERNEL: include/uapi/linux/sched.h.
+
+/// The low byte of `clone`'s flags word: the signal sent to the parent when the child ends.
+pub const CSIGNAL: u64 = 0xff;
+/// Share the address space.
+pub const CLONE_VM: u64 = 0x100;
+/// Share root, working directory and umask.
+pub const CLONE_FS: u64 = 0x200;
+/// Share the file descriptor table.
+pub const CLONE_FILES: u64 = 0x400;
+/// Share the signal handlers.
+pub const CLONE_SIGHAND: u64 = 0x800;
+/// The parent waits until the child execs or ends.
+pub const CLONE_VFORK: u64 = 0x4000;
+/// Same thread group as the caller.
+pub const CLONE_THREAD: u64 = 0x1_0000;
+/// Share the System V semaphore undo list.
+pub const CLONE_SYSVSEM: u64 = 0x4_0000;
+
+/// Every clone flag, lowest bit first: value and the kernel's spelling.
+pub const FLAGS: &[(u64, &str)] = &[
+    (0x80, "CLONE_NEWTIME"),
+    (0x100, "CLONE_VM"),
+    (0x200, "CLONE_FS"),
+    (0x400, "CLONE_FILES"),
+    (0x800, "CLONE_SIGHAND"),
+    (0x1000, "CLONE_PIDFD"),
+    (0x2000, "CLONE_PTRACE"),
+    (0x4000, "CLONE_VFORK"),
+    (0x8000, "CLONE_PARENT"),
+    (0x1_0000, "CLONE_THREAD"),
+    (0x2_0000, "CLONE_NEWNS"),
+    (0x4_0000, "CLONE_SYSVSEM"),
+    (0x8_0000, "CLONE_SETTLS"),
+    (0x10_0000, "CLONE_PARENT_SETTID"),
+    (0x20_0000, "CLONE_CHILD_CLEARTID"),
+    (0x40_0000, "CLONE_DETACHED"),
+    (0x80_0000, "CLONE_UNTRACED"),
+    (0x100_0000, "CLONE_CHILD_SETTID"),
+    (0x200_0000, "CLONE_NEWCGROUP"),
+    (0x400_0000, "CLONE_NEWUTS"),
+    (0x800_0000, "CLONE_NEWIPC"),
+    (0x1000_0000, "CLONE_NEWUSER"),
+    (0x2000_0000, "CLONE_NEWPID"),
+    (0x4000_0000, "CLONE_NEWNET"),
+    (0x8000_0000, "CLONE_IO"),
+    (1 << 32, "CLONE_CLEAR_SIGHAND"),
+    (1 << 33, "CLONE_INTO_CGROUP"),
+    (1 << 34, "CLONE_AUTOREAP"),
+    (1 << 35, "CLONE_NNP"),
+    (1 << 36, "CLONE_PIDFD_AUTOKILL"),
+    (1 << 37, "CLONE_EMPTY_MNTNS"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_one_bit_in_order() {
+        for pair in FLAGS.windows(2) {
+            assert!(pair[0].0 < pair[1].0);
+        }
+        assert!(FLAGS.iter().all(|(bit, _)| bit.is_power_of_two()));
+    }
+}

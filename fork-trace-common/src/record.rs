@@ -1,0 +1,220 @@
+//! The bytes the kernel side writes and the user side reads: one [`ForkRecord`] per attempt, one
+//! small [`StartRecord`] per child.
+//!
+//! Every byte is zeroed before it is filled, and a field that was not read is marked by an absent
+//! bit in `bits`, never by its zero. All times are `CLOCK_MONOTONIC` nanoseconds
+//! (`bpf_ktime_get_ns`). Layout is checked at compile time on both sides.
+
+use crate::stage::Mark;
+
+/// First word of every record: what the rest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// A [`ForkRecord`].
+    Fork = 1,
+    /// A [`StartRecord`].
+    Start = 2,
+}
+
+/// The system call of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Syscall {
+    /// None: a task made by the kernel.
+    None = 0,
+    /// `fork(2)`.
+    Fork = 1,
+    /// `vfork(2)`.
+    Vfork = 2,
+    /// `clone(2)`.
+    Clone = 3,
+    /// `clone3(2)`.
+    Clone3 = 4,
+}
+
+/// What is known of a record; `bits` of [`ForkRecord`].
+pub mod bits {
+    /// The entry of the call was seen: `start_ns` and the entry mark are real.
+    pub const ENTERED: u32 = 1;
+    /// `clone_flags` was read from the caller.
+    pub const FLAGS: u32 = 1 << 1;
+    /// The child exists: `child` and `task_flags` are filled.
+    pub const CHILD: u32 = 1 << 2;
+    /// The call came through the 32-bit entry (`TS_COMPAT`).
+    pub const COMPAT: u32 = 1 << 3;
+    /// The record ends where the parent begins to wait for a vfork child: `ret` is what the
+    /// parent will see, there is no exit mark.
+    pub const VFORK_WAIT: u32 = 1 << 4;
+    /// The last pass ended with `ERESTARTNOINTR`; the same call is expected again.
+    pub const RESTARTING: u32 = 1 << 5;
+    /// `threads` was read.
+    pub const THREADS: u32 = 1 << 6;
+    /// `exit_signal` was read from the caller.
+    pub const EXIT_SIGNAL: u32 = 1 << 7;
+}
+
+/// A task, taken in the hook.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::KnownLayout,
+        zerocopy::Immutable
+    )
+)]
+pub struct TaskIds {
+    /// Process id in the initial pid namespace (`task_struct.tgid`).
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace (`task_struct.pid`).
+    pub tid: u32,
+    /// When the task was made (`task_struct.start_time`).
+    pub start_ns: u64,
+}
+
+/// One attempt to make a task, whatever came of it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::KnownLayout,
+        zerocopy::Immutable
+    )
+)]
+pub struct ForkRecord {
+    /// [`RecordKind::Fork`].
+    pub kind: u32,
+    /// What is known: see [`bits`].
+    pub bits: u32,
+    /// When the attempt began: its first entry, before any restart.
+    pub start_ns: u64,
+    /// Times of the marks of the last pass, by [`Mark`]; 0 where a mark was not passed.
+    pub marks: [u64; Mark::IN_RECORD],
+    /// The flags word as the caller passed it: `clone`'s with the exit signal in its low byte,
+    /// `clone3`'s `flags` field, the kernel's equivalent for `fork` and `vfork`.
+    pub clone_flags: u64,
+    /// The flags as `task_newtask` reports them, exit signal removed.
+    pub task_flags: u64,
+    /// The return value as the caller sees it: the child's id in the caller's pid namespace, or
+    /// a negative errno.
+    pub ret: i64,
+    /// The caller.
+    pub parent: TaskIds,
+    /// The child, with [`bits::CHILD`].
+    pub child: TaskIds,
+    /// When the caller's process was made: `start_time` of its group leader.
+    pub parent_process_start_ns: u64,
+    /// Id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
+    pub cgroup_id: u64,
+    /// User stack pointer at entry: with `ip` it tells a restarted call from a new one.
+    pub sp: u64,
+    /// User instruction pointer at entry.
+    pub ip: u64,
+    /// Signal sent to the parent when the child ends, 0 for none; with
+    /// [`bits::EXIT_SIGNAL`]. As the caller passed it: `clone3`'s field has 64 bits.
+    pub exit_signal: u64,
+    /// Process id of the caller's parent (`real_parent`), initial pid namespace.
+    pub ppid: u32,
+    /// Real user id of the caller, initial user namespace.
+    pub uid: u32,
+    /// Threads in the caller's process, with [`bits::THREADS`].
+    pub threads: u32,
+    /// See [`Syscall`].
+    pub syscall: u32,
+    /// Passes that ended with `ERESTARTNOINTR` before this one.
+    pub restarts: u32,
+    /// CPU on which the parent woke the child; with the wake-up mark.
+    pub parent_cpu: u32,
+    /// `PF_*` flags of the child (`task_struct.flags`), with [`bits::CHILD`].
+    pub child_pf: u32,
+    /// The child's id in its own, innermost pid namespace, with [`bits::CHILD`].
+    pub child_ns_tid: u32,
+    /// Name of the calling task.
+    pub comm: [u8; 16],
+}
+
+/// The child's first way back to user space.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::KnownLayout,
+        zerocopy::Immutable
+    )
+)]
+pub struct StartRecord {
+    /// [`RecordKind::Start`].
+    pub kind: u32,
+    /// The CPU it runs on.
+    pub cpu: u32,
+    /// Which child; joined by thread id and start time, so that a reused id never matches.
+    pub child: TaskIds,
+    /// When it passed `sys_exit`.
+    pub return_ns: u64,
+    /// Time on run queues so far (`task_struct.sched_info.run_delay`); `u64::MAX` where the
+    /// kernel keeps none.
+    pub run_delay_ns: u64,
+    /// How often it was given a CPU so far (`sched_info.pcount`): with 1, `run_delay_ns` is
+    /// exactly its first wait.
+    pub arrivals: u64,
+}
+
+impl ForkRecord {
+    /// A record with every byte zero.
+    #[must_use]
+    #[inline(always)]
+    pub const fn zeroed() -> Self {
+        const NOBODY: TaskIds = TaskIds {
+            tgid: 0,
+            tid: 0,
+            start_ns: 0,
+        };
+        Self {
+            kind: RecordKind::Fork as u32,
+            bits: 0,
+            start_ns: 0,
+            marks: [0; Mark::IN_RECORD],
+            clone_flags: 0,
+            task_flags: 0,
+            ret: 0,
+            parent: NOBODY,
+            child: NOBODY,
+            parent_process_start_ns: 0,
+            cgroup_id: 0,
+            sp: 0,
+            ip: 0,
+            exit_signal: 0,
+            ppid: 0,
+            uid: 0,
+            threads: 0,
+            syscall: Syscall::None as u32,
+            restarts: 0,
+            parent_cpu: 0,
+            child_pf: 0,
+            child_ns_tid: 0,
+            comm: [0; 16],
+        }
+    }
+
+    /// Whether `bit` of [`bits`] is set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, bit: u32) -> bool {
+        self.bits & bit != 0
+    }
+}
+
+// No padding: a byte that no field names would leave the kernel unset.
+const _: () = assert!(size_of::<TaskIds>() == 16);
+const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 40 + 32 + 16);
+const _: () = assert!(size_of::<StartRecord>() == 48);
+const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -1,0 +1,90 @@
+//! What userspace sets in the object before the kernel loads it: switches and the offsets of
+//! kernel struct fields.
+//!
+//! Each is a read-only global of the object, named here once. The verifier folds them to constants
+//! and removes the code of what is absent.
+
+/// Offset of a field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`.
+///
+/// Userspace resolves each in the running kernel's BTF; a missing required one is an error, a
+/// missing optional one is injected as [`ABSENT`].
+#[macro_export]
+macro_rules! for_each_offset {
+    ($m:ident) => {
+        $m! {
+            TASK_STATUS: "task_struct", "thread_info.status", required;
+            TASK_FLAGS: "task_struct", "flags", required;
+            TASK_PID: "task_struct", "pid", required;
+            TASK_TGID: "task_struct", "tgid", required;
+            TASK_REAL_PARENT: "task_struct", "real_parent", required;
+            TASK_GROUP_LEADER: "task_struct", "group_leader", required;
+            TASK_THREAD_PID: "task_struct", "thread_pid", required;
+            TASK_START_TIME: "task_struct", "start_time", required;
+            TASK_SIGNAL: "task_struct", "signal", required;
+            TASK_RUN_DELAY: "task_struct", "sched_info.run_delay", optional;
+            TASK_PCOUNT: "task_struct", "sched_info.pcount", optional;
+            SIGNAL_NR_THREADS: "signal_struct", "nr_threads", required;
+            SIGNAL_LIVE: "signal_struct", "live", required;
+            PID_LEVEL: "pid", "level", required;
+            PID_NUMBERS: "pid", "numbers", required;
+            UPID_NR: "upid", "nr", required;
+            UPID_SIZE: "upid", "", required;
+            REGS_ORIG_AX: "pt_regs", "orig_ax", required;
+            REGS_DI: "pt_regs", "di", required;
+            REGS_SI: "pt_regs", "si", required;
+            REGS_BX: "pt_regs", "bx", required;
+            REGS_CX: "pt_regs", "cx", required;
+            REGS_IP: "pt_regs", "ip", required;
+            REGS_SP: "pt_regs", "sp", required;
+        }
+    };
+}
+
+/// A field of a kernel struct whose offset the kernel side reads through a global.
+#[derive(Clone, Copy, Debug)]
+pub struct Offset {
+    /// The global's symbol in the object.
+    pub global: &'static str,
+    /// The struct's name in BTF.
+    pub of: &'static str,
+    /// The field, with dots into nested structs; empty for the struct's own size.
+    pub field: &'static str,
+    /// Whether tracing is impossible without it.
+    pub required: bool,
+}
+
+macro_rules! required {
+    (required) => {
+        true
+    };
+    (optional) => {
+        false
+    };
+}
+
+macro_rules! table {
+    ($($name:ident: $of:literal, $field:literal, $need:ident;)*) => {
+        /// Every offset the kernel side needs.
+        pub const OFFSETS: &[Offset] = &[$(Offset {
+            global: stringify!($name),
+            of: $of,
+            field: $field,
+            required: required!($need),
+        },)*];
+    };
+}
+
+for_each_offset!(table);
+
+/// Symbol of the switch that limits tracing to the processes in the `FOLLOW` map and their
+/// descendants: a `u8`, 0 or 1.
+pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
+
+/// Value in the `FOLLOW` map: the process's own attempts are shown.
+pub const FOLLOW_SHOWN: u8 = 1;
+/// Value in the `FOLLOW` map: only its children are followed (fork-trace itself, which starts
+/// the command).
+pub const FOLLOW_CHILDREN: u8 = 2;

@@ -1,0 +1,331 @@
+//! One record per attempt: begun at the entry, filled at each mark, submitted once. The only
+//! writer of the ring.
+//!
+//! A record is kept under the calling thread's ids until the call returns, or, for a vfork, until
+//! the child is awake: the parent's wait may last for hours. Marks of the last pass count when the
+//! kernel restarts the call.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+    bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
+use fork_trace_common::{
+    counter::Counter,
+    flags::CLONE_VFORK,
+    record::{ForkRecord, RecordKind, StartRecord, Syscall, bits},
+    stage::Mark,
+};
+
+use crate::{
+    filter,
+    kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
+    maps::{FLIGHTS, RING, count},
+};
+
+/// KERNEL: include/linux/errno.h: the call is made again once a signal was handled.
+const ERESTARTNOINTR: i64 = 513;
+
+/// A default wake-up costs some 16 us inside the traced fork; userspace looks at the ring on its
+/// own every few milliseconds.
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+/// Unread bytes from which userspace is woken all the same.
+const WAKE_ABOVE: u64 = 256 << 10;
+
+/// A thread enters one of fork's system calls.
+#[inline(always)]
+pub(crate) fn enter(regs: Regs, nr: u64) {
+    let task = Task::current();
+    let compat = task.compat();
+    let syscall = kernel::syscall(nr, compat);
+    let key = bpf_get_current_pid_tgid();
+    if matches!(syscall, Syscall::None) || !filter::wanted(tgid(key)) {
+        return;
+    }
+    let now = now();
+    let (sp, ip) = regs.place().unwrap_or_default();
+    if let Some(flight) = flight(key)
+        && flight.has(bits::RESTARTING)
+        && flight.syscall == syscall as u32
+        && flight.sp == sp
+        && flight.ip == ip
+    {
+        flight.bits &= !bits::RESTARTING;
+        flight.marks = [0; Mark::IN_RECORD];
+        set(flight, Mark::SysEnter, now);
+        return;
+    }
+    let mut record = ForkRecord::zeroed();
+    record.bits = bits::ENTERED;
+    record.start_ns = now;
+    record.sp = sp;
+    record.ip = ip;
+    set(&mut record, Mark::SysEnter, now);
+    identify(&mut record, task, key);
+    call(&mut record, regs, syscall, compat);
+    if FLIGHTS.insert(&key, &record, 0).is_err() {
+        count(Counter::InFlightFull);
+    }
+}
+
+/// A task was made by the calling thread.
+#[inline(always)]
+pub(crate) fn newtask(child: Task, clone_flags: u64) {
+    let key = bpf_get_current_pid_tgid();
+    let Some(ids) = child.ids() else { return };
+    filter::born(tgid(key), ids.tgid);
+    let pf = child.flags().unwrap_or_default();
+    // A call that waits for its restart makes nothing: this task is somebody else's.
+    let entered = flight(key).filter(|flight| !flight.has(bits::RESTARTING));
+    let Some(flight) = entered.or_else(|| begin_kernel_made(key, ids.tid, pf)) else {
+        return;
+    };
+    count(Counter::Seen);
+    flight.bits |= bits::CHILD;
+    flight.child = ids;
+    flight.child_pf = pf;
+    flight.task_flags = clone_flags;
+    set(flight, Mark::StartTime, ids.start_ns);
+    set(flight, Mark::TaskNewtask, now());
+    if let Some(level) = child.pid_level() {
+        flight.child_ns_tid = child.nr_at(level).unwrap_or_default();
+    }
+    if let Some(nr) = Task::current()
+        .pid_level()
+        .and_then(|level| child.nr_at(level))
+    {
+        flight.ret = i64::from(nr);
+    }
+}
+
+/// A new task whose call was not seen to begin: counted, and begun here if the kernel made it for
+/// itself and it is of a kind that is shown.
+#[inline(always)]
+fn begin_kernel_made(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecord> {
+    let task = Task::current();
+    if pf & (PF_KTHREAD | PF_IO_WORKER) != 0 || tid == 0 {
+        count(Counter::FilteredKind);
+        return None;
+    }
+    if !filter::wanted(tgid(key)) {
+        count(Counter::FilteredTask);
+        return None;
+    }
+    // A helper program started by a kernel thread, or a worker of vhost.
+    let kernel_made =
+        pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0);
+    if !kernel_made {
+        count(Counter::Unentered);
+        return None;
+    }
+    let mut record = ForkRecord::zeroed();
+    identify(&mut record, task, key);
+    if FLIGHTS.insert(&key, &record, 0).is_err() {
+        count(Counter::InFlightFull);
+        count(Counter::Unentered);
+        return None;
+    }
+    flight(key)
+}
+
+/// `kernel_clone` announces the child.
+#[inline(always)]
+pub(crate) fn process_fork() {
+    if let Some(flight) = flight(bpf_get_current_pid_tgid()) {
+        set(flight, Mark::SchedProcessFork, now());
+    }
+}
+
+/// The child is on a run queue.
+#[inline(always)]
+pub(crate) fn wakeup_new(child: Task) {
+    let key = bpf_get_current_pid_tgid();
+    let Some(flight) = flight(key) else { return };
+    if !flight.has(bits::CHILD) || child.tid() != Some(flight.child.tid) {
+        return;
+    }
+    set(flight, Mark::SchedWakeupNew, now());
+    // SAFETY: the helper has no preconditions.
+    flight.parent_cpu = unsafe { bpf_get_smp_processor_id() };
+    if flight.task_flags & CLONE_VFORK != 0 {
+        flight.bits |= bits::VFORK_WAIT;
+        finish(flight, key);
+    } else if flight.syscall == Syscall::None as u32 {
+        finish(flight, key);
+    }
+}
+
+/// A thread leaves one of fork's system calls.
+#[inline(always)]
+pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
+    let task = Task::current();
+    let compat = task.compat();
+    let syscall = kernel::syscall(nr, compat);
+    if matches!(syscall, Syscall::None) {
+        return;
+    }
+    let key = bpf_get_current_pid_tgid();
+    if ret == 0 {
+        child_returns(task, key);
+        return;
+    }
+    let Some(flight) = flight(key) else {
+        if ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key)) {
+            refused_before_entry(task, key, regs, syscall, compat, ret);
+        }
+        return;
+    };
+    flight.ret = ret;
+    if ret == -ERESTARTNOINTR {
+        flight.bits |= bits::RESTARTING;
+        flight.restarts += 1;
+        return;
+    }
+    set(flight, Mark::SysExit, now());
+    finish(flight, key);
+}
+
+/// A task ends: nothing of it stays behind in a map.
+#[inline(always)]
+pub(crate) fn task_ends() {
+    let key = bpf_get_current_pid_tgid();
+    // Most tasks end with no attempt under way.
+    _ = FLIGHTS.remove(&key);
+    // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
+    if Task::current().live() == Some(0) {
+        filter::died(tgid(key));
+    }
+}
+
+/// The child returns from its parent's call for the first time.
+#[inline(always)]
+fn child_returns(task: Task, key: u64) {
+    if !filter::wanted(tgid(key)) {
+        return;
+    }
+    let Some(child) = task.ids() else { return };
+    let (run_delay_ns, arrivals) = task.run_delay().unwrap_or((u64::MAX, 0));
+    let record = StartRecord {
+        kind: RecordKind::Start as u32,
+        // SAFETY: the helper has no preconditions.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        child,
+        return_ns: now(),
+        run_delay_ns,
+        arrivals,
+    };
+    if RING.output::<StartRecord>(&record, wake_up()).is_err() {
+        count(Counter::RingFullStarts);
+    }
+}
+
+/// An exit without an entry: seccomp or a tracer refused the call.
+///
+/// KERNEL: kernel/entry/common.c `syscall_trace_enter`: both come before the `sys_enter`
+/// tracepoint.
+#[inline(always)]
+fn refused_before_entry(
+    task: Task,
+    key: u64,
+    regs: Regs,
+    syscall: Syscall,
+    compat: bool,
+    ret: i64,
+) {
+    let mut record = ForkRecord::zeroed();
+    set(&mut record, Mark::SysExit, now());
+    identify(&mut record, task, key);
+    call(&mut record, regs, syscall, compat);
+    record.ret = ret;
+    submit(&record);
+}
+
+/// Who calls.
+#[inline(always)]
+fn identify(record: &mut ForkRecord, task: Task, key: u64) {
+    record.parent = task.ids().unwrap_or_default();
+    record.parent.tgid = tgid(key);
+    record.parent.tid = key as u32;
+    record.parent_process_start_ns = task.process_start_ns().unwrap_or_default();
+    record.ppid = task.ppid().unwrap_or_default();
+    record.uid = bpf_get_current_uid_gid() as u32;
+    if let Some(threads) = task.threads() {
+        record.threads = threads;
+        record.bits |= bits::THREADS;
+    }
+    record.comm = bpf_get_current_comm().unwrap_or_default();
+    // SAFETY: the helper has no preconditions.
+    record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+}
+
+/// What is called.
+#[inline(always)]
+fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
+    record.syscall = syscall as u32;
+    if compat {
+        record.bits |= bits::COMPAT;
+    }
+    let (flags, exit_signal) = regs.clone_args(syscall, compat);
+    if let Some(flags) = flags {
+        record.clone_flags = flags;
+        record.bits |= bits::FLAGS;
+    }
+    if let Some(exit_signal) = exit_signal {
+        record.exit_signal = exit_signal;
+        record.bits |= bits::EXIT_SIGNAL;
+    }
+}
+
+#[inline(always)]
+fn finish(flight: &ForkRecord, key: u64) {
+    submit(flight);
+    // It was there a moment ago, and only this thread removes it.
+    _ = FLIGHTS.remove(&key);
+}
+
+#[inline(always)]
+fn submit(record: &ForkRecord) {
+    if RING.output::<ForkRecord>(record, wake_up()).is_err() {
+        count(if record.has(bits::CHILD) {
+            Counter::RingFullForks
+        } else {
+            Counter::RingFullFailures
+        });
+    }
+}
+
+#[inline(always)]
+fn wake_up() -> u64 {
+    if RING.query(BPF_RB_AVAIL_DATA) >= WAKE_ABOVE {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}
+
+#[inline(always)]
+fn flight(key: u64) -> Option<&'static mut ForkRecord> {
+    // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
+    FLIGHTS
+        .get_ptr_mut(&key)
+        .and_then(|flight| unsafe { flight.as_mut() })
+}
+
+#[inline(always)]
+fn set(record: &mut ForkRecord, mark: Mark, at: u64) {
+    if let Some(slot) = record.marks.get_mut(mark as usize) {
+        *slot = at;
+    }
+}
+
+#[inline(always)]
+fn tgid(key: u64) -> u32 {
+    (key >> 32) as u32
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}

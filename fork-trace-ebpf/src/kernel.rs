@@ -1,0 +1,282 @@
+//! Every read of a kernel struct. Offsets come from the running kernel's BTF, set by userspace as
+//! read-only globals; a field that this kernel lacks reads as `None` and its code is removed.
+
+use aya_ebpf::{
+    Global,
+    cty::c_void,
+    helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
+};
+use fork_trace_common::{
+    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
+    record::{Syscall, TaskIds},
+    settings::ABSENT,
+};
+
+macro_rules! globals {
+    ($($name:ident: $of:literal, $field:literal, $need:ident;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            static $name: Global<u32> = Global::new(ABSENT);
+        )*
+    };
+}
+
+fork_trace_common::for_each_offset!(globals);
+
+/// KERNEL: arch/x86/include/asm/thread_info.h: the call came through a 32-bit entry.
+const TS_COMPAT: u32 = 0x2;
+/// KERNEL: include/linux/sched.h, the same in every release since 5.10.
+pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
+/// KERNEL: include/linux/sched.h: a thread of `io_uring`.
+pub(crate) const PF_IO_WORKER: u32 = 0x10;
+/// KERNEL: include/linux/sched.h, 6.4 and later: a thread the kernel made for a process (vhost).
+pub(crate) const PF_USER_WORKER: u32 = 0x4000;
+
+/// A pointer into kernel memory, of a struct this side knows only by offsets.
+#[derive(Clone, Copy)]
+pub(crate) struct Ptr(*const c_void);
+
+/// Reads the field whose offset global `$offset` holds.
+macro_rules! field {
+    ($base:expr, $offset:ident: $type:ty) => {
+        $base.read::<$type>($offset.load())
+    };
+}
+
+impl Ptr {
+    /// From a tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn new(address: *const c_void) -> Self {
+        Self(address)
+    }
+
+    /// The calling task.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper has no preconditions.
+        Self(unsafe { bpf_get_current_task() } as *const c_void)
+    }
+
+    #[inline(always)]
+    fn read<T>(self, offset: u32) -> Option<T> {
+        if offset == ABSENT {
+            return None;
+        }
+        let address = self.0.wrapping_byte_add(offset as usize).cast::<T>();
+        // SAFETY: the helper checks the address and fails on a bad one; `T` is an integer here.
+        unsafe { bpf_probe_read_kernel(address) }.ok()
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Option<Self> {
+        self.read::<*const c_void>(offset)
+            .filter(|target| !target.is_null())
+            .map(Self)
+    }
+}
+
+/// A `task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(Ptr);
+
+impl Task {
+    /// From a tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn new(task: *const c_void) -> Self {
+        Self(Ptr::new(task))
+    }
+
+    /// The calling task.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        Self(Ptr::current())
+    }
+
+    /// `pid`, `tgid` and `start_time`.
+    #[inline(always)]
+    pub(crate) fn ids(self) -> Option<TaskIds> {
+        Some(TaskIds {
+            tgid: field!(self.0, TASK_TGID: u32)?,
+            tid: self.tid()?,
+            start_ns: field!(self.0, TASK_START_TIME: u64)?,
+        })
+    }
+
+    /// `pid`.
+    #[inline(always)]
+    pub(crate) fn tid(self) -> Option<u32> {
+        field!(self.0, TASK_PID: u32)
+    }
+
+    /// `PF_*` flags.
+    #[inline(always)]
+    pub(crate) fn flags(self) -> Option<u32> {
+        field!(self.0, TASK_FLAGS: u32)
+    }
+
+    /// Whether the system call under way came through a 32-bit entry.
+    #[inline(always)]
+    pub(crate) fn compat(self) -> bool {
+        field!(self.0, TASK_STATUS: u32).is_some_and(|status| status & TS_COMPAT != 0)
+    }
+
+    /// Process id of `real_parent`.
+    #[inline(always)]
+    pub(crate) fn ppid(self) -> Option<u32> {
+        field!(self.0.follow(TASK_REAL_PARENT.load())?, TASK_TGID: u32)
+    }
+
+    /// When the task's process was made.
+    #[inline(always)]
+    pub(crate) fn process_start_ns(self) -> Option<u64> {
+        field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_START_TIME: u64)
+    }
+
+    /// Threads in the task's process.
+    #[inline(always)]
+    pub(crate) fn threads(self) -> Option<u32> {
+        field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_NR_THREADS: u32)
+    }
+
+    /// Threads of the process that have not begun to end (`signal_struct.live`).
+    #[inline(always)]
+    pub(crate) fn live(self) -> Option<u32> {
+        field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_LIVE: u32)
+    }
+
+    /// How deep the task's own pid namespace is nested.
+    #[inline(always)]
+    pub(crate) fn pid_level(self) -> Option<u32> {
+        field!(self.0.follow(TASK_THREAD_PID.load())?, PID_LEVEL: u32)
+    }
+
+    /// The task's id as seen from pid namespace level `level` of its own chain.
+    ///
+    /// KERNEL: include/linux/pid.h `struct pid`: `numbers[level]`, one `upid` per level.
+    #[inline(always)]
+    pub(crate) fn nr_at(self, level: u32) -> Option<u32> {
+        // KERNEL: include/linux/pid_namespace.h MAX_PID_NS_LEVEL.
+        const MAX_PID_NS_LEVEL: u32 = 32;
+        if level > MAX_PID_NS_LEVEL {
+            return None;
+        }
+        let pid = self.0.follow(TASK_THREAD_PID.load())?;
+        pid.read(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
+    }
+
+    /// Time the task has waited for a CPU so far, and how often it was given one.
+    #[inline(always)]
+    pub(crate) fn run_delay(self) -> Option<(u64, u64)> {
+        Some((
+            field!(self.0, TASK_RUN_DELAY: u64)?,
+            field!(self.0, TASK_PCOUNT: u64)?,
+        ))
+    }
+}
+
+/// The `pt_regs` of a system call.
+#[derive(Clone, Copy)]
+pub(crate) struct Regs(Ptr);
+
+impl Regs {
+    /// From a tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn new(regs: *const c_void) -> Self {
+        Self(Ptr::new(regs))
+    }
+
+    /// Number of the system call, read without a helper: `sys_exit` runs for every call of the
+    /// host.
+    ///
+    /// # Safety
+    /// The pointer must be the `pt_regs` argument of a BTF tracepoint, which the verifier knows.
+    #[inline(always)]
+    pub(crate) unsafe fn nr(self) -> u64 {
+        let address = self
+            .0
+            .0
+            .wrapping_byte_add(REGS_ORIG_AX.load() as usize)
+            .cast::<u64>();
+        // SAFETY: the verifier checks type and offset, and handles a fault.
+        unsafe { address.read_volatile() }
+    }
+
+    /// User stack pointer and instruction pointer.
+    #[inline(always)]
+    pub(crate) fn place(self) -> Option<(u64, u64)> {
+        Some((field!(self.0, REGS_SP: u64)?, field!(self.0, REGS_IP: u64)?))
+    }
+
+    /// Flags word and exit signal of `syscall` as the caller passed them, as far as they can be
+    /// read: `clone3`'s struct may be too short for the second, or not readable at all.
+    #[inline(always)]
+    pub(crate) fn clone_args(self, syscall: Syscall, compat: bool) -> (Option<u64>, Option<u64>) {
+        const SIGCHLD: u64 = 17;
+        match syscall {
+            Syscall::Fork => (Some(SIGCHLD), Some(SIGCHLD)),
+            Syscall::Vfork => (Some(CLONE_VM | CLONE_VFORK | SIGCHLD), Some(SIGCHLD)),
+            Syscall::Clone => {
+                let flags = self.first(compat).map(|word| word & 0xffff_ffff);
+                (flags, flags.map(|flags| flags & CSIGNAL))
+            }
+            Syscall::Clone3 => {
+                // KERNEL: include/uapi/linux/sched.h `struct clone_args`: flags, pidfd, child_tid,
+                // parent_tid, exit_signal, ..., of 64 bits each.
+                let (Some(args), Some(size)) = (self.first(compat), self.second(compat)) else {
+                    return (None, None);
+                };
+                let member = |index: u64| {
+                    if size < (index + 1) * 8 {
+                        return None;
+                    }
+                    let address = (args + index * 8) as *const u64;
+                    // SAFETY: the helper checks the address and fails on a bad one.
+                    unsafe { bpf_probe_read_user(address) }.ok()
+                };
+                (member(0), member(4))
+            }
+            Syscall::None => (None, None),
+        }
+    }
+
+    #[inline(always)]
+    fn first(self, compat: bool) -> Option<u64> {
+        if compat {
+            field!(self.0, REGS_BX: u64)
+        } else {
+            field!(self.0, REGS_DI: u64)
+        }
+    }
+
+    #[inline(always)]
+    fn second(self, compat: bool) -> Option<u64> {
+        if compat {
+            field!(self.0, REGS_CX: u64)
+        } else {
+            field!(self.0, REGS_SI: u64)
+        }
+    }
+}
+
+/// Whether `nr` can be one of fork's calls on either entry; cheap, for every call of the host.
+#[inline(always)]
+pub(crate) fn may_fork(nr: u64) -> bool {
+    matches!(nr & !X32_BIT, 56..=58 | 435 | 2 | 120 | 190)
+}
+
+/// Which of fork's calls `nr` is.
+///
+/// KERNEL: arch/x86/entry/syscalls/syscall_64.tbl and `syscall_32.tbl`.
+#[inline(always)]
+pub(crate) fn syscall(nr: u64, compat: bool) -> Syscall {
+    match (compat, nr & !X32_BIT) {
+        (false, 56) | (true, 120) => Syscall::Clone,
+        (false, 57) | (true, 2) => Syscall::Fork,
+        (false, 58) | (true, 190) => Syscall::Vfork,
+        (_, 435) => Syscall::Clone3,
+        _ => Syscall::None,
+    }
+}
+
+/// KERNEL: arch/x86/include/uapi/asm/unistd.h: marks calls of the x32 ABI.
+const X32_BIT: u64 = 0x4000_0000;

@@ -1,0 +1,32 @@
+//! Every map. Each is bounded; userspace may set the sizes before load.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use fork_trace_common::{counter::Counter, record::ForkRecord};
+
+/// Finished records, read by userspace.
+#[map]
+pub(crate) static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Attempts under way, by `bpf_get_current_pid_tgid` of the calling thread.
+#[map]
+pub(crate) static FLIGHTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
+
+/// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
+#[map]
+pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
+
+/// Per-CPU counts by [`Counter`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+/// Adds one to a counter.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the slot is this CPU's own; a program is not preempted by itself.
+        unsafe { *value += 1 };
+    }
+}

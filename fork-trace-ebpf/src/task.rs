@@ -1,0 +1,70 @@
+//! Fork's own tracepoints, one program each; bodies are one call into `flight`.
+//!
+//! Prototypes are the kernel's `TP_PROTO`; all are BTF tracepoints, which attach and detach in
+//! under two milliseconds.
+
+use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+
+use crate::{
+    flight,
+    kernel::{self, Regs, Task},
+};
+
+/// `sys_enter(struct pt_regs *regs, long id)`: runs for every system call of the host, so it
+/// looks at the number before anything else.
+#[btf_tracepoint(function = "sys_enter")]
+pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    let nr: u64 = ctx.arg(1);
+    if kernel::may_fork(nr) {
+        flight::enter(Regs::new(ctx.arg(0)), nr);
+        debug!(&ctx, "sys_enter nr {}", nr);
+    }
+    0
+}
+
+/// `sys_exit(struct pt_regs *regs, long ret)`: as above.
+#[btf_tracepoint(function = "sys_exit")]
+pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs = Regs::new(ctx.arg(0));
+    // SAFETY: the first argument of this BTF tracepoint is a `pt_regs`.
+    let nr = unsafe { regs.nr() };
+    if kernel::may_fork(nr) {
+        let ret: i64 = ctx.arg(1);
+        flight::exit(regs, nr, ret);
+        debug!(&ctx, "sys_exit nr {} ret {}", nr, ret);
+    }
+    0
+}
+
+/// `task_newtask(struct task_struct *task, u64 clone_flags)`; `unsigned long` before 6.18.
+#[btf_tracepoint(function = "task_newtask")]
+pub(crate) fn task_newtask(ctx: BtfTracePointContext) -> i32 {
+    let clone_flags: u64 = ctx.arg(1);
+    flight::newtask(Task::new(ctx.arg::<*const c_void>(0)), clone_flags);
+    debug!(&ctx, "task_newtask flags {:x}", clone_flags);
+    0
+}
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub(crate) fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    flight::process_fork();
+    debug!(&ctx, "sched_process_fork");
+    0
+}
+
+/// `sched_wakeup_new(struct task_struct *p)`.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    flight::wakeup_new(Task::new(ctx.arg::<*const c_void>(0)));
+    debug!(&ctx, "sched_wakeup_new");
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p, ...)`.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    flight::task_ends();
+    0
+}

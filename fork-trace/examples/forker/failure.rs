@@ -1,0 +1,209 @@
+//! Scenarios that fail, each with the errno it expects, and those that fail at last.
+
+use std::ffi::c_ulong;
+
+use crate::call::{After, Call, Note, Outcome, attempt, finish, helper, in_child, libc_fork};
+use crate::host;
+use crate::raw::{self, Clone3Size, CloneArgs, Leash, flag};
+use crate::sys::{self, Errno};
+
+/// Processes allowed by the limits that are run into, the worker included.
+const LIMIT: u32 = 3;
+
+/// "nobody", who may make no namespace.
+const NOBODY: libc::uid_t = 65_534;
+
+/// The longest life of a child held for a limit.
+const HOLD_MS: u32 = 20_000;
+
+fn clone_fails(flags: u64, expected: Errno) {
+    attempt(&Call::clone(flags).fails(expected), || raw::clone(flags));
+}
+
+fn clone3_fails(args: &CloneArgs<'_>, size: Clone3Size, expected: Errno) {
+    attempt(&Call::clone3(args).fails(expected), || {
+        raw::clone3(args, size)
+    });
+}
+
+pub(crate) fn einval_thread() -> Outcome {
+    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL);
+    Ok(())
+}
+
+pub(crate) fn einval_sighand() -> Outcome {
+    clone_fails(flag::SIGHAND | flag::SIGCHLD, libc::EINVAL);
+    Ok(())
+}
+
+pub(crate) fn einval_newns_fs() -> Outcome {
+    clone_fails(flag::NEWNS | flag::FS | flag::SIGCHLD, libc::EINVAL);
+    Ok(())
+}
+
+pub(crate) fn einval_clone3_size() -> Outcome {
+    clone3_fails(&CloneArgs::new(0), Clone3Size::TooSmall, libc::EINVAL);
+    Ok(())
+}
+
+pub(crate) fn e2big_clone3() -> Outcome {
+    let call = Call::clone3(&CloneArgs::new(0)).fails(libc::E2BIG);
+    let mut words = [0; 513];
+    words[4] = flag::SIGCHLD;
+    attempt(&call, || raw::clone3_words(&words, 4097));
+    words[11] = 1;
+    attempt(&call.note(Note::TailNotZero), || {
+        raw::clone3_words(&words, 128)
+    });
+    Ok(())
+}
+
+pub(crate) fn efault_clone3() -> Outcome {
+    let none = CloneArgs::new(0).exit_signal(0);
+    let call = Call::clone3(&none)
+        .fails(libc::EFAULT)
+        .note(Note::FlagsUnknown);
+    attempt(&call, || raw::clone3_null(88));
+    Ok(())
+}
+
+pub(crate) fn einval_clone3_exit_signal() -> Outcome {
+    for exit_signal in [65, 256] {
+        let args = CloneArgs::new(0).exit_signal(exit_signal);
+        clone3_fails(&args, Clone3Size::V2, libc::EINVAL);
+    }
+    Ok(())
+}
+
+pub(crate) fn eexist_set_tid() -> Outcome {
+    host::require_admin()?;
+    let mut init = 1;
+    clone3_fails(
+        &CloneArgs::new(0).set_tid(&mut init),
+        Clone3Size::V2,
+        libc::EEXIST,
+    );
+    Ok(())
+}
+
+pub(crate) fn eperm_newns() -> Outcome {
+    helper(|| {
+        if sys::is_root() {
+            sys::become_user(NOBODY)?;
+        }
+        clone_fails(flag::NEWNS | flag::SIGCHLD, libc::EPERM);
+        Ok(())
+    })
+}
+
+/// Forks children that stay, until refused; then ends them. All but the last should succeed.
+fn fork_to_the_limit() -> Result<(), Errno> {
+    let leash = Leash::new()?;
+    let script = leash.script(HOLD_MS);
+    let mut held = Vec::new();
+    for alive in 1..=LIMIT {
+        let expected = if alive == LIMIT { libc::EAGAIN } else { 0 };
+        let call = Call::clone(flag::SIGCHLD).fails(expected);
+        match attempt(&call, || raw::clone_scripted(flag::SIGCHLD, &script)) {
+            After::Parent(tid) => held.push(tid),
+            After::Refused(_) | After::Child => break,
+        }
+    }
+    for tid in held {
+        sys::kill(tid, libc::SIGKILL)?;
+        sys::wait(tid)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn eagain_nproc() -> Outcome {
+    host::require_root()?;
+    let parent = sys::tgid();
+    // Of no one else, forkers at the same time included, and inside the 65536 ids of a container.
+    let uid = 54_321 + parent.unsigned_abs() % 10_000;
+    helper(move || {
+        let limit = libc::rlimit {
+            rlim_cur: LIMIT.into(),
+            rlim_max: LIMIT.into(),
+        };
+        // SAFETY: a valid limit.
+        sys::check(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) })?;
+        sys::become_user(uid)?;
+        sys::die_with(parent);
+        fork_to_the_limit()
+    })
+}
+
+pub(crate) fn eagain_pids() -> Outcome {
+    host::require_root()?;
+    let place = host::PidsParent::find()?;
+    // The keeper lives on when forker is killed: it has a control group to remove.
+    let call = Call::libc_fork().note(Note::Helper);
+    finish(in_child(&call, false, libc_fork, || {
+        let group = place.group(LIMIT)?;
+        let worker = in_child(&call, true, libc_fork, || {
+            group.enter()?;
+            fork_to_the_limit()
+        });
+        let end = sys::wait(worker.tid()?)?;
+        drop(group);
+        match end {
+            sys::End::Exit(0) => Ok(()),
+            sys::End::Exit(errno) => Err(errno),
+            sys::End::Signal(_) => Err(libc::EINTR),
+        }
+    }))
+}
+
+/// Makes seccomp answer this system call with this errno, from now on, in this process.
+fn refuse(nr: i64, errno: Errno) -> Result<(), Errno> {
+    const LOAD_NR: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let nr = u32::try_from(nr).map_err(|_too_large| libc::EINVAL)?;
+    let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
+    let mut steps = [
+        step(LOAD_NR, 0, 0),
+        step(JUMP_IF_EQUAL, nr, 1),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs(), 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: steps.as_mut_ptr(),
+    };
+    sys::no_new_privileges()?;
+    let mode = c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    // SAFETY: a valid program, copied by the kernel.
+    let ret = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+    sys::check(ret).map(drop)
+}
+
+pub(crate) fn seccomp() -> Outcome {
+    helper(|| {
+        refuse(libc::SYS_clone, libc::EPERM)?;
+        let call = Call::clone(flag::SIGCHLD)
+            .fails(libc::EPERM)
+            .note(Note::BeforeSyscall);
+        attempt(&call, || raw::clone(flag::SIGCHLD));
+        Ok(())
+    })
+}
+
+pub(crate) fn seccomp_clone3_enosys() -> Outcome {
+    helper(|| {
+        refuse(libc::SYS_clone3, libc::ENOSYS)?;
+        let args = CloneArgs::new(flag::PTHREAD).exit_signal(0);
+        let call = Call::clone3(&args)
+            .fails(libc::ENOSYS)
+            .note(Note::BeforeSyscall);
+        attempt(&call, || raw::clone3(&args, Clone3Size::V2));
+        Ok(())
+    })
+}
+
+pub(crate) fn failed_then_ok() -> Outcome {
+    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL);
+    attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
+    Ok(())
+}

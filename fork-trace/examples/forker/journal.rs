@@ -1,0 +1,211 @@
+//! The journal of attempts: memory shared by forker and all of its descendants.
+//!
+//! In: an attempt from whichever process made it. Out: the attempts since the last reading, in
+//! order of their start. Shared memory rather than a pipe: a child records without a system call, and
+//! what it recorded is safe should it be killed.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use crate::call::{Call, Note, Syscall, Times};
+use crate::raw::flag;
+use crate::scenarios::SCENARIOS;
+use crate::sys::{self, Errno};
+
+/// Attempts kept between two readings; untouched pages cost nothing.
+const SLOTS: usize = 16_384;
+
+/// Words in a slot; the last, the end time, is written last and says that the slot is whole.
+const WORDS: usize = 13;
+
+/// The shared memory. All zeros is an empty journal.
+struct Journal {
+    /// Slots asked for since the last reading; more than there are if some were lost.
+    used: AtomicUsize,
+    /// A tid in the host's view, left by a child for the attempt that made it.
+    host_tid: AtomicU64,
+    slots: [[AtomicU64; WORDS]; SLOTS],
+}
+
+static JOURNAL: OnceLock<&'static Journal> = OnceLock::new();
+
+/// Index of the running scenario in the table; inherited by children.
+static SCENARIO: AtomicUsize = AtomicUsize::new(0);
+
+/// What an attempt is called when it belongs to no row of the table.
+const HOLD_VFORK: &str = "hold-vfork";
+
+/// One line of output. Absent fields are left out.
+#[derive(Serialize)]
+pub(crate) struct Line {
+    r#type: &'static str,
+    scenario: &'static str,
+    kind: &'static str,
+    syscall: &'static str,
+    clone_flags: String,
+    exit_signal: u64,
+    parent_pid: c_int,
+    parent_tid: c_int,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child_pid: Option<c_int>,
+    /// The child's tid in forker's pid namespace, where `child_pid` is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child_host_pid: Option<c_int>,
+    ret: c_int,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) errno: Option<Errno>,
+    start_ns: u64,
+    end_ns: u64,
+    around: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unexpected: Option<bool>,
+}
+
+/// Makes the shared memory.
+pub(crate) fn open() -> Result<(), Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: asks for new memory, at no special place.
+    let at = unsafe { libc::mmap(ptr::null_mut(), size_of::<Journal>(), prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(sys::errno());
+    }
+    // SAFETY: page-aligned zeros, large enough, never unmapped; atomics may be shared.
+    JOURNAL.get_or_init(|| unsafe { &*at.cast::<Journal>() });
+    Ok(())
+}
+
+/// Says which row of the table the next attempts belong to; one past the end is hold-vfork.
+pub(crate) fn set_scenario(index: usize) {
+    SCENARIO.store(index, Ordering::Relaxed);
+}
+
+/// Leaves the host's view of this process's tid for [`write_with_host_tid`].
+pub(crate) fn leave_host_tid(tid: c_int) {
+    if let Some(journal) = JOURNAL.get() {
+        journal.host_tid.store(word(tid), Ordering::Release);
+    }
+}
+
+/// Records an attempt of this thread.
+pub(crate) fn write(call: &Call, times: Times, ret: c_int) {
+    append(call, times, ret, (sys::tgid(), sys::tid()), 0);
+}
+
+/// Records an attempt of this thread in the view of the host: `host` is the thread's own tid there,
+/// the child's is taken from what it left.
+pub(crate) fn write_with_host_tid(call: &Call, times: Times, ret: c_int, host: c_int) {
+    let child = JOURNAL
+        .get()
+        .map_or(0, |journal| journal.host_tid.swap(0, Ordering::Acquire));
+    append(call, times, ret, (host, host), child);
+}
+
+fn append(call: &Call, times: Times, ret: c_int, caller: (c_int, c_int), child_host: u64) {
+    let Some(journal) = JOURNAL.get() else { return };
+    let Some(slot) = journal
+        .slots
+        .get(journal.used.fetch_add(1, Ordering::Relaxed))
+    else {
+        return;
+    };
+    let words: [u64; WORDS] = [
+        SCENARIO.load(Ordering::Relaxed) as u64,
+        call.syscall as u64,
+        call.flags,
+        call.exit_signal,
+        u64::from(call.in_libc),
+        call.note as u64,
+        word(call.expected),
+        word(ret),
+        word(caller.0),
+        word(caller.1),
+        child_host,
+        times.start_ns,
+        times.end_ns,
+    ];
+    for (place, value) in slot.iter().zip(words) {
+        place.store(value, Ordering::Release);
+    }
+}
+
+/// Takes all attempts out of the journal, and how many did not fit in.
+pub(crate) fn drain() -> (Vec<Line>, usize) {
+    let Some(journal) = JOURNAL.get() else {
+        return (Vec::new(), 0);
+    };
+    let used = journal.used.swap(0, Ordering::AcqRel);
+    let taken = journal.slots.iter().take(used);
+    let mut lines: Vec<Line> = taken.filter_map(take).collect();
+    lines.sort_by_key(|line| line.start_ns);
+    (lines, used.saturating_sub(SLOTS))
+}
+
+/// Reads a slot and clears it; None if its writer was killed half way.
+fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
+    let [
+        scenario,
+        syscall,
+        flags,
+        exit_signal,
+        in_libc,
+        note,
+        expected,
+        ret,
+        pid,
+        tid,
+        child_host,
+        start_ns,
+        end_ns,
+    ] = slot.each_ref().map(|place| place.swap(0, Ordering::AcqRel));
+    let ret = number(ret);
+    let errno = Some(-ret).filter(|&errno| errno > 0);
+    Some(Line {
+        r#type: "attempt",
+        scenario: row(&SCENARIOS, scenario).map_or(HOLD_VFORK, |row| row.name),
+        kind: kind(flags),
+        syscall: row(&Syscall::ALL, syscall)?.name(),
+        clone_flags: format!("{flags:#x}"),
+        exit_signal,
+        parent_pid: number(pid),
+        parent_tid: number(tid),
+        child_pid: Some(ret).filter(|&tid| tid > 0),
+        child_host_pid: Some(number(child_host)).filter(|&tid| tid > 0),
+        ret,
+        errno,
+        start_ns,
+        end_ns,
+        around: if in_libc == 1 { "libc" } else { "syscall" },
+        note: row(&Note::ALL, note)?.text(),
+        unexpected: Some(true).filter(|_| errno.unwrap_or(0) != number(expected)),
+    })
+    .filter(|_| end_ns != 0)
+}
+
+fn row<T>(table: &[T], index: u64) -> Option<&T> {
+    table.get(usize::try_from(index).ok()?)
+}
+
+fn kind(flags: u64) -> &'static str {
+    match flags {
+        _ if flags & flag::THREAD != 0 => "thread",
+        _ if flags & flag::VFORK != 0 => "vfork",
+        _ => "process",
+    }
+}
+
+/// A small number, sign and all, as a word of the journal.
+fn word(number: c_int) -> u64 {
+    i64::from(number).cast_unsigned()
+}
+
+/// The way back.
+fn number(word: u64) -> c_int {
+    c_int::try_from(word.cast_signed()).unwrap_or(0)
+}

@@ -1,0 +1,142 @@
+//! Loads that are measured or only counted: benchmarks, storms, held vforks.
+
+use std::ffi::c_int;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::call::{After, Call, Note, attempt, in_child, libc_fork, timed};
+use crate::raw::{self, Leash};
+use crate::sys;
+
+/// What a benchmark does.
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Op {
+    /// The caller's time in `fork()`.
+    Fork,
+    /// `fork()`, the child's exit and the wait for it.
+    ForkExitWait,
+    /// A system call that has nothing to do with forks, timed in batches.
+    Getppid,
+}
+
+/// A benchmark's result: nanoseconds for one operation.
+#[derive(Serialize)]
+pub(crate) struct Figures {
+    op: Op,
+    /// Operations made.
+    count: usize,
+    median_ns: f64,
+    p10_ns: f64,
+    p90_ns: f64,
+    mean_ns: f64,
+}
+
+/// Operations between two looks at the clock, for one that takes hardly longer than the look.
+const BATCH: u32 = 1_000;
+
+/// Runs a benchmark; ends early, with what it has, when asked to stop.
+pub(crate) fn bench(op: Op, count: usize) -> Figures {
+    let (sample, batch): (fn() -> u64, u32) = match op {
+        Op::Fork => (fork_ns, 1),
+        Op::ForkExitWait => (cycle_ns, 1),
+        Op::Getppid => (getppids_ns, BATCH),
+    };
+    let samples = count.div_ceil(batch as usize);
+    let going = (0..samples).take_while(|_| sys::stop_signal().is_none());
+    let mut all_ns: Vec<f64> = going.map(|_| sample() as f64 / f64::from(batch)).collect();
+    all_ns.sort_by(f64::total_cmp);
+    let percentile = |p: usize| {
+        let at = all_ns.len().saturating_sub(1) * p / 100;
+        all_ns.get(at).copied().unwrap_or(0.0)
+    };
+    Figures {
+        op,
+        count: all_ns.len() * batch as usize,
+        median_ns: percentile(50),
+        p10_ns: percentile(10),
+        p90_ns: percentile(90),
+        mean_ns: tenths(all_ns.iter().sum::<f64>() / all_ns.len().max(1) as f64),
+    }
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Forks in libc; the child exits at once.
+fn fork_and_exit() -> c_int {
+    let ret = libc_fork();
+    if ret == 0 {
+        sys::exit_now(0);
+    }
+    ret
+}
+
+fn fork_ns() -> u64 {
+    let (child, times) = timed(fork_and_exit);
+    sys::reap(child);
+    times.end_ns - times.start_ns
+}
+
+fn cycle_ns() -> u64 {
+    let (_, times) = timed(|| sys::wait(fork_and_exit()));
+    times.end_ns - times.start_ns
+}
+
+fn getppids_ns() -> u64 {
+    let (_, times) = timed(|| {
+        for _ in 0..BATCH {
+            // SAFETY: takes no arguments, always succeeds.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+        }
+    });
+    times.end_ns - times.start_ns
+}
+
+/// Forks and waits `count` times; returns how many forks succeeded and failed.
+pub(crate) fn storm(count: usize) -> (usize, usize) {
+    let (mut succeeded, mut failed) = (0, 0);
+    for _ in 0..count {
+        if sys::stop_signal().is_some() {
+            break;
+        }
+        match fork_and_exit() {
+            child @ 1.. => {
+                succeeded += 1;
+                sys::reap(child);
+            }
+            _ => failed += 1,
+        }
+    }
+    (succeeded, failed)
+}
+
+/// `count` children at once that vfork, each held by a vfork child that sleeps for `ms`.
+pub(crate) fn hold_vforks(count: usize, ms: u32) {
+    let helper = Call::libc_fork().note(Note::Helper);
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let child = in_child(&helper, true, libc_fork, || {
+            let leash = Leash::new()?;
+            let script = leash.script(ms);
+            attempt(&Call::vfork(), || raw::vfork(&script));
+            Ok(())
+        });
+        if let After::Parent(tid) = child {
+            held.push(tid);
+        }
+    }
+    while let Ok(end) = sys::try_wait(-1, libc::WNOHANG) {
+        if sys::stop_signal().is_some() {
+            for &tid in &held {
+                // One that has ended already is no matter.
+                sys::kill(tid, libc::SIGKILL).ok();
+            }
+        }
+        if end.is_none() {
+            sys::sleep_ms(2);
+        }
+    }
+}

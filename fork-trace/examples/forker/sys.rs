@@ -1,0 +1,209 @@
+//! Safe doors to the system calls forker needs around its forks: clock, ids, waiting, signals.
+//!
+//! Out: plain numbers; an error is a bare errno, because it may have to fit a child's exit status.
+
+use std::ffi::{c_int, c_ulong};
+use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// An errno; every failure here is one, because it also has to fit a child's exit status.
+pub(crate) type Errno = c_int;
+
+/// How a child ended.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// It exited with this status.
+    Exit(c_int),
+    /// This signal killed it.
+    Signal(c_int),
+}
+
+/// The signal that asked forker to stop, 0 for none.
+static STOP: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn ask_to_stop(signal: c_int) {
+    STOP.store(signal, Ordering::Relaxed);
+}
+
+/// The signal that asked forker to stop, if any has.
+pub(crate) fn stop_signal() -> Option<c_int> {
+    Some(STOP.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+}
+
+/// The errno of an error of std.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
+pub(crate) fn number(error: io::Error) -> Errno {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// The last call's errno.
+pub(crate) fn errno() -> Errno {
+    number(io::Error::last_os_error())
+}
+
+/// Turns a libc return value into a result.
+pub(crate) fn check(ret: c_int) -> Result<c_int, Errno> {
+    if ret == -1 { Err(errno()) } else { Ok(ret) }
+}
+
+/// `CLOCK_MONOTONIC`, the tracer's clock.
+pub(crate) fn now_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+}
+
+/// Sleeps.
+pub(crate) fn sleep_ms(ms: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(ms));
+}
+
+/// This process's id, asked of the kernel each time.
+pub(crate) fn tgid() -> c_int {
+    // SAFETY: always succeeds.
+    unsafe { libc::getpid() }
+}
+
+/// This thread's id.
+pub(crate) fn tid() -> c_int {
+    // SAFETY: takes no arguments, always succeeds.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) };
+    c_int::try_from(tid).unwrap_or(0)
+}
+
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Ends this process without running anything of std or libc.
+pub(crate) fn exit_now(status: c_int) -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Sends a signal.
+pub(crate) fn kill(tgid: c_int, signal: c_int) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    check(unsafe { libc::kill(tgid, signal) }).map(drop)
+}
+
+/// Reaps the child `tgid`, or any for -1; None when `flags` has `WNOHANG` and none has ended.
+pub(crate) fn try_wait(tgid: c_int, flags: c_int) -> Result<Option<End>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the answer.
+    let ret = unsafe { libc::waitpid(tgid, &raw mut status, flags | libc::__WALL) };
+    Ok(match check(ret)? {
+        0 => None,
+        _ if libc::WIFSIGNALED(status) => Some(End::Signal(libc::WTERMSIG(status))),
+        _ => Some(End::Exit(libc::WEXITSTATUS(status))),
+    })
+}
+
+/// Waits until the child `tgid` has ended, through signals.
+pub(crate) fn wait(tgid: c_int) -> Result<End, Errno> {
+    loop {
+        match try_wait(tgid, 0) {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) | Err(libc::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Waits until the child `tgid` has ended, whatever way.
+pub(crate) fn reap(tgid: c_int) {
+    wait(tgid).ok();
+}
+
+/// Waits for every child there is, adopted ones too.
+pub(crate) fn reap_all() {
+    while wait(-1).is_ok() {}
+}
+
+/// `prctl` with numbers only.
+fn prctl(option: c_int, value: c_int) -> Result<(), Errno> {
+    let word = c_ulong::try_from(value).map_err(|_negative| libc::EINVAL)?;
+    // SAFETY: the options used take numbers.
+    check(unsafe { libc::prctl(option, word, 0_u64, 0_u64, 0_u64) }).map(drop)
+}
+
+/// Makes the kernel kill this process when the thread that forked it ends; `parent` is that
+/// thread's process, to notice that it has ended already. Must be repeated after a change of uid,
+/// which clears it.
+pub(crate) fn die_with(parent: c_int) {
+    let set = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    // SAFETY: always succeeds.
+    let now = unsafe { libc::getppid() };
+    // 0: the parent is in an outer pid namespace.
+    if set.is_err() || (now != parent && now != 0) {
+        exit_now(libc::ESRCH);
+    }
+}
+
+/// Makes orphaned descendants this process's children, so that it can reap them.
+pub(crate) fn adopt_orphans() -> Result<(), Errno> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Lets an ordinary process install a seccomp filter.
+pub(crate) fn no_new_privileges() -> Result<(), Errno> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Gives up root for this uid, and every capability with it.
+pub(crate) fn become_user(uid: libc::uid_t) -> Result<(), Errno> {
+    // SAFETY: touches no memory; forker's processes with other threads never call it.
+    check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+}
+
+/// A signal handler that was there before; comes back on drop.
+pub(crate) struct OldHandler {
+    signal: c_int,
+    old: libc::sigaction,
+}
+
+impl Drop for OldHandler {
+    fn drop(&mut self) {
+        // SAFETY: `old` came from the kernel; no answer is asked for.
+        unsafe { libc::sigaction(self.signal, &raw const self.old, std::ptr::null_mut()) };
+    }
+}
+
+/// Installs a handler by its address.
+///
+/// # Safety
+/// `handler` must be a handler of the kind that `flags` says, and async-signal-safe.
+pub(crate) unsafe fn handle(
+    signal: c_int,
+    handler: libc::sighandler_t,
+    flags: c_int,
+) -> Result<OldHandler, Errno> {
+    // SAFETY: all zeros is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = flags;
+    let mut old = action;
+    // SAFETY: both structs are valid; the caller answers for the handler.
+    check(unsafe { libc::sigaction(signal, &raw const action, &raw mut old) })?;
+    Ok(OldHandler { signal, old })
+}
+
+/// Makes SIGTERM and SIGINT ask forker to stop, for as long as the handles live.
+pub(crate) fn stop_on_signals() -> Result<[OldHandler; 2], Errno> {
+    let handler = ask_to_stop as *const () as libc::sighandler_t;
+    // SAFETY: `ask_to_stop` only stores to an atomic.
+    let term = unsafe { handle(libc::SIGTERM, handler, 0) }?;
+    // SAFETY: as above.
+    let int = unsafe { handle(libc::SIGINT, handler, 0) }?;
+    Ok([term, int])
+}

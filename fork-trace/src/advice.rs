@@ -1,0 +1,135 @@
+//! Every failure that a user can cause or cure: what it is, and what to do.
+//!
+//! The first line says the cause, the second the cure. It also owns the exit codes.
+
+use std::fmt;
+
+/// A failure with a cure.
+#[derive(Debug)]
+pub enum Advice {
+    /// Effective capabilities do not suffice.
+    NotPermitted {
+        /// What the process has of what it needs.
+        has: String,
+    },
+    /// The kernel offers no type information.
+    NoBtf {
+        /// What was tried, and what the system said.
+        cause: String,
+    },
+    /// The kernel lacks something without which nothing can be traced.
+    KernelLacks {
+        /// What.
+        what: String,
+    },
+    /// The kernel refused a program although the capabilities are there.
+    Refused {
+        /// What was tried, and what the kernel said.
+        what: String,
+        /// Content of `/sys/kernel/security/lockdown`, if there is one.
+        lockdown: Option<String>,
+    },
+    /// An output cannot be opened or written.
+    Output {
+        /// Where to.
+        path: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The command cannot be run.
+    Command {
+        /// The command.
+        name: String,
+        /// What the system said.
+        cause: String,
+        /// 127: not found; 126: found, and not to be run.
+        status: u8,
+    },
+    /// The file to replay cannot be read or is not the tool's own JSON.
+    Replay {
+        /// Which file, and which line of it.
+        place: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Records were lost, and `--fail-on-loss` was given.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+}
+
+impl Advice {
+    /// The process's exit status.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotPermitted { .. }
+            | Self::NoBtf { .. }
+            | Self::KernelLacks { .. }
+            | Self::Refused { .. } => 3,
+            Self::Output { .. } | Self::Replay { .. } => 1,
+            Self::Command { status, .. } => *status,
+            Self::Lost { .. } => 4,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotPermitted { .. } => "run it with sudo, or grant the program both: \
+                sudo setcap cap_bpf,cap_perfmon+ep \"$(command -v fork-trace)\""
+                .to_owned(),
+            Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y: those of \
+                Debian 11, Ubuntu 20.10, Fedora 31 and later are"
+                .to_owned(),
+            Self::KernelLacks { .. } => {
+                "fork-trace needs Linux 5.10 or later with CONFIG_FTRACE_SYSCALLS=y".to_owned()
+            }
+            Self::Refused {
+                lockdown: Some(mode),
+                ..
+            } if mode.contains("[confidentiality]") => {
+                "kernel lockdown is set to confidentiality: boot with lockdown=integrity or none"
+                    .to_owned()
+            }
+            Self::Refused { .. } => "a security policy or a container's seccomp filter may forbid \
+                bpf(2): try outside the container; `fork-trace doctor` shows more"
+                .to_owned(),
+            Self::Output { .. } => {
+                "choose another place with -o FILE, or make room there".to_owned()
+            }
+            Self::Command { status: 127, .. } => {
+                "check its spelling, or give its full path".to_owned()
+            }
+            Self::Command { .. } => "check its permissions and those of its folder".to_owned(),
+            Self::Replay { .. } => {
+                "give a file that fork-trace wrote with --json or -o FILE.json".to_owned()
+            }
+            Self::Lost { .. } => {
+                "give the ring more room, for example with --buffer 64M".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted { has } => write!(
+                f,
+                "tracing needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; this process has {has}"
+            ),
+            Self::NoBtf { cause } => write!(f, "this kernel shows no type information: {cause}"),
+            Self::KernelLacks { what } => write!(f, "this kernel lacks {what}"),
+            Self::Refused { what, .. } => write!(f, "the kernel refused to {what}"),
+            Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
+            Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
+            Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
+            Self::Lost { records } => write!(f, "{records} records were lost"),
+        }
+    }
+}
+
+impl std::error::Error for Advice {}

@@ -1,0 +1,471 @@
+//! A record, joined with its child's start, to a [`Fork`]: pure, no I/O.
+
+use std::time::Duration;
+
+use fork_trace_common::{
+    flags::{CLONE_THREAD, CLONE_VFORK},
+    record::{ForkRecord, StartRecord, Syscall, bits},
+    stage::{Mark, STAGES, Side},
+};
+use jiff::Timestamp;
+use nix::errno::Errno;
+
+use crate::{
+    flags,
+    fork::{
+        Call, Child, ChildStart, Fork, ForkWarning, HexFlags, Kind, Name, Parent, Precision,
+        Source, Span, Status, Ts,
+    },
+    plan::{Plan, Timed},
+};
+
+/// How `CLOCK_MONOTONIC` and the realtime clock relate.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    realtime: Timestamp,
+    mono_ns: u64,
+}
+
+impl Clock {
+    /// From one moment read on both clocks.
+    #[must_use]
+    pub const fn new(realtime: Timestamp, mono_ns: u64) -> Self {
+        Self { realtime, mono_ns }
+    }
+
+    /// The realtime clock at `mono_ns`.
+    #[must_use]
+    pub fn at(&self, mono_ns: u64) -> Ts {
+        let later = Duration::from_nanos(mono_ns.saturating_sub(self.mono_ns));
+        let earlier = Duration::from_nanos(self.mono_ns.saturating_sub(mono_ns));
+        let moment = self
+            .realtime
+            .saturating_add(later)
+            .and_then(|at| at.saturating_sub(earlier));
+        Ts(moment.unwrap_or(self.realtime))
+    }
+}
+
+/// Makes a [`Fork`].
+#[must_use]
+pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
+    let entered = record.has(bits::ENTERED);
+    let call = call(record);
+    let errno = u32::try_from(-record.ret).ok().filter(|errno| *errno > 0);
+    let total_ns = total_ns(record);
+    let stages = if record.has(bits::CHILD) {
+        spans(record, plan)
+    } else {
+        Vec::new()
+    };
+    let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
+    let mono_ns = began_ns(record);
+    Fork {
+        id: format!("{}-{mono_ns}", record.parent.tid),
+        ts: clock.at(mono_ns),
+        mono_ns,
+        kind: kind(record),
+        syscall: call,
+        compat: record.has(bits::COMPAT).then_some(true),
+        clone_flags: clone_flags(record).map(HexFlags),
+        clone_flags_names: clone_flags(record).map(|word| flags::names(word, call)),
+        exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
+        parent: parent(record),
+        child: child(record),
+        ret: call.map(|_| record.ret),
+        errno,
+        errno_name: errno.map(errno_name),
+        restarts: (record.restarts > 0).then_some(record.restarts),
+        total_ns,
+        other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
+        stages,
+        child_start: start.map(|start| child_start(record, start)),
+        warnings: if entered || call.is_none() {
+            Vec::new()
+        } else {
+            vec![no_entry()]
+        },
+    }
+}
+
+/// When the attempt began, as far as it was seen.
+#[must_use]
+pub fn began_ns(record: &ForkRecord) -> u64 {
+    if record.has(bits::ENTERED) {
+        return record.start_ns;
+    }
+    record
+        .marks
+        .iter()
+        .copied()
+        .find(|at| *at != 0)
+        .unwrap_or_default()
+}
+
+fn no_entry() -> ForkWarning {
+    ForkWarning {
+        code: Name::Borrowed("no-entry"),
+        text: "refused before the system call began, by seccomp or a tracer: \
+               only the time of its return is known"
+            .to_owned(),
+    }
+}
+
+fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
+    record
+        .marks
+        .get(mark as usize)
+        .copied()
+        .filter(|at| *at != 0)
+}
+
+fn total_ns(record: &ForkRecord) -> Option<u64> {
+    let end = if record.has(bits::VFORK_WAIT) {
+        Mark::SchedWakeupNew
+    } else {
+        Mark::SysExit
+    };
+    if !record.has(bits::ENTERED) {
+        return None;
+    }
+    mark(record, end)?.checked_sub(record.start_ns)
+}
+
+fn call(record: &ForkRecord) -> Option<Call> {
+    const CALLS: [(Syscall, Call); 4] = [
+        (Syscall::Fork, Call::Fork),
+        (Syscall::Vfork, Call::Vfork),
+        (Syscall::Clone, Call::Clone),
+        (Syscall::Clone3, Call::Clone3),
+    ];
+    let found = CALLS
+        .iter()
+        .find(|(syscall, _)| *syscall as u32 == record.syscall);
+    found.map(|(_, call)| *call)
+}
+
+/// The word the caller passed; the kernel's own for a task that the kernel made, or where the
+/// caller's could not be read.
+fn clone_flags(record: &ForkRecord) -> Option<u64> {
+    if record.has(bits::FLAGS) {
+        return Some(record.clone_flags);
+    }
+    record.has(bits::CHILD).then_some(record.task_flags)
+}
+
+fn kind(record: &ForkRecord) -> Option<Kind> {
+    if record.syscall == Syscall::None as u32 {
+        return Some(Kind::Other);
+    }
+    let flags = clone_flags(record)?;
+    Some(match flags {
+        _ if flags & CLONE_THREAD != 0 => Kind::Thread,
+        _ if flags & CLONE_VFORK != 0 => Kind::Vfork,
+        _ => Kind::Process,
+    })
+}
+
+fn parent(record: &ForkRecord) -> Parent {
+    let known = |value: u64| (value != 0).then_some(value);
+    Parent {
+        pid: record.parent.tgid,
+        tid: record.parent.tid,
+        ppid: record.ppid,
+        comm: comm(record),
+        exe: None,
+        uid: record.uid,
+        user: None,
+        threads: record.has(bits::THREADS).then_some(record.threads),
+        start_ns: known(record.parent_process_start_ns),
+        cgroup_id: known(record.cgroup_id),
+    }
+}
+
+fn child(record: &ForkRecord) -> Option<Child> {
+    let differs = record.child_ns_tid != 0 && record.child_ns_tid != record.child.tid;
+    record.has(bits::CHILD).then(|| Child {
+        pid: record.child.tgid,
+        tid: record.child.tid,
+        ns_pid: differs.then_some(record.child_ns_tid),
+        comm: comm(record),
+    })
+}
+
+fn comm(record: &ForkRecord) -> String {
+    let name = record
+        .comm
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
+    let woken = mark(record, Mark::SchedWakeupNew);
+    let first_wait = start.arrivals == 1 && start.run_delay_ns != u64::MAX;
+    ChildStart {
+        queued_ns: first_wait.then_some(start.run_delay_ns),
+        to_user_ns: woken.and_then(|woken| start.return_ns.checked_sub(woken)),
+        cpu: start.cpu,
+        parent_cpu: woken.map(|_| record.parent_cpu),
+    }
+}
+
+/// The stages of a successful attempt: timed ones, and those that shared instead of copying.
+fn spans(record: &ForkRecord, plan: &Plan) -> Vec<Span> {
+    let durations: Vec<Option<u64>> = plan
+        .timed
+        .iter()
+        .map(|timed| duration_ns(record, timed))
+        .collect();
+    let mut spans = Vec::with_capacity(plan.timed.len());
+    let rows = STAGES.iter().filter(|row| row.side == Side::Parent);
+    for row in rows {
+        if let Some(place) = plan.timed.iter().position(|timed| timed.stage == row.stage) {
+            spans.extend(span(record, plan, &durations, place));
+        } else if row.shared_by & record.task_flags != 0 {
+            spans.push(Span {
+                name: Name::Borrowed(row.name),
+                start_ns: None,
+                dur_ns: None,
+                self_ns: None,
+                status: Status::Shared,
+                precision: Precision::Missing,
+                source: Some(Source::Derived),
+            });
+        }
+    }
+    spans
+}
+
+fn duration_ns(record: &ForkRecord, timed: &Timed) -> Option<u64> {
+    let [opens, closes] = [timed.bounds.opens, timed.bounds.closes].map(|at| mark(record, at));
+    opens?.checked_sub(record.start_ns)?;
+    closes?.checked_sub(opens?)
+}
+
+fn span(record: &ForkRecord, plan: &Plan, durations: &[Option<u64>], place: usize) -> Option<Span> {
+    let timed = plan.timed.get(place)?;
+    let dur_ns = durations.get(place).copied().flatten();
+    let inner = plan
+        .timed
+        .iter()
+        .zip(durations)
+        .filter(|(inner, _)| inner.within == Some(place));
+    let inner_ns: u64 = inner.filter_map(|(_, duration)| *duration).sum();
+    let opens = mark(record, timed.bounds.opens);
+    Some(Span {
+        name: Name::Borrowed(timed.stage.row().name),
+        start_ns: dur_ns
+            .and(opens)
+            .map(|opens| opens.saturating_sub(record.start_ns)),
+        dur_ns,
+        self_ns: dur_ns.map(|duration| duration.saturating_sub(inner_ns)),
+        status: if dur_ns.is_some() {
+            Status::Done
+        } else {
+            Status::Missing
+        },
+        precision: if dur_ns.is_some() {
+            Precision::Bounded
+        } else {
+            Precision::Missing
+        },
+        source: Some(Source::Tracepoint),
+    })
+}
+
+/// An error number's name; `errno N` for one without.
+#[must_use]
+pub fn errno_name(errno: u32) -> Name {
+    match i32::try_from(errno).map(Errno::from_raw) {
+        Ok(known) if known != Errno::UnknownErrno => Name::Owned(format!("{known:?}")),
+        _ => Name::Owned(format!("errno {errno}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{host::Facts, plan::Tracepoint};
+    use fork_trace_common::record::TaskIds;
+
+    fn plan() -> Plan {
+        let tracepoints = Tracepoint::ALL.iter().copied().collect();
+        Plan::new(&Facts {
+            tracepoints,
+            release: String::new(),
+        })
+        .unwrap()
+    }
+
+    fn clock() -> Clock {
+        Clock::new(Timestamp::from_second(1_000).unwrap(), 500_000_000_000)
+    }
+
+    fn success() -> ForkRecord {
+        let mut record = ForkRecord::zeroed();
+        record.bits = bits::ENTERED | bits::FLAGS | bits::CHILD;
+        record.syscall = Syscall::Clone as u32;
+        record.clone_flags = 0x120_0011;
+        record.task_flags = 0x120_0000;
+        record.start_ns = 1_000;
+        record.marks = [1_000, 31_000, 32_000, 38_000, 41_000, 43_500];
+        record.ret = 77;
+        record.parent = TaskIds {
+            tgid: 10,
+            tid: 11,
+            start_ns: 1,
+        };
+        record.child = TaskIds {
+            tgid: 77,
+            tid: 77,
+            start_ns: 31_000,
+        };
+        record.comm = *b"redis-server\0\0\0\0";
+        record
+    }
+
+    #[test]
+    fn self_times_and_the_rest_are_the_total() {
+        for vfork in [false, true] {
+            let mut record = success();
+            if vfork {
+                record.bits |= bits::VFORK_WAIT;
+                record.task_flags |= CLONE_VFORK;
+                record.marks[Mark::SysExit as usize] = 0;
+            }
+            let fork = fork(&record, None, &plan(), clock());
+            let own: u64 = fork.stages.iter().filter_map(|span| span.self_ns).sum();
+            assert_eq!(fork.total_ns, Some(own + fork.other_ns.unwrap()));
+            assert_eq!(fork.total_ns, Some(if vfork { 40_000 } else { 42_500 }));
+        }
+    }
+
+    #[test]
+    fn a_stage_lies_between_its_marks() {
+        let fork = fork(&success(), None, &plan(), clock());
+        let span = |name: &str| fork.stages.iter().find(|span| span.name == name).unwrap();
+        let copy = span("copy_process");
+        assert_eq!((copy.start_ns, copy.dur_ns), (Some(0), Some(37_000)));
+        assert_eq!(
+            copy.self_ns,
+            Some(30_000),
+            "tasklist_lock and uprobe_copy_process apart"
+        );
+        let tasklist = span("tasklist_lock");
+        assert_eq!(
+            (tasklist.start_ns, tasklist.dur_ns),
+            (Some(30_000), Some(1_000))
+        );
+        assert_eq!(fork.slowest().unwrap().0.name, "copy_process");
+    }
+
+    #[test]
+    fn a_restarted_call_counts_its_last_pass_and_the_whole_time() {
+        let mut record = success();
+        record.start_ns = 400;
+        record.restarts = 2;
+        let fork = fork(&record, None, &plan(), clock());
+        assert_eq!(fork.restarts, Some(2));
+        assert_eq!(fork.total_ns, Some(43_100));
+        assert_eq!(fork.stages[0].start_ns, Some(600));
+        assert_eq!(fork.other_ns, Some(600), "the earlier passes");
+    }
+
+    #[test]
+    fn a_failed_attempt_has_an_errno_and_no_stage() {
+        let mut record = success();
+        record.bits &= !bits::CHILD;
+        record.marks = [1_000, 0, 0, 0, 0, 2_500];
+        record.ret = -11;
+        let fork = fork(&record, None, &plan(), clock());
+        assert_eq!(
+            (fork.errno, fork.errno_name.as_deref()),
+            (Some(11), Some("EAGAIN"))
+        );
+        assert_eq!((fork.child, fork.stages.len()), (None, 0));
+        assert_eq!((fork.total_ns, fork.other_ns), (Some(1_500), Some(1_500)));
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let mut record = ForkRecord::zeroed();
+        record.syscall = Syscall::Clone3 as u32;
+        record.ret = -1;
+        record.marks[Mark::SysExit as usize] = 9_000;
+        let fork = fork(&record, None, &plan(), clock());
+        assert_eq!(
+            (fork.kind, fork.clone_flags, fork.exit_signal),
+            (None, None, None)
+        );
+        assert_eq!((fork.total_ns, fork.other_ns), (None, None));
+        assert_eq!(fork.mono_ns, 9_000);
+        assert_eq!(fork.warnings[0].code, "no-entry");
+        assert_eq!((fork.parent.threads, fork.parent.start_ns), (None, None));
+    }
+
+    #[test]
+    fn a_shared_stage_is_shared_and_not_timed() {
+        let mut record = success();
+        record.task_flags = 0x3d_0f00;
+        record.clone_flags = 0x3d_0f00;
+        let fork = fork(&record, None, &plan(), clock());
+        assert_eq!(fork.kind, Some(Kind::Thread));
+        let shared: Vec<_> = fork
+            .stages
+            .iter()
+            .filter(|span| span.status == Status::Shared)
+            .map(|span| span.name.as_ref())
+            .collect();
+        let all = [
+            "copy_semundo",
+            "copy_files",
+            "copy_fs",
+            "copy_sighand",
+            "copy_signal",
+            "copy_mm",
+        ];
+        assert_eq!(shared, all);
+    }
+
+    #[test]
+    fn the_wait_for_a_cpu_is_known_only_while_it_is_the_first() {
+        let mut start = StartRecord {
+            kind: 2,
+            cpu: 1,
+            child: TaskIds::default(),
+            return_ns: 91_000,
+            run_delay_ns: 20_000,
+            arrivals: 1,
+        };
+        let made = |start: &StartRecord| {
+            fork(&success(), Some(start), &plan(), clock())
+                .child_start
+                .unwrap()
+        };
+        assert_eq!(
+            (made(&start).queued_ns, made(&start).to_user_ns),
+            (Some(20_000), Some(50_000))
+        );
+        start.arrivals = 2;
+        assert_eq!(made(&start).queued_ns, None);
+        start.arrivals = 1;
+        start.run_delay_ns = u64::MAX;
+        assert_eq!(made(&start).queued_ns, None);
+    }
+
+    #[test]
+    fn clocks_meet_before_and_after_their_common_moment() {
+        let text = |mono_ns| clock().at(mono_ns).to_string();
+        assert_eq!(text(500_000_000_007), "1970-01-01T00:16:40.000000007Z");
+        assert_eq!(text(499_000_000_000), "1970-01-01T00:16:39.000000000Z");
+    }
+
+    #[test]
+    fn errors_have_names() {
+        assert_eq!(errno_name(11), "EAGAIN");
+        assert_eq!(errno_name(7), "E2BIG");
+        assert_eq!(errno_name(999), "errno 999");
+    }
+}

@@ -1,0 +1,230 @@
+//! Loads the eBPF object and attaches what the plan says; reads its maps.
+//!
+//! With `ring` the only module that knows aya. Links are kept here, so that detaching is a step of
+//! its own and can be timed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLink},
+};
+use aya_log::EbpfLogger;
+use fork_trace_common::{
+    counter::Counter,
+    record::{ForkRecord, bits},
+    settings::{FOLLOW_CHILDREN, FOLLOW_ONLY},
+};
+
+use crate::{
+    advice::Advice,
+    decode::{Record, decode},
+    host::{Host, lockdown},
+    plan::{Plan, Tracepoint},
+};
+
+/// Aligned as ELF needs it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/bpf/fork-trace.x86_64.bpf.o"
+));
+
+/// Bytes of a record as a map value.
+type FlightBytes = [u8; size_of::<ForkRecord>()];
+
+/// What is set before load.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Only this process's children and their descendants.
+    pub follow_children_of: Option<u32>,
+    /// Size of the ring; rounded up to a power of two of whole pages.
+    pub ring_bytes: u32,
+    /// The kernel side's debug lines.
+    pub kernel_log: bool,
+}
+
+/// The attached programs.
+pub struct Tracer {
+    /// Owns programs and maps.
+    ebpf: Ebpf,
+    links: BTreeMap<Tracepoint, BtfTracePointLink>,
+    counters: PerCpuArray<MapData, u64>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+/// Loads and attaches.
+///
+/// # Errors
+/// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
+/// verifier's log.
+pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, RingBuf<MapData>)> {
+    let mut ebpf = load(host, settings)?;
+    let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
+    let ring = ebpf
+        .take_map("RING")
+        .context("find map RING in the eBPF object")?;
+    let ring = RingBuf::try_from(ring).context("open the ring")?;
+    let counters = ebpf
+        .take_map("COUNTERS")
+        .context("find map COUNTERS in the eBPF object")?;
+    let counters = PerCpuArray::try_from(counters).context("open the counters")?;
+    let logger = settings
+        .kernel_log
+        .then(|| EbpfLogger::init(&mut ebpf))
+        .transpose();
+    let logger = logger.context("set up the kernel side's log")?;
+    if let Some(tgid) = settings.follow_children_of {
+        let map = ebpf
+            .map_mut("FOLLOW")
+            .context("find map FOLLOW in the eBPF object")?;
+        let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
+        follow
+            .insert(tgid, FOLLOW_CHILDREN, 0)
+            .context("follow the command")?;
+    }
+    let mut tracer = Tracer {
+        ebpf,
+        links: BTreeMap::new(),
+        counters,
+        logger,
+    };
+    for tracepoint in &plan.tracepoints {
+        tracer.attach(*tracepoint, &btf)?;
+    }
+    Ok((tracer, ring))
+}
+
+fn load(host: &Host, settings: Settings) -> Result<Ebpf> {
+    let follow = u8::from(settings.follow_children_of.is_some());
+    // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
+    let log_level = if settings.kernel_log { 4u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    for (global, offset) in &host.offsets {
+        loader.override_global(global, offset, true);
+    }
+    loader.override_global(FOLLOW_ONLY, &follow, true);
+    loader.override_global(aya_log::LEVEL, &log_level, false);
+    loader.map_max_entries("RING", settings.ring_bytes);
+    if follow == 0 {
+        loader.map_max_entries("FOLLOW", 1);
+    }
+    if !log::log_enabled!(log::Level::Debug) {
+        loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| refused_or("create the maps", anyhow!(error)))
+}
+
+impl Tracer {
+    fn attach(&mut self, tracepoint: Tracepoint, btf: &Btf) -> Result<()> {
+        let name = tracepoint.name();
+        let program = self.ebpf.program_mut(name);
+        let program = program.with_context(|| format!("find program {name} in the object"))?;
+        let program: &mut BtfTracePoint = program
+            .try_into()
+            .with_context(|| format!("{name} is no BTF tracepoint"))?;
+        let what = format!("load the program for tracepoint {name}");
+        program
+            .load(name, btf)
+            .map_err(|error| refused_or(&what, load_error(error)))?;
+        let what = format!("attach to tracepoint {name}");
+        let link = program
+            .attach()
+            .map_err(|error| refused_or(&what, anyhow!(error)))?;
+        let link = program.take_link(link).with_context(|| what.clone())?;
+        self.links.insert(tracepoint, link);
+        log::info!("attached {name}");
+        Ok(())
+    }
+
+    /// Detaches one tracepoint.
+    pub fn detach(&mut self, tracepoint: Tracepoint) {
+        drop(self.links.remove(&tracepoint));
+    }
+
+    /// A counter's value, all CPUs together.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let values = self.counters.get(&(counter as u32), 0);
+        let values = values.with_context(|| format!("read counter {counter:?}"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Attempts that made a task and have not been submitted.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn flights_with_child(&self) -> Result<u64> {
+        let map = self
+            .ebpf
+            .map("FLIGHTS")
+            .context("find map FLIGHTS in the eBPF object")?;
+        let flights: HashMap<_, u64, FlightBytes> =
+            HashMap::try_from(map).context("open map FLIGHTS")?;
+        let mut count = 0;
+        for flight in flights.iter() {
+            let (_, bytes) = flight.context("read map FLIGHTS")?;
+            if let Ok(Record::Fork(record)) = decode(&bytes)
+                && record.has(bits::CHILD)
+            {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Prints the kernel side's debug lines that have come.
+    pub fn log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// [`Advice::Refused`] where the kernel does not permit it, else the error with what was tried.
+fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
+    let not_permitted = error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    if not_permitted {
+        let what = format!("{what}: operation not permitted");
+        return Advice::Refused {
+            what,
+            lockdown: lockdown(),
+        }
+        .into();
+    }
+    error.context(what.to_owned())
+}
+
+/// The verifier's log is long and its reason comes last.
+fn load_error(error: ProgramError) -> anyhow::Error {
+    const LAST: usize = 5;
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return anyhow!(error);
+    };
+    let log = verifier_log.to_string();
+    log::debug!("verifier log:\n{log}");
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.starts_with("processed "))
+        .collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(LAST)).copied();
+    let last = last.collect::<Vec<_>>().join("\n");
+    let error = anyhow::Error::new(io_error);
+    if last.is_empty() {
+        error
+    } else {
+        error.context(format!("the verifier says:\n{last}"))
+    }
+}

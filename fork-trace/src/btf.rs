@@ -1,0 +1,312 @@
+//! The kernel's own type information, as far as fork-trace needs it: byte offsets of struct
+//! fields, and which BTF tracepoints exist.
+//!
+//! One pass records where each type lies; look-ups walk members. A kind this parser does not know
+//! is an error, never skipped: its size is unknown and all that follows would be misread.
+//!
+//! KERNEL: include/uapi/linux/btf.h.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+const MAGIC: u16 = 0xeb9f;
+const STRUCT: u8 = 4;
+const UNION: u8 = 5;
+const TYPEDEF: u8 = 8;
+/// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
+const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
+/// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
+const MAX_DEPTH: usize = 32;
+
+/// Parsed type information.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Where each type's header lies; type 0 is void.
+    types: Vec<usize>,
+    structs: HashMap<String, u32>,
+    typedefs: HashSet<String>,
+}
+
+/// A type's header.
+#[derive(Clone, Copy)]
+struct Header {
+    name: u32,
+    kind: u8,
+    vlen: usize,
+    /// Members carry a bit-field size beside their offset.
+    kind_flag: bool,
+    /// Size, or the type that a modifier names.
+    size_or_type: u32,
+}
+
+impl Btf {
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    /// The data is cut short, of another byte order, or holds a kind of type that is not known.
+    pub fn parse(data: Vec<u8>) -> Result<Self> {
+        let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
+        ensure!(
+            magic == Some(MAGIC),
+            "no BTF of this machine's byte order (magic {magic:x?})"
+        );
+        let header_len = word(&data, 4)? as usize;
+        let types_at = header_len + word(&data, 8)? as usize;
+        let types_end = types_at + word(&data, 12)? as usize;
+        let strings = header_len + word(&data, 16)? as usize;
+        ensure!(
+            types_end <= data.len() && strings <= data.len(),
+            "BTF is cut short"
+        );
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            structs: HashMap::new(),
+            typedefs: HashSet::new(),
+        };
+        let mut at = types_at;
+        while at < types_end {
+            let header = btf.header(at)?;
+            let id = u32::try_from(btf.types.len()).context("too many types")?;
+            btf.types.push(at);
+            match header.kind {
+                // Names repeat; the first struct of a name is the kernel's own.
+                STRUCT => {
+                    let name = btf.string(header.name)?.to_owned();
+                    btf.structs.entry(name).or_insert(id);
+                }
+                TYPEDEF => {
+                    let name = btf.string(header.name)?.to_owned();
+                    btf.typedefs.insert(name);
+                }
+                _ => {}
+            }
+            at += 12 + extra_bytes(header)?;
+        }
+        Ok(btf)
+    }
+
+    /// Whether a BTF program can attach to tracepoint `name`.
+    ///
+    /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`: typedef `btf_trace_NAME`.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.typedefs.contains(&format!("btf_trace_{name}"))
+    }
+
+    /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size
+    /// where `path` is empty; `None` where this kernel has no such struct or field.
+    ///
+    /// # Errors
+    /// The type data is broken, or the field is a bit field, which has no byte offset.
+    pub fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
+        let Some(mut id) = self.structs.get(of).copied() else {
+            return Ok(None);
+        };
+        if path.is_empty() {
+            return Ok(Some(self.resolve(id)?.1.size_or_type));
+        }
+        let mut offset = 0;
+        for name in path.split('.') {
+            let Some((bits, member)) = self.member(id, name, 0)? else {
+                return Ok(None);
+            };
+            ensure!(bits % 8 == 0, "{of}.{path} is a bit field");
+            offset += bits / 8;
+            id = member;
+        }
+        Ok(Some(offset))
+    }
+
+    /// Bit offset and type of member `name`, unnamed structs and unions looked through.
+    fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
+        ensure!(depth < MAX_DEPTH, "types are nested too deep");
+        let (at, header) = self.resolve(id)?;
+        if header.kind != STRUCT && header.kind != UNION {
+            return Ok(None);
+        }
+        for index in 0..header.vlen {
+            let member = at + 12 + index * 12;
+            let member_name = self.string(word(&self.data, member)?)?;
+            let member_type = word(&self.data, member + 4)?;
+            let mut bits = word(&self.data, member + 8)?;
+            if header.kind_flag {
+                let bit_field_size = bits >> 24;
+                bits &= 0x00ff_ffff;
+                ensure!(
+                    bit_field_size == 0 || member_name != name,
+                    "field {name} is a bit field"
+                );
+            }
+            if member_name == name {
+                return Ok(Some((bits, member_type)));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.member(member_type, name, depth + 1)?
+            {
+                return Ok(Some((bits + inner, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Result<(usize, Header)> {
+        for _ in 0..MAX_DEPTH {
+            let at = *self
+                .types
+                .get(id as usize)
+                .context("a type id is out of range")?;
+            let header = self.header(at)?;
+            if !MODIFIERS.contains(&header.kind) {
+                return Ok((at, header));
+            }
+            id = header.size_or_type;
+        }
+        bail!("types are nested too deep")
+    }
+
+    fn header(&self, at: usize) -> Result<Header> {
+        let info = word(&self.data, at + 4)?;
+        let [_, _, _, top] = info.to_le_bytes();
+        Ok(Header {
+            name: word(&self.data, at)?,
+            kind: top & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            kind_flag: info >> 31 == 1,
+            size_or_type: word(&self.data, at + 8)?,
+        })
+    }
+
+    fn string(&self, offset: u32) -> Result<&str> {
+        let bytes = self
+            .data
+            .get(self.strings + offset as usize..)
+            .context("BTF is cut short")?;
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        std::str::from_utf8(text).context("a name is no text")
+    }
+}
+
+/// Bytes that follow a type's header.
+fn extra_bytes(header: Header) -> Result<usize> {
+    let n = header.vlen;
+    Ok(match header.kind {
+        // int, variable, declaration tag
+        1 | 14 | 17 => 4,
+        // pointer, forward, modifiers, function, float
+        2 | 7..=12 | 16 | 18 => 0,
+        // array
+        3 => 12,
+        // struct, union, data section, 64-bit enum
+        STRUCT | UNION | 15 | 19 => 12 * n,
+        // enum, function prototype
+        6 | 13 => 8 * n,
+        kind => bail!("BTF holds kind {kind}, which this version of fork-trace does not know"),
+    })
+}
+
+fn word(data: &[u8], at: usize) -> Result<u32> {
+    let bytes = data
+        .get(at..)
+        .and_then(<[u8]>::first_chunk)
+        .context("BTF is cut short")?;
+    Ok(u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }` with
+    /// `struct inner { int e; int f:3; }` and `typedef ... btf_trace_x`.
+    fn blob() -> Vec<u8> {
+        let mut strings = vec![0];
+        let mut name = |text: &str| {
+            let at = strings.len() as u32;
+            strings.extend_from_slice(text.as_bytes());
+            strings.push(0);
+            at
+        };
+        let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
+        let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
+        let info = |kind: u32, vlen: u32| kind << 24 | vlen;
+        #[rustfmt::skip]
+        let types: Vec<u32> = vec![
+            int, info(1, 0), 4, 32,                                              // 1
+            0, info(5, 1), 4,  c, 1, 0,                                          // 2 union
+            0, info(4, 2), 8,  b, 1, 0,  0, 2, 32,                               // 3 unnamed struct
+            inner, info(4, 2) | 1 << 31, 8,  e, 1, 0,  f, 1, 3 << 24 | 32,       // 4
+            0, info(10, 0), 4,                                                   // 5 const inner
+            outer, info(4, 3), 20,  a, 1, 0,  0, 3, 32,  d, 5, 96,               // 6
+            x, info(8, 0), 1,                                                    // 7 typedef
+        ];
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        let len = types.len() as u32;
+        for word in [24, 0, len, len, strings.len() as u32] {
+            data.extend_from_slice(&word.to_le_bytes());
+        }
+        data.extend(types);
+        data.extend(strings);
+        data
+    }
+
+    #[test]
+    fn finds_fields_through_unnamed_members_and_modifiers() {
+        let btf = Btf::parse(blob()).unwrap();
+        let offset = |of, path| btf.offset(of, path).unwrap();
+        assert_eq!(offset("outer", "a"), Some(0));
+        assert_eq!(offset("outer", "b"), Some(4));
+        assert_eq!(offset("outer", "c"), Some(8));
+        assert_eq!(offset("outer", "d"), Some(12));
+        assert_eq!(offset("outer", "d.e"), Some(12));
+        assert_eq!(offset("outer", ""), Some(20));
+        assert_eq!(offset("outer", "nothing"), None);
+        assert_eq!(offset("outer", "a.nothing"), None);
+        assert_eq!(offset("nobody", "a"), None);
+        assert!(
+            btf.offset("outer", "d.f").is_err(),
+            "a bit field has no byte offset"
+        );
+        assert!(btf.has_tracepoint("x"));
+        assert!(!btf.has_tracepoint("y"));
+    }
+
+    #[test]
+    fn broken_data_is_an_error_at_every_length() {
+        let whole = blob();
+        for len in 0..whole.len() {
+            // A cut in the strings is only seen when a name is looked up.
+            if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
+                _ = btf.offset("outer", "d.e");
+            }
+        }
+        assert!(Btf::parse(vec![0; 64]).is_err());
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        let mut data = blob();
+        data[24 + 4 + 3] = 31;
+        let error = Btf::parse(data).err().unwrap();
+        assert!(error.to_string().contains("kind 31"), "{error}");
+    }
+
+    #[test]
+    fn reads_the_running_kernel() {
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
+        for offset in fork_trace_common::settings::OFFSETS {
+            let found = btf.offset(offset.of, offset.field).unwrap();
+            assert!(found.is_some() || !offset.required, "{offset:?}");
+        }
+        assert_eq!(
+            btf.offset("task_struct", "thread_info.flags").unwrap(),
+            Some(0)
+        );
+        assert!(btf.has_tracepoint("task_newtask"));
+    }
+}

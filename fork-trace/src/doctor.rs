@@ -1,0 +1,172 @@
+//! What this host lets us see, and why not more.
+//!
+//! Not guessed: where this process may, every program of the plan is really attached for a
+//! moment.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    advice::Advice,
+    attach::{Settings, attach},
+    fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION},
+    host::{self, Host},
+    plan::Plan,
+};
+
+/// What `doctor` says.
+#[derive(Serialize)]
+struct Report {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema_version: u32,
+    version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostInfo>,
+    /// Kernel lockdown, the active mode in brackets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lockdown: Option<String>,
+    can_trace: bool,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    stages: Vec<Coverage>,
+}
+
+/// Prints the report; returns the exit status: 0, or 3 where this host or user cannot trace.
+///
+/// # Errors
+/// The report cannot be written.
+pub fn doctor(json: bool) -> Result<u8> {
+    let report = report();
+    let status = if report.can_trace { 0 } else { 3 };
+    let mut out = io::stdout().lock();
+    let written = if json {
+        serde_json::to_writer(&mut out, &report)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        text(&report, &mut out)
+    };
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Advice::Output {
+            path: "standard output".to_owned(),
+            cause: error.to_string(),
+        }
+        .into()),
+        _ => Ok(status),
+    }
+}
+
+fn report() -> Report {
+    let mut report = Report {
+        kind: "doctor",
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        host: None,
+        lockdown: host::lockdown(),
+        can_trace: false,
+        problem: None,
+        hint: None,
+        stages: Vec::new(),
+    };
+    if let Err(error) = examine(&mut report) {
+        report.hint = error.downcast_ref::<Advice>().map(Advice::hint);
+        report.problem = Some(format!("{error:#}"));
+    }
+    report
+}
+
+fn examine(report: &mut Report) -> Result<()> {
+    let host = Host::read()?;
+    report.host = Some(host.info.clone());
+    let plan = Plan::new(&host.facts)?;
+    report.stages.clone_from(&plan.coverage);
+    host::check_capabilities()?;
+    let settings = Settings {
+        follow_children_of: None,
+        ring_bytes: 4096,
+        kernel_log: false,
+    };
+    drop(attach(&host, &plan, settings)?);
+    report.can_trace = true;
+    Ok(())
+}
+
+fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Report {
+        host,
+        lockdown,
+        problem,
+        hint,
+        stages,
+        version,
+        ..
+    } = report;
+    writeln!(out, "fork-trace {version}")?;
+    if let Some(host) = host {
+        writeln!(
+            out,
+            "kernel    {} {}, {} CPUs",
+            host.kernel, host.arch, host.cpus
+        )?;
+    }
+    writeln!(out, "lockdown  {}", lockdown.as_deref().unwrap_or("none"))?;
+    match problem {
+        None => writeln!(
+            out,
+            "tracing   works: every program was attached for a moment"
+        )?,
+        Some(problem) => writeln!(out, "tracing   does not work: {problem}")?,
+    }
+    if let Some(hint) = hint {
+        writeln!(out, "          hint: {hint}")?;
+    }
+    if stages.is_empty() {
+        return Ok(());
+    }
+    let width = stages
+        .iter()
+        .map(|stage| stage.name.len())
+        .max()
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "\n{:width$}  PRECISION  SOURCE      MARKS, OR WHY NOT",
+        "STAGE"
+    )?;
+    for stage in stages {
+        let precision = match stage.precision {
+            Precision::Exact => "exact",
+            Precision::Bounded => "bounded",
+            Precision::Missing => "missing",
+        };
+        let source = if stage.source.is_some() {
+            "tracepoint"
+        } else {
+            "-"
+        };
+        writeln!(
+            out,
+            "{:width$}  {precision:9}  {source:10}  {}",
+            stage.name,
+            why(stage)
+        )?;
+    }
+    Ok(())
+}
+
+fn why(stage: &Coverage) -> String {
+    let (Some(opens), Some(closes)) = (&stage.opens, &stage.closes) else {
+        return stage.reason.clone().unwrap_or_default();
+    };
+    if stage.includes.is_empty() {
+        return format!("{opens} to {closes}");
+    }
+    format!("{opens} to {closes}, with {}", stage.includes.join(", "))
+}

@@ -1,0 +1,188 @@
+//! What `/proc` and `/etc/passwd` add to a [`Fork`]: user name and program.
+//!
+//! Bounded and never waiting: users come from one read of `/etc/passwd` (a directory service could
+//! take seconds), programs from a cache and at most [`LOOKUPS`] fresh look-ups per batch. A value
+//! that may belong to another process is left out.
+
+use std::{collections::HashMap, fs};
+
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::{SysconfVar, sysconf},
+};
+
+use crate::fork::{Fork, Parent};
+
+/// Fresh look-ups in `/proc` per batch.
+const LOOKUPS: u32 = 256;
+/// Programs remembered; the cache starts anew when it is full.
+const MOST: usize = 4096;
+
+/// Adds names.
+pub struct Enricher {
+    users: HashMap<u32, String>,
+    /// By process, its start and its task's name: an exec changes the last.
+    programs: HashMap<(u32, u64, String), Option<String>>,
+    lookups: u32,
+    /// `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC`: time asleep so far.
+    asleep_ns: u64,
+    tick_ns: u64,
+}
+
+impl Enricher {
+    /// Reads the users.
+    #[must_use]
+    pub fn new() -> Self {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+        let ticks = ticks
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .filter(|ticks| *ticks > 0);
+        Self {
+            users: users(&passwd),
+            programs: HashMap::new(),
+            lookups: 0,
+            asleep_ns: asleep_ns(),
+            tick_ns: 1_000_000_000 / ticks.unwrap_or(100),
+        }
+    }
+
+    /// A new batch begins.
+    pub fn next_batch(&mut self) {
+        self.lookups = 0;
+    }
+
+    /// Adds what is known to `fork`.
+    pub fn add(&mut self, fork: &mut Fork) {
+        fork.parent.user = self.users.get(&fork.parent.uid).cloned();
+        fork.parent.exe = self.program(&fork.parent);
+    }
+
+    fn program(&mut self, parent: &Parent) -> Option<String> {
+        let key = (parent.pid, parent.start_ns?, parent.comm.clone());
+        if let Some(known) = self.programs.get(&key) {
+            return known.clone();
+        }
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        if self.programs.len() == MOST {
+            self.programs.clear();
+        }
+        let program = self.read_program(parent, key.1);
+        self.programs.insert(key, program.clone());
+        program
+    }
+
+    /// `/proc/PID/exe`, if the process there is still the one that forked and its leader still
+    /// has the name of the task that did. Another thread's name says nothing of an exec.
+    fn read_program(&self, parent: &Parent, start_ns: u64) -> Option<String> {
+        let pid = parent.pid;
+        let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (comm, start_ticks) = stat_fields(&stat)?;
+        let start = (start_ns + self.asleep_ns) / self.tick_ns;
+        let same_process = start_ticks.abs_diff(start) <= 1;
+        let same_program = comm == parent.comm;
+        (same_process && same_program).then(|| program.to_string_lossy().into_owned())
+    }
+}
+
+impl Default for Enricher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn users(passwd: &str) -> HashMap<u32, String> {
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        Some((uid, name.to_owned()))
+    };
+    // The first name of a uid is the one that counts, as for getpwuid.
+    let mut users = HashMap::new();
+    for (uid, name) in passwd.lines().filter_map(entry) {
+        users.entry(uid).or_insert(name);
+    }
+    users
+}
+
+fn asleep_ns() -> u64 {
+    let ns = |clock| {
+        clock_gettime(clock).map_or(0, |now| {
+            u64::try_from(i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec()))
+                .unwrap_or(0)
+        })
+    };
+    ns(ClockId::CLOCK_BOOTTIME).saturating_sub(ns(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Name and start time (in ticks since boot) of `/proc/PID/stat`. The name may hold anything, so
+/// it ends at the last parenthesis.
+fn stat_fields(stat: &str) -> Option<(&str, u64)> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let (_, comm) = head.split_once('(')?;
+    // Field 22 of all, the 20th after the name.
+    let start = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    Some((comm, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_of_a_uid_counts() {
+        let users = users("root:x:0:0::/root:/bin/sh\ntoor:x:0:0\nbroken\nann:x:1000:1000::/:/\n");
+        assert_eq!(users.get(&0).map(String::as_str), Some("root"));
+        assert_eq!(users.get(&1000).map(String::as_str), Some("ann"));
+        assert_eq!(users.len(), 2);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_move_the_fields() {
+        let fields = (4..=22)
+            .map(|field| field.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let stat = format!("7 (a) b (c)) S {fields} 23");
+        assert_eq!(stat_fields(&stat), Some(("a) b (c)", 22)));
+        assert_eq!(stat_fields("7 (x"), None);
+        assert_eq!(stat_fields("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn only_the_same_process_and_name_give_a_program() {
+        let enricher = Enricher::new();
+        let pid = std::process::id();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let (comm, ticks) = stat_fields(&stat).unwrap();
+        let start_ns = ticks * enricher.tick_ns - enricher.asleep_ns;
+        let mut parent = Parent {
+            pid,
+            tid: pid,
+            ppid: 1,
+            comm: comm.to_owned(),
+            exe: None,
+            uid: 0,
+            user: None,
+            threads: None,
+            start_ns: Some(start_ns),
+            cgroup_id: None,
+        };
+        let own = std::env::current_exe()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        assert_eq!(enricher.read_program(&parent, start_ns), Some(own));
+        assert_eq!(
+            enricher.read_program(&parent, start_ns + 1_000_000_000),
+            None
+        );
+        parent.comm = "another".to_owned();
+        assert_eq!(enricher.read_program(&parent, start_ns), None);
+    }
+}

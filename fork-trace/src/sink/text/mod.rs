@@ -1,0 +1,185 @@
+//! Text for people: a line per fork, as wide as the terminal; below it, if asked for, its stages;
+//! at the end, if asked for, the summary.
+
+mod bar;
+mod cells;
+mod columns;
+pub(crate) mod line;
+mod summary;
+pub(crate) mod units;
+mod waterfall;
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use self::{
+    cells::Context,
+    columns::{Column, Slot},
+    line::{DIM, Line, PLAIN, YELLOW},
+};
+use super::Sink;
+use crate::fork::{Event, Fork};
+
+/// How text looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Columns of the terminal, which no line exceeds; `None`: not a terminal, nothing is cut.
+    pub width: Option<usize>,
+    /// With colours.
+    pub color: bool,
+    /// With the stages below each fork.
+    pub stages: bool,
+    /// With the summary at the end.
+    pub summary: bool,
+    /// Times in UTC instead of local time.
+    pub utc: bool,
+}
+
+/// Writes text for people. Losses and warnings are left to [`Notes`](super::notes::Notes).
+pub struct Text<W> {
+    writer: W,
+    options: Options,
+    columns: Vec<Slot>,
+    context: Context,
+    line: Line,
+    began: bool,
+}
+
+impl<W: Write> Text<W> {
+    /// Onto `writer`, which should be buffered.
+    pub fn new(writer: W, options: Options) -> Self {
+        let columns = columns::fitting(options.width);
+        let zone = if options.utc {
+            TimeZone::UTC
+        } else {
+            TimeZone::system()
+        };
+        let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
+        let context = Context {
+            zone,
+            errors_in_child,
+        };
+        let line = Line::new(options.width, options.color);
+        Self {
+            writer,
+            options,
+            columns,
+            context,
+            line,
+            began: false,
+        }
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        for slot in &self.columns {
+            let title = line::shorten(slot.column.title(), slot.width);
+            if slot.column.is_right_aligned() {
+                self.line.push_right(DIM, &title, slot.start + slot.width);
+            } else {
+                self.line.pad_to(slot.start);
+                self.line.push(DIM, &title);
+            }
+        }
+        self.line.end(&mut self.writer)?;
+        if self.options.stages {
+            waterfall::legend(&mut self.line, &mut self.writer)?;
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, fork: &Fork) -> io::Result<()> {
+        if !self.began {
+            self.header()?;
+            self.began = true;
+        }
+        self.headline(fork)?;
+        self.remarks(fork)?;
+        if self.options.stages {
+            waterfall::write(fork, &mut self.line, &mut self.writer)?;
+        }
+        Ok(())
+    }
+
+    fn headline(&mut self, fork: &Fork) -> io::Result<()> {
+        for slot in &self.columns {
+            let room = self.room(slot);
+            let cell = cells::cell(slot.column, fork, room, &self.context);
+            if slot.column.is_right_aligned() {
+                let text: String = cell.iter().map(|(_, text)| text.as_str()).collect();
+                let style = cell.first().map_or(PLAIN, |(style, _)| *style);
+                self.line
+                    .push_right(style, &line::shorten(&text, room), slot.start + slot.width);
+                continue;
+            }
+            self.line.pad_to(slot.start);
+            let mut left = room;
+            for (style, text) in cell {
+                let text = line::printable(&text);
+                let before = self.line.column();
+                self.line.push(style, &line::shorten(&text, left));
+                left = left.saturating_sub(self.line.column() - before);
+            }
+            self.line.pad_to(self.line.column() + columns::GAP);
+        }
+        self.line.end(&mut self.writer)
+    }
+
+    /// The columns a cell may take.
+    fn room(&self, slot: &Slot) -> usize {
+        if self.options.width.is_some() {
+            slot.width
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// What is odd about a fork, a line each.
+    fn remarks(&mut self, fork: &Fork) -> io::Result<()> {
+        let result = self
+            .columns
+            .iter()
+            .find(|slot| slot.column == Column::Result);
+        let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
+        let restarts = if shown {
+            None
+        } else {
+            cells::restarts_in_words(fork)
+        };
+        let warnings = fork.warnings.iter().map(|warning| warning.text.as_str());
+        for (label, text) in restarts
+            .as_deref()
+            .map(|text| ("note:", text))
+            .into_iter()
+            .chain(warnings.map(|text| ("warning:", text)))
+        {
+            self.line.pad_to(waterfall::INDENT);
+            self.line.push(YELLOW, label);
+            let indent = self.line.column() + 1;
+            self.line.pad_to(indent);
+            self.line
+                .push_words(&mut self.writer, PLAIN, text, indent)?;
+            self.line.end(&mut self.writer)?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Sink for Text<W> {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Fork(fork) => self.fork(fork),
+            Event::Summary(summary) if self.options.summary => {
+                if self.began && !self.options.stages {
+                    self.line.end(&mut self.writer)?;
+                }
+                summary::write(summary, &mut self.line, &mut self.writer)
+            }
+            Event::Start(_) | Event::Loss(_) | Event::Warning(_) | Event::Summary(_) => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

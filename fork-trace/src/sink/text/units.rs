@@ -1,0 +1,120 @@
+//! Numbers for people: durations, counts, shares, sizes.
+
+/// A duration with three significant digits: `812 ns`, `36.7 us`, `1.24 ms`, `97.1 s`.
+pub(crate) fn duration(ns: u64) -> String {
+    if ns < 1000 {
+        return format!("{ns} ns");
+    }
+    for (unit, name) in [(1_000, "us"), (1_000_000, "ms"), (1_000_000_000, "s")] {
+        for (scale, decimals) in [(100, 2), (10, 1), (1, 0)] {
+            let rounded = (u128::from(ns) * scale + unit / 2) / unit;
+            if rounded < 1000 {
+                return decimal(rounded, decimals, name);
+            }
+        }
+    }
+    format!("{} s", ns.saturating_add(500_000_000) / 1_000_000_000)
+}
+
+/// A size with three significant digits: `812 B`, `4.10 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    for (shift, name) in [(10, "KiB"), (20, "MiB"), (30, "GiB")] {
+        for (scale, decimals) in [(100, 2), (10, 1), (1, 0)] {
+            let rounded = (u128::from(bytes) * scale + (1 << (shift - 1))) >> shift;
+            if rounded < 1000 {
+                return decimal(rounded, decimals, name);
+            }
+        }
+    }
+    format!("{} GiB", bytes >> 30)
+}
+
+fn decimal(scaled: u128, decimals: usize, unit: &str) -> String {
+    let digits = format!("{scaled:0>width$}", width = decimals + 1);
+    let (whole, part) = digits.split_at(digits.len() - decimals);
+    if part.is_empty() {
+        format!("{whole} {unit}")
+    } else {
+        format!("{whole}.{part} {unit}")
+    }
+}
+
+/// `part` of `whole` in whole percent; `<1%` for what would be none.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    let (part, whole) = (u128::from(part), u128::from(whole.max(1)));
+    match (part * 100 + whole / 2) / whole {
+        0 if part > 0 => "<1%".to_owned(),
+        share => format!("{share}%"),
+    }
+}
+
+/// A count with its thousands marked: `20,000`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A count and what is counted: `1 record`, `12 records`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_significant_digits() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (812, "812 ns"),
+            (999, "999 ns"),
+            (1_000, "1.00 us"),
+            (1_004, "1.00 us"),
+            (1_005, "1.01 us"),
+            (9_995, "10.0 us"),
+            (36_650, "36.7 us"),
+            (99_949, "99.9 us"),
+            (99_950, "100 us"),
+            (999_499, "999 us"),
+            (999_500, "1.00 ms"),
+            (1_240_000, "1.24 ms"),
+            (97_123_456_789, "97.1 s"),
+            (999_900_000_000, "1000 s"),
+            (86_400_000_000_000, "86400 s"),
+            (u64::MAX, "18446744073 s"),
+        ] {
+            assert_eq!(duration(ns), text, "{ns}");
+        }
+    }
+
+    #[test]
+    fn sizes_shares_and_counts() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1000), "0.98 KiB");
+        assert_eq!(size(4_300_000), "4.10 MiB");
+        assert_eq!(size(1 << 40), "1024 GiB");
+        assert_eq!(percent(61, 100), "61%");
+        assert_eq!(percent(1, 1000), "<1%");
+        assert_eq!(percent(0, 1000), "0%");
+        assert_eq!(percent(5, 0), "500%");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100%");
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(20_000), "20,000");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "record"), "1 record");
+        assert_eq!(counted(1_200, "record"), "1,200 records");
+    }
+}

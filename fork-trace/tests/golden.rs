@@ -1,0 +1,187 @@
+//! Streams of JSON through every output, compared with what is kept in `tests/golden`.
+//!
+//! `NAME.jsonl` is a stream, `NAME.txt` what text makes of it in several shapes, with ESC spelt
+//! `␛`. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites the `.txt` files.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{env, fmt::Write as _, fs, path::PathBuf};
+
+use fork_trace::{
+    fork::Event,
+    sink::{
+        Sink,
+        json::Json,
+        notes::Notes,
+        text::{Options, Text},
+    },
+};
+use unicode_width::UnicodeWidthStr as _;
+
+const STREAMS: &[&str] = &[
+    "simple",
+    "failures",
+    "flags",
+    "namespace",
+    "memory",
+    "hostile",
+    "notes",
+    "summary",
+    "empty",
+];
+
+fn path(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn events(stream: &str) -> Vec<Event> {
+    let lines = read(&format!("{stream}.jsonl"));
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn pass(events: &[Event], mut sink: impl Sink) {
+    for event in events {
+        sink.event(event).unwrap();
+    }
+    sink.flush().unwrap();
+}
+
+fn text(events: &[Event], options: Options) -> String {
+    let mut out = Vec::new();
+    pass(events, Text::new(&mut out, options));
+    String::from_utf8(out).unwrap()
+}
+
+fn options(width: Option<usize>, stages: bool, color: bool) -> Options {
+    Options {
+        width,
+        color,
+        stages,
+        summary: true,
+        utc: true,
+    }
+}
+
+/// Every shape of one stream, one below the other.
+fn shapes(events: &[Event]) -> String {
+    let mut out = String::new();
+    let mut section = |title: &str, text: &str| {
+        write!(out, "== {title} ==\n{}\n", text.replace('\x1b', "␛")).unwrap();
+    };
+    for width in [80, 100, 160] {
+        section(
+            &format!("width {width}"),
+            &text(events, options(Some(width), false, false)),
+        );
+    }
+    section("no terminal", &text(events, options(None, false, false)));
+    for width in [80, 160] {
+        let title = format!("width {width}, stages");
+        section(&title, &text(events, options(Some(width), true, false)));
+    }
+    section(
+        "no terminal, stages",
+        &text(events, options(None, true, false)),
+    );
+    section(
+        "width 120, stages, colour",
+        &text(events, options(Some(120), true, true)),
+    );
+    let mut notes = Vec::new();
+    pass(events, Notes::new(&mut notes));
+    section("notes", &String::from_utf8(notes).unwrap());
+    out
+}
+
+#[test]
+fn json_comes_out_as_it_went_in() {
+    for stream in STREAMS {
+        let mut out = Vec::new();
+        pass(&events(stream), Json::new(&mut out));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            read(&format!("{stream}.jsonl")),
+            "{stream}"
+        );
+    }
+}
+
+#[test]
+fn text_is_as_kept() {
+    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    for stream in STREAMS {
+        let file = format!("{stream}.txt");
+        let got = shapes(&events(stream));
+        if update {
+            fs::write(path(&file), got).unwrap();
+            continue;
+        }
+        let want = read(&file);
+        let mut lines = got.lines().zip(want.lines()).enumerate();
+        if let Some((number, (got, want))) = lines.find(|(_, (got, want))| got != want) {
+            panic!("{file}:{}\n got {got}\nwant {want}", number + 1);
+        }
+        assert_eq!(got.len(), want.len(), "{file}: one is longer");
+    }
+}
+
+#[test]
+fn every_stream_is_tested() {
+    for entry in fs::read_dir(path("")).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(STREAMS.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_or_ends_in_blanks() {
+    for stream in STREAMS {
+        let events = events(stream);
+        for width in 1..=220 {
+            for stages in [false, true] {
+                for line in text(&events, options(Some(width), stages, false)).lines() {
+                    assert!(line.width() <= width, "{stream} at {width}: {line}");
+                    assert_eq!(line.trim_end(), line, "{stream} at {width}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    for stream in STREAMS {
+        let events = events(stream);
+        for width in [Some(80), Some(160), None] {
+            let mut bare = String::new();
+            let mut colored = text(&events, options(width, true, true));
+            while let Some((before, after)) = colored.split_once("\x1b[") {
+                bare.push_str(before);
+                colored = after.split_once('m').unwrap().1.to_owned();
+            }
+            bare.push_str(&colored);
+            assert_eq!(bare, text(&events, options(width, true, false)), "{stream}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_hostile_name_reaches_the_terminal() {
+    let text = text(&events("hostile"), options(Some(160), true, false));
+    let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
+    assert_eq!(text.chars().find(|c| harmful(*c)), None);
+}

@@ -1,0 +1,274 @@
+//! The kernel's own event log of the same forks, as a second truth.
+//!
+//! ftrace writes whole microseconds, so two of its times are up to one microsecond off; both
+//! tracers run at the same points, one after the other, which adds their own cost.
+
+use std::{collections::HashMap, fs, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::support::{Folder, check, fork_trace, forker, here, of_type, read, run};
+
+/// What ftrace saw of one fork, in microseconds.
+#[derive(Default)]
+struct Seen {
+    enter: Option<u64>,
+    newtask: Option<u64>,
+    process_fork: Option<u64>,
+    wakeup_new: Option<u64>,
+    exit: Option<u64>,
+    on_cpu: Option<u64>,
+}
+
+/// An ftrace instance of its own.
+struct Instance {
+    folder: Folder,
+    path: PathBuf,
+}
+
+impl Instance {
+    fn new() -> Self {
+        let folder = Folder::new("tracefs");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tracefs", "tracefs"]).arg(folder.path());
+        assert!(mount.status().unwrap().success());
+        let path = folder
+            .path()
+            .join("instances")
+            .join(format!("forks-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let instance = Self { folder, path };
+        instance.write("trace_clock", "mono");
+        instance.write("buffer_size_kb", "8192");
+        for (event, filter) in [
+            ("raw_syscalls/sys_enter", "id == 57"),
+            ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
+            ("task/task_newtask", "comm == \"forker\""),
+            ("sched/sched_process_fork", "parent_comm == \"forker\""),
+            ("sched/sched_wakeup_new", "comm == \"forker\""),
+            ("sched/sched_switch", "next_comm == \"forker\""),
+        ] {
+            instance.write(&format!("events/{event}/filter"), filter);
+            instance.write(&format!("events/{event}/enable"), "1");
+        }
+        instance
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    /// By child.
+    fn forks(&self) -> HashMap<u64, Seen> {
+        let text = fs::read_to_string(self.path.join("trace")).unwrap();
+        let mut entered = HashMap::new();
+        let mut by_caller: HashMap<u64, u64> = HashMap::new();
+        let mut forks: HashMap<u64, Seen> = HashMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((caller, at, event, rest)) = parts(line) else {
+                continue;
+            };
+            let field = |name| field(rest, name);
+            match event {
+                "sys_enter" => {
+                    entered.insert(caller, at);
+                }
+                "task_newtask" => {
+                    let child = field("pid=").unwrap();
+                    by_caller.insert(caller, child);
+                    let seen = Seen {
+                        enter: entered.get(&caller).copied(),
+                        newtask: Some(at),
+                        ..Seen::default()
+                    };
+                    forks.insert(child, seen);
+                }
+                "sched_process_fork" => {
+                    forks
+                        .entry(field("child_pid=").unwrap())
+                        .or_default()
+                        .process_fork = Some(at);
+                }
+                "sched_wakeup_new" => {
+                    forks.entry(field("pid=").unwrap()).or_default().wakeup_new = Some(at);
+                }
+                "sys_exit" => {
+                    if let Some(child) = by_caller.get(&caller) {
+                        forks.entry(*child).or_default().exit = Some(at);
+                    }
+                }
+                "sched_switch" => {
+                    let seen = forks.entry(field("next_pid=").unwrap()).or_default();
+                    seen.on_cpu.get_or_insert(at);
+                }
+                _ => {}
+            }
+        }
+        forks
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        fs::write(self.path.join("events/enable"), "0").ok();
+        fs::remove_dir(&self.path).ok();
+        Command::new("umount").arg(self.folder.path()).status().ok();
+    }
+}
+
+/// `  comm-PID  [CPU] flags  SECONDS.MICROS: event: rest`, the name may hold anything.
+fn parts(line: &str) -> Option<(u64, u64, &str, &str)> {
+    let (head, tail) = line.split_once(" [")?;
+    let (_, caller) = head.trim().rsplit_once('-')?;
+    let (before, rest) = tail.split_once(": ")?;
+    let (seconds, micros) = before.split_whitespace().last()?.split_once('.')?;
+    let at = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+    let (event, rest) = rest.split_once([':', '('])?;
+    Some((caller.parse().ok()?, at, event.trim(), rest))
+}
+
+fn field(rest: &str, name: &str) -> Option<u64> {
+    let word = rest
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name))?;
+    word.parse().ok()
+}
+
+/// How two series differ: the median of each, and the largest difference of a pair.
+struct Difference {
+    ours: f64,
+    ftrace: f64,
+    largest: f64,
+}
+
+fn compare(pairs: &mut [(f64, f64)]) -> Difference {
+    assert!(!pairs.is_empty());
+    let largest = pairs
+        .iter()
+        .map(|(ours, theirs)| (ours - theirs).abs())
+        .fold(0.0, f64::max);
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let ours = median(&mut pairs.iter().map(|pair| pair.0).collect());
+    let ftrace = median(&mut pairs.iter().map(|pair| pair.1).collect());
+    Difference {
+        ours,
+        ftrace,
+        largest,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
+fn micros(ns: &Value) -> f64 {
+    ns.as_u64().unwrap() as f64 / 1e3
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
+fn between(from: Option<u64>, to: Option<u64>) -> Option<f64> {
+    Some((to? - from?) as f64)
+}
+
+/// What is compared: what each says of a fork, in microseconds, and how far the medians may be
+/// apart (both tracers run in each other's gaps).
+struct Row {
+    what: &'static str,
+    apart: f64,
+    ours: fn(&Value) -> Option<f64>,
+    theirs: fn(&Seen) -> Option<f64>,
+}
+
+const ROWS: [Row; 5] = [
+    Row {
+        what: "sys_enter to sched_process_fork",
+        apart: 3.0,
+        ours: |fork| stage(fork, "copy_process"),
+        theirs: |seen| between(seen.enter, seen.process_fork),
+    },
+    Row {
+        what: "task_newtask to sched_process_fork",
+        apart: 3.0,
+        ours: |fork| stage(fork, "uprobe_copy_process"),
+        theirs: |seen| between(seen.newtask, seen.process_fork),
+    },
+    Row {
+        what: "sched_process_fork to sched_wakeup_new",
+        apart: 3.0,
+        ours: |fork| stage(fork, "wake_up_new_task"),
+        theirs: |seen| between(seen.process_fork, seen.wakeup_new),
+    },
+    Row {
+        what: "sys_enter to sys_exit",
+        apart: 4.0,
+        ours: |fork| Some(micros(&fork["total_ns"])),
+        theirs: |seen| between(seen.enter, seen.exit),
+    },
+    Row {
+        what: "sched_wakeup_new to the child's first sched_switch",
+        apart: 5.0,
+        ours: |fork| fork["child_start"].get("queued_ns").map(micros),
+        theirs: |seen| between(seen.wakeup_new, seen.on_cpu),
+    },
+];
+
+fn stage(fork: &Value, name: &str) -> Option<f64> {
+    let stages = fork["stages"].as_array()?;
+    Some(micros(
+        &stages.iter().find(|stage| stage["name"] == name)?["dur_ns"],
+    ))
+}
+
+#[test]
+fn ftrace_sees_the_same_gaps() {
+    if !here("ftrace_sees_the_same_gaps") {
+        return;
+    }
+    let folder = Folder::new("ftrace");
+    let file = folder.file("forks.json");
+    let instance = Instance::new();
+    let output = run(fork_trace()
+        .arg("-o")
+        .arg(&file)
+        .arg("--")
+        .arg(forker())
+        .args(["fork-raw", "--repeat", "200"]));
+    assert!(output.status.success());
+    let seen = instance.forks();
+    drop(instance);
+    let traced = read(&file);
+    check(&traced);
+    let forks: Vec<_> = of_type(&traced, "fork");
+    assert_eq!(forks.len(), 200);
+
+    for Row {
+        what,
+        apart,
+        ours,
+        theirs,
+    } in ROWS
+    {
+        let mut pairs: Vec<_> = forks
+            .iter()
+            .filter_map(|fork| {
+                let seen = seen.get(&fork["child"]["tid"].as_u64()?)?;
+                Some((ours(fork)?, theirs(seen)?))
+            })
+            .collect();
+        assert!(pairs.len() > 150, "{what}: only {} pairs", pairs.len());
+        let Difference {
+            ours,
+            ftrace,
+            largest,
+        } = compare(&mut pairs);
+        println!(
+            "{what}: median {ours:.1} us, by ftrace {ftrace:.1} us; largest difference \
+             {largest:.1} us of {} forks",
+            pairs.len()
+        );
+        assert!(
+            (ours - ftrace).abs() <= apart,
+            "{what}: {ours:.1} us, by ftrace {ftrace:.1} us"
+        );
+    }
+}

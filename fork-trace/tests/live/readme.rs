@@ -1,0 +1,2 @@
+//! Each command of the README works as it stands there.
+

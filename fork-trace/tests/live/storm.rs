@@ -1,0 +1,137 @@
+//! Many forks: nothing lost, or every loss counted.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run, summary,
+};
+
+#[test]
+fn twenty_thousand_forks_are_all_there() {
+    if !here("twenty_thousand_forks_are_all_there") {
+        return;
+    }
+    let folder = Folder::new("storm");
+    let file = folder.file("forks.json");
+    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let child = Command::new(forker())
+        .args(["loop", "--count", "20000"])
+        .spawn()
+        .unwrap();
+    let forker = child.id();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(trace.stop(Signal::SIGINT).status.success());
+    let traced = read(&file);
+    check(&traced);
+    let ours = of_type(&traced, "fork")
+        .iter()
+        .filter(|f| f["parent"]["pid"] == forker)
+        .count();
+    assert_eq!(ours, 20_000);
+    assert_eq!(summary(&traced)["lost"], 0);
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    assert!(of_type(&traced, "loss").is_empty());
+}
+
+#[test]
+fn a_ring_that_is_too_small_loses_and_says_how_many() {
+    if !here("a_ring_that_is_too_small_loses_and_says_how_many") {
+        return;
+    }
+    let folder = Folder::new("loss");
+    let file = folder.file("forks.json");
+    let output = run(fork_trace()
+        .args(["--buffer", "4K", "--fail-on-loss", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(forker())
+        .args(["loop", "--count", "3000"]));
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("records were lost") && said.contains("--buffer"),
+        "{said}"
+    );
+    let traced = read(&file);
+    check(&traced);
+    let losses = of_type(&traced, "loss");
+    let lost: u64 = losses
+        .iter()
+        .map(|loss| loss["records"].as_u64().unwrap())
+        .sum();
+    assert!(lost > 0);
+    let summary = summary(&traced);
+    assert_eq!(summary["lost"], lost);
+    assert_eq!(summary["attempts"].as_u64().unwrap() + lost, 3000);
+    assert_eq!(summary["accounted"], true, "{summary}");
+    let by: u64 = losses
+        .iter()
+        .filter_map(|loss| loss["by"]["ring_full"].as_u64())
+        .sum();
+    assert_eq!(
+        by, lost,
+        "each loss line says what was lost since the one before"
+    );
+}
+
+#[test]
+fn limits_stop_the_trace() {
+    if !here("limits_stop_the_trace") {
+        return;
+    }
+    let output = run(fork_trace()
+        .args(["--json", "--max-events", "5", "--"])
+        .arg(forker())
+        .args(["loop", "--count", "500"]));
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains(r#""attempts":500"#),
+        "the command is not cut short"
+    );
+    let traced = lines(&output.stderr);
+    check(&traced);
+    assert_eq!(of_type(&traced, "fork").len(), 5);
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+
+    let began = std::time::Instant::now();
+    let output = run(fork_trace().args(["--json", "-q", "-D", "300ms"]));
+    assert!(output.status.success());
+    check(&lines(&output.stdout));
+    assert!(output.stderr.is_empty());
+    let took = began.elapsed();
+    assert!((300..3000).contains(&took.as_millis()), "{took:?}");
+}
+
+#[test]
+fn descendants_are_followed_and_others_are_not() {
+    if !here("descendants_are_followed_and_others_are_not") {
+        return;
+    }
+    let mut other = Command::new(forker())
+        .args(["loop", "--count", "4000"])
+        .spawn()
+        .unwrap();
+    let script = "(sh -c '(true; true) & wait') & wait; setsid sh -c 'true; (true)'";
+    let output = run(fork_trace().args(["--json", "--", "sh", "-c", script]));
+    assert!(output.status.success());
+    other.wait().unwrap();
+    let traced = lines(&output.stderr);
+    check(&traced);
+    let forks = of_type(&traced, "fork");
+    // Each caller is the command or a child that was shown before.
+    let mut known: Vec<&serde_json::Value> = vec![&forks[0]["parent"]["pid"]];
+    for fork in &forks {
+        assert!(known.contains(&&fork["parent"]["pid"]), "{fork}");
+        known.push(&fork["child"]["pid"]);
+    }
+    assert!(forks.len() >= 4, "{} forks", forks.len());
+    assert!(
+        summary(&traced)["filtered"].as_u64().unwrap() > 0,
+        "the others' forks"
+    );
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+}

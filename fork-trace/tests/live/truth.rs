@@ -1,0 +1,259 @@
+//! Every attempt that `forker` made is shown, and shown as it was.
+
+use std::{fs, process::Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Folder, HostTrace, check, fork_trace, forker, here, kill, lines, of_type, read, run, summary,
+};
+
+/// Fields that the two name alike.
+const SAME: [&str; 6] = [
+    "kind",
+    "syscall",
+    "clone_flags",
+    "exit_signal",
+    "ret",
+    "errno",
+];
+
+/// What the kernel never read and a tracer cannot know.
+fn unknowable(attempt: &Value, field: &str) -> bool {
+    match attempt["scenario"].as_str() {
+        // A struct that cannot be read.
+        Some("efault-clone3") => ["kind", "clone_flags", "exit_signal"].contains(&field),
+        // A struct too short to hold it.
+        Some("einval-clone3-size") => field == "exit_signal",
+        _ => false,
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// Compares one attempt; returns what differs.
+fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let took = number(&attempt["end_ns"]) - number(&attempt["start_ns"]);
+    if let Some(total) = fork["total_ns"].as_u64()
+        && total > took
+    {
+        found.push(format!(
+            "total: {total} ns within {took} ns of the caller's clock"
+        ));
+    }
+    let mut same = |what: &str, truth: &Value, shown: &Value| {
+        if truth != shown {
+            found.push(format!("{what}: {truth} was shown as {shown}"));
+        }
+    };
+    for field in SAME {
+        if unknowable(attempt, field) {
+            same(field, &Value::Null, &fork[field]);
+        } else {
+            same(field, &attempt[field], &fork[field]);
+        }
+    }
+    same("parent pid", &attempt["parent_pid"], &fork["parent"]["pid"]);
+    let child = match &attempt["child_host_pid"] {
+        Value::Null => &attempt["child_pid"],
+        in_host => in_host,
+    };
+    same("child", child, &fork["child"]["tid"]);
+    // Only a refusal before the call has no total.
+    let refused = attempt["scenario"]
+        .as_str()
+        .is_some_and(|name| name.starts_with("seccomp"))
+        && !attempt["errno"].is_null();
+    same(
+        "has a total",
+        &Value::from(!refused),
+        &Value::from(fork["total_ns"].is_u64()),
+    );
+    found
+}
+
+/// Pairs attempts and forks by caller and time, and compares each pair.
+fn agree(truth: &[Value], traced: &[Value]) {
+    let attempts = of_type(truth, "attempt");
+    let mut forks = of_type(traced, "fork");
+    assert!(!attempts.is_empty());
+    let mut wrong = Vec::new();
+    for attempt in &attempts {
+        let time = number(&attempt["start_ns"])..=number(&attempt["end_ns"]);
+        let same = |fork: &&Value| {
+            fork["parent"]["tid"] == attempt["parent_tid"]
+                && time.contains(&number(&fork["mono_ns"]))
+        };
+        match forks.iter().position(same) {
+            None => wrong.push(format!("not shown: {attempt}")),
+            Some(place) => {
+                let found = differences(attempt, forks.remove(place));
+                if !found.is_empty() {
+                    wrong.push(format!("{}: {}", attempt["scenario"], found.join("; ")));
+                }
+            }
+        }
+    }
+    wrong.extend(forks.iter().map(|fork| format!("never made: {fork}")));
+    assert!(
+        wrong.is_empty(),
+        "of {} attempts:\n{}",
+        attempts.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_attempt_is_shown_as_it_was() {
+    if !here("every_attempt_is_shown_as_it_was") {
+        return;
+    }
+    let folder = Folder::new("truth");
+    let file = folder.file("forks.json");
+    let output = run(fork_trace()
+        .arg("-o")
+        .arg(&file)
+        .arg("--")
+        .arg(forker())
+        .arg("all"));
+    assert!(output.status.success());
+    let (truth, traced) = (lines(&output.stdout), read(&file));
+    let done = truth.last().unwrap();
+    assert_eq!(
+        done["skipped"],
+        serde_json::json!([]),
+        "every scenario runs on this host"
+    );
+    check(&traced);
+    agree(&truth, &traced);
+    assert_eq!(summary(&traced)["lost"], 0);
+    assert_eq!(summary(&traced)["accounted"], true);
+
+    // The flood of signals made the kernel restart some calls; each is one attempt.
+    let restarted = of_type(&traced, "fork")
+        .iter()
+        .any(|fork| fork["restarts"].is_u64());
+    assert!(restarted, "no call was restarted");
+}
+
+#[test]
+fn the_whole_host_shows_the_same() {
+    if !here("the_whole_host_shows_the_same") {
+        return;
+    }
+    let folder = Folder::new("host");
+    let file = folder.file("forks.json");
+    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let output = run(std::process::Command::new(forker())
+        .arg("--repeat")
+        .arg("3"));
+    assert!(trace.stop(Signal::SIGINT).status.success());
+    let (truth, traced) = (lines(&output.stdout), read(&file));
+    check(&traced);
+    // Others fork on this host too.
+    let callers: Vec<_> = of_type(&truth, "attempt")
+        .iter()
+        .map(|a| &a["parent_tid"])
+        .collect();
+    let began = &of_type(&truth, "attempt")[0]["start_ns"];
+    let ours: Vec<Value> = traced
+        .iter()
+        .filter(|line| line["type"] == "fork")
+        .filter(|fork| callers.contains(&&fork["parent"]["tid"]))
+        .filter(|fork| number(&fork["mono_ns"]) >= number(began))
+        .cloned()
+        .collect();
+    agree(&truth, &ours);
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+}
+
+#[test]
+fn calls_under_way_when_tracing_begins_are_not_mistaken() {
+    if !here("calls_under_way_when_tracing_begins_are_not_mistaken") {
+        return;
+    }
+    let folder = Folder::new("under-way");
+    let file = folder.file("forks.json");
+    let held = ["hold-vfork", "--ms", "700", "--count", "8"];
+    let child = std::process::Command::new(forker())
+        .args(held)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let holder = child.id();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let output = child.wait_with_output().unwrap();
+    assert!(trace.stop(Signal::SIGINT).status.success());
+    let traced = read(&file);
+    check(&traced);
+    let attempts = lines(&output.stdout);
+    let vforkers: Vec<_> = of_type(&attempts, "attempt")
+        .into_iter()
+        .filter(|attempt| attempt["kind"] == "vfork")
+        .map(|attempt| attempt["parent_tid"].clone())
+        .collect();
+    assert_eq!(vforkers.len(), 8);
+    for fork in of_type(&traced, "fork") {
+        assert!(
+            !vforkers.contains(&fork["parent"]["tid"]),
+            "of process {holder}: {fork}"
+        );
+    }
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+}
+
+#[test]
+fn a_vfork_is_shown_while_its_parent_still_waits() {
+    if !here("a_vfork_is_shown_while_its_parent_still_waits") {
+        return;
+    }
+    let folder = Folder::new("vfork");
+    let file = folder.file("forks.json");
+    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let held = ["hold-vfork", "--ms", "60000", "--count", "1"];
+    let mut child = std::process::Command::new(forker())
+        .args(held)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = std::time::Instant::now();
+    let shown = loop {
+        let text = fs::read_to_string(&file).unwrap();
+        let vfork = text.lines().find(|line| line.contains(r#""kind":"vfork""#));
+        if let Some(Ok(line)) = vfork.map(serde_json::from_str::<Value>) {
+            break line;
+        }
+        assert!(began.elapsed().as_secs() < 5, "the vfork was not shown");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    kill(child.id(), Signal::SIGTERM);
+    child.wait().unwrap();
+    assert!(trace.stop(Signal::SIGINT).status.success());
+    assert_eq!(shown["ret"], shown["child"]["tid"]);
+    assert!(
+        number(&shown["total_ns"]) < 50_000_000,
+        "the wait is not part of it: {shown}"
+    );
+    assert!(shown["child_start"]["to_user_ns"].is_u64(), "{shown}");
+}
+
+#[test]
+fn replay_gives_back_every_byte() {
+    if !here("replay_gives_back_every_byte") {
+        return;
+    }
+    let folder = Folder::new("replay");
+    let file = folder.file("forks.json");
+    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()));
+    assert!(output.status.success());
+    let again = run(fork_trace().arg("replay").arg(&file).arg("--json"));
+    assert!(again.status.success());
+    assert_eq!(again.stdout, fs::read(&file).unwrap());
+}

@@ -1,0 +1,169 @@
+//! `bench`: what tracing costs a program that forks, and one that does not.
+//!
+//! Runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
+//! runs side by side compare, two runs minutes apart do not. Judges nothing.
+
+use std::io::{BufRead as _, BufReader, copy, sink};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::command::{is_root, output, run};
+use crate::run::{build, fork_trace, forker};
+
+/// An operation of `forker bench`.
+struct Op {
+    /// Its name there.
+    name: &'static str,
+    /// How often it is done in one run.
+    count: u32,
+    /// Which of the numbers printed stands for the run.
+    number: &'static str,
+}
+
+/// What is measured. A system call is too short to time singly, hence its mean.
+const OPS: [Op; 3] = [
+    Op {
+        name: "fork",
+        count: 2_000,
+        number: "median_ns",
+    },
+    Op {
+        name: "fork-exit-wait",
+        count: 2_000,
+        number: "median_ns",
+    },
+    Op {
+        name: "getppid",
+        count: 2_000_000,
+        number: "mean_ns",
+    },
+];
+
+/// Measures, and prints a table.
+pub(crate) fn bench(rounds: u32) -> Result<()> {
+    if !is_root()? {
+        bail!("tracing needs root: run `cargo xtask bench` as root");
+    }
+    build(&["--bins", "--examples"])?;
+    // For each operation, a pair for each round: without the tracer, with it.
+    let mut pairs = [const { Vec::new() }; OPS.len()];
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        // Whichever goes first finds the host in another state: take turns.
+        let traced_first = round % 2 == 0;
+        let first = measure(traced_first)?;
+        let second = measure(!traced_first)?;
+        for ((pairs, first), second) in pairs.iter_mut().zip(first).zip(second) {
+            pairs.push(if traced_first {
+                (second, first)
+            } else {
+                (first, second)
+            });
+        }
+    }
+    println!("ns per operation, medians of {rounds} paired runs; the ratio is with / without");
+    let heads = [
+        "operation",
+        "without",
+        "with",
+        "difference",
+        "ratio",
+        "from",
+        "to",
+    ];
+    let [op, without, with, difference, ratio, from, to] = heads;
+    println!("{op:<16}{without:>12}{with:>12}{difference:>12}{ratio:>10}{from:>10}{to:>10}");
+    for (op, pairs) in OPS.iter().zip(&pairs) {
+        let without = median(pairs.iter().map(|(without, _)| *without));
+        let with = median(pairs.iter().map(|(_, with)| *with));
+        let difference = median(pairs.iter().map(|(without, with)| with - without));
+        let ratios = pairs.iter().map(|(without, with)| with / without);
+        let ratio = median(ratios.clone());
+        let (from, to) = (
+            ratios.clone().fold(ratio, f64::min),
+            ratios.fold(ratio, f64::max),
+        );
+        print!(
+            "{:<16}{without:>12.1}{with:>12.1}{difference:>12.1}",
+            op.name
+        );
+        println!("{ratio:>10.3}{from:>10.3}{to:>10.3}");
+    }
+    Ok(())
+}
+
+/// The middle of the numbers; of two middle ones the mean.
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<_> = numbers.collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2))
+}
+
+/// One run of each operation, while the whole host is traced or while nobody traces.
+fn measure(traced: bool) -> Result<Vec<f64>> {
+    if !traced {
+        return OPS.iter().map(measure_op).collect();
+    }
+    let mut tracer = start_tracer()?;
+    let measured = OPS.iter().map(measure_op).collect();
+    run(Command::new("kill").args(["-INT", &tracer.id().to_string()]))
+        .context("stop fork-trace")?;
+    let status = tracer.wait().context("wait for fork-trace")?;
+    if !status.success() {
+        bail!("fork-trace ended with {status}");
+    }
+    measured
+}
+
+/// One run of one operation.
+fn measure_op(op: &Op) -> Result<f64> {
+    let mut command = Command::new(forker());
+    let text = output(command.args(["bench", "--op", op.name, "--count", &op.count.to_string()]))?;
+    let result: Value =
+        serde_json::from_str(&text).with_context(|| format!("read forker's answer {text:?}"))?;
+    let number = result.get(op.number).and_then(Value::as_f64);
+    number.with_context(|| format!("{} is not in forker's answer {text:?}", op.number))
+}
+
+/// Starts fork-trace and waits until it is attached.
+fn start_tracer() -> Result<Child> {
+    let mut tracer = Command::new(fork_trace());
+    tracer
+        .args(["--json", "-o", "/dev/null"])
+        .stderr(Stdio::piped());
+    let mut child = tracer.spawn().context("start fork-trace")?;
+    let mut stderr = BufReader::new(child.stderr.take().context("fork-trace has no stderr")?);
+    let mut said = String::new();
+    while !said
+        .lines()
+        .next_back()
+        .is_some_and(|line| line.starts_with("tracing"))
+    {
+        if stderr
+            .read_line(&mut said)
+            .context("read what fork-trace says")?
+            == 0
+        {
+            let status = child.wait().context("wait for fork-trace")?;
+            bail!("fork-trace did not begin to trace ({status}): {said}");
+        }
+    }
+    // A full pipe would stop the tracer.
+    thread::spawn(move || copy(&mut stderr, &mut sink()));
+    Ok(child)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median([5.0, 9.0, 1.0].into_iter()), 5.0);
+        assert_eq!(median([5.0, 9.0, 1.0, 6.0].into_iter()), 5.5);
+    }
+}

@@ -1,0 +1,105 @@
+//! `docs`: writes docs/STAGES.md from the stage table.
+//!
+//! Knows how a row is written down, and none of the rows.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use fork_trace_common::flags::FLAGS;
+use fork_trace_common::stage::{Bounds, STAGES, Side};
+
+use crate::command::root;
+
+/// The file, from the workspace's root.
+const FILE: &str = "docs/STAGES.md";
+
+/// What stands above the table.
+const HEAD: &str = "\
+# The stages of a fork
+
+Every stage fork-trace knows, in the order they happen; a stage that is part of another is indented
+below it. `cargo xtask docs` writes this file from the table in `fork-trace-common/src/stage.rs`.
+
+*Shared with*: with this clone flag the child shares the thing, and the stage copies nothing.
+*Marks*: the two tracepoints (or fields) between which the stage lies on a kernel that lets its
+functions be neither probed nor hooked. What else lies between the same two marks is named after
+`+`, so the time between them is an upper bound for the stage alone.
+";
+
+/// The parts of the page.
+const SIDES: [(Side, &str); 3] = [
+    (Side::Libc, "In the C library"),
+    (Side::Parent, "In the kernel, the parent"),
+    (Side::Child, "In the kernel, the child"),
+];
+
+/// The head of each part's table.
+const COLUMNS: &str =
+    "| stage | what happens | source | shared with | marks |\n|---|---|---|---|---|";
+
+/// Writes the file, or compares it with the table; returns what was done.
+pub(crate) fn docs(check: bool) -> Result<String> {
+    let path = root().join(FILE);
+    let new = page()?;
+    let same = fs::read_to_string(&path).is_ok_and(|old| old == new);
+    if check && !same {
+        bail!("{FILE} is not what the stage table gives: run `cargo xtask docs`");
+    }
+    if !same {
+        fs::create_dir_all(root().join("docs")).context("create docs/")?;
+        fs::write(&path, new).with_context(|| format!("write {FILE}"))?;
+    }
+    let done = if same { "up to date" } else { "written" };
+    Ok(format!("{FILE}: {} stages, {done}", STAGES.len()))
+}
+
+/// The whole file.
+fn page() -> Result<String> {
+    let mut page = HEAD.to_owned();
+    for (side, title) in SIDES {
+        writeln!(page, "\n## {title}\n\n{COLUMNS}")?;
+        for row in STAGES.iter().filter(|row| row.side == side) {
+            let indent = "&emsp;".repeat(row.depth());
+            let shared = flag_names(row.shared_by);
+            let marks = row.tracepoint.map(bounds).unwrap_or_default();
+            write!(
+                page,
+                "| {indent}`{}` | {} | {} ",
+                row.name, row.what, row.at
+            )?;
+            writeln!(page, "| {shared} | {marks} |")?;
+        }
+    }
+    Ok(page)
+}
+
+/// The flags of a row, by name.
+fn flag_names(flags: u64) -> String {
+    let named = FLAGS.iter().filter(|(flag, _)| flags & flag != 0);
+    named.map(|(_, name)| format!("`{name}`")).collect()
+}
+
+/// The two marks, and what else lies between them.
+fn bounds(bounds: Bounds) -> String {
+    let mut text = format!("`{}` to `{}`", bounds.opens.name(), bounds.closes.name());
+    for stage in bounds.includes {
+        text.push_str(" + `");
+        text.push_str(stage.row().name);
+        text.push('`');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_the_table_has_a_name() {
+        let named = FLAGS.iter().fold(0, |all, (flag, _)| all | flag);
+        for row in STAGES {
+            assert_eq!(row.shared_by & !named, 0, "{}", row.name);
+        }
+    }
+}

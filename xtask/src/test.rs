@@ -1,0 +1,114 @@
+//! `test`: every check there is, cheapest first, up to the first that fails.
+//!
+//! Knows the steps and when one may be left out; what a step checks is cargo's or the tests' own.
+
+use std::env;
+use std::io::{Write as _, stdout};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{output, program};
+use crate::toolchain::Toolchain;
+use crate::{build_ebpf, docs, live};
+
+/// Everything but the kernel side, which is no program for this machine.
+const HOST: [&str; 4] = ["--quiet", "--workspace", "--exclude", "fork-trace-ebpf"];
+
+/// A step's name, and what it does; it returns a remark for its line.
+type Step = (&'static str, fn() -> Result<String>);
+
+/// In this order.
+const STEPS: [Step; 8] = [
+    ("formatting", formatting),
+    ("lints", lints),
+    ("lints of the kernel side", || {
+        output(&mut build_ebpf::clippy())
+    }),
+    ("docs/STAGES.md", || docs::docs(true)),
+    ("API docs", api_docs),
+    ("unit, golden and CLI tests", host_tests),
+    ("eBPF object", object),
+    ("live tests", live::live_tests),
+];
+
+/// Runs the steps, each with a line of its own.
+pub(crate) fn test() -> Result<()> {
+    let mut left_out = 0;
+    for (name, step) in STEPS {
+        print!("{name:<28}");
+        stdout().flush().context("write to stdout")?;
+        let start = Instant::now();
+        let remark = step().inspect_err(|_| println!("FAILED")).context(name)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{seconds:>6.1} s  {}", remark.trim_end());
+        left_out += u32::from(remark.starts_with("left out"));
+    }
+    match left_out {
+        0 => println!("all passed"),
+        some => println!("passed, {some} left out"),
+    }
+    Ok(())
+}
+
+/// Whether a check that cannot be made is a failure, as it is in CI.
+pub(crate) fn must_run_all() -> bool {
+    env::var_os("FORK_TRACE_LIVE").is_some_and(|value| value == "require")
+}
+
+/// How many tests passed, from the test programs' output.
+pub(crate) fn passed(text: &str) -> u32 {
+    let results = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: ok. "));
+    results
+        .filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok())
+        .sum()
+}
+
+fn formatting() -> Result<String> {
+    output(program("cargo").args(["fmt", "--all", "--", "--check", "-l"]))
+        .context("run `cargo fmt --all`")
+}
+
+fn lints() -> Result<String> {
+    let deny = ["--", "-Dwarnings"];
+    output(
+        program("cargo")
+            .arg("clippy")
+            .args(HOST)
+            .arg("--all-targets")
+            .args(deny),
+    )?;
+    // All targets but those that `cargo test` is told not to run.
+    let live = [
+        "clippy",
+        "--quiet",
+        "--package",
+        "fork-trace",
+        "--test",
+        "live",
+    ];
+    output(program("cargo").args(live).args(deny))
+}
+
+fn api_docs() -> Result<String> {
+    let mut cargo = program("cargo");
+    cargo
+        .arg("doc")
+        .args(HOST)
+        .args(["--no-deps", "--document-private-items"]);
+    output(cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+fn host_tests() -> Result<String> {
+    let text = output(program("cargo").arg("test").args(HOST))?;
+    Ok(format!("{} tests", passed(&text)))
+}
+
+fn object() -> Result<String> {
+    match Toolchain::complete() {
+        Err(error) if !must_run_all() => Ok(format!("left out: {error:#}")),
+        _ => build_ebpf::build_ebpf(true),
+    }
+}
