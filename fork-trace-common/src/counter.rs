@@ -12,8 +12,15 @@ macro_rules! counters {
         pub enum Counter { $($(#[doc = $doc])* $name,)* }
 
         impl Counter {
-            /// Every counter, in index order.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
+            /// How many there are.
+            pub const COUNT: u32 = {
+                let mut count = 0;
+                $(
+                    _ = Self::$name;
+                    count += 1;
+                )*
+                count
+            };
         }
     };
 }
@@ -36,6 +43,8 @@ counters! {
     RingFullFailures,
     /// Child-start records lost because the ring was full.
     RingFullStarts,
+    /// Children whose first moment on a CPU is not known because the map for it was full.
+    OnCpuFull,
     /// Child processes not followed because the map of followed processes was full.
     FollowFull,
 }

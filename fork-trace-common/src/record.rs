@@ -59,12 +59,7 @@ pub mod bits {
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
-    derive(
-        zerocopy::FromBytes,
-        zerocopy::IntoBytes,
-        zerocopy::KnownLayout,
-        zerocopy::Immutable
-    )
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct TaskIds {
     /// Process id in the initial pid namespace (`task_struct.tgid`).
@@ -80,12 +75,7 @@ pub struct TaskIds {
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
-    derive(
-        zerocopy::FromBytes,
-        zerocopy::IntoBytes,
-        zerocopy::KnownLayout,
-        zerocopy::Immutable
-    )
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct ForkRecord {
     /// [`RecordKind::Fork`].
@@ -144,28 +134,19 @@ pub struct ForkRecord {
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
-    derive(
-        zerocopy::FromBytes,
-        zerocopy::IntoBytes,
-        zerocopy::KnownLayout,
-        zerocopy::Immutable
-    )
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct StartRecord {
     /// [`RecordKind::Start`].
     pub kind: u32,
-    /// The CPU it runs on.
+    /// The CPU it was first given; the one it returned on where that was not seen.
     pub cpu: u32,
     /// Which child; joined by thread id and start time, so that a reused id never matches.
     pub child: TaskIds,
     /// When it passed `sys_exit`.
     pub return_ns: u64,
-    /// Time on run queues so far (`task_struct.sched_info.run_delay`); `u64::MAX` where the
-    /// kernel keeps none.
-    pub run_delay_ns: u64,
-    /// How often it was given a CPU so far (`sched_info.pcount`): with 1, `run_delay_ns` is
-    /// exactly its first wait.
-    pub arrivals: u64,
+    /// When it was first given a CPU; 0 where that was not seen.
+    pub on_cpu_ns: u64,
 }
 
 impl ForkRecord {
@@ -173,11 +154,7 @@ impl ForkRecord {
     #[must_use]
     #[inline(always)]
     pub const fn zeroed() -> Self {
-        const NOBODY: TaskIds = TaskIds {
-            tgid: 0,
-            tid: 0,
-            start_ns: 0,
-        };
+        const NOBODY: TaskIds = TaskIds { tgid: 0, tid: 0, start_ns: 0 };
         Self {
             kind: RecordKind::Fork as u32,
             bits: 0,
@@ -216,5 +193,5 @@ impl ForkRecord {
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 40 + 32 + 16);
-const _: () = assert!(size_of::<StartRecord>() == 48);
+const _: () = assert!(size_of::<StartRecord>() == 40);
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -24,8 +24,8 @@ macro_rules! for_each_offset {
             TASK_THREAD_PID: "task_struct", "thread_pid", required;
             TASK_START_TIME: "task_struct", "start_time", required;
             TASK_SIGNAL: "task_struct", "signal", required;
-            TASK_RUN_DELAY: "task_struct", "sched_info.run_delay", optional;
-            TASK_PCOUNT: "task_struct", "sched_info.pcount", optional;
+            TASK_NVCSW: "task_struct", "nvcsw", required;
+            TASK_NIVCSW: "task_struct", "nivcsw", required;
             SIGNAL_NR_THREADS: "signal_struct", "nr_threads", required;
             SIGNAL_LIVE: "signal_struct", "live", required;
             PID_LEVEL: "pid", "level", required;

@@ -36,6 +36,9 @@ pub enum Mark {
     SchedWakeupNew,
     /// `raw_syscalls:sys_exit` in the caller.
     SysExit,
+    /// `sched:sched_switch` to the child for the first time.
+    /// KERNEL: kernel/sched/core.c `__schedule`, just before the switch.
+    ChildSwitch,
     /// `raw_syscalls:sys_exit` in the child: its first way back to user space.
     ChildSysExit,
 }
@@ -54,6 +57,7 @@ impl Mark {
             Self::SchedProcessFork => "sched_process_fork",
             Self::SchedWakeupNew => "sched_wakeup_new",
             Self::SysExit => "sys_exit",
+            Self::ChildSwitch => "sched_switch@child",
             Self::ChildSysExit => "sys_exit@child",
         }
     }
@@ -299,11 +303,14 @@ stages! {
         "the way back to user space, up to the sys_exit tracepoint",
         between [SchedWakeupNew..SysExit + PtraceEventPid + PutPid];
 
-    Child ScheduleTail "schedule_tail" in -, "kernel/sched/core.c",
-        "the child's first moment on a CPU: the switch to it is finished";
+    Child SchedSwitch "sched_switch" in -, "kernel/sched/core.c __schedule",
+        "runnable, and waiting on a run queue for its first moment on a CPU",
+        between [SchedWakeupNew..ChildSwitch];
     Child RetFromFork "ret_from_fork" in -, "arch/x86/kernel/process.c",
-        "from runnable to the child's first return to user space, its wait for a CPU included",
-        between [SchedWakeupNew..ChildSysExit + ScheduleTail];
+        "from its first moment on a CPU to its first return to user space",
+        between [ChildSwitch..ChildSysExit];
+    Child ScheduleTail "schedule_tail" in RetFromFork, "kernel/sched/core.c",
+        "the switch to the child is finished, its tid stored for CLONE_CHILD_SETTID";
 }
 
 impl Stage {
@@ -333,17 +340,10 @@ mod tests {
     #[test]
     fn names_are_unique_within_a_side_and_parents_come_first() {
         for (place, row) in STAGES.iter().enumerate() {
-            let twin = STAGES
-                .iter()
-                .skip(place + 1)
-                .find(|other| other.name == row.name);
+            let twin = STAGES.iter().skip(place + 1).find(|other| other.name == row.name);
             assert!(twin.is_none(), "{} stands twice", row.name);
             if let Some(parent) = row.parent {
-                assert!(
-                    (parent as usize) < place,
-                    "{} comes before its parent",
-                    row.name
-                );
+                assert!((parent as usize) < place, "{} comes before its parent", row.name);
                 assert_eq!(parent.row().side, row.side, "{}", row.name);
             }
         }

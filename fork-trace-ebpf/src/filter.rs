@@ -25,7 +25,7 @@ pub(crate) fn born(parent: u32, child: u32) {
         return;
     }
     if matches!(follow_mode(parent), Some(FOLLOW_SHOWN | FOLLOW_CHILDREN))
-        && FOLLOW.insert(&child, &FOLLOW_SHOWN, 0).is_err()
+        && FOLLOW.insert(child, FOLLOW_SHOWN, 0).is_err()
     {
         count(Counter::FollowFull);
     }
@@ -36,12 +36,12 @@ pub(crate) fn born(parent: u32, child: u32) {
 pub(crate) fn died(tgid: u32) {
     if FOLLOW_ONLY.load() != 0 {
         // Most processes of the host are not in the map.
-        _ = FOLLOW.remove(&tgid);
+        _ = FOLLOW.remove(tgid);
     }
 }
 
 #[inline(always)]
 fn follow_mode(tgid: u32) -> Option<u8> {
     // SAFETY: the value is one byte, copied at once.
-    unsafe { FOLLOW.get(&tgid).copied() }
+    unsafe { FOLLOW.get(tgid).copied() }
 }

@@ -19,7 +19,7 @@ use fork_trace_common::{
 use crate::{
     filter,
     kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
-    maps::{FLIGHTS, RING, count},
+    maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
 };
 
 /// KERNEL: include/linux/errno.h: the call is made again once a signal was handled.
@@ -64,7 +64,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     set(&mut record, Mark::SysEnter, now);
     identify(&mut record, task, key);
     call(&mut record, regs, syscall, compat);
-    if FLIGHTS.insert(&key, &record, 0).is_err() {
+    if FLIGHTS.insert(key, record, 0).is_err() {
         count(Counter::InFlightFull);
     }
 }
@@ -91,10 +91,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     if let Some(level) = child.pid_level() {
         flight.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
-    if let Some(nr) = Task::current()
-        .pid_level()
-        .and_then(|level| child.nr_at(level))
-    {
+    if let Some(nr) = Task::current().pid_level().and_then(|level| child.nr_at(level)) {
         flight.ret = i64::from(nr);
     }
 }
@@ -121,7 +118,7 @@ fn begin_kernel_made(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRec
     }
     let mut record = ForkRecord::zeroed();
     identify(&mut record, task, key);
-    if FLIGHTS.insert(&key, &record, 0).is_err() {
+    if FLIGHTS.insert(key, record, 0).is_err() {
         count(Counter::InFlightFull);
         count(Counter::Unentered);
         return None;
@@ -146,13 +143,25 @@ pub(crate) fn wakeup_new(child: Task) {
         return;
     }
     set(flight, Mark::SchedWakeupNew, now());
-    // SAFETY: the helper has no preconditions.
-    flight.parent_cpu = unsafe { bpf_get_smp_processor_id() };
+    flight.parent_cpu = cpu();
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
         finish(flight, key);
     } else if flight.syscall == Syscall::None as u32 {
         finish(flight, key);
+    }
+}
+
+/// A CPU is about to switch to a task for the first time.
+#[inline(always)]
+pub(crate) fn first_switch(child: Task) {
+    let Some(ids) = child.ids() else { return };
+    if !filter::wanted(ids.tgid) {
+        return;
+    }
+    let on_cpu = OnCpu { at_ns: now(), cpu: u64::from(cpu()) };
+    if ON_CPU.insert(ids.tid, on_cpu, 0).is_err() {
+        count(Counter::OnCpuFull);
     }
 }
 
@@ -190,8 +199,9 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
 #[inline(always)]
 pub(crate) fn task_ends() {
     let key = bpf_get_current_pid_tgid();
-    // Most tasks end with no attempt under way.
-    _ = FLIGHTS.remove(&key);
+    // Most tasks end with no attempt under way, and have returned to user space before.
+    _ = FLIGHTS.remove(key);
+    _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     if Task::current().live() == Some(0) {
         filter::died(tgid(key));
@@ -205,16 +215,17 @@ fn child_returns(task: Task, key: u64) {
         return;
     }
     let Some(child) = task.ids() else { return };
-    let (run_delay_ns, arrivals) = task.run_delay().unwrap_or((u64::MAX, 0));
+    // SAFETY: only this thread's own programs change its entry.
+    let on_cpu = unsafe { ON_CPU.get(low(key)) }.copied();
     let record = StartRecord {
         kind: RecordKind::Start as u32,
-        // SAFETY: the helper has no preconditions.
-        cpu: unsafe { bpf_get_smp_processor_id() },
+        cpu: on_cpu.map_or_else(cpu, |on_cpu| low(on_cpu.cpu)),
         child,
         return_ns: now(),
-        run_delay_ns,
-        arrivals,
+        on_cpu_ns: on_cpu.map_or(0, |on_cpu| on_cpu.at_ns),
     };
+    // It may never have been there.
+    _ = ON_CPU.remove(low(key));
     if RING.output::<StartRecord>(&record, wake_up()).is_err() {
         count(Counter::RingFullStarts);
     }
@@ -246,10 +257,10 @@ fn refused_before_entry(
 fn identify(record: &mut ForkRecord, task: Task, key: u64) {
     record.parent = task.ids().unwrap_or_default();
     record.parent.tgid = tgid(key);
-    record.parent.tid = key as u32;
+    record.parent.tid = low(key);
     record.parent_process_start_ns = task.process_start_ns().unwrap_or_default();
     record.ppid = task.ppid().unwrap_or_default();
-    record.uid = bpf_get_current_uid_gid() as u32;
+    record.uid = low(bpf_get_current_uid_gid());
     if let Some(threads) = task.threads() {
         record.threads = threads;
         record.bits |= bits::THREADS;
@@ -281,7 +292,7 @@ fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
 fn finish(flight: &ForkRecord, key: u64) {
     submit(flight);
     // It was there a moment ago, and only this thread removes it.
-    _ = FLIGHTS.remove(&key);
+    _ = FLIGHTS.remove(key);
 }
 
 #[inline(always)]
@@ -297,19 +308,13 @@ fn submit(record: &ForkRecord) {
 
 #[inline(always)]
 fn wake_up() -> u64 {
-    if RING.query(BPF_RB_AVAIL_DATA) >= WAKE_ABOVE {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    }
+    if RING.query(BPF_RB_AVAIL_DATA) >= WAKE_ABOVE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }
 
 #[inline(always)]
 fn flight(key: u64) -> Option<&'static mut ForkRecord> {
     // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
-    FLIGHTS
-        .get_ptr_mut(&key)
-        .and_then(|flight| unsafe { flight.as_mut() })
+    FLIGHTS.get_ptr_mut(key).and_then(|flight| unsafe { flight.as_mut() })
 }
 
 #[inline(always)]
@@ -322,6 +327,18 @@ fn set(record: &mut ForkRecord, mark: Mark, at: u64) {
 #[inline(always)]
 fn tgid(key: u64) -> u32 {
     (key >> 32) as u32
+}
+
+/// The low half of a helper's pair of ids: tid, or uid.
+#[inline(always)]
+fn low(pair: u64) -> u32 {
+    (pair & 0xffff_ffff) as u32
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 #[inline(always)]

@@ -23,7 +23,7 @@ macro_rules! globals {
 
 fork_trace_common::for_each_offset!(globals);
 
-/// KERNEL: arch/x86/include/asm/thread_info.h: the call came through a 32-bit entry.
+/// KERNEL: `arch/x86/include/asm/thread_info.h`: the call came through a 32-bit entry.
 const TS_COMPAT: u32 = 0x2;
 /// KERNEL: include/linux/sched.h, the same in every release since 5.10.
 pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -67,11 +67,20 @@ impl Ptr {
         unsafe { bpf_probe_read_kernel(address) }.ok()
     }
 
+    /// Reads without a helper.
+    ///
+    /// # Safety
+    /// The pointer must be an argument of a BTF tracepoint: the verifier checks type and offset,
+    /// and the kernel handles a fault.
+    #[inline(always)]
+    unsafe fn load<T>(self, offset: u32) -> T {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.wrapping_byte_add(offset as usize).cast::<T>().read_volatile() }
+    }
+
     #[inline(always)]
     fn follow(self, offset: u32) -> Option<Self> {
-        self.read::<*const c_void>(offset)
-            .filter(|target| !target.is_null())
-            .map(Self)
+        self.read::<*const c_void>(offset).filter(|target| !target.is_null()).map(Self)
     }
 }
 
@@ -164,13 +173,23 @@ impl Task {
         pid.read(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
     }
 
-    /// Time the task has waited for a CPU so far, and how often it was given one.
+    /// Whether the task is a user's and was never taken off a CPU: it is being switched to for the
+    /// first time. Read without a helper: `sched_switch` runs for every switch of the host.
+    ///
+    /// # Safety
+    /// The pointer must be an argument of a BTF tracepoint, which the verifier knows.
     #[inline(always)]
-    pub(crate) fn run_delay(self) -> Option<(u64, u64)> {
-        Some((
-            field!(self.0, TASK_RUN_DELAY: u64)?,
-            field!(self.0, TASK_PCOUNT: u64)?,
-        ))
+    pub(crate) unsafe fn starts(self) -> bool {
+        const NOT_A_USERS: u32 = PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER;
+        // SAFETY: as the caller promises.
+        let voluntary = unsafe { self.0.load::<u64>(TASK_NVCSW.load()) };
+        // SAFETY: as the caller promises.
+        let involuntary = unsafe { self.0.load::<u64>(TASK_NIVCSW.load()) };
+        if voluntary | involuntary != 0 {
+            return false;
+        }
+        // SAFETY: as the caller promises.
+        unsafe { self.0.load::<u32>(TASK_FLAGS.load()) & NOT_A_USERS == 0 }
     }
 }
 
@@ -192,13 +211,8 @@ impl Regs {
     /// The pointer must be the `pt_regs` argument of a BTF tracepoint, which the verifier knows.
     #[inline(always)]
     pub(crate) unsafe fn nr(self) -> u64 {
-        let address = self
-            .0
-            .0
-            .wrapping_byte_add(REGS_ORIG_AX.load() as usize)
-            .cast::<u64>();
-        // SAFETY: the verifier checks type and offset, and handles a fault.
-        unsafe { address.read_volatile() }
+        // SAFETY: as the caller promises.
+        unsafe { self.0.load(REGS_ORIG_AX.load()) }
     }
 
     /// User stack pointer and instruction pointer.
@@ -241,20 +255,12 @@ impl Regs {
 
     #[inline(always)]
     fn first(self, compat: bool) -> Option<u64> {
-        if compat {
-            field!(self.0, REGS_BX: u64)
-        } else {
-            field!(self.0, REGS_DI: u64)
-        }
+        if compat { field!(self.0, REGS_BX: u64) } else { field!(self.0, REGS_DI: u64) }
     }
 
     #[inline(always)]
     fn second(self, compat: bool) -> Option<u64> {
-        if compat {
-            field!(self.0, REGS_CX: u64)
-        } else {
-            field!(self.0, REGS_SI: u64)
-        }
+        if compat { field!(self.0, REGS_CX: u64) } else { field!(self.0, REGS_SI: u64) }
     }
 }
 
@@ -266,7 +272,7 @@ pub(crate) fn may_fork(nr: u64) -> bool {
 
 /// Which of fork's calls `nr` is.
 ///
-/// KERNEL: arch/x86/entry/syscalls/syscall_64.tbl and `syscall_32.tbl`.
+/// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
 #[inline(always)]
 pub(crate) fn syscall(nr: u64, compat: bool) -> Syscall {
     match (compat, nr & !X32_BIT) {

@@ -14,13 +14,27 @@ pub(crate) static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub(crate) static FLIGHTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
 
+/// When and where a child was first given a CPU, by tid, until it returns to user space.
+#[map]
+pub(crate) static ON_CPU: HashMap<u32, OnCpu> = HashMap::with_max_entries(8192, 0);
+
+/// A child's first moment on a CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct OnCpu {
+    /// When.
+    pub(crate) at_ns: u64,
+    /// Which.
+    pub(crate) cpu: u64,
+}
+
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
 
 /// Per-CPU counts by [`Counter`].
 #[map]
-static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
 /// Adds one to a counter.
 #[inline(always)]

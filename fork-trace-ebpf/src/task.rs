@@ -62,6 +62,18 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`: runs for
+/// every switch of the host, so it looks for a new task before anything else.
+#[btf_tracepoint(function = "sched_switch")]
+pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let next = Task::new(ctx.arg::<*const c_void>(2));
+    // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
+    if unsafe { next.starts() } {
+        flight::first_switch(next);
+    }
+    0
+}
+
 /// `sched_process_exit(struct task_struct *p, ...)`.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {

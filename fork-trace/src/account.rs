@@ -17,22 +17,15 @@ const AGREEING: u32 = 3;
 const TRIES: u32 = 300;
 
 /// New tasks counted by the kernel side, each in one of these.
-const NEW_TASKS: [Counter; 4] = [
-    Counter::Seen,
-    Counter::FilteredKind,
-    Counter::FilteredTask,
-    Counter::Unentered,
-];
+const NEW_TASKS: [Counter; 4] =
+    [Counter::Seen, Counter::FilteredKind, Counter::FilteredTask, Counter::Unentered];
 
 /// New tasks that the kernel side has counted.
 ///
 /// # Errors
 /// The counters cannot be read.
 pub fn new_tasks(tracer: &Tracer) -> Result<u64> {
-    NEW_TASKS
-        .iter()
-        .map(|counter| tracer.counter(*counter))
-        .sum()
+    NEW_TASKS.iter().map(|counter| tracer.counter(*counter)).sum()
 }
 
 /// `processes` less the tasks counted by the kernel side; `None` where no quiet moment was found.

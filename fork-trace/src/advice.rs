@@ -87,10 +87,7 @@ impl Advice {
             Self::KernelLacks { .. } => {
                 "fork-trace needs Linux 5.10 or later with CONFIG_FTRACE_SYSCALLS=y".to_owned()
             }
-            Self::Refused {
-                lockdown: Some(mode),
-                ..
-            } if mode.contains("[confidentiality]") => {
+            Self::Refused { lockdown: Some(mode), .. } if mode.contains("[confidentiality]") => {
                 "kernel lockdown is set to confidentiality: boot with lockdown=integrity or none"
                     .to_owned()
             }

@@ -38,10 +38,7 @@ impl Clock {
     pub fn at(&self, mono_ns: u64) -> Ts {
         let later = Duration::from_nanos(mono_ns.saturating_sub(self.mono_ns));
         let earlier = Duration::from_nanos(self.mono_ns.saturating_sub(mono_ns));
-        let moment = self
-            .realtime
-            .saturating_add(later)
-            .and_then(|at| at.saturating_sub(earlier));
+        let moment = self.realtime.saturating_add(later).and_then(|at| at.saturating_sub(earlier));
         Ts(moment.unwrap_or(self.realtime))
     }
 }
@@ -53,11 +50,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
     let call = call(record);
     let errno = u32::try_from(-record.ret).ok().filter(|errno| *errno > 0);
     let total_ns = total_ns(record);
-    let stages = if record.has(bits::CHILD) {
-        spans(record, plan)
-    } else {
-        Vec::new()
-    };
+    let stages = if record.has(bits::CHILD) { spans(record, plan) } else { Vec::new() };
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = began_ns(record);
     Fork {
@@ -80,11 +73,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
         child_start: start.map(|start| child_start(record, start)),
-        warnings: if entered || call.is_none() {
-            Vec::new()
-        } else {
-            vec![no_entry()]
-        },
+        warnings: if entered || call.is_none() { Vec::new() } else { vec![no_entry()] },
     }
 }
 
@@ -94,12 +83,7 @@ pub fn began_ns(record: &ForkRecord) -> u64 {
     if record.has(bits::ENTERED) {
         return record.start_ns;
     }
-    record
-        .marks
-        .iter()
-        .copied()
-        .find(|at| *at != 0)
-        .unwrap_or_default()
+    record.marks.iter().copied().find(|at| *at != 0).unwrap_or_default()
 }
 
 fn no_entry() -> ForkWarning {
@@ -112,19 +96,11 @@ fn no_entry() -> ForkWarning {
 }
 
 fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
-    record
-        .marks
-        .get(mark as usize)
-        .copied()
-        .filter(|at| *at != 0)
+    record.marks.get(mark as usize).copied().filter(|at| *at != 0)
 }
 
 fn total_ns(record: &ForkRecord) -> Option<u64> {
-    let end = if record.has(bits::VFORK_WAIT) {
-        Mark::SchedWakeupNew
-    } else {
-        Mark::SysExit
-    };
+    let end = if record.has(bits::VFORK_WAIT) { Mark::SchedWakeupNew } else { Mark::SysExit };
     if !record.has(bits::ENTERED) {
         return None;
     }
@@ -138,9 +114,7 @@ fn call(record: &ForkRecord) -> Option<Call> {
         (Syscall::Clone, Call::Clone),
         (Syscall::Clone3, Call::Clone3),
     ];
-    let found = CALLS
-        .iter()
-        .find(|(syscall, _)| *syscall as u32 == record.syscall);
+    let found = CALLS.iter().find(|(syscall, _)| *syscall as u32 == record.syscall);
     found.map(|(_, call)| *call)
 }
 
@@ -192,20 +166,16 @@ fn child(record: &ForkRecord) -> Option<Child> {
 }
 
 fn comm(record: &ForkRecord) -> String {
-    let name = record
-        .comm
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default();
+    let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
 }
 
 fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
     let woken = mark(record, Mark::SchedWakeupNew);
-    let first_wait = start.arrivals == 1 && start.run_delay_ns != u64::MAX;
+    let since_woken = |at: u64| woken.and_then(|woken| at.checked_sub(woken));
     ChildStart {
-        queued_ns: first_wait.then_some(start.run_delay_ns),
-        to_user_ns: woken.and_then(|woken| start.return_ns.checked_sub(woken)),
+        queued_ns: since_woken(start.on_cpu_ns),
+        to_user_ns: since_woken(start.return_ns),
         cpu: start.cpu,
         parent_cpu: woken.map(|_| record.parent_cpu),
     }
@@ -213,11 +183,8 @@ fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
 
 /// The stages of a successful attempt: timed ones, and those that shared instead of copying.
 fn spans(record: &ForkRecord, plan: &Plan) -> Vec<Span> {
-    let durations: Vec<Option<u64>> = plan
-        .timed
-        .iter()
-        .map(|timed| duration_ns(record, timed))
-        .collect();
+    let durations: Vec<Option<u64>> =
+        plan.timed.iter().map(|timed| duration_ns(record, timed)).collect();
     let mut spans = Vec::with_capacity(plan.timed.len());
     let rows = STAGES.iter().filter(|row| row.side == Side::Parent);
     for row in rows {
@@ -240,37 +207,23 @@ fn spans(record: &ForkRecord, plan: &Plan) -> Vec<Span> {
 
 fn duration_ns(record: &ForkRecord, timed: &Timed) -> Option<u64> {
     let [opens, closes] = [timed.bounds.opens, timed.bounds.closes].map(|at| mark(record, at));
-    opens?.checked_sub(record.start_ns)?;
+    opens?.checked_sub(began_ns(record))?;
     closes?.checked_sub(opens?)
 }
 
 fn span(record: &ForkRecord, plan: &Plan, durations: &[Option<u64>], place: usize) -> Option<Span> {
     let timed = plan.timed.get(place)?;
     let dur_ns = durations.get(place).copied().flatten();
-    let inner = plan
-        .timed
-        .iter()
-        .zip(durations)
-        .filter(|(inner, _)| inner.within == Some(place));
+    let inner = plan.timed.iter().zip(durations).filter(|(inner, _)| inner.within == Some(place));
     let inner_ns: u64 = inner.filter_map(|(_, duration)| *duration).sum();
     let opens = mark(record, timed.bounds.opens);
     Some(Span {
         name: Name::Borrowed(timed.stage.row().name),
-        start_ns: dur_ns
-            .and(opens)
-            .map(|opens| opens.saturating_sub(record.start_ns)),
+        start_ns: dur_ns.and(opens).map(|opens| opens.saturating_sub(began_ns(record))),
         dur_ns,
         self_ns: dur_ns.map(|duration| duration.saturating_sub(inner_ns)),
-        status: if dur_ns.is_some() {
-            Status::Done
-        } else {
-            Status::Missing
-        },
-        precision: if dur_ns.is_some() {
-            Precision::Bounded
-        } else {
-            Precision::Missing
-        },
+        status: if dur_ns.is_some() { Status::Done } else { Status::Missing },
+        precision: if dur_ns.is_some() { Precision::Bounded } else { Precision::Missing },
         source: Some(Source::Tracepoint),
     })
 }
@@ -286,17 +239,14 @@ pub fn errno_name(errno: u32) -> Name {
 
 #[cfg(test)]
 mod tests {
+    use fork_trace_common::record::TaskIds;
+
     use super::*;
     use crate::{host::Facts, plan::Tracepoint};
-    use fork_trace_common::record::TaskIds;
 
     fn plan() -> Plan {
         let tracepoints = Tracepoint::ALL.iter().copied().collect();
-        Plan::new(&Facts {
-            tracepoints,
-            release: String::new(),
-        })
-        .unwrap()
+        Plan::new(&Facts { tracepoints, release: String::new() }).unwrap()
     }
 
     fn clock() -> Clock {
@@ -312,16 +262,8 @@ mod tests {
         record.start_ns = 1_000;
         record.marks = [1_000, 31_000, 32_000, 38_000, 41_000, 43_500];
         record.ret = 77;
-        record.parent = TaskIds {
-            tgid: 10,
-            tid: 11,
-            start_ns: 1,
-        };
-        record.child = TaskIds {
-            tgid: 77,
-            tid: 77,
-            start_ns: 31_000,
-        };
+        record.parent = TaskIds { tgid: 10, tid: 11, start_ns: 1 };
+        record.child = TaskIds { tgid: 77, tid: 77, start_ns: 31_000 };
         record.comm = *b"redis-server\0\0\0\0";
         record
     }
@@ -348,16 +290,9 @@ mod tests {
         let span = |name: &str| fork.stages.iter().find(|span| span.name == name).unwrap();
         let copy = span("copy_process");
         assert_eq!((copy.start_ns, copy.dur_ns), (Some(0), Some(37_000)));
-        assert_eq!(
-            copy.self_ns,
-            Some(30_000),
-            "tasklist_lock and uprobe_copy_process apart"
-        );
+        assert_eq!(copy.self_ns, Some(30_000), "tasklist_lock and uprobe_copy_process apart");
         let tasklist = span("tasklist_lock");
-        assert_eq!(
-            (tasklist.start_ns, tasklist.dur_ns),
-            (Some(30_000), Some(1_000))
-        );
+        assert_eq!((tasklist.start_ns, tasklist.dur_ns), (Some(30_000), Some(1_000)));
         assert_eq!(fork.slowest().unwrap().0.name, "copy_process");
     }
 
@@ -380,10 +315,7 @@ mod tests {
         record.marks = [1_000, 0, 0, 0, 0, 2_500];
         record.ret = -11;
         let fork = fork(&record, None, &plan(), clock());
-        assert_eq!(
-            (fork.errno, fork.errno_name.as_deref()),
-            (Some(11), Some("EAGAIN"))
-        );
+        assert_eq!((fork.errno, fork.errno_name.as_deref()), (Some(11), Some("EAGAIN")));
         assert_eq!((fork.child, fork.stages.len()), (None, 0));
         assert_eq!((fork.total_ns, fork.other_ns), (Some(1_500), Some(1_500)));
     }
@@ -395,14 +327,28 @@ mod tests {
         record.ret = -1;
         record.marks[Mark::SysExit as usize] = 9_000;
         let fork = fork(&record, None, &plan(), clock());
-        assert_eq!(
-            (fork.kind, fork.clone_flags, fork.exit_signal),
-            (None, None, None)
-        );
+        assert_eq!((fork.kind, fork.clone_flags, fork.exit_signal), (None, None, None));
         assert_eq!((fork.total_ns, fork.other_ns), (None, None));
         assert_eq!(fork.mono_ns, 9_000);
         assert_eq!(fork.warnings[0].code, "no-entry");
         assert_eq!((fork.parent.threads, fork.parent.start_ns), (None, None));
+    }
+
+    #[test]
+    fn a_task_that_the_kernel_made_begins_at_its_first_mark() {
+        let mut record = success();
+        record.bits = bits::CHILD;
+        record.syscall = Syscall::None as u32;
+        record.start_ns = 0;
+        record.marks[Mark::SysEnter as usize] = 0;
+        record.marks[Mark::SysExit as usize] = 0;
+        let fork = fork(&record, None, &plan(), clock());
+        assert_eq!((fork.kind, fork.mono_ns), (Some(Kind::Other), 31_000));
+        assert_eq!((fork.total_ns, fork.ret), (None, None));
+        let span = |name: &str| fork.stages.iter().find(|span| span.name == name).unwrap();
+        assert_eq!(span("copy_process").status, Status::Missing);
+        assert_eq!(span("tasklist_lock").start_ns, Some(0));
+        assert_eq!(span("wake_up_new_task").start_ns, Some(7_000));
     }
 
     #[test]
@@ -418,41 +364,26 @@ mod tests {
             .filter(|span| span.status == Status::Shared)
             .map(|span| span.name.as_ref())
             .collect();
-        let all = [
-            "copy_semundo",
-            "copy_files",
-            "copy_fs",
-            "copy_sighand",
-            "copy_signal",
-            "copy_mm",
-        ];
+        let all =
+            ["copy_semundo", "copy_files", "copy_fs", "copy_sighand", "copy_signal", "copy_mm"];
         assert_eq!(shared, all);
     }
 
     #[test]
-    fn the_wait_for_a_cpu_is_known_only_while_it_is_the_first() {
+    fn the_wait_for_a_cpu_is_known_only_where_the_switch_was_seen() {
         let mut start = StartRecord {
             kind: 2,
             cpu: 1,
             child: TaskIds::default(),
             return_ns: 91_000,
-            run_delay_ns: 20_000,
-            arrivals: 1,
+            on_cpu_ns: 61_000,
         };
         let made = |start: &StartRecord| {
-            fork(&success(), Some(start), &plan(), clock())
-                .child_start
-                .unwrap()
+            fork(&success(), Some(start), &plan(), clock()).child_start.unwrap()
         };
-        assert_eq!(
-            (made(&start).queued_ns, made(&start).to_user_ns),
-            (Some(20_000), Some(50_000))
-        );
-        start.arrivals = 2;
-        assert_eq!(made(&start).queued_ns, None);
-        start.arrivals = 1;
-        start.run_delay_ns = u64::MAX;
-        assert_eq!(made(&start).queued_ns, None);
+        assert_eq!((made(&start).queued_ns, made(&start).to_user_ns), (Some(20_000), Some(50_000)));
+        start.on_cpu_ns = 0;
+        assert_eq!((made(&start).queued_ns, made(&start).to_user_ns), (None, Some(50_000)));
     }
 
     #[test]

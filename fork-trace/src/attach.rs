@@ -62,34 +62,18 @@ pub struct Tracer {
 pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, RingBuf<MapData>)> {
     let mut ebpf = load(host, settings)?;
     let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
-    let ring = ebpf
-        .take_map("RING")
-        .context("find map RING in the eBPF object")?;
+    let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
     let ring = RingBuf::try_from(ring).context("open the ring")?;
-    let counters = ebpf
-        .take_map("COUNTERS")
-        .context("find map COUNTERS in the eBPF object")?;
+    let counters = ebpf.take_map("COUNTERS").context("find map COUNTERS in the eBPF object")?;
     let counters = PerCpuArray::try_from(counters).context("open the counters")?;
-    let logger = settings
-        .kernel_log
-        .then(|| EbpfLogger::init(&mut ebpf))
-        .transpose();
+    let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
     let logger = logger.context("set up the kernel side's log")?;
     if let Some(tgid) = settings.follow_children_of {
-        let map = ebpf
-            .map_mut("FOLLOW")
-            .context("find map FOLLOW in the eBPF object")?;
+        let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
         let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
-        follow
-            .insert(tgid, FOLLOW_CHILDREN, 0)
-            .context("follow the command")?;
+        follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
     }
-    let mut tracer = Tracer {
-        ebpf,
-        links: BTreeMap::new(),
-        counters,
-        logger,
-    };
+    let mut tracer = Tracer { ebpf, links: BTreeMap::new(), counters, logger };
     for tracepoint in &plan.tracepoints {
         tracer.attach(*tracepoint, &btf)?;
     }
@@ -113,9 +97,7 @@ fn load(host: &Host, settings: Settings) -> Result<Ebpf> {
     if !log::log_enabled!(log::Level::Debug) {
         loader.verifier_log_level(VerifierLogLevel::DISABLE);
     }
-    loader
-        .load(OBJECT)
-        .map_err(|error| refused_or("create the maps", anyhow!(error)))
+    loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }
 
 impl Tracer {
@@ -123,17 +105,12 @@ impl Tracer {
         let name = tracepoint.name();
         let program = self.ebpf.program_mut(name);
         let program = program.with_context(|| format!("find program {name} in the object"))?;
-        let program: &mut BtfTracePoint = program
-            .try_into()
-            .with_context(|| format!("{name} is no BTF tracepoint"))?;
+        let program: &mut BtfTracePoint =
+            program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
         let what = format!("load the program for tracepoint {name}");
-        program
-            .load(name, btf)
-            .map_err(|error| refused_or(&what, load_error(error)))?;
+        program.load(name, btf).map_err(|error| refused_or(&what, load_error(error)))?;
         let what = format!("attach to tracepoint {name}");
-        let link = program
-            .attach()
-            .map_err(|error| refused_or(&what, anyhow!(error)))?;
+        let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
         let link = program.take_link(link).with_context(|| what.clone())?;
         self.links.insert(tracepoint, link);
         log::info!("attached {name}");
@@ -160,10 +137,7 @@ impl Tracer {
     /// # Errors
     /// The map cannot be read.
     pub fn flights_with_child(&self) -> Result<u64> {
-        let map = self
-            .ebpf
-            .map("FLIGHTS")
-            .context("find map FLIGHTS in the eBPF object")?;
+        let map = self.ebpf.map("FLIGHTS").context("find map FLIGHTS in the eBPF object")?;
         let flights: HashMap<_, u64, FlightBytes> =
             HashMap::try_from(map).context("open map FLIGHTS")?;
         let mut count = 0;
@@ -194,11 +168,7 @@ fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     });
     if not_permitted {
         let what = format!("{what}: operation not permitted");
-        return Advice::Refused {
-            what,
-            lockdown: lockdown(),
-        }
-        .into();
+        return Advice::Refused { what, lockdown: lockdown() }.into();
     }
     error.context(what.to_owned())
 }
@@ -206,25 +176,14 @@ fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
 /// The verifier's log is long and its reason comes last.
 fn load_error(error: ProgramError) -> anyhow::Error {
     const LAST: usize = 5;
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
         return anyhow!(error);
     };
     let log = verifier_log.to_string();
     log::debug!("verifier log:\n{log}");
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| !line.starts_with("processed "))
-        .collect();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with("processed ")).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(LAST)).copied();
     let last = last.collect::<Vec<_>>().join("\n");
     let error = anyhow::Error::new(io_error);
-    if last.is_empty() {
-        error
-    } else {
-        error.context(format!("the verifier says:\n{last}"))
-    }
+    if last.is_empty() { error } else { error.context(format!("the verifier says:\n{last}")) }
 }

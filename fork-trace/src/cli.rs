@@ -130,10 +130,7 @@ pub enum Color {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text
-        .parse::<f64>()
-        .ok()
-        .and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let friendly = || {
         let parsed = text.parse::<SignedDuration>().ok()?;
         Duration::try_from(parsed).ok()
@@ -156,10 +153,7 @@ fn size(text: &str) -> Result<u32, String> {
         _ => None,
     };
     let bytes = unit.and_then(|unit| digits.parse::<u64>().ok()?.checked_mul(unit));
-    match bytes
-        .filter(|bytes| (LEAST..=MOST).contains(bytes))
-        .map(u32::try_from)
-    {
+    match bytes.filter(|bytes| (LEAST..=MOST).contains(bytes)).map(u32::try_from) {
         Some(Ok(bytes)) => Ok(bytes),
         _ => Err("give a size from 4K to 1G, such as 64M".to_owned()),
     }

@@ -34,9 +34,7 @@ impl Caller {
                 return Ok(None);
             };
             let number = text.to_string_lossy().parse();
-            number
-                .map(Some)
-                .with_context(|| format!("{name} is {}", text.display()))
+            number.map(Some).with_context(|| format!("{name} is {}", text.display()))
         };
         let (Some(uid), Some(gid)) = (number("SUDO_UID")?, number("SUDO_GID")?) else {
             return Ok(None);
@@ -54,29 +52,16 @@ impl Caller {
             }
             None => vec![gid],
         };
-        Ok(Some(Self {
-            uid,
-            gid,
-            groups,
-            user,
-        }))
+        Ok(Some(Self { uid, gid, groups, user }))
     }
 
     /// Makes `command` run with this user's rights and home.
     fn becomes(self, command: &mut Command) {
         if let Some(user) = &self.user {
-            command
-                .env("HOME", &user.dir)
-                .env("USER", &user.name)
-                .env("LOGNAME", &user.name);
+            command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
             command.env("SHELL", &user.shell);
         }
-        let Self {
-            uid,
-            gid,
-            groups,
-            user: _,
-        } = self;
+        let Self { uid, gid, groups, user: _ } = self;
         let become_user = move || -> io::Result<()> {
             setgroups(&groups)?;
             setgid(gid)?;
@@ -102,27 +87,16 @@ pub fn start(words: &[OsString], caller: Option<Caller>) -> Result<Child> {
     }
     let started = command.spawn();
     started.map_err(|error| {
-        let status = if error.kind() == io::ErrorKind::NotFound {
-            127
-        } else {
-            126
-        };
+        let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
         let name = name.to_string_lossy().into_owned();
-        Advice::Command {
-            name,
-            cause: error.to_string(),
-            status,
-        }
-        .into()
+        Advice::Command { name, cause: error.to_string(), status }.into()
     })
 }
 
 /// The status this process ends with: the command's own, or 128 and the signal's number.
 #[must_use]
 pub fn exit_status(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 

@@ -54,11 +54,10 @@ pub fn doctor(json: bool) -> Result<u8> {
         text(&report, &mut out)
     };
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Advice::Output {
-            path: "standard output".to_owned(),
-            cause: error.to_string(),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Advice::Output { path: "standard output".to_owned(), cause: error.to_string() }
+                .into())
         }
-        .into()),
         _ => Ok(status),
     }
 }
@@ -88,40 +87,21 @@ fn examine(report: &mut Report) -> Result<()> {
     let plan = Plan::new(&host.facts)?;
     report.stages.clone_from(&plan.coverage);
     host::check_capabilities()?;
-    let settings = Settings {
-        follow_children_of: None,
-        ring_bytes: 4096,
-        kernel_log: false,
-    };
+    let settings = Settings { follow_children_of: None, ring_bytes: 4096, kernel_log: false };
     drop(attach(&host, &plan, settings)?);
     report.can_trace = true;
     Ok(())
 }
 
 fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Report {
-        host,
-        lockdown,
-        problem,
-        hint,
-        stages,
-        version,
-        ..
-    } = report;
+    let Report { host, lockdown, problem, hint, stages, version, .. } = report;
     writeln!(out, "fork-trace {version}")?;
     if let Some(host) = host {
-        writeln!(
-            out,
-            "kernel    {} {}, {} CPUs",
-            host.kernel, host.arch, host.cpus
-        )?;
+        writeln!(out, "kernel    {} {}, {} CPUs", host.kernel, host.arch, host.cpus)?;
     }
     writeln!(out, "lockdown  {}", lockdown.as_deref().unwrap_or("none"))?;
     match problem {
-        None => writeln!(
-            out,
-            "tracing   works: every program was attached for a moment"
-        )?,
+        None => writeln!(out, "tracing   works: every program was attached for a moment")?,
         Some(problem) => writeln!(out, "tracing   does not work: {problem}")?,
     }
     if let Some(hint) = hint {
@@ -130,33 +110,16 @@ fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if stages.is_empty() {
         return Ok(());
     }
-    let width = stages
-        .iter()
-        .map(|stage| stage.name.len())
-        .max()
-        .unwrap_or_default();
-    writeln!(
-        out,
-        "\n{:width$}  PRECISION  SOURCE      MARKS, OR WHY NOT",
-        "STAGE"
-    )?;
+    let width = stages.iter().map(|stage| stage.name.len()).max().unwrap_or_default();
+    writeln!(out, "\n{:width$}  PRECISION  SOURCE      MARKS, OR WHY NOT", "STAGE")?;
     for stage in stages {
         let precision = match stage.precision {
             Precision::Exact => "exact",
             Precision::Bounded => "bounded",
             Precision::Missing => "missing",
         };
-        let source = if stage.source.is_some() {
-            "tracepoint"
-        } else {
-            "-"
-        };
-        writeln!(
-            out,
-            "{:width$}  {precision:9}  {source:10}  {}",
-            stage.name,
-            why(stage)
-        )?;
+        let source = if stage.source.is_some() { "tracepoint" } else { "-" };
+        writeln!(out, "{:width$}  {precision:9}  {source:10}  {}", stage.name, why(stage))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What `/proc` and `/etc/passwd` add to a [`Fork`]: user name and program.
 //!
 //! Bounded and never waiting: users come from one read of `/etc/passwd` (a directory service could
-//! take seconds), programs from a cache and at most [`LOOKUPS`] fresh look-ups per batch. A value
+//! take seconds), programs from a cache and at most `LOOKUPS` fresh look-ups per batch. A value
 //! that may belong to another process is left out.
 
 use std::{collections::HashMap, fs};
@@ -35,9 +35,7 @@ impl Enricher {
     pub fn new() -> Self {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
-        let ticks = ticks
-            .and_then(|ticks| u64::try_from(ticks).ok())
-            .filter(|ticks| *ticks > 0);
+        let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
         Self {
             users: users(&passwd),
             programs: HashMap::new(),
@@ -144,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_move_the_fields() {
-        let fields = (4..=22)
-            .map(|field| field.to_string())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let fields = (4..=22).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
         let stat = format!("7 (a) b (c)) S {fields} 23");
         assert_eq!(stat_fields(&stat), Some(("a) b (c)", 22)));
         assert_eq!(stat_fields("7 (x"), None);
@@ -173,15 +168,9 @@ mod tests {
             start_ns: Some(start_ns),
             cgroup_id: None,
         };
-        let own = std::env::current_exe()
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+        let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
         assert_eq!(enricher.read_program(&parent, start_ns), Some(own));
-        assert_eq!(
-            enricher.read_program(&parent, start_ns + 1_000_000_000),
-            None
-        );
+        assert_eq!(enricher.read_program(&parent, start_ns + 1_000_000_000), None);
         parent.comm = "another".to_owned();
         assert_eq!(enricher.read_program(&parent, start_ns), None);
     }

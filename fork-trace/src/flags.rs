@@ -9,11 +9,7 @@ use crate::fork::{Call, Name};
 /// In `clone`'s word the low byte is the exit signal; only `clone3` has flags there.
 #[must_use]
 pub fn names(word: u64, call: Option<Call>) -> Vec<Name> {
-    let word = if call == Some(Call::Clone3) {
-        word
-    } else {
-        word & !CSIGNAL
-    };
+    let word = if call == Some(Call::Clone3) { word } else { word & !CSIGNAL };
     let mut rest = word;
     let mut names = Vec::new();
     for (bit, name) in FLAGS {
@@ -40,9 +36,6 @@ mod tests {
         );
         assert_eq!(names(0x91, Some(Call::Clone)), [""; 0]);
         assert_eq!(names(0x91, Some(Call::Clone3)), ["CLONE_NEWTIME", "0x11"]);
-        assert_eq!(
-            names(1 << 40 | 0x100, Some(Call::Clone3)),
-            ["CLONE_VM", "0x10000000000"]
-        );
+        assert_eq!(names(1 << 40 | 0x100, Some(Call::Clone3)), ["CLONE_VM", "0x10000000000"]);
     }
 }

@@ -279,10 +279,7 @@ impl Fork {
     /// The stage with the largest time of its own, and that time.
     #[must_use]
     pub fn slowest(&self) -> Option<(&Span, u64)> {
-        let timed = self
-            .stages
-            .iter()
-            .filter_map(|span| Some((span, span.self_ns?)));
+        let timed = self.stages.iter().filter_map(|span| Some((span, span.self_ns?)));
         timed.max_by_key(|(_, self_ns)| *self_ns)
     }
 }
@@ -301,12 +298,9 @@ impl FromStr for HexFlags {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text
-            .strip_prefix("0x")
-            .context("a flags word begins with 0x")?;
+        let digits = text.strip_prefix("0x").context("a flags word begins with 0x")?;
         let word = u64::from_str_radix(digits, 16);
-        word.map(Self)
-            .with_context(|| format!("{text} is no flags word"))
+        word.map(Self).with_context(|| format!("{text} is no flags word"))
     }
 }
 
@@ -405,14 +399,13 @@ pub struct Span {
 /// How the child got going.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildStart {
-    /// Runnable to first on a CPU; absent where the kernel keeps no count of it, or when the child
-    /// was taken off the CPU before it first reached user space.
+    /// Runnable to first on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_ns: Option<u64>,
     /// Runnable to its first return to user space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_user_ns: Option<u64>,
-    /// The CPU on which it first returned to user space.
+    /// The CPU it was first given.
     pub cpu: u32,
     /// The CPU on which the parent woke it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

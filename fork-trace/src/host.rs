@@ -40,27 +40,15 @@ impl Host {
     pub fn read() -> Result<Self> {
         let info = host_info()?;
         let btf = read_btf()?;
-        let tracepoints = Tracepoint::ALL
-            .iter()
-            .copied()
-            .filter(|at| btf.has_tracepoint(at.name()))
-            .collect();
-        let facts = Facts {
-            tracepoints,
-            release: info.kernel.clone(),
-        };
-        Ok(Self {
-            info,
-            facts,
-            offsets: offsets(&btf)?,
-        })
+        let tracepoints =
+            Tracepoint::ALL.iter().copied().filter(|at| btf.has_tracepoint(at.name())).collect();
+        let facts = Facts { tracepoints, release: info.kernel.clone() };
+        Ok(Self { info, facts, offsets: offsets(&btf)? })
     }
 }
 
 fn read_btf() -> Result<Btf> {
-    let data = fs::read(BTF).map_err(|error| Advice::NoBtf {
-        cause: format!("{BTF}: {error}"),
-    })?;
+    let data = fs::read(BTF).map_err(|error| Advice::NoBtf { cause: format!("{BTF}: {error}") })?;
     Btf::parse(data).with_context(|| format!("read the kernel's types in {BTF}"))
 }
 
@@ -85,10 +73,7 @@ fn host_info() -> Result<HostInfo> {
         kernel: text(uname.release()),
         arch: text(uname.machine()),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
-        boot_id: boot_id
-            .context("read /proc/sys/kernel/random/boot_id")?
-            .trim()
-            .to_owned(),
+        boot_id: boot_id.context("read /proc/sys/kernel/random/boot_id")?.trim().to_owned(),
     })
 }
 
@@ -115,19 +100,14 @@ pub fn check_capabilities() -> Result<()> {
         (_, true) => "only CAP_PERFMON",
         _ => "none of them",
     };
-    Err(Advice::NotPermitted {
-        has: has.to_owned(),
-    }
-    .into())
+    Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is
 /// no lockdown.
 #[must_use]
 pub fn lockdown() -> Option<String> {
-    fs::read_to_string("/sys/kernel/security/lockdown")
-        .ok()
-        .map(|mode| mode.trim().to_owned())
+    fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|mode| mode.trim().to_owned())
 }
 
 /// Tasks made since boot: `processes` in `/proc/stat`.
@@ -138,12 +118,8 @@ pub fn lockdown() -> Option<String> {
 /// The file cannot be read, or has no such line.
 pub fn kernel_forks() -> Result<u64> {
     let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
-    let count = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("processes "));
-    count
-        .and_then(|count| count.trim().parse().ok())
-        .context("find `processes` in /proc/stat")
+    let count = stat.lines().find_map(|line| line.strip_prefix("processes "));
+    count.and_then(|count| count.trim().parse().ok()).context("find `processes` in /proc/stat")
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock of every record.

@@ -119,18 +119,15 @@ const fn key(child: &TaskIds) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn fork(tid: u32, start_ns: u64) -> Record {
         let mut record = ForkRecord::zeroed();
         record.bits = bits::ENTERED | bits::CHILD;
         record.start_ns = start_ns;
-        record.child = TaskIds {
-            tgid: tid,
-            tid,
-            start_ns,
-        };
+        record.child = TaskIds { tgid: tid, tid, start_ns };
         Record::Fork(Box::new(record))
     }
 
@@ -145,22 +142,14 @@ mod tests {
         Record::Start(StartRecord {
             kind: 2,
             cpu: 0,
-            child: TaskIds {
-                tgid: tid,
-                tid,
-                start_ns,
-            },
+            child: TaskIds { tgid: tid, tid, start_ns },
             return_ns: start_ns + 5,
-            run_delay_ns: 1,
-            arrivals: 1,
+            on_cpu_ns: start_ns + 1,
         })
     }
 
     fn seen(joined: &[Joined]) -> Vec<(u64, bool)> {
-        joined
-            .iter()
-            .map(|(fork, start)| (fork.start_ns, start.is_some()))
-            .collect()
+        joined.iter().map(|(fork, start)| (fork.start_ns, start.is_some())).collect()
     }
 
     #[test]

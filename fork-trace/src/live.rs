@@ -53,11 +53,12 @@ const UNDER_WAY_NS: u64 = 1_000_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 5] = [
+const LOSSES: [(Counter, &str, bool); 6] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
     (Counter::RingFullStarts, "child_start_ring_full", false),
+    (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
 ];
 
@@ -174,10 +175,7 @@ impl Live {
         let mut signals = Signals::new()?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = self
-            .limits
-            .duration
-            .map(|duration| tokio::time::Instant::now() + duration);
+        let end = self.limits.duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut ticks = 0;
         loop {
             tokio::select! {
@@ -222,6 +220,7 @@ impl Live {
             self.release(false)?;
         }
         self.release(true)?;
+        self.tracer.log();
         self.losses()?;
         let summary = self.summary(difference, detach_ns)?;
         self.outputs.event(&Event::Summary(Box::new(summary)))?;
@@ -230,9 +229,7 @@ impl Live {
     }
 
     fn enough(&self) -> bool {
-        self.limits
-            .max_events
-            .is_some_and(|most| self.tally.attempts() >= most)
+        self.limits.max_events.is_some_and(|most| self.tally.attempts() >= most)
     }
 
     /// Empties the ring.
@@ -252,12 +249,7 @@ impl Live {
         let Ok(now_ns) = host::monotonic_ns() else {
             return false;
         };
-        let Self {
-            ring,
-            joiner,
-            received,
-            ..
-        } = self;
+        let Self { ring, joiner, received, .. } = self;
         ring.drain(BATCH, |bytes| match decode(bytes) {
             Ok(record) => {
                 if let Record::Fork(fork) = &record {
@@ -273,8 +265,7 @@ impl Live {
         let joined = if all {
             self.joiner.release_all()
         } else {
-            self.joiner
-                .release(host::monotonic_ns().context("read the monotonic clock")?)
+            self.joiner.release(host::monotonic_ns().context("read the monotonic clock")?)
         };
         joined.into_iter().try_for_each(|joined| self.show(&joined))
     }
@@ -301,10 +292,7 @@ impl Live {
         let returned_ns = assemble::began_ns(record);
         let older = record.parent.start_ns < self.attached_ns;
         let soon = returned_ns < self.attached_ns + UNDER_WAY_NS;
-        let untracked = self
-            .tracer
-            .counter(Counter::InFlightFull)
-            .is_ok_and(|count| count > 0);
+        let untracked = self.tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
         (older && soon) || untracked
     }
 
@@ -317,11 +305,7 @@ impl Live {
 
     /// Writes a `loss` line if something was lost since the last one.
     fn losses(&mut self) -> Result<()> {
-        let mut loss = Loss {
-            records: 0,
-            by: BTreeMap::new(),
-            since_mono_ns: self.loss_since_ns,
-        };
+        let mut loss = Loss { records: 0, by: BTreeMap::new(), since_mono_ns: self.loss_since_ns };
         for ((counter, name, attempt), known) in LOSSES.iter().zip(&mut self.losses) {
             let count = self.tracer.counter(*counter)?;
             let new = count - *known;
@@ -364,12 +348,7 @@ impl Live {
         let cpu_ns = time_ns(usage.user_time()) + time_ns(usage.system_time());
         // KERNEL: kernel/sys.c `getrusage`: ru_maxrss is in KiB.
         let max_rss_bytes = u64::try_from(usage.max_rss()).unwrap_or_default() * 1024;
-        Ok(Own {
-            cpu_ns,
-            max_rss_bytes,
-            attach_ns: self.attach_ns,
-            detach_ns,
-        })
+        Ok(Own { cpu_ns, max_rss_bytes, attach_ns: self.attach_ns, detach_ns })
     }
 }
 
@@ -385,11 +364,7 @@ fn nanos(duration: Duration) -> u64 {
 /// A warning as an event.
 #[must_use]
 pub fn warning(code: &'static str, text: String, hint: Option<String>) -> Event {
-    Event::Warning(Warning {
-        code: Name::Borrowed(code),
-        text,
-        hint,
-    })
+    Event::Warning(Warning { code: Name::Borrowed(code), text, hint })
 }
 
 async fn at(end: Option<tokio::time::Instant>) {
@@ -436,9 +411,7 @@ impl Signals {
     /// With a command the trace ends when the command does: Ctrl-C has reached it through the
     /// terminal, other signals are passed on to it. A second Ctrl-C ends the trace all the same.
     fn passed_on(&mut self, signal: Signal, command: Option<&Child>) -> bool {
-        let pid = command
-            .and_then(Child::id)
-            .and_then(|pid| i32::try_from(pid).ok());
+        let pid = command.and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
         let Some(pid) = pid else { return false };
         if signal == Signal::SIGINT {
             self.interrupts += 1;

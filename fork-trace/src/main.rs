@@ -50,11 +50,7 @@ fn listen(verbose: u8) {
         .filter_module("fork_trace", level)
         .filter_module(
             "aya",
-            level.min(if verbose > 1 {
-                LevelFilter::Debug
-            } else {
-                LevelFilter::Warn
-            }),
+            level.min(if verbose > 1 { LevelFilter::Debug } else { LevelFilter::Warn }),
         )
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();

@@ -50,10 +50,8 @@ impl Outputs {
             let sink = if name == "-" {
                 standard(options, Default::Stdout)
             } else {
-                file(options, path).map_err(|error| Advice::Output {
-                    path: name.clone(),
-                    cause: cause(&error),
-                })?
+                file(options, path)
+                    .map_err(|error| Advice::Output { path: name.clone(), cause: cause(&error) })?
             };
             open.push((name, sink));
         }
@@ -108,18 +106,14 @@ impl Outputs {
         mut write: impl FnMut(&mut dyn Sink) -> io::Result<()>,
     ) -> Result<(), Advice> {
         let mut failed = None;
-        self.open
-            .retain_mut(|(name, sink)| match write(sink.as_mut()) {
-                Ok(()) => true,
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
-                Err(error) => {
-                    failed = Some(Advice::Output {
-                        path: name.clone(),
-                        cause: cause(&error),
-                    });
-                    false
-                }
-            });
+        self.open.retain_mut(|(name, sink)| match write(sink.as_mut()) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+            Err(error) => {
+                failed = Some(Advice::Output { path: name.clone(), cause: cause(&error) });
+                false
+            }
+        });
         failed.map_or(Ok(()), Err)
     }
 }
@@ -160,11 +154,7 @@ fn standard(options: &Output, stream: Default) -> Box<dyn Sink> {
 }
 
 const fn wanted(options: &Output) -> Format {
-    if options.json {
-        Format::Json
-    } else {
-        options.format
-    }
+    if options.json { Format::Json } else { options.format }
 }
 
 fn sink<W: Write + 'static>(
@@ -177,22 +167,8 @@ fn sink<W: Write + 'static>(
     match format {
         Format::Json => Box::new(Json::new(writer)),
         Format::Text => {
-            let Output {
-                stages,
-                summary,
-                utc,
-                ..
-            } = *options;
-            Box::new(Text::new(
-                writer,
-                Options {
-                    width,
-                    color,
-                    stages,
-                    summary,
-                    utc,
-                },
-            ))
+            let Output { stages, summary, utc, .. } = *options;
+            Box::new(Text::new(writer, Options { width, color, stages, summary, utc }))
         }
     }
 }
@@ -231,10 +207,7 @@ mod tests {
         let sink = |kind: &io::ErrorKind| -> (String, Box<dyn Sink>) {
             ("x".to_owned(), Box::new(Failing(*kind)))
         };
-        Outputs {
-            open: kinds.iter().map(sink).collect(),
-            notes: None,
-        }
+        Outputs { open: kinds.iter().map(sink).collect(), notes: None }
     }
 
     #[test]

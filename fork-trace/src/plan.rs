@@ -17,6 +17,8 @@ pub enum Tracepoint {
     SchedProcessExit,
     /// `raw_syscalls:sys_exit`.
     SysExit,
+    /// `sched:sched_switch`.
+    SchedSwitch,
     /// `sched:sched_wakeup_new`.
     SchedWakeupNew,
     /// `sched:sched_process_fork`.
@@ -33,6 +35,7 @@ impl Tracepoint {
     pub const ALL: &[Self] = &[
         Self::SchedProcessExit,
         Self::SysExit,
+        Self::SchedSwitch,
         Self::SchedWakeupNew,
         Self::SchedProcessFork,
         Self::TaskNewtask,
@@ -45,6 +48,7 @@ impl Tracepoint {
         match self {
             Self::SchedProcessExit => "sched_process_exit",
             Self::SysExit => "sys_exit",
+            Self::SchedSwitch => "sched_switch",
             Self::SchedWakeupNew => "sched_wakeup_new",
             Self::SchedProcessFork => "sched_process_fork",
             Self::TaskNewtask => "task_newtask",
@@ -54,10 +58,7 @@ impl Tracepoint {
 
     /// Whether an attempt can be recorded at all without it.
     const fn needed(self) -> bool {
-        matches!(
-            self,
-            Self::SysEnter | Self::SysExit | Self::TaskNewtask | Self::SchedProcessExit
-        )
+        matches!(self, Self::SysEnter | Self::SysExit | Self::TaskNewtask | Self::SchedProcessExit)
     }
 
     /// Which tracepoint takes `mark`.
@@ -68,6 +69,7 @@ impl Tracepoint {
             Mark::SchedProcessFork => Self::SchedProcessFork,
             Mark::SchedWakeupNew => Self::SchedWakeupNew,
             Mark::SysExit | Mark::ChildSysExit => Self::SysExit,
+            Mark::ChildSwitch => Self::SchedSwitch,
         }
     }
 }
@@ -115,33 +117,19 @@ impl Plan {
         for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
             if let Some(bounds) = row.tracepoint.filter(|bounds| seen(bounds).is_ok()) {
                 let within = around(row.stage, &timed);
-                timed.push(Timed {
-                    stage: row.stage,
-                    bounds,
-                    within,
-                });
+                timed.push(Timed { stage: row.stage, bounds, within });
             }
         }
-        let coverage = STAGES
-            .iter()
-            .map(|row| coverage(row.stage, &seen))
-            .collect();
+        let coverage = STAGES.iter().map(|row| coverage(row.stage, &seen)).collect();
         let tracepoints = Tracepoint::ALL.iter().copied().filter(exists).collect();
-        Ok(Self {
-            tracepoints,
-            timed,
-            coverage,
-        })
+        Ok(Self { tracepoints, timed, coverage })
     }
 
     /// How many stages have each precision: exact, bounded, missing.
     #[must_use]
     pub fn counts(&self) -> [usize; 3] {
         let count = |precision| {
-            self.coverage
-                .iter()
-                .filter(|coverage| coverage.precision == precision)
-                .count()
+            self.coverage.iter().filter(|coverage| coverage.precision == precision).count()
         };
         [Precision::Exact, Precision::Bounded, Precision::Missing].map(count)
     }
@@ -198,19 +186,15 @@ fn reason(stage: Stage) -> String {
         return "the C library is not probed".to_owned();
     }
     let includes = |stage| {
-        STAGES.iter().find(|row| {
-            row.tracepoint
-                .is_some_and(|bounds| bounds.includes.contains(&stage))
-        })
+        STAGES
+            .iter()
+            .find(|row| row.tracepoint.is_some_and(|bounds| bounds.includes.contains(&stage)))
     };
     let mut inside = Some(stage);
     while let Some(candidate) = inside {
         let row = candidate.row();
         if let Some(around) = includes(candidate) {
-            return format!(
-                "no tracepoint marks it; its time falls into {}",
-                around.name
-            );
+            return format!("no tracepoint marks it; its time falls into {}", around.name);
         }
         if row.tracepoint.is_some() {
             return format!("no tracepoint marks it; its time falls into {}", row.name);
@@ -242,14 +226,8 @@ mod tests {
         assert_eq!(plan.coverage.len(), STAGES.len());
         for (coverage, row) in plan.coverage.iter().zip(STAGES) {
             assert_eq!(coverage.name, row.name);
-            assert_eq!(
-                coverage.precision == Precision::Missing,
-                coverage.reason.is_some()
-            );
-            assert_eq!(
-                coverage.precision == Precision::Missing,
-                coverage.source.is_none()
-            );
+            assert_eq!(coverage.precision == Precision::Missing, coverage.reason.is_some());
+            assert_eq!(coverage.precision == Precision::Missing, coverage.source.is_none());
         }
         assert_eq!(plan.counts().iter().sum::<usize>(), STAGES.len());
     }
@@ -263,10 +241,7 @@ mod tests {
         assert_eq!(tasklist.closes.as_deref(), Some("task_newtask"));
         let falls_into = |name: &str, stage: &str| {
             let reason = row(&plan, name).reason.clone().unwrap();
-            assert!(
-                reason.ends_with(&format!("falls into {stage}")),
-                "{name}: {reason}"
-            );
+            assert!(reason.ends_with(&format!("falls into {stage}")), "{name}: {reason}");
         };
         falls_into("dup_mmap", "copy_process");
         falls_into("attach_pid", "tasklist_lock");
@@ -279,10 +254,7 @@ mod tests {
         let plan = Plan::new(&facts(&[Tracepoint::SchedWakeupNew])).unwrap();
         let wake = row(&plan, "wake_up_new_task");
         assert_eq!(wake.precision, Precision::Missing);
-        assert_eq!(
-            wake.reason.as_deref(),
-            Some("this kernel has no tracepoint sched_wakeup_new")
-        );
+        assert_eq!(wake.reason.as_deref(), Some("this kernel has no tracepoint sched_wakeup_new"));
         assert!(!plan.tracepoints.contains(&Tracepoint::SchedWakeupNew));
         assert_eq!(row(&plan, "copy_process").precision, Precision::Bounded);
     }
@@ -299,18 +271,9 @@ mod tests {
     #[test]
     fn stages_nest_in_the_nearest_timed_stage() {
         let plan = Plan::new(&facts(&[])).unwrap();
-        let place = |stage| {
-            plan.timed
-                .iter()
-                .position(|timed| timed.stage == stage)
-                .unwrap()
-        };
+        let place = |stage| plan.timed.iter().position(|timed| timed.stage == stage).unwrap();
         let within = |stage| plan.timed[place(stage)].within;
         assert_eq!(within(Stage::TasklistLock), Some(place(Stage::CopyProcess)));
-        assert_eq!(
-            within(Stage::CopyProcess),
-            None,
-            "kernel_clone is not timed"
-        );
+        assert_eq!(within(Stage::CopyProcess), None, "kernel_clone is not timed");
     }
 }

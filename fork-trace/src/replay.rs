@@ -22,11 +22,7 @@ pub struct Replay<R> {
 impl<R: BufRead> Replay<R> {
     /// Of `reader`.
     pub const fn new(reader: R, name: String) -> Self {
-        Self {
-            reader,
-            name,
-            line: 0,
-        }
+        Self { reader, name, line: 0 }
     }
 
     /// The next event; `None` at the end.
@@ -80,11 +76,7 @@ impl<R: BufRead> Replay<R> {
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);
-    if error.is_eof() {
-        format!("the line is cut short ({what})")
-    } else {
-        what.to_owned()
-    }
+    if error.is_eof() { format!("the line is cut short ({what})") } else { what.to_owned() }
 }
 
 #[cfg(test)]

@@ -28,11 +28,7 @@ impl Ring {
     pub async fn called(&mut self) -> Result<()> {
         // Readiness is per edge: it is cleared before the caller drains, so an edge that comes
         // meanwhile is not lost.
-        self.0
-            .readable_mut()
-            .await
-            .context("wait for the ring")?
-            .clear_ready();
+        self.0.readable_mut().await.context("wait for the ring")?.clear_ready();
         Ok(())
     }
 

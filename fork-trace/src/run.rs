@@ -32,35 +32,20 @@ use crate::{
 pub fn live(options: &cli::Live) -> Result<u8> {
     let since = Instant::now();
     host::check_capabilities()?;
-    let caller = if options.as_root {
-        None
-    } else {
-        Caller::of_sudo()?
-    };
+    let caller = if options.as_root { None } else { Caller::of_sudo()? };
     let command = !options.cmd.is_empty();
-    let default = if command {
-        Default::Stderr
-    } else {
-        Default::Stdout
-    };
+    let default = if command { Default::Stderr } else { Default::Stdout };
     let outputs = Outputs::open(&options.output, default)?;
     let host = Host::read()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         let settings = Settings {
             follow_children_of: command.then(std::process::id),
             ring_bytes: options.buffer,
             kernel_log: options.output.verbose >= 3,
         };
-        let limits = Limits {
-            duration: options.duration,
-            max_events: options.max_events,
-        };
-        let filters = Filters {
-            command: command.then(|| words(&options.cmd)),
-        };
+        let limits = Limits { duration: options.duration, max_events: options.max_events };
+        let filters = Filters { command: command.then(|| words(&options.cmd)) };
         let mut live = Live::begin(&host, settings, filters, limits, outputs, since)?;
         let mut child = None;
         if command {
@@ -100,14 +85,15 @@ async fn trace(mut live: Live, mut child: Option<Child>, fail_on_loss: bool) -> 
 pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     let name = file.display().to_string();
     let mut outputs = Outputs::open(options, Default::Stdout)?;
-    let reader: Box<dyn Read> = if name == "-" {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(file).map_err(|error| Advice::Replay {
-            place: name.clone(),
-            cause: error.to_string(),
-        })?)
-    };
+    let reader: Box<dyn Read> =
+        if name == "-" {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(file).map_err(|error| Advice::Replay {
+                place: name.clone(),
+                cause: error.to_string(),
+            })?)
+        };
     let mut replay = Replay::new(BufReader::new(reader), name);
     let shown = loop {
         match replay.next_event() {
@@ -124,10 +110,7 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
 }
 
 fn words(command: &[OsString]) -> Vec<String> {
-    command
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect()
+    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// Gives up what is no longer needed: reading maps, `/proc/PID/exe` of others and passing signals
@@ -141,10 +124,8 @@ fn drop_capabilities() -> Result<()> {
         Capability::CAP_KILL,
     ];
     let permitted = caps::read(None, CapSet::Permitted).context("read own capabilities")?;
-    let mut kept: HashSet<_> = KEPT
-        .into_iter()
-        .filter(|capability| permitted.contains(capability))
-        .collect();
+    let mut kept: HashSet<_> =
+        KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
     if !kept.contains(&Capability::CAP_BPF) {
         kept.insert(Capability::CAP_SYS_ADMIN);
     }

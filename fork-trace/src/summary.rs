@@ -90,10 +90,7 @@ impl Tally {
         let stage = |(row, distribution): (&Row, &Option<_>)| {
             let distribution: &Distribution = distribution.as_ref()?;
             let name = Name::Borrowed(row.name);
-            Some(StagePercentiles {
-                name,
-                self_ns: distribution.percentiles(),
-            })
+            Some(StagePercentiles { name, self_ns: distribution.percentiles() })
         };
         let by_name = |kind: &Kind| Name::Borrowed(kind.name());
         let total = |(kind, distribution): (&Kind, &Distribution)| {
@@ -103,11 +100,7 @@ impl Tally {
             attempts: self.attempts,
             succeeded: self.succeeded,
             failed: self.attempts - self.succeeded,
-            by_kind: self
-                .by_kind
-                .iter()
-                .map(|(kind, count)| (by_name(kind), *count))
-                .collect(),
+            by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
             stages: STAGES.iter().zip(&self.stages).filter_map(stage).collect(),
@@ -179,8 +172,9 @@ impl Distribution {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn fork(json: &str) -> Fork {
         let head = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1"#;
@@ -202,64 +196,33 @@ mod tests {
     #[test]
     fn counts_totals_and_stages_in_the_tables_order() {
         let child = r#""child":{"pid":2,"tid":2,"comm":"a"}"#;
-        let spans = [
-            span("sys_exit", 5),
-            span("copy_process", 70),
-            span("no_such_stage", 9),
-        ];
+        let spans = [span("sys_exit", 5), span("copy_process", 70), span("no_such_stage", 9)];
         let mut tally = Tally::new();
         tally.add(&fork(&format!(
             r#""kind":"process","total_ns":100,{child},"stages":[{}]"#,
             spans.join(",")
         )));
-        tally.add(&fork(&format!(
-            r#""kind":"process","total_ns":300,{child}"#
-        )));
+        tally.add(&fork(&format!(r#""kind":"process","total_ns":300,{child}"#)));
         tally.add(&fork(&format!(r#""kind":"thread",{child}"#)));
-        tally.add(&fork(
-            r#""kind":"thread","total_ns":7,"errno":11,"errno_name":"EAGAIN""#,
-        ));
+        tally.add(&fork(r#""kind":"thread","total_ns":7,"errno":11,"errno_name":"EAGAIN""#));
         tally.add(&fork(r#""errno":4095"#));
         let summary = tally.summary();
-        assert_eq!(
-            (summary.attempts, summary.succeeded, summary.failed),
-            (5, 3, 2)
-        );
+        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (5, 3, 2));
         let of = |map: &BTreeMap<Name, u64>| -> Vec<(String, u64)> {
-            map.iter()
-                .map(|(name, count)| (name.to_string(), *count))
-                .collect()
+            map.iter().map(|(name, count)| (name.to_string(), *count)).collect()
         };
-        assert_eq!(
-            of(&summary.by_kind),
-            [("process".to_owned(), 2), ("thread".to_owned(), 2)]
-        );
+        assert_eq!(of(&summary.by_kind), [("process".to_owned(), 2), ("thread".to_owned(), 2)]);
         let causes = ["EAGAIN", "errno 4095"].map(|cause| (cause.to_owned(), 1));
         assert_eq!(of(&summary.failures_by_cause), causes);
         assert_eq!(summary.totals.len(), 1);
-        let process = Percentiles {
-            count: 2,
-            p50_ns: 100,
-            p90_ns: 300,
-            p99_ns: 300,
-            max_ns: 300,
-        };
+        let process = Percentiles { count: 2, p50_ns: 100, p90_ns: 300, p99_ns: 300, max_ns: 300 };
         assert_eq!(summary.totals.get("process"), Some(&process));
-        let stages: Vec<&str> = summary
-            .stages
-            .iter()
-            .map(|stage| stage.name.as_ref())
-            .collect();
+        let stages: Vec<&str> = summary.stages.iter().map(|stage| stage.name.as_ref()).collect();
         assert_eq!(stages, ["copy_process", "sys_exit"]);
     }
 
     fn duration() -> impl Strategy<Value = u64> {
-        prop_oneof![
-            0..5_000_u64,
-            0..10_000_000_u64,
-            0..3_600_000_000_000_u64,
-            any::<u64>()
-        ]
+        prop_oneof![0..5_000_u64, 0..10_000_000_u64, 0..3_600_000_000_000_u64, any::<u64>()]
     }
 
     proptest! {

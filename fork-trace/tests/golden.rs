@@ -3,11 +3,7 @@
 //! `NAME.jsonl` is a stream, `NAME.txt` what text makes of it in several shapes, with ESC spelt
 //! `␛`. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites the `.txt` files.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
@@ -22,22 +18,11 @@ use fork_trace::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-const STREAMS: &[&str] = &[
-    "simple",
-    "failures",
-    "flags",
-    "namespace",
-    "memory",
-    "hostile",
-    "notes",
-    "summary",
-    "empty",
-];
+const STREAMS: &[&str] =
+    &["simple", "failures", "flags", "namespace", "memory", "hostile", "notes", "summary", "empty"];
 
 fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
 }
 
 fn read(file: &str) -> String {
@@ -46,10 +31,7 @@ fn read(file: &str) -> String {
 
 fn events(stream: &str) -> Vec<Event> {
     let lines = read(&format!("{stream}.jsonl"));
-    lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn pass(events: &[Event], mut sink: impl Sink) {
@@ -66,13 +48,7 @@ fn text(events: &[Event], options: Options) -> String {
 }
 
 fn options(width: Option<usize>, stages: bool, color: bool) -> Options {
-    Options {
-        width,
-        color,
-        stages,
-        summary: true,
-        utc: true,
-    }
+    Options { width, color, stages, summary: true, utc: true }
 }
 
 /// Every shape of one stream, one below the other.
@@ -82,24 +58,15 @@ fn shapes(events: &[Event]) -> String {
         write!(out, "== {title} ==\n{}\n", text.replace('\x1b', "␛")).unwrap();
     };
     for width in [80, 100, 160] {
-        section(
-            &format!("width {width}"),
-            &text(events, options(Some(width), false, false)),
-        );
+        section(&format!("width {width}"), &text(events, options(Some(width), false, false)));
     }
     section("no terminal", &text(events, options(None, false, false)));
     for width in [80, 160] {
         let title = format!("width {width}, stages");
         section(&title, &text(events, options(Some(width), true, false)));
     }
-    section(
-        "no terminal, stages",
-        &text(events, options(None, true, false)),
-    );
-    section(
-        "width 120, stages, colour",
-        &text(events, options(Some(120), true, true)),
-    );
+    section("no terminal, stages", &text(events, options(None, true, false)));
+    section("width 120, stages, colour", &text(events, options(Some(120), true, true)));
     let mut notes = Vec::new();
     pass(events, Notes::new(&mut notes));
     section("notes", &String::from_utf8(notes).unwrap());
@@ -111,11 +78,7 @@ fn json_comes_out_as_it_went_in() {
     for stream in STREAMS {
         let mut out = Vec::new();
         pass(&events(stream), Json::new(&mut out));
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            read(&format!("{stream}.jsonl")),
-            "{stream}"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), read(&format!("{stream}.jsonl")), "{stream}");
     }
 }
 

@@ -3,15 +3,19 @@
 //! Runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
 //! runs side by side compare, two runs minutes apart do not. Judges nothing.
 
-use std::io::{BufRead as _, BufReader, copy, sink};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::{
+    io::{BufRead as _, BufReader, copy, sink},
+    process::{Child, Command, Stdio},
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::command::{is_root, output, run};
-use crate::run::{build, fork_trace, forker};
+use crate::{
+    command::{is_root, output, run},
+    run::{build, fork_trace, forker},
+};
 
 /// An operation of `forker bench`.
 struct Op {
@@ -25,21 +29,9 @@ struct Op {
 
 /// What is measured. A system call is too short to time singly, hence its mean.
 const OPS: [Op; 3] = [
-    Op {
-        name: "fork",
-        count: 2_000,
-        number: "median_ns",
-    },
-    Op {
-        name: "fork-exit-wait",
-        count: 2_000,
-        number: "median_ns",
-    },
-    Op {
-        name: "getppid",
-        count: 2_000_000,
-        number: "mean_ns",
-    },
+    Op { name: "fork", count: 2_000, number: "median_ns" },
+    Op { name: "fork-exit-wait", count: 2_000, number: "median_ns" },
+    Op { name: "getppid", count: 2_000_000, number: "mean_ns" },
 ];
 
 /// Measures, and prints a table.
@@ -57,23 +49,11 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
         let first = measure(traced_first)?;
         let second = measure(!traced_first)?;
         for ((pairs, first), second) in pairs.iter_mut().zip(first).zip(second) {
-            pairs.push(if traced_first {
-                (second, first)
-            } else {
-                (first, second)
-            });
+            pairs.push(if traced_first { (second, first) } else { (first, second) });
         }
     }
     println!("ns per operation, medians of {rounds} paired runs; the ratio is with / without");
-    let heads = [
-        "operation",
-        "without",
-        "with",
-        "difference",
-        "ratio",
-        "from",
-        "to",
-    ];
+    let heads = ["operation", "without", "with", "difference", "ratio", "from", "to"];
     let [op, without, with, difference, ratio, from, to] = heads;
     println!("{op:<16}{without:>12}{with:>12}{difference:>12}{ratio:>10}{from:>10}{to:>10}");
     for (op, pairs) in OPS.iter().zip(&pairs) {
@@ -82,14 +62,8 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
         let difference = median(pairs.iter().map(|(without, with)| with - without));
         let ratios = pairs.iter().map(|(without, with)| with / without);
         let ratio = median(ratios.clone());
-        let (from, to) = (
-            ratios.clone().fold(ratio, f64::min),
-            ratios.fold(ratio, f64::max),
-        );
-        print!(
-            "{:<16}{without:>12.1}{with:>12.1}{difference:>12.1}",
-            op.name
-        );
+        let (from, to) = (ratios.clone().fold(ratio, f64::min), ratios.fold(ratio, f64::max));
+        print!("{:<16}{without:>12.1}{with:>12.1}{difference:>12.1}", op.name);
         println!("{ratio:>10.3}{from:>10.3}{to:>10.3}");
     }
     Ok(())
@@ -132,22 +106,12 @@ fn measure_op(op: &Op) -> Result<f64> {
 /// Starts fork-trace and waits until it is attached.
 fn start_tracer() -> Result<Child> {
     let mut tracer = Command::new(fork_trace());
-    tracer
-        .args(["--json", "-o", "/dev/null"])
-        .stderr(Stdio::piped());
+    tracer.args(["--json", "-o", "/dev/null"]).stderr(Stdio::piped());
     let mut child = tracer.spawn().context("start fork-trace")?;
     let mut stderr = BufReader::new(child.stderr.take().context("fork-trace has no stderr")?);
     let mut said = String::new();
-    while !said
-        .lines()
-        .next_back()
-        .is_some_and(|line| line.starts_with("tracing"))
-    {
-        if stderr
-            .read_line(&mut said)
-            .context("read what fork-trace says")?
-            == 0
-        {
+    while !said.lines().next_back().is_some_and(|line| line.starts_with("tracing")) {
+        if stderr.read_line(&mut said).context("read what fork-trace says")? == 0 {
             let status = child.wait().context("wait for fork-trace")?;
             bail!("fork-trace did not begin to trace ({status}): {said}");
         }

@@ -3,14 +3,14 @@
 //! The same source gives the same bytes on any machine and in any directory: one exact compiler, a
 //! clean environment, no absolute paths, no DWARF.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{clean_cargo, root, run};
-use crate::toolchain::Toolchain;
+use crate::{
+    command::{clean_cargo, root, run},
+    toolchain::Toolchain,
+};
 
 /// The kernel side's package and program.
 const PACKAGE: &str = "fork-trace-ebpf";
@@ -59,11 +59,7 @@ pub(crate) fn build_ebpf(check: bool) -> Result<String> {
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         fs::write(&committed, &new).with_context(|| format!("write {COMMITTED}"))?;
     }
-    let done = if old == new {
-        "as the source gives"
-    } else {
-        "written"
-    };
+    let done = if old == new { "as the source gives" } else { "written" };
     Ok(format!("{COMMITTED}: {} bytes, {done}", new.len()))
 }
 
@@ -75,12 +71,7 @@ pub(crate) fn clippy() -> Command {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("AYA_BPF_TARGET_ARCH", "x86_64")
         .args(["clippy", "--locked", "--package", PACKAGE, "--bin", PACKAGE])
-        .args([
-            "--target-dir",
-            TARGET_DIR,
-            "--config",
-            "profile.dev.panic='abort'",
-        ])
+        .args(["--target-dir", TARGET_DIR, "--config", "profile.dev.panic='abort'"])
         .args(["--", "-Dwarnings"]);
     cargo
 }
@@ -104,10 +95,7 @@ fn build() -> Result<PathBuf> {
     // DWARF is most of the file, read by nobody, and differs between sources of rust-src; BTF and
     // its line info stay.
     let mut objcopy = toolchain.objcopy();
-    run(objcopy
-        .arg("--strip-debug")
-        .arg(dir.join(PACKAGE))
-        .arg(&stripped))
-    .context("strip DWARF with the objcopy that comes with rustc")?;
+    run(objcopy.arg("--strip-debug").arg(dir.join(PACKAGE)).arg(&stripped))
+        .context("strip DWARF with the objcopy that comes with rustc")?;
     Ok(stripped)
 }

@@ -2,23 +2,18 @@
 //!
 //! Knows nothing of the tasks.
 
-use std::env;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
 /// Variables for cargo that say where it keeps and gets things; all others change what it builds.
-const KEPT: [&str; 6] = [
-    "CARGO_HOME",
-    "CARGO_HTTP",
-    "CARGO_NET",
-    "CARGO_REGISTR",
-    "CARGO_SOURCE",
-    "CARGO_TERM",
-];
+const KEPT: [&str; 6] =
+    ["CARGO_HOME", "CARGO_HTTP", "CARGO_NET", "CARGO_REGISTR", "CARGO_SOURCE", "CARGO_TERM"];
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
@@ -48,9 +43,7 @@ pub(crate) fn clean_cargo() -> Command {
 
 /// Runs it, its output shown.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("start {}", line(command)))?;
     if !status.success() {
         bail!("{}: {status}", line(command));
     }
@@ -59,9 +52,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it and returns what it wrote to stdout; its output is shown only if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", line(command)))?;
+    let output = command.output().with_context(|| format!("start {}", line(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -73,10 +64,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Whether we may do what only root may.
 pub(crate) fn is_root() -> Result<bool> {
     // The owner of a process's /proc directory is its effective user.
-    Ok(fs::metadata("/proc/self")
-        .context("read the owner of /proc/self")?
-        .uid()
-        == 0)
+    Ok(fs::metadata("/proc/self").context("read the owner of /proc/self")?.uid() == 0)
 }
 
 /// A program to be started as root: directly if we are root, else through sudo.

@@ -2,12 +2,13 @@
 //!
 //! Knows how a row is written down, and none of the rows.
 
-use std::fmt::Write as _;
-use std::fs;
+use std::{fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result, bail};
-use fork_trace_common::flags::FLAGS;
-use fork_trace_common::stage::{Bounds, STAGES, Side};
+use fork_trace_common::{
+    flags::FLAGS,
+    stage::{Bounds, STAGES, Side},
+};
 
 use crate::command::root;
 
@@ -63,11 +64,7 @@ fn page() -> Result<String> {
             let indent = "&emsp;".repeat(row.depth());
             let shared = flag_names(row.shared_by);
             let marks = row.tracepoint.map(bounds).unwrap_or_default();
-            write!(
-                page,
-                "| {indent}`{}` | {} | {} ",
-                row.name, row.what, row.at
-            )?;
+            write!(page, "| {indent}`{}` | {} | {} ", row.name, row.what, row.at)?;
             writeln!(page, "| {shared} | {marks} |")?;
         }
     }

@@ -2,15 +2,19 @@
 //!
 //! Builds and starts them; what they check, and when they skip, is theirs.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::command::{as_root, output, program, root};
-use crate::run::{cargo_build, fork_trace, forker};
-use crate::test::{must_run_all, passed};
+use crate::{
+    command::{as_root, output, program, root},
+    run::{cargo_build, fork_trace, forker},
+    test::{must_run_all, passed},
+};
 
 /// Builds everything the live tests use, and runs them.
 pub(crate) fn live_tests() -> Result<String> {
@@ -27,9 +31,7 @@ pub(crate) fn live_tests() -> Result<String> {
             tests.arg(format!("{name}={value}"));
         }
     }
-    tests
-        .arg(build()?)
-        .args(["--test-threads=1", "--show-output"]);
+    tests.arg(build()?).args(["--test-threads=1", "--show-output"]);
     let text = output(tests.current_dir(root().join("fork-trace")))?;
 
     let mut remark = format!("{} tests", passed(&text));
@@ -43,18 +45,9 @@ pub(crate) fn live_tests() -> Result<String> {
 /// Builds the test program; cargo says where it is.
 fn build() -> Result<PathBuf> {
     let mut cargo = program("cargo");
-    cargo.args([
-        "test",
-        "--quiet",
-        "--package",
-        "fork-trace",
-        "--test",
-        "live",
-    ]);
+    cargo.args(["test", "--quiet", "--package", "fork-trace", "--test", "live"]);
     let messages = output(cargo.args(["--no-run", "--message-format=json-render-diagnostics"]))?;
-    let messages = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut live =
         messages.filter(|message| message.pointer("/target/name") == Some(&"live".into()));
     let program = live.find_map(|message| Some(message.get("executable")?.as_str()?.into()));

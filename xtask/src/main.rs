@@ -1,11 +1,7 @@
 //! `cargo xtask TASK`: every development task of fork-trace that is more than one cargo command.
 //!
 //! This file knows the tasks' names and arguments; each task is a module of its own.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "tasks report to people"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to people")]
 
 mod bench;
 mod build_ebpf;
@@ -17,9 +13,7 @@ mod setup;
 mod test;
 mod toolchain;
 
-use std::env;
-use std::ffi::OsString;
-use std::process::ExitCode;
+use std::{env, ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -47,11 +41,7 @@ enum Task {
     /// Build fork-trace and run it as root with these arguments, unchanged
     Run {
         /// fork-trace's own arguments
-        #[arg(
-            value_name = "ARGS",
-            trailing_var_arg = true,
-            allow_hyphen_values = true
-        )]
+        #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
     /// Check formatting, lints, docs, the eBPF object, and run every test

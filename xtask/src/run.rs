@@ -3,11 +3,13 @@
 //!
 //! Knows none of fork-trace's arguments; they are passed on as they came.
 
-use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -33,24 +35,14 @@ pub(crate) fn run(args: Vec<OsString>) -> Result<()> {
 /// The cargo command that builds these targets of package fork-trace, to where we look for them.
 pub(crate) fn cargo_build(targets: &[&str]) -> Command {
     let mut cargo = program("cargo");
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "fork-trace",
-        "--target-dir",
-        "target",
-    ]);
+    cargo.args(["build", "--release", "--package", "fork-trace", "--target-dir", "target"]);
     cargo.args(targets);
     cargo
 }
 
 /// Builds; shows on stderr what cargo compiles, and nothing when there is nothing to compile.
 pub(crate) fn build(targets: &[&str]) -> Result<()> {
-    let mut cargo = cargo_build(targets)
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start cargo")?;
+    let mut cargo = cargo_build(targets).stderr(Stdio::piped()).spawn().context("start cargo")?;
     if let Some(stderr) = cargo.stderr.take() {
         for line in BufReader::new(stderr).lines() {
             let line = line.context("read cargo's messages")?;

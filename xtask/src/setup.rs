@@ -3,15 +3,19 @@
 //! Nothing of the system is changed: bpf-linker and a downloaded rust-src go to a directory of our
 //! own below `CARGO_HOME`, and apt is run with lists and sources of its own.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{clean_cargo, program, run};
-use crate::toolchain::{LINKER, RUST, Toolchain, is_source, linker_dir, tools_dir};
+use crate::{
+    command::{clean_cargo, program, run},
+    toolchain::{LINKER, RUST, Toolchain, is_source, linker_dir, tools_dir},
+};
 
 /// The Debian suite that has rust-src of the pinned version, as an apt source.
 const DEBIAN: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
@@ -70,11 +74,8 @@ fn debian_source() -> Result<PathBuf> {
     let mut files = files.filter_map(|file| Some(file.ok()?.path()));
     let package = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
     let package = package.with_context(|| format!("apt-get left none in {}", dir.display()))?;
-    run(Command::new("dpkg-deb")
-        .arg("-x")
-        .arg(&package)
-        .arg(&unpacked))
-    .context("unpack Debian's package rust-src")?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))
+        .context("unpack Debian's package rust-src")?;
     fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     Ok(source)
 }
@@ -83,16 +84,10 @@ fn debian_source() -> Result<PathBuf> {
 fn apt_get(dir: &Path) -> Command {
     let mut apt = Command::new("apt-get");
     // apt's own user may not enter a directory below a home, hence the sandbox option.
-    apt.current_dir(dir).args([
-        "-q",
-        "-oDir::Etc::sourceparts=-",
-        "-oAPT::Sandbox::User=root",
-    ]);
-    for (key, name) in [
-        ("Etc::sourcelist", "sources.list"),
-        ("State::lists", "lists"),
-        ("Cache", ""),
-    ] {
+    apt.current_dir(dir).args(["-q", "-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"]);
+    for (key, name) in
+        [("Etc::sourcelist", "sources.list"), ("State::lists", "lists"), ("Cache", "")]
+    {
         apt.arg(format!("-oDir::{key}={}", dir.join(name).display()));
     }
     apt
@@ -117,24 +112,13 @@ fn bpf_linker() -> Result<()> {
     }
     println!("bpf-linker {LINKER}: building it, which takes about two minutes");
     let mut cargo = clean_cargo();
-    cargo.args([
-        "install",
-        "--quiet",
-        "bpf-linker",
-        "--version",
-        LINKER,
-        "--locked",
-        "--root",
-    ]);
+    cargo.args(["install", "--quiet", "bpf-linker", "--version", LINKER, "--locked", "--root"]);
     run(cargo.arg(tools_dir()?)).context(format!(
         "bpf-linker {LINKER} could not be built, see cargo's message above: it needs crates.io \
          and a C compiler; then run `cargo xtask setup` again"
     ))?;
     let Some(dir) = linker_dir()? else {
-        bail!(
-            "bpf-linker {LINKER} was built in {} but does not run",
-            tools_dir()?.display()
-        );
+        bail!("bpf-linker {LINKER} was built in {} but does not run", tools_dir()?.display());
     };
     println!("bpf-linker {LINKER}: installed in {}", dir.display());
     Ok(())

@@ -2,15 +2,20 @@
 //!
 //! Knows the steps and when one may be left out; what a step checks is cargo's or the tests' own.
 
-use std::env;
-use std::io::{Write as _, stdout};
-use std::time::Instant;
+use std::{
+    env,
+    io::{Write as _, stdout},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{output, program};
-use crate::toolchain::Toolchain;
-use crate::{build_ebpf, docs, live};
+use crate::{
+    build_ebpf,
+    command::{output, program},
+    docs, live,
+    toolchain::Toolchain,
+};
 
 /// Everything but the kernel side, which is no program for this machine.
 const HOST: [&str; 4] = ["--quiet", "--workspace", "--exclude", "fork-trace-ebpf"];
@@ -22,9 +27,7 @@ type Step = (&'static str, fn() -> Result<String>);
 const STEPS: [Step; 8] = [
     ("formatting", formatting),
     ("lints", lints),
-    ("lints of the kernel side", || {
-        output(&mut build_ebpf::clippy())
-    }),
+    ("lints of the kernel side", || output(&mut build_ebpf::clippy())),
     ("docs/STAGES.md", || docs::docs(true)),
     ("API docs", api_docs),
     ("unit, golden and CLI tests", host_tests),
@@ -58,12 +61,8 @@ pub(crate) fn must_run_all() -> bool {
 
 /// How many tests passed, from the test programs' output.
 pub(crate) fn passed(text: &str) -> u32 {
-    let results = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("test result: ok. "));
-    results
-        .filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok())
-        .sum()
+    let results = text.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    results.filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok()).sum()
 }
 
 fn formatting() -> Result<String> {
@@ -73,31 +72,15 @@ fn formatting() -> Result<String> {
 
 fn lints() -> Result<String> {
     let deny = ["--", "-Dwarnings"];
-    output(
-        program("cargo")
-            .arg("clippy")
-            .args(HOST)
-            .arg("--all-targets")
-            .args(deny),
-    )?;
+    output(program("cargo").arg("clippy").args(HOST).arg("--all-targets").args(deny))?;
     // All targets but those that `cargo test` is told not to run.
-    let live = [
-        "clippy",
-        "--quiet",
-        "--package",
-        "fork-trace",
-        "--test",
-        "live",
-    ];
+    let live = ["clippy", "--quiet", "--package", "fork-trace", "--test", "live"];
     output(program("cargo").args(live).args(deny))
 }
 
 fn api_docs() -> Result<String> {
     let mut cargo = program("cargo");
-    cargo
-        .arg("doc")
-        .args(HOST)
-        .args(["--no-deps", "--document-private-items"]);
+    cargo.arg("doc").args(HOST).args(["--no-deps", "--document-private-items"]);
     output(cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 

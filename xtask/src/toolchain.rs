@@ -2,11 +2,13 @@
 //!
 //! Installs nothing; `setup` does.
 
-use std::env;
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -39,10 +41,7 @@ impl Toolchain {
         }
         let sysroot = output(program("rustc").args(["--print", "sysroot"]))?;
         let sysroot = PathBuf::from(sysroot.trim());
-        Ok(Self {
-            source: sysroot.join("lib/rustlib/src/rust"),
-            sysroot,
-        })
+        Ok(Self { source: sysroot.join("lib/rustlib/src/rust"), sysroot })
     }
 
     /// The same, once all else that the eBPF build needs is known to be here too; and a PATH on
@@ -80,9 +79,7 @@ pub(crate) fn is_source(dir: &Path) -> bool {
 pub(crate) fn tools_dir() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
-    Ok(home
-        .context("neither CARGO_HOME nor HOME is set")?
-        .join("fork-trace"))
+    Ok(home.context("neither CARGO_HOME nor HOME is set")?.join("fork-trace"))
 }
 
 /// The directory of the first bpf-linker of the right version: our own or one on PATH.

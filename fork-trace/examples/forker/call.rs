@@ -5,9 +5,11 @@
 
 use std::ffi::c_int;
 
-use crate::journal;
-use crate::raw::{CloneArgs, flag};
-use crate::sys::{self, End, Errno};
+use crate::{
+    journal,
+    raw::{CloneArgs, flag},
+    sys::{self, End, Errno},
+};
 
 /// Why a scenario could not be done on this host.
 pub(crate) struct Skip(pub(crate) String);
@@ -18,10 +20,7 @@ pub(crate) type Outcome = Result<(), Skip>;
 impl Skip {
     /// A failed step and its errno.
     pub(crate) fn step(what: &str, errno: Errno) -> Self {
-        Self(format!(
-            "{what}: {}",
-            std::io::Error::from_raw_os_error(errno)
-        ))
+        Self(format!("{what}: {}", std::io::Error::from_raw_os_error(errno)))
     }
 }
 
@@ -99,14 +98,7 @@ pub(crate) struct Call {
 
 impl Call {
     const fn new(syscall: Syscall, flags: u64, exit_signal: u64) -> Self {
-        Self {
-            syscall,
-            flags,
-            exit_signal,
-            in_libc: false,
-            note: Note::None,
-            expected: 0,
-        }
+        Self { syscall, flags, exit_signal, in_libc: false, note: Note::None, expected: 0 }
     }
 
     /// fork: the kernel makes of it a clone with SIGCHLD.
@@ -116,11 +108,7 @@ impl Call {
 
     /// vfork: the kernel makes of it a clone with VM, VFORK and SIGCHLD.
     pub(crate) const fn vfork() -> Self {
-        Self::new(
-            Syscall::Vfork,
-            flag::VM | flag::VFORK | flag::SIGCHLD,
-            flag::SIGCHLD,
-        )
+        Self::new(Syscall::Vfork, flag::VM | flag::VFORK | flag::SIGCHLD, flag::SIGCHLD)
     }
 
     /// clone with these flags, exit signal included.
@@ -135,15 +123,8 @@ impl Call {
 
     /// libc's `fork`.
     pub(crate) const fn libc_fork() -> Self {
-        let call = if cfg!(target_env = "musl") {
-            Self::fork()
-        } else {
-            Self::clone(0x120_0011)
-        };
-        Self {
-            in_libc: true,
-            ..call
-        }
+        let call = if cfg!(target_env = "musl") { Self::fork() } else { Self::clone(0x120_0011) };
+        Self { in_libc: true, ..call }
     }
 
     /// libc's `pthread_create`.
@@ -153,10 +134,7 @@ impl Call {
             Some(..34) => Self::clone(flag::PTHREAD),
             Some(_) => Self::new(Syscall::Clone3, flag::PTHREAD, 0),
         };
-        Self {
-            in_libc: true,
-            ..call
-        }
+        Self { in_libc: true, ..call }
     }
 
     /// libc's `posix_spawn`.
@@ -167,10 +145,7 @@ impl Call {
             Some(34..38) => Self::new(Syscall::Clone3, shared, flag::SIGCHLD),
             Some(_) => Self::new(Syscall::Clone3, shared | flag::CLEAR_SIGHAND, flag::SIGCHLD),
         };
-        Self {
-            in_libc: true,
-            ..call
-        }
+        Self { in_libc: true, ..call }
     }
 
     /// The same call, with a note.
@@ -245,11 +220,7 @@ pub(crate) fn attempt(call: &Call, make: impl FnOnce() -> c_int) -> After {
         0 => After::Child,
         _ => {
             journal::write(call, times, ret);
-            if ret < 0 {
-                After::Refused(-ret)
-            } else {
-                After::Parent(ret)
-            }
+            if ret < 0 { After::Refused(-ret) } else { After::Parent(ret) }
         }
     }
 }
@@ -293,8 +264,7 @@ pub(crate) fn in_child(
 /// Waits for a child of [`in_child`].
 pub(crate) fn finish(child: After) -> Outcome {
     let end = child.tid().and_then(sys::wait);
-    end.map_err(|errno| Skip::step("fork and wait for a child", errno))
-        .and_then(judge)
+    end.map_err(|errno| Skip::step("fork and wait for a child", errno)).and_then(judge)
 }
 
 /// What went wrong in a child's body is the reason to skip.
@@ -308,10 +278,5 @@ pub(crate) fn judge(end: End) -> Outcome {
 
 /// Runs `body` in a child made by libc's fork and waits for it.
 pub(crate) fn helper(body: impl FnOnce() -> Result<(), Errno>) -> Outcome {
-    finish(in_child(
-        &Call::libc_fork().note(Note::Helper),
-        true,
-        libc_fork,
-        body,
-    ))
+    finish(in_child(&Call::libc_fork().note(Note::Helper), true, libc_fork, body))
 }

@@ -2,10 +2,12 @@
 
 use std::ffi::c_ulong;
 
-use crate::call::{After, Call, Note, Outcome, attempt, finish, helper, in_child, libc_fork};
-use crate::host;
-use crate::raw::{self, Clone3Size, CloneArgs, Leash, flag};
-use crate::sys::{self, Errno};
+use crate::{
+    call::{After, Call, Note, Outcome, attempt, finish, helper, in_child, libc_fork},
+    host,
+    raw::{self, Clone3Size, CloneArgs, Leash, flag},
+    sys::{self, Errno},
+};
 
 /// Processes allowed by the limits that are run into, the worker included.
 const LIMIT: u32 = 3;
@@ -21,9 +23,7 @@ fn clone_fails(flags: u64, expected: Errno) {
 }
 
 fn clone3_fails(args: &CloneArgs<'_>, size: Clone3Size, expected: Errno) {
-    attempt(&Call::clone3(args).fails(expected), || {
-        raw::clone3(args, size)
-    });
+    attempt(&Call::clone3(args).fails(expected), || raw::clone3(args, size));
 }
 
 pub(crate) fn einval_thread() -> Outcome {
@@ -52,17 +52,13 @@ pub(crate) fn e2big_clone3() -> Outcome {
     words[4] = flag::SIGCHLD;
     attempt(&call, || raw::clone3_words(&words, 4097));
     words[11] = 1;
-    attempt(&call.note(Note::TailNotZero), || {
-        raw::clone3_words(&words, 128)
-    });
+    attempt(&call.note(Note::TailNotZero), || raw::clone3_words(&words, 128));
     Ok(())
 }
 
 pub(crate) fn efault_clone3() -> Outcome {
     let none = CloneArgs::new(0).exit_signal(0);
-    let call = Call::clone3(&none)
-        .fails(libc::EFAULT)
-        .note(Note::FlagsUnknown);
+    let call = Call::clone3(&none).fails(libc::EFAULT).note(Note::FlagsUnknown);
     attempt(&call, || raw::clone3_null(88));
     Ok(())
 }
@@ -78,11 +74,7 @@ pub(crate) fn einval_clone3_exit_signal() -> Outcome {
 pub(crate) fn eexist_set_tid() -> Outcome {
     host::require_admin()?;
     let mut init = 1;
-    clone3_fails(
-        &CloneArgs::new(0).set_tid(&mut init),
-        Clone3Size::V2,
-        libc::EEXIST,
-    );
+    clone3_fails(&CloneArgs::new(0).set_tid(&mut init), Clone3Size::V2, libc::EEXIST);
     Ok(())
 }
 
@@ -122,10 +114,7 @@ pub(crate) fn eagain_nproc() -> Outcome {
     // Of no one else, forkers at the same time included, and inside the 65536 ids of a container.
     let uid = 54_321 + parent.unsigned_abs() % 10_000;
     helper(move || {
-        let limit = libc::rlimit {
-            rlim_cur: LIMIT.into(),
-            rlim_max: LIMIT.into(),
-        };
+        let limit = libc::rlimit { rlim_cur: LIMIT.into(), rlim_max: LIMIT.into() };
         // SAFETY: a valid limit.
         sys::check(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) })?;
         sys::become_user(uid)?;
@@ -168,10 +157,7 @@ fn refuse(nr: i64, errno: Errno) -> Result<(), Errno> {
         step(RETURN, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs(), 0),
         step(RETURN, libc::SECCOMP_RET_ALLOW, 0),
     ];
-    let program = libc::sock_fprog {
-        len: 4,
-        filter: steps.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: 4, filter: steps.as_mut_ptr() };
     sys::no_new_privileges()?;
     let mode = c_ulong::from(libc::SECCOMP_MODE_FILTER);
     // SAFETY: a valid program, copied by the kernel.
@@ -182,9 +168,7 @@ fn refuse(nr: i64, errno: Errno) -> Result<(), Errno> {
 pub(crate) fn seccomp() -> Outcome {
     helper(|| {
         refuse(libc::SYS_clone, libc::EPERM)?;
-        let call = Call::clone(flag::SIGCHLD)
-            .fails(libc::EPERM)
-            .note(Note::BeforeSyscall);
+        let call = Call::clone(flag::SIGCHLD).fails(libc::EPERM).note(Note::BeforeSyscall);
         attempt(&call, || raw::clone(flag::SIGCHLD));
         Ok(())
     })
@@ -194,9 +178,7 @@ pub(crate) fn seccomp_clone3_enosys() -> Outcome {
     helper(|| {
         refuse(libc::SYS_clone3, libc::ENOSYS)?;
         let args = CloneArgs::new(flag::PTHREAD).exit_signal(0);
-        let call = Call::clone3(&args)
-            .fails(libc::ENOSYS)
-            .note(Note::BeforeSyscall);
+        let call = Call::clone3(&args).fails(libc::ENOSYS).note(Note::BeforeSyscall);
         attempt(&call, || raw::clone3(&args, Clone3Size::V2));
         Ok(())
     })

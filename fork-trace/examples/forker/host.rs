@@ -2,12 +2,16 @@
 //!
 //! The only module here that reads /proc and /sys.
 
-use std::ffi::c_int;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::c_int,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use crate::call::{Outcome, Skip};
-use crate::sys::{self, Errno};
+use crate::{
+    call::{Outcome, Skip},
+    sys::{self, Errno},
+};
 
 /// `CAP_SYS_ADMIN`'s bit in the capability word.
 const SYS_ADMIN: u64 = 1 << 21;
@@ -25,27 +29,18 @@ pub(crate) fn is_admin() -> bool {
 
 /// Skips what needs `CAP_SYS_ADMIN` where it is missing.
 pub(crate) fn require_admin() -> Outcome {
-    if is_admin() {
-        Ok(())
-    } else {
-        Err(Skip("needs CAP_SYS_ADMIN".to_owned()))
-    }
+    if is_admin() { Ok(()) } else { Err(Skip("needs CAP_SYS_ADMIN".to_owned())) }
 }
 
 /// Skips what needs to change its uid where that is not allowed.
 pub(crate) fn require_root() -> Outcome {
-    if sys::is_root() {
-        Ok(())
-    } else {
-        Err(Skip("needs root, to become another user".to_owned()))
-    }
+    if sys::is_root() { Ok(()) } else { Err(Skip("needs root, to become another user".to_owned())) }
 }
 
 /// This process's id in the pid namespace that /proc was mounted in; 0 if unknown.
 pub(crate) fn tid_in_proc() -> c_int {
     let link = fs::read_link("/proc/self").ok();
-    link.and_then(|link| link.to_str()?.parse().ok())
-        .unwrap_or(0)
+    link.and_then(|link| link.to_str()?.parse().ok()).unwrap_or(0)
 }
 
 /// A directory of the pids controller in which forker may make a group.
@@ -65,9 +60,7 @@ impl PidsParent {
     pub(crate) fn find() -> Result<Self, Skip> {
         let mounts = read("/proc/mounts")?;
         let groups = read("/proc/self/cgroup")?;
-        let v1 = mount(&mounts, "cgroup", |options| {
-            options.split(',').any(|o| o == "pids")
-        });
+        let v1 = mount(&mounts, "cgroup", |options| options.split(',').any(|o| o == "pids"));
         let v2 = mount(&mounts, "cgroup2", |_options| true);
         let v2 = v2.filter(|root| has_pids(&root.join("cgroup.controllers")));
         let dir = match (v1, v2) {
@@ -83,10 +76,7 @@ impl PidsParent {
         self.sweep();
         let dir = self.dir.join(format!("{GROUP_PREFIX}{}", sys::tgid()));
         fs::create_dir(&dir).map_err(sys::number)?;
-        let mut group = PidsGroup {
-            dir,
-            switched_on: None,
-        };
+        let mut group = PidsGroup { dir, switched_on: None };
         let limit = group.dir.join("pids.max");
         if !limit.exists() {
             let switch = self.dir.join("cgroup.subtree_control");
@@ -101,9 +91,7 @@ impl PidsParent {
     fn sweep(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let maker = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(GROUP_PREFIX));
+            let maker = name.to_str().and_then(|name| name.strip_prefix(GROUP_PREFIX));
             if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
                 // One still in use stays.
                 drop(fs::remove_dir(entry.path()));
@@ -153,10 +141,7 @@ fn own_group(groups: &str, controller: &str, root: &Path) -> PathBuf {
     let path = groups.lines().find_map(|line| {
         let mut words = line.splitn(3, ':').skip(1);
         let (controllers, path) = (words.next()?, words.next()?);
-        controllers
-            .split(',')
-            .any(|name| name == controller)
-            .then_some(path)
+        controllers.split(',').any(|name| name == controller).then_some(path)
     });
     let own = root.join(path.unwrap_or_default().trim_start_matches('/'));
     // In a container the path may be the host's.
@@ -166,10 +151,7 @@ fn own_group(groups: &str, controller: &str, root: &Path) -> PathBuf {
 /// The nearest group above `own` that gives its children the controller, else the root. Not `own`:
 /// version 2 lets only the root have both processes and children with limits.
 fn nearest_parent(own: &Path, root: PathBuf) -> PathBuf {
-    let mut above = own
-        .ancestors()
-        .skip(1)
-        .take_while(|dir| dir.starts_with(&root));
+    let mut above = own.ancestors().skip(1).take_while(|dir| dir.starts_with(&root));
     let giving = above.find(|dir| has_pids(&dir.join("cgroup.subtree_control")));
     giving.map_or(root.clone(), Path::to_owned)
 }

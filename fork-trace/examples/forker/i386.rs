@@ -3,12 +3,16 @@
 //! A kernel without them answers with SIGSEGV; a handler steps over the instruction, so that no
 //! child is needed to find out.
 
-use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::{
+    ffi::{c_int, c_void},
+    ptr,
+};
 
-use crate::call::{Call, Note, Outcome, Skip, attempt};
-use crate::raw::{self, flag};
-use crate::sys;
+use crate::{
+    call::{Call, Note, Outcome, Skip, attempt},
+    raw::{self, flag},
+    sys,
+};
 
 /// i386 numbers of calls that make a task.
 const FORK: i32 = 2;
@@ -56,9 +60,7 @@ fn require_i386() -> Outcome {
     let _old = old.map_err(|errno| Skip::step("handle SIGSEGV", errno))?;
     match raw::int80(GETPID, [0; 3]) {
         1.. => Ok(()),
-        _ => Err(Skip(
-            "the kernel has no i386 system calls (IA32 emulation is off)".to_owned(),
-        )),
+        _ => Err(Skip("the kernel has no i386 system calls (IA32 emulation is off)".to_owned())),
     }
 }
 

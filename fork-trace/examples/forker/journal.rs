@@ -4,17 +4,23 @@
 //! order of their start. Shared memory rather than a pipe: a child records without a system call, and
 //! what it recorded is safe should it be killed.
 
-use std::ffi::c_int;
-use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::{
+    ffi::c_int,
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
 
 use serde::Serialize;
 
-use crate::call::{Call, Note, Syscall, Times};
-use crate::raw::flag;
-use crate::scenarios::SCENARIOS;
-use crate::sys::{self, Errno};
+use crate::{
+    call::{Call, Note, Syscall, Times},
+    raw::flag,
+    scenarios::SCENARIOS,
+    sys::{self, Errno},
+};
 
 /// Attempts kept between two readings; untouched pages cost nothing.
 const SLOTS: usize = 16_384;
@@ -101,18 +107,13 @@ pub(crate) fn write(call: &Call, times: Times, ret: c_int) {
 /// Records an attempt of this thread in the view of the host: `host` is the thread's own tid there,
 /// the child's is taken from what it left.
 pub(crate) fn write_with_host_tid(call: &Call, times: Times, ret: c_int, host: c_int) {
-    let child = JOURNAL
-        .get()
-        .map_or(0, |journal| journal.host_tid.swap(0, Ordering::Acquire));
+    let child = JOURNAL.get().map_or(0, |journal| journal.host_tid.swap(0, Ordering::Acquire));
     append(call, times, ret, (host, host), child);
 }
 
 fn append(call: &Call, times: Times, ret: c_int, caller: (c_int, c_int), child_host: u64) {
     let Some(journal) = JOURNAL.get() else { return };
-    let Some(slot) = journal
-        .slots
-        .get(journal.used.fetch_add(1, Ordering::Relaxed))
-    else {
+    let Some(slot) = journal.slots.get(journal.used.fetch_add(1, Ordering::Relaxed)) else {
         return;
     };
     let words: [u64; WORDS] = [

@@ -5,9 +5,11 @@ use std::ffi::c_int;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::call::{After, Call, Note, attempt, in_child, libc_fork, timed};
-use crate::raw::{self, Leash};
-use crate::sys;
+use crate::{
+    call::{After, Call, Note, attempt, in_child, libc_fork, timed},
+    raw::{self, Leash},
+    sys,
+};
 
 /// What a benchmark does.
 #[derive(Clone, Copy, ValueEnum, Serialize)]

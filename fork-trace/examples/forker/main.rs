@@ -4,10 +4,7 @@
 //! answered, then a line of totals. Live tests compare the tracer with it, so it knows nothing of
 //! the tracer and shares no code with it.
 
-#![expect(
-    clippy::cast_precision_loss,
-    reason = "benchmark figures stay far below 2^52 ns"
-)]
+#![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("forker makes x86-64 system calls in assembler");
@@ -24,8 +21,10 @@ mod scenarios;
 mod sys;
 mod thread;
 
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
@@ -102,15 +101,9 @@ struct Skipped {
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let errno = io::Error::from_raw_os_error;
-    let _handlers = sys::stop_on_signals()
-        .map_err(errno)
-        .context("handle SIGTERM and SIGINT")?;
-    sys::adopt_orphans()
-        .map_err(errno)
-        .context("become a subreaper")?;
-    journal::open()
-        .map_err(errno)
-        .context("map the journal of attempts")?;
+    let _handlers = sys::stop_on_signals().map_err(errno).context("handle SIGTERM and SIGINT")?;
+    sys::adopt_orphans().map_err(errno).context("become a subreaper")?;
+    journal::open().map_err(errno).context("map the journal of attempts")?;
     match cli.command {
         None => run(&choose(&cli.scenarios)?, cli.repeat)?,
         Some(Command::List) => list()?,
@@ -118,13 +111,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Command::Loop { count }) => {
             let (succeeded, failed) = load::storm(count);
             let attempts = succeeded + failed;
-            Done {
-                attempts,
-                succeeded,
-                failed,
-                ..Done::default()
-            }
-            .print()?;
+            Done { attempts, succeeded, failed, ..Done::default() }.print()?;
         }
         Some(Command::HoldVfork { ms, count }) => {
             journal::set_scenario(SCENARIOS.len());
@@ -150,9 +137,7 @@ fn choose(names: &[String]) -> anyhow::Result<Vec<(usize, &'static Scenario)>> {
         let before = chosen.len();
         chosen.extend(table().filter(|(_, row)| name == "all" || name == row.name));
         if chosen.len() == before {
-            return Err(anyhow!(
-                "no scenario is called {name:?}; `forker list` has them all"
-            ));
+            return Err(anyhow!("no scenario is called {name:?}; `forker list` has them all"));
         }
     }
     Ok(chosen)
@@ -195,21 +180,14 @@ impl Done {
 
     /// Notes a scenario that could not be done, once; one that was stopped is not such.
     fn skip(&mut self, scenario: &'static str, why: String) {
-        let known = self
-            .skipped
-            .iter()
-            .any(|skipped| skipped.scenario == scenario);
+        let known = self.skipped.iter().any(|skipped| skipped.scenario == scenario);
         if !known && sys::stop_signal().is_none() {
             self.skipped.push(Skipped { scenario, why });
         }
     }
 
     fn print(self) -> anyhow::Result<()> {
-        print(&Self {
-            r#type: "done",
-            stopped_by: sys::stop_signal(),
-            ..self
-        })
+        print(&Self { r#type: "done", stopped_by: sys::stop_signal(), ..self })
     }
 }
 

@@ -1,18 +1,20 @@
 //! Scenarios that succeed and make processes.
 
-use std::ffi::{CString, c_char, c_int};
-use std::iter;
-use std::os::fd::{FromRawFd as _, OwnedFd};
-use std::path::Path;
-use std::ptr;
-use std::sync::LazyLock;
-
-use crate::call::{
-    Call, Note, Outcome, Skip, attempt, finish, helper, in_child, judge, libc_fork, timed,
+use std::{
+    ffi::{CString, c_char, c_int},
+    iter,
+    os::fd::{FromRawFd as _, OwnedFd},
+    path::Path,
+    ptr,
+    sync::LazyLock,
 };
-use crate::raw::{self, ChildCall, Clone3Size, CloneArgs, flag};
-use crate::sys::{self, Errno};
-use crate::{host, journal};
+
+use crate::{
+    call::{Call, Note, Outcome, Skip, attempt, finish, helper, in_child, judge, libc_fork, timed},
+    host, journal,
+    raw::{self, ChildCall, Clone3Size, CloneArgs, flag},
+    sys::{self, Errno},
+};
 
 /// Bytes touched by the parent of a fork that is slow on purpose.
 const BIG_BYTES: usize = 256 << 20;
@@ -72,10 +74,7 @@ impl Program {
         let path = if common.exists() { common } else { &own };
         let bytes = path.as_os_str().as_encoded_bytes();
         let path = CString::new(bytes).map_err(|error| Skip(format!("own path: {error}")))?;
-        Ok(Self {
-            words: vec![path.clone(), c"true".to_owned()],
-            path,
-        })
+        Ok(Self { words: vec![path.clone(), c"true".to_owned()], path })
     }
 
     /// The NULL-ended vector of arguments; lives no longer than the words.
@@ -89,9 +88,7 @@ pub(crate) fn vfork_exec() -> Outcome {
     let program = Program::find()?;
     let (argv, envp) = (program.argv(), [ptr::null_mut()]);
     let exec = ChildCall::exec(program.path.as_ptr(), argv.as_ptr(), envp.as_ptr());
-    finish(attempt(&Call::vfork(), || {
-        raw::vfork(&[exec, ChildCall::exit(127)])
-    }))
+    finish(attempt(&Call::vfork(), || raw::vfork(&[exec, ChildCall::exit(127)])))
 }
 
 pub(crate) fn posix_spawn() -> Outcome {
@@ -102,14 +99,7 @@ pub(crate) fn posix_spawn() -> Outcome {
         let mut child = 0;
         // SAFETY: the path and both vectors are NUL- and NULL-ended and live through the call.
         let errno = unsafe {
-            libc::posix_spawn(
-                &raw mut child,
-                path,
-                none,
-                none.cast(),
-                argv.as_ptr(),
-                envp.as_ptr(),
-            )
+            libc::posix_spawn(&raw mut child, path, none, none.cast(), argv.as_ptr(), envp.as_ptr())
         };
         if errno == 0 { child } else { -errno }
     };
@@ -199,12 +189,7 @@ pub(crate) fn in_pidns() -> Outcome {
     host::require_admin()?;
     let flags = flag::NEWPID | flag::SIGCHLD;
     let call = Call::clone(flags).note(Note::Helper);
-    finish(in_child(
-        &call,
-        true,
-        || raw::clone_returning(flags),
-        fork_in_own_pidns,
-    ))
+    finish(in_child(&call, true, || raw::clone_returning(flags), fork_in_own_pidns))
 }
 
 /// Forks in a process that does not know its host's numbers; /proc, mounted outside, does.
@@ -238,18 +223,13 @@ pub(crate) fn restart() -> Outcome {
     // SAFETY: `ignore` does nothing.
     let old = unsafe { sys::handle(libc::SIGUSR1, handler, libc::SA_RESTART) };
     let _old = old.map_err(|errno| Skip::step("handle SIGUSR1", errno))?;
-    let child = in_child(
-        &Call::libc_fork().note(Note::Helper),
-        true,
-        libc_fork,
-        || {
-            for _ in 0..RESTART_FORKS {
-                let made = attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
-                sys::wait(made.tid()?)?;
-            }
-            Ok(())
-        },
-    );
+    let child = in_child(&Call::libc_fork().note(Note::Helper), true, libc_fork, || {
+        for _ in 0..RESTART_FORKS {
+            let made = attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
+            sys::wait(made.tid()?)?;
+        }
+        Ok(())
+    });
     match child.tid() {
         Ok(tid) => flood(tid),
         Err(_) => finish(child),
@@ -265,11 +245,7 @@ fn flood(child: c_int) -> Outcome {
             Ok(Some(end)) => return judge(end),
             Err(errno) => return Err(Skip::step("wait for a child", errno)),
         }
-        let signal = if sys::stop_signal().is_some() {
-            libc::SIGKILL
-        } else {
-            libc::SIGUSR1
-        };
+        let signal = if sys::stop_signal().is_some() { libc::SIGKILL } else { libc::SIGUSR1 };
         if let Err(errno) = sys::kill(child, signal) {
             return Err(Skip::step("signal a child", errno));
         }

@@ -5,12 +5,7 @@
 //! same block serves fork, vfork and children that share this program's memory. Knows nothing of
 //! attempts or reports.
 
-use std::arch::asm;
-use std::ffi::c_int;
-use std::io;
-use std::marker::PhantomData;
-use std::os::fd::AsRawFd as _;
-use std::ptr;
+use std::{arch::asm, ffi::c_int, io, marker::PhantomData, os::fd::AsRawFd as _, ptr};
 
 use crate::sys::{self, Errno};
 
@@ -59,10 +54,7 @@ impl ChildCall {
 
     /// Become another program. Path and vectors must outlive the child's use of them.
     pub(crate) fn exec(path: *const i8, argv: *const *mut i8, envp: *const *mut i8) -> Self {
-        Self::new(
-            59,
-            [path.addr() as u64, argv.addr() as u64, envp.addr() as u64],
-        )
+        Self::new(59, [path.addr() as u64, argv.addr() as u64, envp.addr() as u64])
     }
 
     /// End with this status; a script that runs out ends with 0.
@@ -86,25 +78,14 @@ impl Leash {
     /// Made by the process that is to be the parent.
     pub(crate) fn new() -> Result<Self, Errno> {
         let (reader, writer) = io::pipe().map_err(sys::number)?;
-        let file = libc::pollfd {
-            fd: reader.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        Ok(Self {
-            file,
-            _reader: reader,
-            writer,
-        })
+        let file = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        Ok(Self { file, _reader: reader, writer })
     }
 
     /// What the child does.
     pub(crate) fn script(&self, ms: u32) -> [ChildCall; 2] {
         let writer = u64::from(self.writer.as_raw_fd().unsigned_abs());
-        [
-            ChildCall::close(writer),
-            ChildCall::poll(&self.file, ms.min(LONGEST_MS).into()),
-        ]
+        [ChildCall::close(writer), ChildCall::poll(&self.file, ms.min(LONGEST_MS).into())]
     }
 }
 
@@ -130,11 +111,7 @@ pub(crate) struct CloneArgs<'a> {
 impl<'a> CloneArgs<'a> {
     /// A child like fork's, with these flags.
     pub(crate) fn new(flags: u64) -> Self {
-        Self {
-            flags,
-            exit_signal: flag::SIGCHLD,
-            ..Self::default()
-        }
+        Self { flags, exit_signal: flag::SIGCHLD, ..Self::default() }
     }
 
     /// Send another signal than SIGCHLD at the child's end; 0 for none.
@@ -234,11 +211,7 @@ pub(crate) fn clone_returning(flags: u64) -> c_int {
     let own_memory = flags & !(flag::VM | flag::VFORK);
     // SAFETY: as fork: no address to write to, and the child returns on its own copy of the stack.
     let ret = unsafe { libc::syscall(libc::SYS_clone, own_memory, 0_u64, 0_u64, 0_u64, 0_u64) };
-    if ret == -1 {
-        -sys::errno()
-    } else {
-        narrow(ret)
-    }
+    if ret == -1 { -sys::errno() } else { narrow(ret) }
 }
 
 /// The clone system call with a stack of its own for the child, which exits at once.
@@ -282,13 +255,7 @@ pub(crate) fn clone3_null(size: usize) -> c_int {
 /// The struct at `address`, and every address in it, must be valid.
 unsafe fn clone3_at(address: usize, size: usize) -> c_int {
     // SAFETY: as this function asks of its caller; the script is empty.
-    unsafe {
-        fork_call(
-            libc::SYS_clone3,
-            [address as u64, size as u64, 0, 0, 0],
-            &[],
-        )
-    }
+    unsafe { fork_call(libc::SYS_clone3, [address as u64, size as u64, 0, 0, 0], &[]) }
 }
 
 /// A call by `int 0x80` that makes no task: the i386 numbers, three arguments.

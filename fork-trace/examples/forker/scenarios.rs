@@ -1,7 +1,6 @@
 //! The one list of scenarios.
 
-use crate::call::Outcome;
-use crate::{failure, i386, process, thread};
+use crate::{call::Outcome, failure, i386, process, thread};
 
 /// One workload with a known truth.
 pub(crate) struct Scenario {
@@ -16,21 +15,11 @@ pub(crate) struct Scenario {
 }
 
 const fn row(name: &'static str, run: fn() -> Outcome, description: &'static str) -> Scenario {
-    Scenario {
-        name,
-        description,
-        heavy: false,
-        run,
-    }
+    Scenario { name, description, heavy: false, run }
 }
 
 const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static str) -> Scenario {
-    Scenario {
-        name,
-        description,
-        heavy: true,
-        run,
-    }
+    Scenario { name, description, heavy: true, run }
 }
 
 /// Every scenario, in the order of a full run.

@@ -2,9 +2,11 @@
 //!
 //! Out: plain numbers; an error is a bare errno, because it may have to fit a child's exit status.
 
-use std::ffi::{c_int, c_ulong};
-use std::io;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::{
+    ffi::{c_int, c_ulong},
+    io,
+    sync::atomic::{AtomicI32, Ordering},
+};
 
 /// An errno; every failure here is one, because it also has to fit a child's exit status.
 pub(crate) type Errno = c_int;
@@ -31,10 +33,7 @@ pub(crate) fn stop_signal() -> Option<c_int> {
 }
 
 /// The errno of an error of std.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(crate) fn number(error: io::Error) -> Errno {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
@@ -51,10 +50,7 @@ pub(crate) fn check(ret: c_int) -> Result<c_int, Errno> {
 
 /// `CLOCK_MONOTONIC`, the tracer's clock.
 pub(crate) fn now_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let part = |n: i64| u64::try_from(n).unwrap_or(0);

@@ -1,12 +1,16 @@
 //! Scenarios that make threads.
 
-use std::ffi::c_int;
-use std::io;
-use std::sync::{PoisonError, RwLock};
-use std::thread::{self, Builder, ScopedJoinHandle};
+use std::{
+    ffi::c_int,
+    io,
+    sync::{PoisonError, RwLock},
+    thread::{self, Builder, ScopedJoinHandle},
+};
 
-use crate::call::{After, Call, Outcome, Times, attempt, libc_fork, timed};
-use crate::{journal, sys};
+use crate::{
+    call::{After, Call, Outcome, Times, attempt, libc_fork, timed},
+    journal, sys,
+};
 
 /// Threads that are alive at the same time.
 const MANY: usize = 8;

@@ -38,16 +38,8 @@ impl<W: Write> Notes<W> {
             // Writing into a String cannot fail.
             _ = write!(by, "{comma}{} {}", printable(place), count(*number));
         }
-        let by = if by.is_empty() {
-            by
-        } else {
-            format!(" ({by})")
-        };
-        writeln!(
-            self.0,
-            "fork-trace: lost {}{by}",
-            counted(loss.records, "record")
-        )?;
+        let by = if by.is_empty() { by } else { format!(" ({by})") };
+        writeln!(self.0, "fork-trace: lost {}{by}", counted(loss.records, "record"))?;
         self.0.flush()
     }
 }
@@ -79,20 +71,9 @@ mod tests {
     #[test]
     fn losses_and_warnings() {
         let by = [("in_flight_full".into(), 0), ("ring_full".into(), 1_200)].into();
-        let loss = Loss {
-            records: 1_201,
-            by,
-            since_mono_ns: 0,
-        };
-        assert_eq!(
-            noted(Event::Loss(loss)),
-            "fork-trace: lost 1,201 records (ring_full 1,200)\n"
-        );
-        let loss = Loss {
-            records: 1,
-            by: [].into(),
-            since_mono_ns: 0,
-        };
+        let loss = Loss { records: 1_201, by, since_mono_ns: 0 };
+        assert_eq!(noted(Event::Loss(loss)), "fork-trace: lost 1,201 records (ring_full 1,200)\n");
+        let loss = Loss { records: 1, by: [].into(), since_mono_ns: 0 };
         assert_eq!(noted(Event::Loss(loss)), "fork-trace: lost 1 record\n");
         let warning = Warning {
             code: "x".into(),

@@ -65,11 +65,7 @@ fn each_signal_ends_a_trace_of_the_host_in_order() {
         let began = Instant::now();
         let output = trace.stop(signal);
         assert!(output.status.success(), "{signal}: {:?}", output.status);
-        assert!(
-            began.elapsed() < Duration::from_secs(2),
-            "{signal}: {:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() < Duration::from_secs(2), "{signal}: {:?}", began.elapsed());
         let traced = lines(&output.stdout);
         check(&traced);
         assert!(!of_type(&traced, "fork").is_empty());
@@ -89,13 +85,7 @@ fn nothing_is_left() {
 
 /// Names of loaded programs of ours.
 fn programs_left() -> Vec<String> {
-    let ours = [
-        "sys_enter",
-        "sys_exit",
-        "task_newtask",
-        "sched_process_f",
-        "sched_wakeup_ne",
-    ];
+    let ours = ["sys_enter", "sys_exit", "task_newtask", "sched_process_f", "sched_wakeup_ne"];
     aya::programs::loaded_programs()
         .filter_map(|program| program.ok()?.name_as_str().map(str::to_owned))
         .filter(|name| ours.contains(&name.as_str()))
@@ -134,10 +124,7 @@ fn a_closed_pipe_ends_quietly() {
     }
     let mut trace = HostTrace::start(&["--json"]);
     drop(trace.stdout());
-    let mut storm = Command::new(forker())
-        .args(["loop", "--count", "200"])
-        .spawn()
-        .unwrap();
+    let mut storm = Command::new(forker()).args(["loop", "--count", "200"]).spawn().unwrap();
     let output = trace.ended();
     storm.wait().unwrap();
     assert!(output.status.success(), "{:?}", output.status);
@@ -151,10 +138,8 @@ fn a_full_disk_is_said_and_what_was_written_stays() {
     }
     let folder = Folder::new("full");
     let disk = Disk::mount(&folder, "size=128k");
-    let (full, good) = (
-        folder.file("forks.json"),
-        std::env::temp_dir().join("fork-trace-good.json"),
-    );
+    let (full, good) =
+        (folder.file("forks.json"), std::env::temp_dir().join("fork-trace-good.json"));
     let output = run(fork_trace()
         .arg("-o")
         .arg(&full)
@@ -163,20 +148,11 @@ fn a_full_disk_is_said_and_what_was_written_stays() {
         .arg("--")
         .arg(forker())
         .args(["loop", "--count", "2000"]));
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "tracing failed, whatever the command did"
-    );
+    assert_eq!(output.status.code(), Some(1), "tracing failed, whatever the command did");
     let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("No space left on device") && said.contains("hint: "), "{said}");
     assert!(
-        said.contains("No space left on device") && said.contains("hint: "),
-        "{said}"
-    );
-    assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .contains(r#""attempts":2000"#),
+        String::from_utf8(output.stdout).unwrap().contains(r#""attempts":2000"#),
         "the command runs to its end"
     );
     // The other output goes to the end of what was traced.
@@ -234,9 +210,6 @@ fn a_killed_tracer_leaves_nothing_behind() {
     std::thread::sleep(Duration::from_millis(300));
     let output = trace.stop(Signal::SIGKILL);
     assert_eq!(output.status.signal(), Some(9));
-    assert!(
-        !of_type(&read(&file), "fork").is_empty(),
-        "what was shown is in the file"
-    );
+    assert!(!of_type(&read(&file), "fork").is_empty(), "what was shown is in the file");
     nothing_is_left();
 }

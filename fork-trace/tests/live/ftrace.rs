@@ -32,10 +32,7 @@ impl Instance {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tracefs", "tracefs"]).arg(folder.path());
         assert!(mount.status().unwrap().success());
-        let path = folder
-            .path()
-            .join("instances")
-            .join(format!("forks-{}", std::process::id()));
+        let path = folder.path().join("instances").join(format!("forks-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         let instance = Self { folder, path };
         instance.write("trace_clock", "mono");
@@ -46,7 +43,7 @@ impl Instance {
             ("task/task_newtask", "comm == \"forker\""),
             ("sched/sched_process_fork", "parent_comm == \"forker\""),
             ("sched/sched_wakeup_new", "comm == \"forker\""),
-            ("sched/sched_switch", "next_comm == \"forker\""),
+            ("sched/sched_switch", "next_pid != 0"),
         ] {
             instance.write(&format!("events/{event}/filter"), filter);
             instance.write(&format!("events/{event}/enable"), "1");
@@ -84,10 +81,7 @@ impl Instance {
                     forks.insert(child, seen);
                 }
                 "sched_process_fork" => {
-                    forks
-                        .entry(field("child_pid=").unwrap())
-                        .or_default()
-                        .process_fork = Some(at);
+                    forks.entry(field("child_pid=").unwrap()).or_default().process_fork = Some(at);
                 }
                 "sched_wakeup_new" => {
                     forks.entry(field("pid=").unwrap()).or_default().wakeup_new = Some(at);
@@ -128,9 +122,7 @@ fn parts(line: &str) -> Option<(u64, u64, &str, &str)> {
 }
 
 fn field(rest: &str, name: &str) -> Option<u64> {
-    let word = rest
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(name))?;
+    let word = rest.split_whitespace().find_map(|word| word.strip_prefix(name))?;
     word.parse().ok()
 }
 
@@ -143,21 +135,14 @@ struct Difference {
 
 fn compare(pairs: &mut [(f64, f64)]) -> Difference {
     assert!(!pairs.is_empty());
-    let largest = pairs
-        .iter()
-        .map(|(ours, theirs)| (ours - theirs).abs())
-        .fold(0.0, f64::max);
+    let largest = pairs.iter().map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f64::max);
     let median = |values: &mut Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
     let ours = median(&mut pairs.iter().map(|pair| pair.0).collect());
     let ftrace = median(&mut pairs.iter().map(|pair| pair.1).collect());
-    Difference {
-        ours,
-        ftrace,
-        largest,
-    }
+    Difference { ours, ftrace, largest }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
@@ -206,7 +191,7 @@ const ROWS: [Row; 5] = [
     },
     Row {
         what: "sched_wakeup_new to the child's first sched_switch",
-        apart: 5.0,
+        apart: 3.0,
         ours: |fork| fork["child_start"].get("queued_ns").map(micros),
         theirs: |seen| between(seen.wakeup_new, seen.on_cpu),
     },
@@ -214,9 +199,7 @@ const ROWS: [Row; 5] = [
 
 fn stage(fork: &Value, name: &str) -> Option<f64> {
     let stages = fork["stages"].as_array()?;
-    Some(micros(
-        &stages.iter().find(|stage| stage["name"] == name)?["dur_ns"],
-    ))
+    Some(micros(&stages.iter().find(|stage| stage["name"] == name)?["dur_ns"]))
 }
 
 #[test]
@@ -241,13 +224,7 @@ fn ftrace_sees_the_same_gaps() {
     let forks: Vec<_> = of_type(&traced, "fork");
     assert_eq!(forks.len(), 200);
 
-    for Row {
-        what,
-        apart,
-        ours,
-        theirs,
-    } in ROWS
-    {
+    for Row { what, apart, ours, theirs } in ROWS {
         let mut pairs: Vec<_> = forks
             .iter()
             .filter_map(|fork| {
@@ -255,20 +232,15 @@ fn ftrace_sees_the_same_gaps() {
                 Some((ours(fork)?, theirs(seen)?))
             })
             .collect();
-        assert!(pairs.len() > 150, "{what}: only {} pairs", pairs.len());
-        let Difference {
-            ours,
-            ftrace,
-            largest,
-        } = compare(&mut pairs);
+        // ftrace has been seen to leave out a few dozen switches; ours are all there.
+        assert!(forks.iter().all(|fork| ours(fork).is_some()), "{what}");
+        assert!(pairs.len() > 50, "{what}: only {} pairs", pairs.len());
+        let Difference { ours, ftrace, largest } = compare(&mut pairs);
         println!(
             "{what}: median {ours:.1} us, by ftrace {ftrace:.1} us; largest difference \
              {largest:.1} us of {} forks",
             pairs.len()
         );
-        assert!(
-            (ours - ftrace).abs() <= apart,
-            "{what}: {ours:.1} us, by ftrace {ftrace:.1} us"
-        );
+        assert!((ours - ftrace).abs() <= apart, "{what}: {ours:.1} us, by ftrace {ftrace:.1} us");
     }
 }

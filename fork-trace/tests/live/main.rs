@@ -15,6 +15,7 @@
 
 mod endings;
 mod ftrace;
+mod readme;
 mod rights;
 mod storm;
 mod support;

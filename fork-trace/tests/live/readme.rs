@@ -1,2 +1,81 @@
 //! Each command of the README works as it stands there.
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Folder, fork_trace, here, kill, wait};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Lines of the blocks marked `sh`.
+fn commands(readme: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in readme.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => found.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A folder first on PATH: `fork-trace` is the tool that is tested, `sudo` a way to call it.
+fn programs(folder: &Folder) -> String {
+    let programs = folder.file("bin");
+    fs::create_dir(&programs).unwrap();
+    std::os::unix::fs::symlink(fork_trace().get_program(), programs.join("fork-trace")).unwrap();
+    let sudo = programs.join("sudo");
+    fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn each_command_of_the_readme_works() {
+    if !here("each_command_of_the_readme_works") {
+        return;
+    }
+    let commands = commands(&fs::read_to_string(workspace().join("README.md")).unwrap());
+    assert!(commands.len() > 10, "{commands:?}");
+    let folder = Folder::new("readme");
+    let path = programs(&folder);
+    for line in &commands {
+        // The command that runs these tests.
+        if line == "cargo xtask test" {
+            continue;
+        }
+        let of_workspace = line.starts_with("cargo ");
+        let place = if of_workspace { workspace() } else { folder.path().to_owned() };
+        let root = format!(" --root {}", folder.file("installed").display());
+        let line =
+            if line.starts_with("cargo install") { line.clone() + &root } else { line.clone() };
+        // It goes on until Ctrl-C, which a shell around it would take for its own end.
+        let endless = line == "sudo fork-trace";
+        let line = if endless { format!("exec {line}") } else { line };
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).env("PATH", &path).current_dir(place);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if endless {
+            std::thread::sleep(Duration::from_secs(1));
+            kill(child.id(), Signal::SIGINT);
+        }
+        let seconds = if of_workspace { 600 } else { 60 };
+        let output = wait(child, Duration::from_secs(seconds));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {:?}\n{said}", output.status);
+        println!("{line}: {}", output.status);
+    }
+    assert!(folder.file("installed/bin/fork-trace").exists());
+}

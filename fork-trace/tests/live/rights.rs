@@ -23,22 +23,14 @@ fn without_rights_it_says_cause_and_cure() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(output.stdout, b"", "the command does not run");
     let said = String::from_utf8(output.stderr).unwrap();
-    let [cause, cure] = said.lines().collect::<Vec<_>>()[..] else {
-        panic!("{said}")
-    };
-    assert!(
-        cause.contains("CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN"),
-        "{cause}"
-    );
+    let [cause, cure] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(cause.contains("CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN"), "{cause}");
     assert!(cure.contains("sudo"), "{cure}");
 
     assert_eq!(doctor.status.code(), Some(3));
     let report = &lines(&doctor.stdout)[0];
     assert_eq!(report["can_trace"], false);
-    assert!(
-        report["stages"].as_array().unwrap().len() > 50,
-        "the stages are told all the same"
-    );
+    assert!(report["stages"].as_array().unwrap().len() > 50, "the stages are told all the same");
 }
 
 #[test]
@@ -73,10 +65,7 @@ fn rights_that_are_not_needed_are_given_up() {
     let trace = HostTrace::start(&["--json"]);
     let status = fs::read_to_string(format!("/proc/{}/status", trace.pid())).unwrap();
     let mask = |name: &str| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()
     };
     // CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF.
@@ -96,24 +85,11 @@ fn doctor_tells_what_can_be_seen() {
     let report = &lines(&output.stdout)[0];
     assert_eq!(report["can_trace"], true);
     let stages = report["stages"].as_array().unwrap();
-    let copy = stages
-        .iter()
-        .find(|stage| stage["name"] == "copy_process")
-        .unwrap();
-    assert_eq!(
-        (&copy["precision"], &copy["opens"]),
-        (&"bounded".into(), &"sys_enter".into())
-    );
-    assert!(
-        stages
-            .iter()
-            .all(|s| (s["precision"] == "missing") == s["reason"].is_string())
-    );
+    let copy = stages.iter().find(|stage| stage["name"] == "copy_process").unwrap();
+    assert_eq!((&copy["precision"], &copy["opens"]), (&"bounded".into(), &"sys_enter".into()));
+    assert!(stages.iter().all(|s| (s["precision"] == "missing") == s["reason"].is_string()));
     let text = String::from_utf8(run(fork_trace().arg("doctor")).stdout).unwrap();
-    assert!(
-        text.contains("copy_process") && text.contains("works"),
-        "{text}"
-    );
+    assert!(text.contains("copy_process") && text.contains("works"), "{text}");
 }
 
 #[test]

@@ -16,19 +16,13 @@ fn twenty_thousand_forks_are_all_there() {
     let folder = Folder::new("storm");
     let file = folder.file("forks.json");
     let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
-    let child = Command::new(forker())
-        .args(["loop", "--count", "20000"])
-        .spawn()
-        .unwrap();
+    let child = Command::new(forker()).args(["loop", "--count", "20000"]).spawn().unwrap();
     let forker = child.id();
     assert!(child.wait_with_output().unwrap().status.success());
     assert!(trace.stop(Signal::SIGINT).status.success());
     let traced = read(&file);
     check(&traced);
-    let ours = of_type(&traced, "fork")
-        .iter()
-        .filter(|f| f["parent"]["pid"] == forker)
-        .count();
+    let ours = of_type(&traced, "fork").iter().filter(|f| f["parent"]["pid"] == forker).count();
     assert_eq!(ours, 20_000);
     assert_eq!(summary(&traced)["lost"], 0);
     assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
@@ -50,30 +44,18 @@ fn a_ring_that_is_too_small_loses_and_says_how_many() {
         .args(["loop", "--count", "3000"]));
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.contains("records were lost") && said.contains("--buffer"),
-        "{said}"
-    );
+    assert!(said.contains("records were lost") && said.contains("--buffer"), "{said}");
     let traced = read(&file);
     check(&traced);
     let losses = of_type(&traced, "loss");
-    let lost: u64 = losses
-        .iter()
-        .map(|loss| loss["records"].as_u64().unwrap())
-        .sum();
+    let lost: u64 = losses.iter().map(|loss| loss["records"].as_u64().unwrap()).sum();
     assert!(lost > 0);
     let summary = summary(&traced);
     assert_eq!(summary["lost"], lost);
     assert_eq!(summary["attempts"].as_u64().unwrap() + lost, 3000);
     assert_eq!(summary["accounted"], true, "{summary}");
-    let by: u64 = losses
-        .iter()
-        .filter_map(|loss| loss["by"]["ring_full"].as_u64())
-        .sum();
-    assert_eq!(
-        by, lost,
-        "each loss line says what was lost since the one before"
-    );
+    let by: u64 = losses.iter().filter_map(|loss| loss["by"]["ring_full"].as_u64()).sum();
+    assert_eq!(by, lost, "each loss line says what was lost since the one before");
 }
 
 #[test]
@@ -87,9 +69,7 @@ fn limits_stop_the_trace() {
         .args(["loop", "--count", "500"]));
     assert!(output.status.success());
     assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .contains(r#""attempts":500"#),
+        String::from_utf8(output.stdout).unwrap().contains(r#""attempts":500"#),
         "the command is not cut short"
     );
     let traced = lines(&output.stderr);
@@ -111,10 +91,7 @@ fn descendants_are_followed_and_others_are_not() {
     if !here("descendants_are_followed_and_others_are_not") {
         return;
     }
-    let mut other = Command::new(forker())
-        .args(["loop", "--count", "4000"])
-        .spawn()
-        .unwrap();
+    let mut other = Command::new(forker()).args(["loop", "--count", "4000"]).spawn().unwrap();
     let script = "(sh -c '(true; true) & wait') & wait; setsid sh -c 'true; (true)'";
     let output = run(fork_trace().args(["--json", "--", "sh", "-c", script]));
     assert!(output.status.success());
@@ -129,9 +106,6 @@ fn descendants_are_followed_and_others_are_not() {
         known.push(&fork["child"]["pid"]);
     }
     assert!(forks.len() >= 4, "{} forks", forks.len());
-    assert!(
-        summary(&traced)["filtered"].as_u64().unwrap() > 0,
-        "the others' forks"
-    );
+    assert!(summary(&traced)["filtered"].as_u64().unwrap() > 0, "the others' forks");
     assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
 }

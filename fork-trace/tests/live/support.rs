@@ -17,10 +17,7 @@ pub(crate) fn here(test: &str) -> bool {
         return true;
     }
     let required = env::var_os("FORK_TRACE_LIVE").is_some_and(|value| value == "require");
-    assert!(
-        !required,
-        "{test} needs root, and FORK_TRACE_LIVE=require forbids to skip it"
-    );
+    assert!(!required, "{test} needs root, and FORK_TRACE_LIVE=require forbids to skip it");
     println!("skip {test}: needs root");
     false
 }
@@ -69,11 +66,7 @@ impl Drop for Folder {
 
 /// Runs to its end, which has to come within a minute.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait(child, Duration::from_secs(60))
 }
 
@@ -98,11 +91,7 @@ pub(crate) fn wait(mut child: Child, most: Duration) -> Output {
         assert!(Instant::now() < end, "it did not end in {most:?}");
         std::thread::sleep(Duration::from_millis(5));
     };
-    Output {
-        status,
-        stdout: stdout.join().unwrap(),
-        stderr: stderr.join().unwrap(),
-    }
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
 /// A trace of the whole host, attached.
@@ -119,11 +108,7 @@ impl HostTrace {
 
     /// As [`Self::start`], of a command made by the caller.
     pub(crate) fn of(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
@@ -146,10 +131,7 @@ impl HostTrace {
             reader.join().unwrap();
             output
         });
-        Output {
-            stderr,
-            ..collected
-        }
+        Output { stderr, ..collected }
     }
 
     /// Takes standard output away.
@@ -173,9 +155,7 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
 /// Each line of JSON; every line has to be whole.
 pub(crate) fn lines(text: impl AsRef<[u8]>) -> Vec<Value> {
     let text = std::str::from_utf8(text.as_ref()).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
 /// Each line of a file.
@@ -191,10 +171,7 @@ pub(crate) fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
 /// The last line, which has to be the summary.
 pub(crate) fn summary(lines: &[Value]) -> &Value {
     let last = lines.last().expect("a stream is not empty");
-    assert_eq!(
-        last["type"], "summary",
-        "the last line is always the summary"
-    );
+    assert_eq!(last["type"], "summary", "the last line is always the summary");
     last
 }
 
@@ -206,21 +183,14 @@ pub(crate) fn check(lines: &[Value]) {
     assert_eq!(summary["attempts"], forks.len(), "{summary}");
     for fork in forks {
         let stages = fork["stages"].as_array().cloned().unwrap_or_default();
-        let own: u64 = stages
-            .iter()
-            .filter_map(|stage| stage["self_ns"].as_u64())
-            .sum();
+        let own: u64 = stages.iter().filter_map(|stage| stage["self_ns"].as_u64()).sum();
         if let Some(total) = fork["total_ns"].as_u64() {
             assert_eq!(own + fork["other_ns"].as_u64().unwrap(), total, "{fork}");
         }
         for stage in &stages {
             let timed = stage["dur_ns"].is_u64();
             assert_eq!(timed, stage["status"] == "done", "{stage}");
-            assert_eq!(
-                timed,
-                stage["start_ns"].is_u64() && stage["self_ns"].is_u64(),
-                "{stage}"
-            );
+            assert_eq!(timed, stage["start_ns"].is_u64() && stage["self_ns"].is_u64(), "{stage}");
         }
     }
 }

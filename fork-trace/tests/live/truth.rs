@@ -10,14 +10,7 @@ use crate::support::{
 };
 
 /// Fields that the two name alike.
-const SAME: [&str; 6] = [
-    "kind",
-    "syscall",
-    "clone_flags",
-    "exit_signal",
-    "ret",
-    "errno",
-];
+const SAME: [&str; 6] = ["kind", "syscall", "clone_flags", "exit_signal", "ret", "errno"];
 
 /// What the kernel never read and a tracer cannot know.
 fn unknowable(attempt: &Value, field: &str) -> bool {
@@ -31,9 +24,7 @@ fn unknowable(attempt: &Value, field: &str) -> bool {
 }
 
 fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// Compares one attempt; returns what differs.
@@ -43,9 +34,7 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
     if let Some(total) = fork["total_ns"].as_u64()
         && total > took
     {
-        found.push(format!(
-            "total: {total} ns within {took} ns of the caller's clock"
-        ));
+        found.push(format!("total: {total} ns within {took} ns of the caller's clock"));
     }
     let mut same = |what: &str, truth: &Value, shown: &Value| {
         if truth != shown {
@@ -66,15 +55,9 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
     };
     same("child", child, &fork["child"]["tid"]);
     // Only a refusal before the call has no total.
-    let refused = attempt["scenario"]
-        .as_str()
-        .is_some_and(|name| name.starts_with("seccomp"))
+    let refused = attempt["scenario"].as_str().is_some_and(|name| name.starts_with("seccomp"))
         && !attempt["errno"].is_null();
-    same(
-        "has a total",
-        &Value::from(!refused),
-        &Value::from(fork["total_ns"].is_u64()),
-    );
+    same("has a total", &Value::from(!refused), &Value::from(fork["total_ns"].is_u64()));
     found
 }
 
@@ -101,12 +84,7 @@ fn agree(truth: &[Value], traced: &[Value]) {
         }
     }
     wrong.extend(forks.iter().map(|fork| format!("never made: {fork}")));
-    assert!(
-        wrong.is_empty(),
-        "of {} attempts:\n{}",
-        attempts.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "of {} attempts:\n{}", attempts.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -116,29 +94,18 @@ fn every_attempt_is_shown_as_it_was() {
     }
     let folder = Folder::new("truth");
     let file = folder.file("forks.json");
-    let output = run(fork_trace()
-        .arg("-o")
-        .arg(&file)
-        .arg("--")
-        .arg(forker())
-        .arg("all"));
+    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()).arg("all"));
     assert!(output.status.success());
     let (truth, traced) = (lines(&output.stdout), read(&file));
     let done = truth.last().unwrap();
-    assert_eq!(
-        done["skipped"],
-        serde_json::json!([]),
-        "every scenario runs on this host"
-    );
+    assert_eq!(done["skipped"], serde_json::json!([]), "every scenario runs on this host");
     check(&traced);
     agree(&truth, &traced);
     assert_eq!(summary(&traced)["lost"], 0);
     assert_eq!(summary(&traced)["accounted"], true);
 
     // The flood of signals made the kernel restart some calls; each is one attempt.
-    let restarted = of_type(&traced, "fork")
-        .iter()
-        .any(|fork| fork["restarts"].is_u64());
+    let restarted = of_type(&traced, "fork").iter().any(|fork| fork["restarts"].is_u64());
     assert!(restarted, "no call was restarted");
 }
 
@@ -150,17 +117,12 @@ fn the_whole_host_shows_the_same() {
     let folder = Folder::new("host");
     let file = folder.file("forks.json");
     let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
-    let output = run(std::process::Command::new(forker())
-        .arg("--repeat")
-        .arg("3"));
+    let output = run(std::process::Command::new(forker()).arg("--repeat").arg("3"));
     assert!(trace.stop(Signal::SIGINT).status.success());
     let (truth, traced) = (lines(&output.stdout), read(&file));
     check(&traced);
     // Others fork on this host too.
-    let callers: Vec<_> = of_type(&truth, "attempt")
-        .iter()
-        .map(|a| &a["parent_tid"])
-        .collect();
+    let callers: Vec<_> = of_type(&truth, "attempt").iter().map(|a| &a["parent_tid"]).collect();
     let began = &of_type(&truth, "attempt")[0]["start_ns"];
     let ours: Vec<Value> = traced
         .iter()
@@ -181,11 +143,8 @@ fn calls_under_way_when_tracing_begins_are_not_mistaken() {
     let folder = Folder::new("under-way");
     let file = folder.file("forks.json");
     let held = ["hold-vfork", "--ms", "700", "--count", "8"];
-    let child = std::process::Command::new(forker())
-        .args(held)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child =
+        std::process::Command::new(forker()).args(held).stdout(Stdio::piped()).spawn().unwrap();
     let holder = child.id();
     std::thread::sleep(std::time::Duration::from_millis(200));
     let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
@@ -201,10 +160,7 @@ fn calls_under_way_when_tracing_begins_are_not_mistaken() {
         .collect();
     assert_eq!(vforkers.len(), 8);
     for fork in of_type(&traced, "fork") {
-        assert!(
-            !vforkers.contains(&fork["parent"]["tid"]),
-            "of process {holder}: {fork}"
-        );
+        assert!(!vforkers.contains(&fork["parent"]["tid"]), "of process {holder}: {fork}");
     }
     assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
 }
@@ -218,11 +174,8 @@ fn a_vfork_is_shown_while_its_parent_still_waits() {
     let file = folder.file("forks.json");
     let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
     let held = ["hold-vfork", "--ms", "60000", "--count", "1"];
-    let mut child = std::process::Command::new(forker())
-        .args(held)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        std::process::Command::new(forker()).args(held).stdout(Stdio::null()).spawn().unwrap();
     let began = std::time::Instant::now();
     let shown = loop {
         let text = fs::read_to_string(&file).unwrap();
@@ -237,10 +190,7 @@ fn a_vfork_is_shown_while_its_parent_still_waits() {
     child.wait().unwrap();
     assert!(trace.stop(Signal::SIGINT).status.success());
     assert_eq!(shown["ret"], shown["child"]["tid"]);
-    assert!(
-        number(&shown["total_ns"]) < 50_000_000,
-        "the wait is not part of it: {shown}"
-    );
+    assert!(number(&shown["total_ns"]) < 50_000_000, "the wait is not part of it: {shown}");
     assert!(shown["child_start"]["to_user_ns"].is_u64(), "{shown}");
 }
 
@@ -256,4 +206,45 @@ fn replay_gives_back_every_byte() {
     let again = run(fork_trace().arg("replay").arg(&file).arg("--json"));
     assert!(again.status.success());
     assert_eq!(again.stdout, fs::read(&file).unwrap());
+}
+
+#[test]
+fn a_program_that_the_kernel_starts_is_of_kind_other() {
+    if !here("a_program_that_the_kernel_starts_is_of_kind_other") {
+        return;
+    }
+    // A control group hierarchy of its own, without controllers: the kernel starts its agent when
+    // a group is empty.
+    let folder = Folder::new("agent");
+    let mount = |args: &[&str]| {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(args).arg(folder.path()).status().unwrap()
+    };
+    assert!(mount(&["-t", "cgroup", "-o", "none,name=fork-trace-test", "none"]).success());
+    let group = folder.path().join("group");
+    fs::create_dir(&group).unwrap();
+    fs::write(folder.path().join("release_agent"), "/bin/true").unwrap();
+    fs::write(group.join("notify_on_release"), "1").unwrap();
+
+    let trace = HostTrace::start(&["--json"]);
+    let script = format!("echo $$ > {}/cgroup.procs", group.display());
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let output = trace.stop(Signal::SIGINT);
+    fs::remove_dir(&group).unwrap();
+    std::process::Command::new("umount").arg(folder.path()).status().unwrap();
+
+    let traced = lines(&output.stdout);
+    check(&traced);
+    let other: Vec<_> =
+        of_type(&traced, "fork").into_iter().filter(|fork| fork["kind"] == "other").collect();
+    assert!(!other.is_empty(), "the agent's start was not shown");
+    for fork in other {
+        assert!(fork["parent"]["comm"].as_str().unwrap().starts_with("kworker"), "{fork}");
+        assert!(fork["child"]["pid"].is_u64(), "{fork}");
+        for unknown in ["syscall", "ret", "total_ns", "other_ns"] {
+            assert!(fork[unknown].is_null(), "{unknown} of {fork}");
+        }
+    }
+    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
 }

@@ -24,11 +24,7 @@ pub(super) fn blocks(
     let mut bar = String::new();
     let mut at = skip * 8;
     if into >= 4 {
-        bar.push(if end <= at + 8 && end - start <= 2 {
-            '▕'
-        } else {
-            '▐'
-        });
+        bar.push(if end <= at + 8 && end - start <= 2 { '▕' } else { '▐' });
         at += 8;
     }
     while at + 8 <= end {
@@ -47,8 +43,9 @@ pub(super) fn blocks(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use unicode_width::UnicodeWidthStr as _;
+
+    use super::*;
 
     #[test]
     fn bars_are_drawn_to_the_eighth_of_a_cell() {
@@ -70,10 +67,7 @@ mod tests {
         for start in 0..=100 {
             for dur in 0..=220 {
                 let (skip, bar) = blocks(start, dur, 100, 24, 40);
-                assert!(
-                    bar.width() >= 1 && skip + bar.width() <= 40,
-                    "{start} {dur} {bar}"
-                );
+                assert!(bar.width() >= 1 && skip + bar.width() <= 40, "{start} {dur} {bar}");
             }
         }
     }

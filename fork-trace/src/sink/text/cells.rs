@@ -80,22 +80,13 @@ fn plain(text: impl Into<String>) -> Cell {
 fn time(ts: Ts, zone: &TimeZone) -> String {
     let at = zone.to_datetime(ts.0);
     let micros = at.subsec_nanosecond() / 1000;
-    format!(
-        "{:02}:{:02}:{:02}.{micros:06}",
-        at.hour(),
-        at.minute(),
-        at.second()
-    )
+    format!("{:02}:{:02}:{:02}.{micros:06}", at.hour(), at.minute(), at.second())
 }
 
 /// Name and process id; the thread id too where it differs and there is room for it.
 fn parent(fork: &Fork, room: usize) -> String {
     let parent = &fork.parent;
-    let comm = if parent.comm.is_empty() {
-        "\"\""
-    } else {
-        &parent.comm
-    };
+    let comm = if parent.comm.is_empty() { "\"\"" } else { &parent.comm };
     let comm = printable(comm);
     let mut ids = format!(" {}", parent.pid);
     if parent.tid != parent.pid {
@@ -119,18 +110,11 @@ fn shared(fork: &Fork) -> String {
     };
     let is_shared = |stage: Stage| {
         let name = stage.row().name;
-        fork.stages
-            .iter()
-            .any(|span| span.status == Status::Shared && span.name == name)
+        fork.stages.iter().any(|span| span.status == Status::Shared && span.name == name)
     };
-    let shared = RESOURCES
-        .iter()
-        .filter(|(stage, _)| is_shared(*stage))
-        .map(|(_, name)| *name);
+    let shared = RESOURCES.iter().filter(|(stage, _)| is_shared(*stage)).map(|(_, name)| *name);
     let shared = shared.collect::<Vec<_>>().join(" ");
-    let fresh = NAMESPACES
-        .iter()
-        .filter(|(flag, _)| flags.iter().any(|name| name == flag));
+    let fresh = NAMESPACES.iter().filter(|(flag, _)| flags.iter().any(|name| name == flag));
     let fresh = fresh.map(|(_, name)| *name).collect::<Vec<_>>().join(" ");
     match (shared.is_empty(), fresh.is_empty()) {
         (true, true) => NONE.to_owned(),
@@ -163,11 +147,7 @@ fn child_wait(fork: &Fork, room: usize) -> Option<String> {
 
 /// `ok` or the error, and what else fits.
 fn result(fork: &Fork, room: usize) -> Cell {
-    let mut pieces = if fork.succeeded() {
-        plain("ok")
-    } else {
-        vec![(RED, error(fork, room))]
-    };
+    let mut pieces = if fork.succeeded() { plain("ok") } else { vec![(RED, error(fork, room))] };
     let mut taken = pieces.iter().map(|(_, text)| text.width()).sum::<usize>();
     let mut add = |style, text: String| {
         if taken + text.len() <= room {
@@ -186,10 +166,7 @@ fn result(fork: &Fork, room: usize) -> Cell {
 
 /// The error's name; its number where that is all there is or fits.
 fn error(fork: &Fork, room: usize) -> String {
-    let name = fork
-        .errno_name
-        .as_deref()
-        .filter(|name| printable(name).width() <= room);
+    let name = fork.errno_name.as_deref().filter(|name| printable(name).width() <= room);
     match (name, fork.errno) {
         (Some(name), _) => name.to_owned(),
         (None, Some(number)) => format!("E{number}"),

@@ -73,11 +73,7 @@ pub(super) fn fitting(width: Option<usize>) -> Vec<Slot> {
     for (column, least, full) in BY_NEED {
         let gap = if chosen.is_empty() { 0 } else { GAP };
         if chosen.is_empty() && least > room {
-            return vec![Slot {
-                column,
-                start: 0,
-                width: room,
-            }];
+            return vec![Slot { column, start: 0, width: room }];
         }
         if least + gap > room {
             break;
@@ -96,11 +92,7 @@ pub(super) fn fitting(width: Option<usize>) -> Vec<Slot> {
     chosen.sort_by_key(|(column, ..)| *column);
     let mut start = 0;
     let slot = |(column, width, _)| {
-        let slot = Slot {
-            column,
-            start,
-            width,
-        };
+        let slot = Slot { column, start, width };
         start += width + GAP;
         slot
     };
@@ -118,10 +110,7 @@ mod tests {
             let last = slots.last().unwrap();
             assert!(last.start + last.width <= width, "{width}: {slots:?}");
             for pair in slots.windows(2) {
-                assert!(
-                    pair[0].start + pair[0].width + GAP == pair[1].start,
-                    "{width}"
-                );
+                assert!(pair[0].start + pair[0].width + GAP == pair[1].start, "{width}");
             }
         }
     }
@@ -131,17 +120,12 @@ mod tests {
         use Column::{Child, ChildWait, Kind, Parent, Result, Shared, Slowest, Time, Total};
         let columns =
             |width| -> Vec<Column> { fitting(width).into_iter().map(|slot| slot.column).collect() };
-        let all = [
-            Time, Parent, Child, Kind, Total, Shared, Slowest, ChildWait, Result,
-        ];
+        let all = [Time, Parent, Child, Kind, Total, Shared, Slowest, ChildWait, Result];
         assert_eq!(columns(None), all);
         assert_eq!(columns(Some(160)), all);
         let wide = [Time, Parent, Child, Kind, Total, Slowest, ChildWait, Result];
         assert_eq!(columns(Some(100)), wide);
-        assert_eq!(
-            columns(Some(80)),
-            [Time, Parent, Child, Kind, Total, Slowest]
-        );
+        assert_eq!(columns(Some(80)), [Time, Parent, Child, Kind, Total, Slowest]);
         assert_eq!(columns(Some(40)), [Parent, Child, Total]);
         assert_eq!(columns(Some(5)), [Parent]);
     }

@@ -38,13 +38,7 @@ pub(crate) struct Line {
 impl Line {
     /// An empty line of at most `limit` columns; styles are left out without `color`.
     pub(crate) const fn new(limit: Option<usize>, color: bool) -> Self {
-        Self {
-            text: String::new(),
-            width: 0,
-            next: 0,
-            limit,
-            color,
-        }
+        Self { text: String::new(), width: 0, next: 0, limit, color }
     }
 
     /// The column at which the next piece begins.
@@ -59,8 +53,7 @@ impl Line {
 
     /// Columns from `column` on.
     pub(crate) fn room_from(&self, column: usize) -> usize {
-        self.limit
-            .map_or(usize::MAX, |limit| limit.saturating_sub(column))
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(column))
     }
 
     /// Moves on to `column`, unless the line is there already.
@@ -134,10 +127,7 @@ impl Line {
 
 /// `text` with everything spelt out that a terminal would obey rather than show.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if text
-        .bytes()
-        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-    {
+    if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -237,12 +227,8 @@ mod tests {
         let mut line = Line::new(Some(12), false);
         let mut out = Vec::new();
         line.push(PLAIN, "note: ");
-        line.push_words(&mut out, PLAIN, "one two three\tfour", 2)
-            .unwrap();
+        line.push_words(&mut out, PLAIN, "one two three\tfour", 2).unwrap();
         line.end(&mut out).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "note: one\n  two three\n  four\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "note: one\n  two three\n  four\n");
     }
 }

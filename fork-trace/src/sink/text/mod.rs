@@ -50,25 +50,11 @@ impl<W: Write> Text<W> {
     /// Onto `writer`, which should be buffered.
     pub fn new(writer: W, options: Options) -> Self {
         let columns = columns::fitting(options.width);
-        let zone = if options.utc {
-            TimeZone::UTC
-        } else {
-            TimeZone::system()
-        };
+        let zone = if options.utc { TimeZone::UTC } else { TimeZone::system() };
         let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
-        let context = Context {
-            zone,
-            errors_in_child,
-        };
+        let context = Context { zone, errors_in_child };
         let line = Line::new(options.width, options.color);
-        Self {
-            writer,
-            options,
-            columns,
-            context,
-            line,
-            began: false,
-        }
+        Self { writer, options, columns, context, line, began: false }
     }
 
     fn header(&mut self) -> io::Result<()> {
@@ -108,8 +94,7 @@ impl<W: Write> Text<W> {
             if slot.column.is_right_aligned() {
                 let text: String = cell.iter().map(|(_, text)| text.as_str()).collect();
                 let style = cell.first().map_or(PLAIN, |(style, _)| *style);
-                self.line
-                    .push_right(style, &line::shorten(&text, room), slot.start + slot.width);
+                self.line.push_right(style, &line::shorten(&text, room), slot.start + slot.width);
                 continue;
             }
             self.line.pad_to(slot.start);
@@ -127,25 +112,14 @@ impl<W: Write> Text<W> {
 
     /// The columns a cell may take.
     fn room(&self, slot: &Slot) -> usize {
-        if self.options.width.is_some() {
-            slot.width
-        } else {
-            usize::MAX
-        }
+        if self.options.width.is_some() { slot.width } else { usize::MAX }
     }
 
     /// What is odd about a fork, a line each.
     fn remarks(&mut self, fork: &Fork) -> io::Result<()> {
-        let result = self
-            .columns
-            .iter()
-            .find(|slot| slot.column == Column::Result);
+        let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
-        let restarts = if shown {
-            None
-        } else {
-            cells::restarts_in_words(fork)
-        };
+        let restarts = if shown { None } else { cells::restarts_in_words(fork) };
         let warnings = fork.warnings.iter().map(|warning| warning.text.as_str());
         for (label, text) in restarts
             .as_deref()
@@ -157,8 +131,7 @@ impl<W: Write> Text<W> {
             self.line.push(YELLOW, label);
             let indent = self.line.column() + 1;
             self.line.pad_to(indent);
-            self.line
-                .push_words(&mut self.writer, PLAIN, text, indent)?;
+            self.line.push_words(&mut self.writer, PLAIN, text, indent)?;
             self.line.end(&mut self.writer)?;
         }
         Ok(())

@@ -41,13 +41,7 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
     let stages: Vec<Row<'_>> = summary
         .stages
         .iter()
-        .map(|stage| {
-            (
-                stage.name.as_ref(),
-                stage.self_ns.count,
-                Some(&stage.self_ns),
-            )
-        })
+        .map(|stage| (stage.name.as_ref(), stage.self_ns.count, Some(&stage.self_ns)))
         .collect();
     let causes: Vec<Row<'_>> = summary
         .failures_by_cause
@@ -56,16 +50,8 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
         .collect();
     let rows = || kinds.iter().chain(&stages).chain(&causes);
     let widths = Widths {
-        name: rows()
-            .map(|(name, ..)| printable(name).width())
-            .max()
-            .unwrap_or(0)
-            .max(12),
-        count: rows()
-            .map(|(_, number, _)| count(*number).len())
-            .max()
-            .unwrap_or(0)
-            .max(5),
+        name: rows().map(|(name, ..)| printable(name).width()).max().unwrap_or(0).max(12),
+        count: rows().map(|(_, number, _)| count(*number).len()).max().unwrap_or(0).max(5),
     };
     table("KIND (TOTAL)", &kinds, &widths, line, writer)?;
     table("STAGE (SELF)", &stages, &widths, line, writer)?;
@@ -75,10 +61,7 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
 fn counts(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     line.push(BOLD, &counted(summary.attempts, "attempt"));
     if summary.attempts > 0 {
-        line.push(
-            PLAIN,
-            &format!(": {} made a task, ", count(summary.succeeded)),
-        );
+        line.push(PLAIN, &format!(": {} made a task, ", count(summary.succeeded)));
         let style = if summary.failed > 0 { RED } else { PLAIN };
         line.push(style, &format!("{} failed", count(summary.failed)));
     }
@@ -103,13 +86,9 @@ fn accounting(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io
         (summary.under_way, "under way at the start or end"),
     ];
     let beside = beside.map(|(number, what)| (number.unwrap_or(0), what));
-    let known = beside.iter().fold(summary.succeeded, |sum, (number, _)| {
-        sum.saturating_add(*number)
-    });
-    line.push(
-        PLAIN,
-        &format!("kernel counted {}; ", counted(kernel, "fork")),
-    );
+    let known =
+        beside.iter().fold(summary.succeeded, |sum, (number, _)| sum.saturating_add(*number));
+    line.push(PLAIN, &format!("kernel counted {}; ", counted(kernel, "fork")));
     let gap = count(kernel.abs_diff(known));
     match (summary.accounted, kernel.cmp(&known)) {
         (Some(true), _) | (None, Ordering::Equal) => line.push(PLAIN, "all accounted for"),
@@ -166,10 +145,7 @@ fn table(
         line.push(PLAIN, name);
         let mut end = widths.name + GAP + widths.count;
         line.push_right(PLAIN, &count(*number), end);
-        for ns in percentiles
-            .iter()
-            .flat_map(|p| [p.p50_ns, p.p90_ns, p.p99_ns, p.max_ns])
-        {
+        for ns in percentiles.iter().flat_map(|p| [p.p50_ns, p.p90_ns, p.p99_ns, p.max_ns]) {
             end += GAP + DURATION;
             line.push_right(PLAIN, &duration(ns), end);
         }

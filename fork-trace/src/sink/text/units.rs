@@ -35,11 +35,7 @@ pub(super) fn size(bytes: u64) -> String {
 fn decimal(scaled: u128, decimals: usize, unit: &str) -> String {
     let digits = format!("{scaled:0>width$}", width = decimals + 1);
     let (whole, part) = digits.split_at(digits.len() - decimals);
-    if part.is_empty() {
-        format!("{whole} {unit}")
-    } else {
-        format!("{whole}.{part} {unit}")
-    }
+    if part.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{part} {unit}") }
 }
 
 /// `part` of `whole` in whole percent; `<1%` for what would be none.

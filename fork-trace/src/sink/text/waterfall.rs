@@ -80,9 +80,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
     }
     let named = |status| fork.stages.iter().filter(move |span| span.status == status);
     list("shared:", &sharing(named(Status::Shared)), line, writer)?;
-    let missing: Vec<&str> = named(Status::Missing)
-        .map(|span| span.name.as_ref())
-        .collect();
+    let missing: Vec<&str> = named(Status::Missing).map(|span| span.name.as_ref()).collect();
     list("not seen:", &missing.join(", "), line, writer)?;
     line.end(writer)
 }
@@ -109,10 +107,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     }
     // Of an attempt without stages the rest is all.
     if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
-        bars.push(Bar {
-            is_part: true,
-            ..plain_bar("other", dur_ns)
-        });
+        bars.push(Bar { is_part: true, ..plain_bar("other", dur_ns) });
     }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
@@ -122,25 +117,22 @@ fn bars(fork: &Fork) -> Vec<Bar> {
 
 /// The child's start; its time runs beside the parent's, not within the total.
 fn child(start: &ChildStart, woken_ns: Option<u64>, bars: &mut Vec<Bar>) {
-    let Some(dur_ns) = start.to_user_ns else {
-        return;
-    };
-    let cpu = match start.parent_cpu {
+    let mut cpu = match start.parent_cpu {
         Some(from) if from != start.cpu => format!("cpu {from} \u{2192} {}", start.cpu),
         _ => format!("cpu {}", start.cpu),
     };
-    bars.push(Bar {
-        start_ns: woken_ns,
-        precision: Precision::Bounded,
-        detail: cpu,
-        ..plain_bar("child: ret_from_fork", dur_ns)
-    });
+    let waited_ns = start.queued_ns.unwrap_or_default();
     if let Some(queued_ns) = start.queued_ns {
+        let detail = std::mem::take(&mut cpu);
         bars.push(Bar {
-            depth: 1,
             start_ns: woken_ns,
-            ..plain_bar("queued", queued_ns)
+            detail,
+            ..plain_bar("child: sched_switch", queued_ns)
         });
+    }
+    if let Some(ran_ns) = start.to_user_ns.and_then(|to_user| to_user.checked_sub(waited_ns)) {
+        let start_ns = woken_ns.map(|woken| woken + waited_ns);
+        bars.push(Bar { start_ns, detail: cpu, ..plain_bar("child: ret_from_fork", ran_ns) });
     }
 }
 
@@ -193,11 +185,7 @@ impl Widths {
     }
 
     const fn bar_start(&self) -> usize {
-        let detail = if self.detail == 0 {
-            0
-        } else {
-            self.detail + GAP
-        };
+        let detail = if self.detail == 0 { 0 } else { self.detail + GAP };
         self.share_end() + GAP + detail
     }
 }
@@ -205,16 +193,8 @@ impl Widths {
 fn row(bar: &Bar, widths: &Widths, total_ns: Option<u64>, line: &mut Line) {
     line.pad_to(INDENT + bar.depth * NEST);
     line.push(PLAIN, &bar.name);
-    let mark = if bar.precision == Precision::Bounded {
-        "~"
-    } else {
-        ""
-    };
-    line.push_right(
-        PLAIN,
-        &format!("{mark}{}", duration(bar.dur_ns)),
-        widths.dur_end(),
-    );
+    let mark = if bar.precision == Precision::Bounded { "~" } else { "" };
+    line.push_right(PLAIN, &format!("{mark}{}", duration(bar.dur_ns)), widths.dur_end());
     let Some(total_ns) = total_ns else { return };
     if bar.is_part {
         line.push_right(PLAIN, &percent(bar.dur_ns, total_ns), widths.share_end());
@@ -247,11 +227,7 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     let groups = groups.iter().map(|(flag, names)| {
         let flags = flags::names(*flag, None).join(" ");
         let names = names.join(", ");
-        if flags.is_empty() {
-            names
-        } else {
-            format!("{names} ({flags})")
-        }
+        if flags.is_empty() { names } else { format!("{names} ({flags})") }
     });
     groups.collect::<Vec<_>>().join("; ")
 }

@@ -1,0 +1,64 @@
+//! The committed eBPF object fits the tables: each tracepoint has its program, each program its
+//! tracepoint, each offset its global.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use fork_trace::plan::Tracepoint;
+use fork_trace_common::settings::{FOLLOW_ONLY, OFFSETS};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, SymbolSection};
+
+const OBJECT: &[u8] = include_bytes!("../bpf/fork-trace.x86_64.bpf.o");
+
+fn object() -> object::File<'static> {
+    object::File::parse(OBJECT).unwrap()
+}
+
+fn names(kind: SymbolKind) -> BTreeSet<String> {
+    let object = object();
+    let named = object.symbols().filter(|symbol| symbol.kind() == kind && symbol.is_global());
+    named.map(|symbol| symbol.name().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn each_tracepoint_has_its_program_and_each_program_its_tracepoint() {
+    let planned: BTreeSet<String> =
+        Tracepoint::ALL.iter().map(|tracepoint| tracepoint.name().to_owned()).collect();
+    let object = object();
+    let programs: BTreeSet<String> = object
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_global())
+        .filter_map(|symbol| {
+            let SymbolSection::Section(index) = symbol.section() else {
+                return None;
+            };
+            let section = object.section_by_index(index).unwrap();
+            let target = section.name().unwrap().strip_prefix("tp_btf/")?;
+            assert_eq!(target, symbol.name().unwrap(), "program and tracepoint have one name");
+            Some(target.to_owned())
+        })
+        .collect();
+    assert_eq!(programs, planned);
+    let sections: BTreeSet<String> = object
+        .sections()
+        .filter_map(|section| section.name().unwrap().strip_prefix("tp_btf/").map(str::to_owned))
+        .collect();
+    assert_eq!(sections, planned);
+}
+
+#[test]
+fn each_setting_has_its_global() {
+    let globals = names(SymbolKind::Data);
+    for offset in OFFSETS {
+        assert!(globals.contains(offset.global), "{}", offset.global);
+    }
+    assert!(globals.contains(FOLLOW_ONLY));
+}
+
+#[test]
+fn the_license_permits_what_the_programs_call() {
+    let object = object();
+    let license = object.section_by_name("license").unwrap();
+    assert_eq!(license.data().unwrap(), b"Dual MIT/GPL\0");
+}
