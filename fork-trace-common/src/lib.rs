@@ -8,4 +8,5 @@ pub mod counter;
 pub mod flags;
 pub mod record;
 pub mod settings;
+pub mod site;
 pub mod stage;

@@ -50,6 +50,8 @@ pub mod bits {
     pub const RESTARTING: u32 = 1 << 5;
     /// `threads` was read.
     pub const THREADS: u32 = 1 << 6;
+    /// `copied_vmas` and `copied_page_table_bytes` were read.
+    pub const COPIED: u32 = 1 << 8;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }
@@ -100,6 +102,11 @@ pub struct ForkRecord {
     pub child: TaskIds,
     /// When the caller's process was made: `start_time` of its group leader.
     pub parent_process_start_ns: u64,
+    /// Mappings of the child's own address space when it was made, with [`bits::COPIED`].
+    pub copied_vmas: u64,
+    /// Bytes of page tables built for it, with [`bits::COPIED`]; `u64::MAX` where the kernel keeps
+    /// no count.
+    pub copied_page_table_bytes: u64,
     /// Id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
     pub cgroup_id: u64,
     /// User stack pointer at entry: with `ip` it tells a restarted call from a new one.
@@ -166,6 +173,8 @@ impl ForkRecord {
             parent: NOBODY,
             child: NOBODY,
             parent_process_start_ns: 0,
+            copied_vmas: 0,
+            copied_page_table_bytes: 0,
             cgroup_id: 0,
             sp: 0,
             ip: 0,
@@ -192,6 +201,6 @@ impl ForkRecord {
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<TaskIds>() == 16);
-const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 40 + 32 + 16);
+const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16);
 const _: () = assert!(size_of::<StartRecord>() == 40);
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

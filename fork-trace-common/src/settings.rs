@@ -26,6 +26,10 @@ macro_rules! for_each_offset {
             TASK_SIGNAL: "task_struct", "signal", required;
             TASK_NVCSW: "task_struct", "nvcsw", required;
             TASK_NIVCSW: "task_struct", "nivcsw", required;
+            TASK_MM: "task_struct", "mm", required;
+            MM_MAP_COUNT: "mm_struct", "map_count", required;
+            MM_PGTABLES_BYTES: "mm_struct", "pgtables_bytes", optional;
+            SIGNAL_MULTIPROCESS: "signal_struct", "multiprocess", required;
             SIGNAL_NR_THREADS: "signal_struct", "nr_threads", required;
             SIGNAL_LIVE: "signal_struct", "live", required;
             PID_LEVEL: "pid", "level", required;

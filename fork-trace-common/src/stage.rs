@@ -17,50 +17,89 @@ pub enum Side {
     Child,
 }
 
-/// A point in time that a source can take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Mark {
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])* $mark:ident = $name:literal,)*) => {
+        /// A point in time that a source can take, in kernel order.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Mark { $($(#[doc = $doc])* $mark,)* }
+
+        impl Mark {
+            /// Every mark, in order.
+            pub const ALL: &[Self] = &[$(Self::$mark,)*];
+
+            /// The name used in output: the tracepoint's, with where it fired after `@`, or the
+            /// field's.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$mark => $name,)* }
+            }
+        }
+    };
+}
+
+marks! {
     /// `raw_syscalls:sys_enter`, after ptrace and seccomp let the call pass.
     /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
-    SysEnter,
+    SysEnter = "sys_enter",
+    /// The `task_struct` was allocated. As all allocations it is marked once the object exists, a
+    /// few hundred nanoseconds into its stage.
+    /// KERNEL: kernel/fork.c `dup_task_struct`.
+    TaskAlloc = "kmem_cache_alloc@copy_process#1",
+    /// The credentials were allocated. KERNEL: kernel/cred.c `prepare_creds`.
+    CredAlloc = "kmem_cache_alloc@prepare_creds",
+    /// The first deadline timer of the child is set up (mode `REL|HARD`).
+    /// KERNEL: kernel/sched/core.c `__sched_fork`.
+    SchedForkTimer = "hrtimer_setup",
+    /// The table of files was allocated. KERNEL: fs/file.c `dup_fd`.
+    FilesAlloc = "kmem_cache_alloc@dup_fd",
+    /// KERNEL: `fs/fs_struct.c` `copy_fs_struct`.
+    FsAlloc = "kmem_cache_alloc@copy_fs_struct",
+    /// The table of handlers was allocated. KERNEL: kernel/fork.c `copy_sighand`.
+    SighandAlloc = "kmem_cache_alloc@copy_process#2",
+    /// The `signal_struct` was allocated. KERNEL: kernel/fork.c `copy_signal`.
+    SignalAlloc = "kmem_cache_alloc@copy_process#3",
+    /// The `mm_struct` was allocated. KERNEL: kernel/fork.c `dup_mm`.
+    MmAlloc = "kmem_cache_alloc@copy_process#4",
+    /// The parent's `mmap_lock` is wanted. KERNEL: kernel/fork.c `dup_mmap`.
+    MmapLockStart = "mmap_lock_start_locking",
+    /// The parent's `mmap_lock` is held.
+    MmapLockTaken = "mmap_lock_acquire_returned",
+    /// The child's `mmap_lock` is released: every mapping was copied.
+    ChildMmapReleased = "mmap_lock_released@child",
+    /// The parent's `mmap_lock` is released.
+    ParentMmapReleased = "mmap_lock_released",
+    /// The child's FPU state is written. KERNEL: arch/x86/kernel/fpu/core.c `fpu_clone`.
+    FpuCopy = "x86_fpu_copy_dst",
+    /// The `struct pid` was allocated. KERNEL: kernel/pid.c `alloc_pid`.
+    PidAlloc = "kmem_cache_alloc@alloc_pid",
     /// The child's `task_struct.start_time`, written by `copy_process` just before it takes
     /// `tasklist_lock`. KERNEL: kernel/fork.c `copy_process`; `ktime_get_ns`, the clock of
     /// `bpf_ktime_get_ns`.
-    StartTime,
+    StartTime = "task_struct.start_time",
+    /// `lock:contention_begin` of a writer that spins: `tasklist_lock` is held by another.
+    /// KERNEL: kernel/locking/qrwlock.c `queued_write_lock_slowpath`.
+    LockContended = "contention_begin",
+    /// `lock:contention_end` of the same.
+    LockTaken = "contention_end",
     /// `task:task_newtask`, near the end of `copy_process`.
-    TaskNewtask,
+    TaskNewtask = "task_newtask",
     /// `sched:sched_process_fork`, in `kernel_clone` after `copy_process`.
-    SchedProcessFork,
+    SchedProcessFork = "sched_process_fork",
     /// `sched:sched_wakeup_new`, in `wake_up_new_task` once the child is on a run queue.
-    SchedWakeupNew,
+    SchedWakeupNew = "sched_wakeup_new",
     /// `raw_syscalls:sys_exit` in the caller.
-    SysExit,
+    SysExit = "sys_exit",
     /// `sched:sched_switch` to the child for the first time.
     /// KERNEL: kernel/sched/core.c `__schedule`, just before the switch.
-    ChildSwitch,
+    ChildSwitch = "sched_switch@child",
     /// `raw_syscalls:sys_exit` in the child: its first way back to user space.
-    ChildSysExit,
+    ChildSysExit = "sys_exit@child",
 }
 
 impl Mark {
     /// Marks kept in a fork record, the child's own apart: `SysEnter` up to `SysExit`.
     pub const IN_RECORD: usize = Self::SysExit as usize + 1;
-
-    /// The name used in output: the tracepoint's or the field's.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SysEnter => "sys_enter",
-            Self::StartTime => "task_struct.start_time",
-            Self::TaskNewtask => "task_newtask",
-            Self::SchedProcessFork => "sched_process_fork",
-            Self::SchedWakeupNew => "sched_wakeup_new",
-            Self::SysExit => "sys_exit",
-            Self::ChildSwitch => "sched_switch@child",
-            Self::ChildSysExit => "sys_exit@child",
-        }
-    }
 }
 
 /// Two marks that a stage lies between, and what else lies there.
@@ -93,8 +132,10 @@ pub struct Row {
     /// The stage shares instead of copying exactly when one of these clone flags is set; 0 where
     /// no flag alone decides it.
     pub shared_by: u64,
-    /// The tracepoint source's marks, if any.
+    /// Its marks where only fork's own tracepoints are used, if any.
     pub tracepoint: Option<Bounds>,
+    /// Its marks where inner tracepoints are used too; as `tracepoint` if none are given.
+    pub inner: Option<Bounds>,
 }
 
 impl Row {
@@ -136,7 +177,8 @@ macro_rules! bounds {
 macro_rules! stages {
     ($(
         $side:ident $stage:ident $name:literal in $parent:tt, $at:literal,
-        $what:literal $(, shared by $shared:expr)? $(, between [$($bounds:tt)*])?;
+        $what:literal $(, shared by $shared:expr)? $(, between [$($bounds:tt)*])?
+        $(, inner [$($inner:tt)*])?;
     )*) => {
         /// A stage of a fork; the discriminant is its place in [`STAGES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +195,7 @@ macro_rules! stages {
             what: $what,
             shared_by: 0 $(| $shared)?,
             tracepoint: bounds!($($($bounds)*)?),
+            inner: bounds!($($($inner)*)?),
         },)*];
     };
 }
@@ -178,7 +221,8 @@ stages! {
         "pthread_atfork parent handlers";
 
     Parent SysEnter "sys_enter" in -, "kernel/entry/common.c",
-        "from the system call instruction through ptrace, seccomp and audit to the handler";
+        "from the system call instruction through ptrace, seccomp and audit to the handler",
+        inner [SysEnter..TaskAlloc + CopyCloneArgs + Clone3ArgsValid + FlagChecks + SignalGate];
     Parent CopyCloneArgs "copy_clone_args_from_user" in -, "kernel/fork.c",
         "clone3 only: the argument struct is copied from the caller and its sizes checked";
     Parent Clone3ArgsValid "clone3_args_valid" in -, "kernel/fork.c",
@@ -189,19 +233,22 @@ stages! {
     Parent CopyProcess "copy_process" in KernelClone, "kernel/fork.c",
         "the child is built, up to its place in the process tree",
         between [SysEnter..SchedProcessFork
-            + SysEnter + CopyCloneArgs + Clone3ArgsValid + AddDeviceRandomness];
+            + SysEnter + CopyCloneArgs + Clone3ArgsValid + AddDeviceRandomness],
+        inner [TaskAlloc..SchedProcessFork + AddDeviceRandomness];
     Parent FlagChecks "clone_flag_checks" in CopyProcess, "kernel/fork.c copy_process",
         "combinations of clone flags that make no sense are refused";
     Parent SignalGate "recalc_sigpending" in CopyProcess, "kernel/fork.c copy_process",
         "pending signals: the call is restarted after they are handled";
     Parent DupTaskStruct "dup_task_struct" in CopyProcess, "kernel/fork.c",
-        "task_struct and kernel stack are allocated, charged and copied";
+        "task_struct and kernel stack are allocated, charged and copied",
+        inner [TaskAlloc..CredAlloc + CopyExecState + IdentityBits];
     Parent CopyExecState "copy_exec_state" in CopyProcess, "kernel/fork.c",
         "exec state of the task, 7.2 and later";
     Parent IdentityBits "rt_mutex_init_task" in CopyProcess, "kernel/fork.c copy_process",
         "flags of the new task, tid pointers, priority-inheritance state";
     Parent CopyCreds "copy_creds" in CopyProcess, "kernel/cred.c",
-        "credentials; a new user namespace if asked for";
+        "credentials; a new user namespace if asked for",
+        inner [CredAlloc..SchedForkTimer + RlimitNproc + MaxThreads + CgroupFork];
     Parent RlimitNproc "is_rlimit_overlimit" in CopyProcess, "kernel/fork.c copy_process",
         "RLIMIT_NPROC of the user, along the chain of user namespaces";
     Parent MaxThreads "max_threads" in CopyProcess, "kernel/fork.c copy_process",
@@ -209,7 +256,9 @@ stages! {
     Parent CgroupFork "cgroup_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
         "small state: accounting, timers, lists, NUMA policy, empty cgroup link";
     Parent SchedFork "sched_fork" in CopyProcess, "kernel/sched/core.c",
-        "scheduling class, priority and entity of the child";
+        "scheduling class, priority and entity of the child",
+        inner [SchedForkTimer..FilesAlloc
+            + PerfEventInitTask + AuditAlloc + SecurityTaskAlloc + CopySemundo];
     Parent PerfEventInitTask "perf_event_init_task" in CopyProcess, "kernel/events/core.c",
         "inherited perf events are cloned";
     Parent AuditAlloc "audit_alloc" in CopyProcess, "kernel/auditsc.c",
@@ -219,31 +268,46 @@ stages! {
     Parent CopySemundo "copy_semundo" in CopyProcess, "ipc/sem.c",
         "System V semaphore undo list", shared by CLONE_SYSVSEM;
     Parent CopyFiles "copy_files" in CopyProcess, "kernel/fork.c",
-        "the table of open files", shared by CLONE_FILES;
+        "the table of open files", shared by CLONE_FILES, inner [FilesAlloc..FsAlloc];
     Parent CopyFs "copy_fs" in CopyProcess, "kernel/fork.c",
-        "root, working directory, umask", shared by CLONE_FS;
+        "root, working directory, umask", shared by CLONE_FS, inner [FsAlloc..SighandAlloc];
     Parent CopySighand "copy_sighand" in CopyProcess, "kernel/fork.c",
-        "the table of signal handlers", shared by CLONE_SIGHAND;
+        "the table of signal handlers", shared by CLONE_SIGHAND,
+        inner [SighandAlloc..SignalAlloc];
     Parent CopySignal "copy_signal" in CopyProcess, "kernel/fork.c",
-        "process-wide signal state, resource limits, timers", shared by CLONE_THREAD;
+        "process-wide signal state, resource limits, timers", shared by CLONE_THREAD,
+        inner [SignalAlloc..MmAlloc];
     Parent CopyMm "copy_mm" in CopyProcess, "kernel/fork.c",
-        "the address space", shared by CLONE_VM;
+        "the address space", shared by CLONE_VM, inner [MmAlloc..ParentMmapReleased];
     Parent MmInit "mm_init" in CopyMm, "kernel/fork.c",
-        "an empty mm_struct: top page table, counters, context";
+        "an empty mm_struct: top page table, counters, context",
+        inner [MmAlloc..MmapLockStart];
     Parent DupMmap "dup_mmap" in CopyMm, "mm/mmap.c, kernel/fork.c before 6.16",
-        "every mapping of the parent is copied under its mmap_lock";
+        "every mapping of the parent is copied under its mmap_lock",
+        inner [MmapLockStart..ParentMmapReleased];
+    Parent MmapWriteLock "mmap_write_lock" in DupMmap, "include/linux/mmap_lock.h",
+        "waits for the parent's mmap_lock",
+        inner [MmapLockStart..MmapLockTaken];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
-        "page tables of one mapping, write-protected for copy on write";
+        "every mapping and its page tables, write-protected for copy on write",
+        inner [MmapLockTaken..ChildMmapReleased];
+    Parent FlushTlbMm "flush_tlb_mm" in DupMmap, "arch/x86/mm/tlb.c",
+        "CPUs of the parent forget its writable pages",
+        inner [ChildMmapReleased..ParentMmapReleased];
     Parent CopyNamespaces "copy_namespaces" in CopyProcess, "kernel/nsproxy.c",
-        "mount, uts, ipc, pid, cgroup, network and time namespaces: the parent's, or new ones";
+        "mount, uts, ipc, pid, cgroup, network and time namespaces: the parent's, or new ones",
+        inner [ParentMmapReleased..FpuCopy + CopyIo];
     Parent CopyIo "copy_io" in CopyProcess, "block/blk-ioc.c",
         "I/O context and priority";
     Parent CopyThread "copy_thread" in CopyProcess, "arch/x86/kernel/process.c",
-        "registers, FPU state, thread-local storage";
+        "registers, FPU state, thread-local storage",
+        inner [FpuCopy..PidAlloc + StackleakTaskInit];
     Parent StackleakTaskInit "stackleak_task_init" in CopyProcess, "kernel/kstack_erase.c",
         "mark of the lowest stack use, where configured";
     Parent AllocPid "alloc_pid" in CopyProcess, "kernel/pid.c",
-        "a number in every pid namespace of the child";
+        "a number in every pid namespace of the child",
+        inner [PidAlloc..StartTime
+            + PidfdPrepare + TaskFixups + CgroupCanFork + SchedCgroupFork + FutexHash];
     Parent PidfdPrepare "pidfd_prepare" in CopyProcess, "kernel/fork.c",
         "CLONE_PIDFD only: a file that stands for the child";
     Parent TaskFixups "futex_init_task" in CopyProcess, "kernel/fork.c copy_process",
@@ -258,6 +322,10 @@ stages! {
         "waits for tasklist_lock, last checks, links into the process tree",
         between [StartTime..TaskNewtask
             + FdInstall + ProcForkConnector + SchedPostFork + CgroupPostFork + PerfEventFork];
+    Parent WriteLockSlowpath "queued_write_lock_slowpath" in TasklistLock,
+        "kernel/locking/qrwlock.c",
+        "waits for tasklist_lock; only when another holds it",
+        inner [LockContended..LockTaken];
     Parent CopySeccomp "copy_seccomp" in TasklistLock, "kernel/fork.c",
         "seccomp filters and no_new_privs of the parent";
     Parent PtraceInitTask "ptrace_init_task" in TasklistLock, "include/linux/ptrace.h",

@@ -5,13 +5,16 @@
 //! the child is awake: the parent's wait may last for hours. Marks of the last pass count when the
 //! kernel restarts the call.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-    bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+        bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+    },
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::CLONE_VFORK,
+    flags::{CLONE_VFORK, CLONE_VM},
     record::{ForkRecord, RecordKind, StartRecord, Syscall, bits},
     stage::Mark,
 };
@@ -56,16 +59,69 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         set(flight, Mark::SysEnter, now);
         return;
     }
-    let mut record = ForkRecord::zeroed();
+    let Some(record) = begin(key) else { return };
     record.bits = bits::ENTERED;
     record.start_ns = now;
     record.sp = sp;
     record.ip = ip;
-    set(&mut record, Mark::SysEnter, now);
-    identify(&mut record, task, key);
-    call(&mut record, regs, syscall, compat);
-    if FLIGHTS.insert(key, record, 0).is_err() {
+    set(record, Mark::SysEnter, now);
+    identify(record, task, key);
+    call(record, regs, syscall, compat);
+}
+
+/// An empty record in flight.
+#[inline(always)]
+fn begin(key: u64) -> Option<&'static mut ForkRecord> {
+    if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
+    }
+    flight(key)
+}
+
+/// Takes `mark` of the calling thread's attempt, if there is one; the first time counts.
+#[inline(always)]
+pub(crate) fn mark(mark: Mark) {
+    if let Some(flight) = flight(bpf_get_current_pid_tgid()) {
+        first(flight, mark, now());
+    }
+}
+
+/// The lock of address space `mm`: a mark if it is the caller's own and the attempt has come to
+/// `after`.
+#[inline(always)]
+pub(crate) fn mmap_lock(mm: *const c_void, mark: Mark, after: Mark) {
+    let Some(flight) = flight(bpf_get_current_pid_tgid()) else { return };
+    if at(flight, after) != 0 && Task::current().has_mm(mm) {
+        first(flight, mark, now());
+    }
+}
+
+/// The lock of address space `mm` is released: the caller's own, or its child's.
+#[inline(always)]
+pub(crate) fn mmap_unlock(mm: *const c_void) {
+    let Some(flight) = flight(bpf_get_current_pid_tgid()) else { return };
+    if at(flight, Mark::MmapLockTaken) == 0 {
+        return;
+    }
+    let own = Task::current().has_mm(mm);
+    first(flight, if own { Mark::ParentMmapReleased } else { Mark::ChildMmapReleased }, now());
+}
+
+/// A writer begins to spin: of an attempt that has its pid, for `tasklist_lock`.
+#[inline(always)]
+pub(crate) fn lock_contended() {
+    let Some(flight) = flight(bpf_get_current_pid_tgid()) else { return };
+    if at(flight, Mark::PidAlloc) != 0 && at(flight, Mark::TaskNewtask) == 0 {
+        first(flight, Mark::LockContended, now());
+    }
+}
+
+/// Somebody got a lock.
+#[inline(always)]
+pub(crate) fn lock_taken() {
+    let Some(flight) = flight(bpf_get_current_pid_tgid()) else { return };
+    if at(flight, Mark::LockContended) != 0 {
+        first(flight, Mark::LockTaken, now());
     }
 }
 
@@ -88,6 +144,13 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     flight.task_flags = clone_flags;
     set(flight, Mark::StartTime, ids.start_ns);
     set(flight, Mark::TaskNewtask, now());
+    if clone_flags & CLONE_VM == 0
+        && let Some((vmas, page_table_bytes)) = child.mm_size()
+    {
+        flight.copied_vmas = vmas;
+        flight.copied_page_table_bytes = page_table_bytes;
+        flight.bits |= bits::COPIED;
+    }
     if let Some(level) = child.pid_level() {
         flight.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
@@ -116,14 +179,17 @@ fn begin_kernel_made(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRec
         count(Counter::Unentered);
         return None;
     }
-    let mut record = ForkRecord::zeroed();
-    identify(&mut record, task, key);
-    if FLIGHTS.insert(key, record, 0).is_err() {
-        count(Counter::InFlightFull);
-        count(Counter::Unentered);
-        return None;
+    let record = begin(key);
+    match record {
+        Some(record) => {
+            identify(record, task, key);
+            Some(record)
+        }
+        None => {
+            count(Counter::Unentered);
+            None
+        }
     }
-    flight(key)
 }
 
 /// `kernel_clone` announces the child.
@@ -315,6 +381,24 @@ fn wake_up() -> u64 {
 fn flight(key: u64) -> Option<&'static mut ForkRecord> {
     // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
     FLIGHTS.get_ptr_mut(key).and_then(|flight| unsafe { flight.as_mut() })
+}
+
+/// What every attempt begins as.
+static EMPTY: ForkRecord = ForkRecord::zeroed();
+
+#[inline(always)]
+fn at(record: &ForkRecord, mark: Mark) -> u64 {
+    record.marks.get(mark as usize).copied().unwrap_or_default()
+}
+
+/// The first time a mark is passed counts: unwinding passes some again.
+#[inline(always)]
+fn first(record: &mut ForkRecord, mark: Mark, at: u64) {
+    if let Some(slot) = record.marks.get_mut(mark as usize)
+        && *slot == 0
+    {
+        *slot = at;
+    }
 }
 
 #[inline(always)]

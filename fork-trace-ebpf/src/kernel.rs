@@ -4,7 +4,9 @@
 use aya_ebpf::{
     Global,
     cty::c_void,
-    helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user,
+    },
 };
 use fork_trace_common::{
     flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
@@ -171,6 +173,36 @@ impl Task {
         }
         let pid = self.0.follow(TASK_THREAD_PID.load())?;
         pid.read(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
+    }
+
+    /// Whether `mm` is the task's own address space.
+    #[inline(always)]
+    pub(crate) fn has_mm(self, mm: *const c_void) -> bool {
+        self.0.follow(TASK_MM.load()).is_some_and(|own| own.0 == mm)
+    }
+
+    /// Mappings and bytes of page tables of the task's address space; the second is `u64::MAX`
+    /// where the kernel keeps no count.
+    #[inline(always)]
+    pub(crate) fn mm_size(self) -> Option<(u64, u64)> {
+        let mm = self.0.follow(TASK_MM.load())?;
+        let page_tables = field!(mm, MM_PGTABLES_BYTES: u64).unwrap_or(u64::MAX);
+        Some((u64::from(field!(mm, MM_MAP_COUNT: u32)?), page_tables))
+    }
+
+    /// Whether the calling process is making another process just now; cheap, for events that
+    /// every task has.
+    ///
+    /// KERNEL: kernel/fork.c `copy_process` puts itself on `signal->multiprocess` before it
+    /// allocates anything, unless it makes a thread.
+    #[inline(always)]
+    pub(crate) fn process_forks() -> bool {
+        // SAFETY: the helper has no preconditions.
+        let current = Ptr(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
+        // SAFETY: the helper gives a pointer that the verifier knows.
+        let signal = unsafe { current.load::<*const c_void>(TASK_SIGNAL.load()) };
+        // SAFETY: the verifier knows the type of the field too.
+        !unsafe { Ptr(signal).load::<*const c_void>(SIGNAL_MULTIPROCESS.load()) }.is_null()
     }
 
     /// Whether the task is a user's and was never taken off a CPU: it is being switched to for the

@@ -1,7 +1,8 @@
 //! fork-trace's kernel side: programs that put the times of one fork attempt into one record and
 //! submit it once.
 //!
-//! Marks come in through `task` (fork's own tracepoints); `flight` keeps one record per calling
+//! Marks come in through `task` (fork's own tracepoints) and `inner` (those that fire inside a
+//! fork, whose places `learn` helps to find); `flight` keeps one record per calling
 //! thread and is the only writer of the ring; `kernel` is the only reader of kernel structs;
 //! `filter` says whose attempts are wanted; `maps` holds every map.
 #![no_std]
@@ -9,7 +10,9 @@
 
 mod filter;
 mod flight;
+mod inner;
 mod kernel;
+mod learn;
 mod maps;
 mod task;
 

@@ -2,9 +2,13 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use fork_trace_common::{counter::Counter, record::ForkRecord};
+use fork_trace_common::{
+    counter::Counter,
+    record::ForkRecord,
+    site::{LESSONS, Lesson},
+};
 
 /// Finished records, read by userspace.
 #[map]
@@ -31,6 +35,14 @@ pub(crate) struct OnCpu {
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
+
+/// Events of the learning process's own fork, in order.
+#[map]
+pub(crate) static LEARNED: Array<Lesson> = Array::with_max_entries(LESSONS, 0);
+
+/// How many events there were since userspace last set it to 0.
+#[map]
+pub(crate) static LEARNED_COUNT: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Per-CPU counts by [`Counter`].
 #[map]

@@ -29,6 +29,13 @@ pub enum Advice {
         /// Content of `/sys/kernel/security/lockdown`, if there is one.
         lockdown: Option<String>,
     },
+    /// A backend was asked for that this host does not have.
+    Backend {
+        /// Its name.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// An output cannot be opened or written.
     Output {
         /// Where to.
@@ -67,6 +74,7 @@ impl Advice {
             Self::NotPermitted { .. }
             | Self::NoBtf { .. }
             | Self::KernelLacks { .. }
+            | Self::Backend { .. }
             | Self::Refused { .. } => 3,
             Self::Output { .. } | Self::Replay { .. } => 1,
             Self::Command { status, .. } => *status,
@@ -87,6 +95,9 @@ impl Advice {
             Self::KernelLacks { .. } => {
                 "fork-trace needs Linux 5.10 or later with CONFIG_FTRACE_SYSCALLS=y".to_owned()
             }
+            Self::Backend { .. } => "leave --backend out to take the best this host has; \
+                `fork-trace doctor` shows which stages it can bound"
+                .to_owned(),
             Self::Refused { lockdown: Some(mode), .. } if mode.contains("[confidentiality]") => {
                 "kernel lockdown is set to confidentiality: boot with lockdown=integrity or none"
                     .to_owned()
@@ -121,6 +132,9 @@ impl fmt::Display for Advice {
             Self::NoBtf { cause } => write!(f, "this kernel shows no type information: {cause}"),
             Self::KernelLacks { what } => write!(f, "this kernel lacks {what}"),
             Self::Refused { what, .. } => write!(f, "the kernel refused to {what}"),
+            Self::Backend { name, reason } => {
+                write!(f, "backend {name} cannot be used here: {reason}")
+            }
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),

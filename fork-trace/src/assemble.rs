@@ -5,7 +5,7 @@ use std::time::Duration;
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK},
     record::{ForkRecord, StartRecord, Syscall, bits},
-    stage::{Mark, STAGES, Side},
+    stage::{Mark, STAGES, Side, Stage},
 };
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -13,10 +13,10 @@ use nix::errno::Errno;
 use crate::{
     flags,
     fork::{
-        Call, Child, ChildStart, Fork, ForkWarning, HexFlags, Kind, Name, Parent, Precision,
-        Source, Span, Status, Ts,
+        Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Name, Parent,
+        Precision, Source, Span, Status, Ts,
     },
-    plan::{Plan, Timed},
+    plan::{Plan, Timed, optional},
 };
 
 /// How `CLOCK_MONOTONIC` and the realtime clock relate.
@@ -50,7 +50,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
     let call = call(record);
     let errno = u32::try_from(-record.ret).ok().filter(|errno| *errno > 0);
     let total_ns = total_ns(record);
-    let stages = if record.has(bits::CHILD) { spans(record, plan) } else { Vec::new() };
+    let stages = spans(record, plan);
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = began_ns(record);
     Fork {
@@ -70,6 +70,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         errno_name: errno.map(errno_name),
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
+        copied: copied(record),
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
         child_start: start.map(|start| child_start(record, start)),
@@ -165,6 +166,13 @@ fn child(record: &ForkRecord) -> Option<Child> {
     })
 }
 
+fn copied(record: &ForkRecord) -> Option<Copied> {
+    record.has(bits::COPIED).then(|| Copied {
+        vmas: record.copied_vmas,
+        page_table_bytes: Some(record.copied_page_table_bytes).filter(|bytes| *bytes != u64::MAX),
+    })
+}
+
 fn comm(record: &ForkRecord) -> String {
     let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
@@ -181,51 +189,105 @@ fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
     }
 }
 
-/// The stages of a successful attempt: timed ones, and those that shared instead of copying.
+/// The stages that were timed, and those that shared instead of copying.
 fn spans(record: &ForkRecord, plan: &Plan) -> Vec<Span> {
-    let durations: Vec<Option<u64>> =
-        plan.timed.iter().map(|timed| duration_ns(record, timed)).collect();
+    let intervals: Vec<_> = plan.timed.iter().map(|timed| interval(record, timed)).collect();
     let mut spans = Vec::with_capacity(plan.timed.len());
-    let rows = STAGES.iter().filter(|row| row.side == Side::Parent);
-    for row in rows {
-        if let Some(place) = plan.timed.iter().position(|timed| timed.stage == row.stage) {
-            spans.extend(span(record, plan, &durations, place));
-        } else if row.shared_by & record.task_flags != 0 {
-            spans.push(Span {
-                name: Name::Borrowed(row.name),
-                start_ns: None,
-                dur_ns: None,
-                self_ns: None,
-                status: Status::Shared,
-                precision: Precision::Missing,
-                source: Some(Source::Derived),
-            });
+    for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
+        let place = plan.timed.iter().position(|timed| timed.stage == row.stage);
+        let seen = place.and_then(|place| intervals.get(place).copied().flatten());
+        let shared = record.has(bits::CHILD) && row.shared_by & record.task_flags != 0;
+        if let (Some(place), Some(seen)) = (place, seen) {
+            spans.push(span(record, plan, &intervals, place, seen));
+        } else if shared {
+            spans.push(untimed(row.name, Status::Shared, Source::Derived));
+        } else if place.is_some() && record.has(bits::CHILD) && !only_at_times(row.stage) {
+            spans.push(untimed(row.name, Status::Missing, Source::Tracepoint));
         }
     }
     spans
 }
 
-fn duration_ns(record: &ForkRecord, timed: &Timed) -> Option<u64> {
-    let [opens, closes] = [timed.bounds.opens, timed.bounds.closes].map(|at| mark(record, at));
-    opens?.checked_sub(began_ns(record))?;
-    closes?.checked_sub(opens?)
+/// A stage that not every attempt has: its absence is nothing to report.
+fn only_at_times(stage: Stage) -> bool {
+    stage.row().inner.is_some_and(|inner| optional(inner.opens))
 }
 
-fn span(record: &ForkRecord, plan: &Plan, durations: &[Option<u64>], place: usize) -> Option<Span> {
-    let timed = plan.timed.get(place)?;
-    let dur_ns = durations.get(place).copied().flatten();
-    let inner = plan.timed.iter().zip(durations).filter(|(inner, _)| inner.within == Some(place));
-    let inner_ns: u64 = inner.filter_map(|(_, duration)| *duration).sum();
-    let opens = mark(record, timed.bounds.opens);
-    Some(Span {
-        name: Name::Borrowed(timed.stage.row().name),
-        start_ns: dur_ns.and(opens).map(|opens| opens.saturating_sub(began_ns(record))),
-        dur_ns,
-        self_ns: dur_ns.map(|duration| duration.saturating_sub(inner_ns)),
-        status: if dur_ns.is_some() { Status::Done } else { Status::Missing },
-        precision: if dur_ns.is_some() { Precision::Bounded } else { Precision::Missing },
+fn untimed(name: &'static str, status: Status, source: Source) -> Span {
+    Span {
+        name: Name::Borrowed(name),
+        start_ns: None,
+        dur_ns: None,
+        self_ns: None,
+        status,
+        precision: Precision::Missing,
+        source: Some(source),
+        until: None,
+    }
+}
+
+/// When a stage began and ended, and the mark that ended it.
+#[derive(Clone, Copy)]
+struct Interval {
+    opens_ns: u64,
+    closes_ns: u64,
+    closed_by: Mark,
+}
+
+/// From its opening mark to its closing one, or where the attempt did not pass that, to the next
+/// that it passed.
+fn interval(record: &ForkRecord, timed: &Timed) -> Option<Interval> {
+    let opens_ns = mark(record, timed.opens).filter(|at| *at >= began_ns(record))?;
+    let later = Mark::ALL.iter().copied().filter(|later| *later >= timed.closes);
+    let mut passed = later
+        .filter(|later| *later == timed.closes || !optional(*later))
+        .filter_map(|later| Some((later, mark(record, later)?)));
+    let (closed_by, closes_ns) = passed.next()?;
+    (closes_ns >= opens_ns).then_some(Interval { opens_ns, closes_ns, closed_by })
+}
+
+fn span(
+    record: &ForkRecord,
+    plan: &Plan,
+    intervals: &[Option<Interval>],
+    place: usize,
+    seen: Interval,
+) -> Span {
+    let stage = plan.timed.get(place).map(|timed| timed.stage);
+    let duration = |seen: &Interval| seen.closes_ns - seen.opens_ns;
+    let inner = plan.timed.iter().zip(intervals).filter_map(|(inner, seen)| {
+        let seen = seen.as_ref()?;
+        (around(inner.stage, plan, intervals) == stage).then(|| duration(seen))
+    });
+    let dur_ns = duration(&seen);
+    let on_time = plan.timed.get(place).is_some_and(|timed| timed.closes == seen.closed_by);
+    let failed = !record.has(bits::CHILD) && !on_time;
+    Span {
+        name: Name::Borrowed(stage.map_or("", |stage| stage.row().name)),
+        start_ns: Some(seen.opens_ns.saturating_sub(began_ns(record))),
+        dur_ns: Some(dur_ns),
+        self_ns: Some(dur_ns.saturating_sub(inner.sum())),
+        status: if failed { Status::Failed } else { Status::Done },
+        precision: Precision::Bounded,
         source: Some(Source::Tracepoint),
-    })
+        until: (!on_time).then(|| Name::Borrowed(seen.closed_by.name())),
+    }
+}
+
+/// The nearest stage around `stage` that was timed in this attempt.
+fn around(stage: Stage, plan: &Plan, intervals: &[Option<Interval>]) -> Option<Stage> {
+    let timed = |candidate: Stage| {
+        let mut seen = plan.timed.iter().zip(intervals).filter(|(_, seen)| seen.is_some());
+        seen.any(|(timed, _)| timed.stage == candidate)
+    };
+    let mut outer = stage.row().parent;
+    while let Some(candidate) = outer {
+        if timed(candidate) {
+            return Some(candidate);
+        }
+        outer = candidate.row().parent;
+    }
+    None
 }
 
 /// An error number's name; `errno N` for one without.
@@ -242,11 +304,16 @@ mod tests {
     use fork_trace_common::record::TaskIds;
 
     use super::*;
-    use crate::{host::Facts, plan::Tracepoint};
+    use crate::{
+        host::Facts,
+        plan::{Backend, Tracepoint},
+        sites::nothing,
+    };
 
     fn plan() -> Plan {
         let tracepoints = Tracepoint::ALL.iter().copied().collect();
-        Plan::new(&Facts { tracepoints, release: String::new() }).unwrap()
+        let inner = nothing("hidden");
+        Plan::new(&Facts { tracepoints, release: String::new(), inner }, Backend::Auto).unwrap()
     }
 
     fn clock() -> Clock {
@@ -260,7 +327,16 @@ mod tests {
         record.clone_flags = 0x120_0011;
         record.task_flags = 0x120_0000;
         record.start_ns = 1_000;
-        record.marks = [1_000, 31_000, 32_000, 38_000, 41_000, 43_500];
+        for (mark, at) in [
+            (Mark::SysEnter, 1_000),
+            (Mark::StartTime, 31_000),
+            (Mark::TaskNewtask, 32_000),
+            (Mark::SchedProcessFork, 38_000),
+            (Mark::SchedWakeupNew, 41_000),
+            (Mark::SysExit, 43_500),
+        ] {
+            record.marks[mark as usize] = at;
+        }
         record.ret = 77;
         record.parent = TaskIds { tgid: 10, tid: 11, start_ns: 1 };
         record.child = TaskIds { tgid: 77, tid: 77, start_ns: 31_000 };
@@ -309,15 +385,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_has_an_errno_and_no_stage() {
+    fn a_failed_attempt_has_an_errno_and_shows_where_it_ended() {
         let mut record = success();
         record.bits &= !bits::CHILD;
-        record.marks = [1_000, 0, 0, 0, 0, 2_500];
+        record.marks = [0; Mark::IN_RECORD];
+        record.marks[Mark::SysEnter as usize] = 1_000;
+        record.marks[Mark::SysExit as usize] = 2_500;
         record.ret = -11;
         let fork = fork(&record, None, &plan(), clock());
         assert_eq!((fork.errno, fork.errno_name.as_deref()), (Some(11), Some("EAGAIN")));
-        assert_eq!((fork.child, fork.stages.len()), (None, 0));
-        assert_eq!((fork.total_ns, fork.other_ns), (Some(1_500), Some(1_500)));
+        assert_eq!(fork.child, None);
+        assert_eq!((fork.total_ns, fork.other_ns), (Some(1_500), Some(0)));
+        let [copy] = &fork.stages[..] else { panic!("{:?}", fork.stages) };
+        assert_eq!((copy.name.as_ref(), copy.status), ("copy_process", Status::Failed));
+        assert_eq!((copy.dur_ns, copy.until.as_deref()), (Some(1_500), Some("sys_exit")));
     }
 
     #[test]

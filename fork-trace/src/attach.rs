@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
@@ -16,6 +16,7 @@ use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
     settings::{FOLLOW_CHILDREN, FOLLOW_ONLY},
+    site::{self, LEARN_TGID},
 };
 
 use crate::{
@@ -60,7 +61,7 @@ pub struct Tracer {
 /// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
 /// verifier's log.
 pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, RingBuf<MapData>)> {
-    let mut ebpf = load(host, settings)?;
+    let mut ebpf = load(host, plan, settings)?;
     let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
     let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
     let ring = RingBuf::try_from(ring).context("open the ring")?;
@@ -75,18 +76,82 @@ pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, R
     }
     let mut tracer = Tracer { ebpf, links: BTreeMap::new(), counters, logger };
     for tracepoint in &plan.tracepoints {
-        tracer.attach(*tracepoint, &btf)?;
+        let link = attach_one(&mut tracer.ebpf, *tracepoint, &btf)?;
+        tracer.links.insert(*tracepoint, link);
     }
     Ok((tracer, ring))
 }
 
-fn load(host: &Host, settings: Settings) -> Result<Ebpf> {
-    let follow = u8::from(settings.follow_children_of.is_some());
-    // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
-    let log_level = if settings.kernel_log { 4u8 } else { 0 };
+/// The programs of `inner`, writing down what happens inside this process's own forks.
+pub struct Lesson {
+    _ebpf: Ebpf,
+    _links: Vec<BtfTracePointLink>,
+    count: Array<MapData, u32>,
+    lessons: Array<MapData, site::Lesson>,
+}
+
+impl Lesson {
+    /// Loads and attaches every program that teaches something on this host.
+    ///
+    /// # Errors
+    /// As [`attach`].
+    pub fn begin(host: &Host) -> Result<Self> {
+        let tgid = std::process::id();
+        let mut loader = loader(host);
+        loader.override_global(LEARN_TGID, &tgid, true);
+        loader.map_max_entries("RING", 4096).map_max_entries("FOLLOW", 1);
+        let log_level = 0u8;
+        loader.override_global(aya_log::LEVEL, &log_level, false);
+        let loaded = loader.load(OBJECT);
+        let mut ebpf = loaded.map_err(|error| refused_or("create the maps", anyhow!(error)))?;
+        let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
+        let mut take = |name: &str| {
+            ebpf.take_map(name).with_context(|| format!("find map {name} in the eBPF object"))
+        };
+        let count = Array::try_from(take("LEARNED_COUNT")?).context("open map LEARNED_COUNT")?;
+        let lessons = Array::try_from(take("LEARNED")?).context("open map LEARNED")?;
+        let teachers = host.facts.tracepoints.iter().filter(|at| at.teaches());
+        let links = teachers.map(|at| attach_one(&mut ebpf, *at, &btf)).collect::<Result<_>>()?;
+        Ok(Self { _ebpf: ebpf, _links: links, count, lessons })
+    }
+
+    /// Forgets what was written.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn clear(&mut self) -> Result<()> {
+        self.count.set(0, 0, 0).context("clear the lessons")
+    }
+
+    /// What was written since.
+    ///
+    /// # Errors
+    /// The maps cannot be read, or there was more than fits.
+    pub fn take(&self) -> Result<Vec<site::Lesson>> {
+        let count = self.count.get(&0, 0).context("count the lessons")?;
+        ensure!(count <= site::LESSONS, "{count} events inside one fork are too many");
+        (0..count).map(|place| self.lessons.get(&place, 0).context("read a lesson")).collect()
+    }
+}
+
+fn loader(host: &Host) -> EbpfLoader<'_> {
     let mut loader = EbpfLoader::new();
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
+    }
+    if !log::log_enabled!(log::Level::Debug) {
+        loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    }
+    loader
+}
+
+fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
+    let follow = u8::from(settings.follow_children_of.is_some());
+    // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
+    let log_level = if settings.kernel_log { 4u8 } else { 0 };
+    let mut loader = loader(host);
+    for (global, site) in &plan.sites {
+        loader.override_global(global, site, true);
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
     loader.override_global(aya_log::LEVEL, &log_level, false);
@@ -94,29 +159,25 @@ fn load(host: &Host, settings: Settings) -> Result<Ebpf> {
     if follow == 0 {
         loader.map_max_entries("FOLLOW", 1);
     }
-    if !log::log_enabled!(log::Level::Debug) {
-        loader.verifier_log_level(VerifierLogLevel::DISABLE);
-    }
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }
 
-impl Tracer {
-    fn attach(&mut self, tracepoint: Tracepoint, btf: &Btf) -> Result<()> {
-        let name = tracepoint.name();
-        let program = self.ebpf.program_mut(name);
-        let program = program.with_context(|| format!("find program {name} in the object"))?;
-        let program: &mut BtfTracePoint =
-            program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
-        let what = format!("load the program for tracepoint {name}");
-        program.load(name, btf).map_err(|error| refused_or(&what, load_error(error)))?;
-        let what = format!("attach to tracepoint {name}");
-        let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
-        let link = program.take_link(link).with_context(|| what.clone())?;
-        self.links.insert(tracepoint, link);
-        log::info!("attached {name}");
-        Ok(())
-    }
+fn attach_one(ebpf: &mut Ebpf, tracepoint: Tracepoint, btf: &Btf) -> Result<BtfTracePointLink> {
+    let name = tracepoint.name();
+    let program = ebpf.program_mut(name);
+    let program = program.with_context(|| format!("find program {name} in the object"))?;
+    let program: &mut BtfTracePoint =
+        program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
+    let what = format!("load the program for tracepoint {name}");
+    program.load(name, btf).map_err(|error| refused_or(&what, load_error(error)))?;
+    let what = format!("attach to tracepoint {name}");
+    let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
+    let link = program.take_link(link).with_context(|| what.clone())?;
+    log::info!("attached {name}");
+    Ok(link)
+}
 
+impl Tracer {
     /// Detaches one tracepoint.
     pub fn detach(&mut self, tracepoint: Tracepoint) {
         drop(self.links.remove(&tracepoint));

@@ -5,6 +5,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::plan::Backend;
+
 /// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
 /// clone3, stage by stage, also those that fail.
 ///
@@ -64,6 +66,9 @@ pub struct Live {
     /// Room for records that were not read yet: 4M, 64M, 512K, up to 1G
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = size)]
     pub buffer: u32,
+    /// Where stage boundaries come from
+    #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
     /// Exit with 4 if a record was lost
     #[arg(long)]
     pub fail_on_loss: bool,

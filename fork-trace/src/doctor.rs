@@ -13,7 +13,9 @@ use crate::{
     attach::{Settings, attach},
     fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION},
     host::{self, Host},
-    plan::Plan,
+    learn,
+    plan::{Backend, Plan},
+    sites,
 };
 
 /// What `doctor` says.
@@ -82,11 +84,16 @@ fn report() -> Report {
 }
 
 fn examine(report: &mut Report) -> Result<()> {
-    let host = Host::read()?;
+    let mut host = Host::read()?;
     report.host = Some(host.info.clone());
-    let plan = Plan::new(&host.facts)?;
+    let permitted = host::check_capabilities();
+    host.facts.inner = match &permitted {
+        Ok(()) => learn::inner_marks(&host),
+        Err(_) => sites::nothing("it can only be learned by one who may trace"),
+    };
+    let plan = Plan::new(&host.facts, Backend::Auto)?;
     report.stages.clone_from(&plan.coverage);
-    host::check_capabilities()?;
+    permitted?;
     let settings = Settings { follow_children_of: None, ring_bytes: 4096, kernel_log: false };
     drop(attach(&host, &plan, settings)?);
     report.can_trace = true;

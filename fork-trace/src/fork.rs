@@ -258,6 +258,9 @@ pub struct Fork {
     /// The stages this host can show, in kernel order, and those that shared instead of copying.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Span>,
+    /// What was built for the child; absent when it shares its parent's address space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
     /// `total_ns` without the `self_ns` of all stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ns: Option<u64>,
@@ -369,7 +372,11 @@ pub enum Status {
     Done,
     /// Shared with the parent instead of copied, because of a clone flag.
     Shared,
-    /// Normally seen on this host, but a mark is absent in this attempt.
+    /// The attempt failed in it, or in a stage that falls between its marks; its time includes the
+    /// undoing of what was done.
+    Failed,
+    /// Normally seen on this host, but a mark is absent in this attempt: its time falls into the
+    /// stage before.
     Missing,
 }
 
@@ -394,6 +401,20 @@ pub struct Span {
     /// By what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The mark that ended it, where that is not the one in the `start` line: the attempt did not
+    /// pass that one, because it shares what comes next, or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Name>,
+}
+
+/// What a fork built for the child's own address space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Mappings copied (`mm_struct.map_count` of the child).
+    pub vmas: u64,
+    /// Page tables built (`mm_struct.pgtables_bytes` of the child).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_table_bytes: Option<u64>,
 }
 
 /// How the child got going.

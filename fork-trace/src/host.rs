@@ -3,13 +3,22 @@
 use std::{collections::BTreeSet, fs, io};
 
 use anyhow::{Context as _, Result};
-use fork_trace_common::settings::{ABSENT, OFFSETS};
+use fork_trace_common::{
+    settings::{ABSENT, OFFSETS},
+    site::{COPY_PROCESS, FUNCTIONS},
+};
 use nix::{
     sys::utsname,
     time::{ClockId, clock_gettime},
 };
 
-use crate::{advice::Advice, btf::Btf, fork::HostInfo, plan::Tracepoint};
+use crate::{
+    advice::Advice,
+    btf::Btf,
+    fork::HostInfo,
+    plan::Tracepoint,
+    sites::{self, InnerMarks, Symbols},
+};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -20,6 +29,8 @@ pub struct Facts {
     pub tracepoints: BTreeSet<Tracepoint>,
     /// Kernel release, for messages.
     pub release: String,
+    /// Where the inner marks are, once that was learned.
+    pub inner: InnerMarks,
 }
 
 /// The host as seen at start.
@@ -42,7 +53,8 @@ impl Host {
         let btf = read_btf()?;
         let tracepoints =
             Tracepoint::ALL.iter().copied().filter(|at| btf.has_tracepoint(at.name())).collect();
-        let facts = Facts { tracepoints, release: info.kernel.clone() };
+        let inner = sites::nothing("inner tracepoints are not used");
+        let facts = Facts { tracepoints, release: info.kernel.clone(), inner };
         Ok(Self { info, facts, offsets: offsets(&btf)? })
     }
 }
@@ -103,6 +115,56 @@ pub fn check_capabilities() -> Result<()> {
     Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
+/// Where the functions lie whose allocations are marks.
+///
+/// # Errors
+/// Why not: kallsyms cannot be read, or hides addresses.
+pub fn symbols() -> Result<Symbols, String> {
+    let text =
+        fs::read_to_string("/proc/kallsyms").map_err(|error| format!("kallsyms: {error}"))?;
+    parse_symbols(&text)
+}
+
+fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
+    let wanted = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
+    let wanted: Vec<&'static str> = wanted.copied().collect();
+    let mut starts = Vec::new();
+    let mut found = Vec::new();
+    for line in kallsyms.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+        starts.push(address);
+        // A module's symbol has a fourth word.
+        if let Some(name) = wanted.iter().find(|wanted| **wanted == name)
+            && words.next().is_none()
+        {
+            found.push((*name, address));
+        }
+    }
+    if starts.iter().all(|address| *address == 0) {
+        return Err(
+            "kernel addresses are hidden: set kernel.kptr_restrict to 1 or 0, and run with \
+                    CAP_SYSLOG"
+                .to_owned(),
+        );
+    }
+    starts.sort_unstable();
+    let mut symbols = Symbols::new();
+    for (name, start) in found {
+        let after = starts.partition_point(|other| *other <= start);
+        let end = starts.get(after).copied().unwrap_or(start);
+        // Two functions of one name: neither is certain.
+        if symbols.insert(name, start..end).is_some() {
+            symbols.insert(name, 0..0);
+        }
+    }
+    Ok(symbols)
+}
+
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is
 /// no lockdown.
 #[must_use]
@@ -137,10 +199,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn symbols_end_where_the_next_begins() {
+        let text = "ffff1000 T copy_process\nffff0f00 t x\nffff1800 t y\nffff2000 T dup_fd\n\
+                    ffff3000 t dup_fd [btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
+        let symbols = parse_symbols(text).unwrap();
+        assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);
+        assert_eq!(symbols["dup_fd"], 0xffff_2000..0xffff_3000);
+        assert!(symbols["alloc_pid"].is_empty(), "two of one name");
+        let hidden = parse_symbols("0000000000000000 T copy_process\n").unwrap_err();
+        assert!(hidden.contains("kptr_restrict"), "{hidden}");
+    }
+
+    #[test]
     fn this_host_can_be_read() {
         let host = Host::read().unwrap();
         assert_eq!(host.offsets.len(), OFFSETS.len());
-        assert_eq!(host.facts.tracepoints.len(), Tracepoint::ALL.len());
+        assert!(host.facts.tracepoints.contains(&Tracepoint::TaskNewtask));
         assert!(!host.info.boot_id.is_empty());
         assert!(kernel_forks().unwrap() > 0);
         assert!(monotonic_ns().unwrap() > 0);

@@ -36,7 +36,7 @@ use crate::{
     host::{self, Host},
     join::{Joined, Joiner},
     pipeline::Outputs,
-    plan::{Plan, Tracepoint},
+    plan::{Backend, Plan, Tracepoint},
     ring::Ring,
     summary::Tally,
 };
@@ -117,13 +117,14 @@ impl Live {
     /// This host or user cannot trace, or an output cannot be written.
     pub fn begin(
         host: &Host,
+        backend: Backend,
         settings: Settings,
         filters: Filters,
         limits: Limits,
         mut outputs: Outputs,
         since: Instant,
     ) -> Result<Self> {
-        let plan = Plan::new(&host.facts)?;
+        let plan = Plan::new(&host.facts, backend)?;
         let (tracer, ring) = attach(host, &plan, settings)?;
         let attach_ns = nanos(since.elapsed());
         let difference = account::difference(&tracer)?;
@@ -135,7 +136,10 @@ impl Live {
             ts: clock.at(mono_ns),
             mono_ns,
             host: host.info.clone(),
-            backend: Name::Borrowed("tracepoint"),
+            backend: Name::Borrowed(match plan.backend {
+                Backend::Tracepoint => "tracepoint",
+                Backend::Auto | Backend::Inner => "inner",
+            }),
             filters,
             stages: plan.coverage.clone(),
         })))?;

@@ -20,8 +20,10 @@ use crate::{
     command::{self, Caller},
     fork::Filters,
     host::{self, Host},
+    learn,
     live::{Limits, Live, Stop},
     pipeline::{Default, Outputs},
+    plan::Backend,
     replay::Replay,
 };
 
@@ -36,7 +38,10 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let command = !options.cmd.is_empty();
     let default = if command { Default::Stderr } else { Default::Stdout };
     let outputs = Outputs::open(&options.output, default)?;
-    let host = Host::read()?;
+    let mut host = Host::read()?;
+    if options.backend != Backend::Tracepoint {
+        host.facts.inner = learn::inner_marks(&host);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         let settings = Settings {
@@ -46,7 +51,8 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         };
         let limits = Limits { duration: options.duration, max_events: options.max_events };
         let filters = Filters { command: command.then(|| words(&options.cmd)) };
-        let mut live = Live::begin(&host, settings, filters, limits, outputs, since)?;
+        let mut live =
+            Live::begin(&host, options.backend, settings, filters, limits, outputs, since)?;
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);

@@ -63,7 +63,7 @@ fn page() -> Result<String> {
         for row in STAGES.iter().filter(|row| row.side == side) {
             let indent = "&emsp;".repeat(row.depth());
             let shared = flag_names(row.shared_by);
-            let marks = row.tracepoint.map(bounds).unwrap_or_default();
+            let marks = row.inner.or(row.tracepoint).map(bounds).unwrap_or_default();
             write!(page, "| {indent}`{}` | {} | {} ", row.name, row.what, row.at)?;
             writeln!(page, "| {shared} | {marks} |")?;
         }

@@ -1,0 +1,83 @@
+//! Slab call sites: which allocation inside a fork takes which mark.
+//!
+//! A slab tracepoint tells the address it was called from. Which address is which mark differs
+//! from build to build, so userspace learns it from forks of its own and sets it before load.
+
+use crate::stage::Mark;
+
+/// An address that is no call site: the mark cannot be taken.
+pub const UNKNOWN: u64 = 0;
+
+/// Hands every site to macro `$m` as `GLOBAL: Mark;`, in kernel order.
+#[macro_export]
+macro_rules! for_each_site {
+    ($m:ident) => {
+        $m! {
+            SITE_TASK: TaskAlloc;
+            SITE_CRED: CredAlloc;
+            SITE_FILES: FilesAlloc;
+            SITE_FS: FsAlloc;
+            SITE_SIGHAND: SighandAlloc;
+            SITE_SIGNAL: SignalAlloc;
+            SITE_MM: MmAlloc;
+            SITE_PID: PidAlloc;
+        }
+    };
+}
+
+macro_rules! table {
+    ($($global:ident: $mark:ident;)*) => {
+        /// Every site: the symbol of its address in the object, a `u64`, and its mark.
+        pub const SITES: &[(&str, Mark)] = &[$((stringify!($global), Mark::$mark)),*];
+    };
+}
+
+for_each_site!(table);
+
+/// Functions whose single allocation is a mark.
+pub const FUNCTIONS: &[(&str, Mark)] = &[
+    ("prepare_creds", Mark::CredAlloc),
+    ("dup_fd", Mark::FilesAlloc),
+    ("copy_fs_struct", Mark::FsAlloc),
+    ("alloc_pid", Mark::PidAlloc),
+];
+
+/// `copy_process` and what compilers inline into it: its allocations are told apart by order.
+pub const COPY_PROCESS: &[&str] =
+    &["copy_process", "dup_task_struct", "copy_sighand", "copy_signal", "copy_mm", "dup_mm"];
+
+/// The marks of allocations in [`COPY_PROCESS`], in order, and how many of the first a thread and
+/// a vfork make too.
+pub const IN_COPY_PROCESS: [Mark; 4] =
+    [Mark::TaskAlloc, Mark::SighandAlloc, Mark::SignalAlloc, Mark::MmAlloc];
+/// A thread makes the first.
+pub const OF_THREAD: usize = 1;
+/// A vfork makes the first three.
+pub const OF_VFORK: usize = 3;
+
+/// What the kernel side writes down while it learns; first word of a [`Lesson`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum LessonKind {
+    /// An allocation: `value` is its call site.
+    Slab = 1,
+    /// A timer: `value` is its mode.
+    Timer = 2,
+    /// A lock of an address space is wanted: `value` is 1 for the caller's own.
+    MmapLock = 3,
+    /// FPU state is written.
+    Fpu = 4,
+}
+
+/// One event of the learning process's own fork, as kind and value.
+pub type Lesson = [u64; 2];
+
+/// Events that are kept of one fork; more make it useless.
+pub const LESSONS: u32 = 4096;
+
+/// Symbol of the learning process's tgid, a `u32`; 0: no learning.
+pub const LEARN_TGID: &str = "LEARN_TGID";
+
+/// The mode of `sched_fork`'s timers.
+/// KERNEL: include/linux/hrtimer.h `HRTIMER_MODE_REL_HARD`.
+pub const MODE_REL_HARD: u64 = 0x9;

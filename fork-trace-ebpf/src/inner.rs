@@ -1,0 +1,139 @@
+//! Tracepoints that fire at known places inside a fork, one program each.
+//!
+//! Most fire far more often elsewhere, so each rejects in a few instructions before any look-up:
+//! by call site, by mode, or by whether the caller's process is forking at all.
+
+use aya_ebpf::{Global, cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
+use fork_trace_common::{
+    site::{LessonKind, MODE_REL_HARD, UNKNOWN},
+    stage::Mark,
+};
+
+use crate::{flight, kernel::Task, learn};
+
+macro_rules! sites {
+    ($($site:ident: $mark:ident;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            static $site: Global<u64> = Global::new(UNKNOWN);
+        )*
+
+        /// The mark of a call site; unknown sites are 0, which no call comes from.
+        #[inline(always)]
+        fn mark_of(site: u64) -> Option<Mark> {
+            $(
+                if site == $site.load() {
+                    return Some(Mark::$mark);
+                }
+            )*
+            None
+        }
+    };
+}
+
+fork_trace_common::for_each_site!(sites);
+
+#[inline(always)]
+fn slab(site: u64) {
+    if learn::on() {
+        learn::lesson(LessonKind::Slab, site);
+    } else if let Some(mark) = mark_of(site) {
+        flight::mark(mark);
+    }
+}
+
+/// `kmem_cache_alloc(unsigned long call_site, ...)`: after the object was allocated.
+#[btf_tracepoint(function = "kmem_cache_alloc")]
+pub(crate) fn kmem_cache_alloc(ctx: BtfTracePointContext) -> i32 {
+    slab(ctx.arg(0));
+    0
+}
+
+/// `kmem_cache_alloc_node(unsigned long call_site, ...)`: before 6.1, for a `task_struct`.
+#[btf_tracepoint(function = "kmem_cache_alloc_node")]
+pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
+    slab(ctx.arg(0));
+    0
+}
+
+#[inline(always)]
+fn timer(mode: u64) {
+    if learn::on() {
+        learn::lesson(LessonKind::Timer, mode);
+    } else if mode == MODE_REL_HARD {
+        flight::mark(Mark::SchedForkTimer);
+    }
+}
+
+/// `hrtimer_setup(struct hrtimer *hrtimer, clockid_t clockid, enum hrtimer_mode mode)`.
+#[btf_tracepoint(function = "hrtimer_setup")]
+pub(crate) fn hrtimer_setup(ctx: BtfTracePointContext) -> i32 {
+    timer(u64::from(ctx.arg::<u32>(2)));
+    0
+}
+
+/// `hrtimer_init`, the name before 6.15 or so; arguments as `hrtimer_setup`.
+#[btf_tracepoint(function = "hrtimer_init")]
+pub(crate) fn hrtimer_init(ctx: BtfTracePointContext) -> i32 {
+    timer(u64::from(ctx.arg::<u32>(2)));
+    0
+}
+
+/// `mmap_lock_start_locking(struct mm_struct *mm, ...)`.
+#[btf_tracepoint(function = "mmap_lock_start_locking")]
+pub(crate) fn mmap_lock_start_locking(ctx: BtfTracePointContext) -> i32 {
+    let mm: *const c_void = ctx.arg(0);
+    if learn::on() {
+        learn::lesson(LessonKind::MmapLock, u64::from(Task::current().has_mm(mm)));
+    } else if Task::process_forks() {
+        flight::mmap_lock(mm, Mark::MmapLockStart, Mark::MmAlloc);
+    }
+    0
+}
+
+/// `mmap_lock_acquire_returned(struct mm_struct *mm, ...)`.
+#[btf_tracepoint(function = "mmap_lock_acquire_returned")]
+pub(crate) fn mmap_lock_acquire_returned(ctx: BtfTracePointContext) -> i32 {
+    if Task::process_forks() {
+        flight::mmap_lock(ctx.arg(0), Mark::MmapLockTaken, Mark::MmapLockStart);
+    }
+    0
+}
+
+/// `mmap_lock_released(struct mm_struct *mm, ...)`.
+#[btf_tracepoint(function = "mmap_lock_released")]
+pub(crate) fn mmap_lock_released(ctx: BtfTracePointContext) -> i32 {
+    if Task::process_forks() {
+        flight::mmap_unlock(ctx.arg(0));
+    }
+    0
+}
+
+/// `x86_fpu_copy_dst(struct fpu *fpu)`: only a fork does it.
+#[btf_tracepoint(function = "x86_fpu_copy_dst")]
+pub(crate) fn x86_fpu_copy_dst(_ctx: BtfTracePointContext) -> i32 {
+    if learn::on() {
+        learn::lesson(LessonKind::Fpu, 0);
+    } else {
+        flight::mark(Mark::FpuCopy);
+    }
+    0
+}
+
+/// `contention_begin(void *lock, unsigned int flags)`.
+#[btf_tracepoint(function = "contention_begin")]
+pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
+    // KERNEL: include/trace/events/lock.h: LCB_F_SPIN | LCB_F_WRITE, a writer of a rwlock_t.
+    const SPINNING_WRITER: u32 = 1 | 1 << 2;
+    if ctx.arg::<u32>(1) == SPINNING_WRITER {
+        flight::lock_contended();
+    }
+    0
+}
+
+/// `contention_end(void *lock, int ret)`.
+#[btf_tracepoint(function = "contention_end")]
+pub(crate) fn contention_end(_ctx: BtfTracePointContext) -> i32 {
+    flight::lock_taken();
+    0
+}
