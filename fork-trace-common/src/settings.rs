@@ -87,6 +87,11 @@ for_each_offset!(table);
 /// descendants: a `u8`, 0 or 1.
 pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
 
+/// Symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
+pub const TYPED: &str = "TYPED";
+/// The helper that it needs, as a function of the kernel.
+pub const TYPED_HELPER: &str = "bpf_get_current_task_btf";
+
 /// Value in the `FOLLOW` map: the process's own attempts are shown.
 pub const FOLLOW_SHOWN: u8 = 1;
 /// Value in the `FOLLOW` map: only its children are followed (fork-trace itself, which starts

@@ -34,6 +34,16 @@ macro_rules! table {
 
 for_each_site!(table);
 
+/// Symbol of the bits of all sites in the object, a `u64`.
+pub const SITE_BITS: &str = "SITE_BITS";
+
+/// One of 64 bits for a call site.
+#[must_use]
+#[inline(always)]
+pub const fn site_bit(site: u64) -> u64 {
+    1 << ((site ^ (site >> 6) ^ (site >> 12)) & 63)
+}
+
 /// Functions whose single allocation is a mark.
 pub const FUNCTIONS: &[(&str, Mark)] = &[
     ("prepare_creds", Mark::CredAlloc),

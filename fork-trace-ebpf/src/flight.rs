@@ -72,7 +72,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
 /// An empty record in flight.
 #[inline(always)]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
-    if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
+    if FLIGHTS.insert(key, EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
     flight(key)

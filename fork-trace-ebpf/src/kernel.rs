@@ -34,7 +34,13 @@ pub(crate) const PF_IO_WORKER: u32 = 0x10;
 /// KERNEL: include/linux/sched.h, 6.4 and later: a thread the kernel made for a process (vhost).
 pub(crate) const PF_USER_WORKER: u32 = 0x4000;
 
-/// A pointer into kernel memory, of a struct this side knows only by offsets.
+/// 1 where the kernel hands out the calling task as a pointer whose type the verifier knows (5.11
+/// and later): then fields are loaded directly, else by a helper call each.
+#[unsafe(no_mangle)]
+static TYPED: Global<u8> = Global::new(0);
+
+/// A pointer into kernel memory, of a struct this side knows only by offsets. Where [`TYPED`] is
+/// set it comes from a BTF tracepoint's argument, from the calling task, or from a field of such.
 #[derive(Clone, Copy)]
 pub(crate) struct Ptr(*const c_void);
 
@@ -55,6 +61,10 @@ impl Ptr {
     /// The calling task.
     #[inline(always)]
     pub(crate) fn current() -> Self {
+        if TYPED.load() != 0 {
+            // SAFETY: the helper has no preconditions.
+            return Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
+        }
         // SAFETY: the helper has no preconditions.
         Self(unsafe { bpf_get_current_task() } as *const c_void)
     }
@@ -64,6 +74,16 @@ impl Ptr {
         if offset == ABSENT {
             return None;
         }
+        if TYPED.load() != 0 {
+            // SAFETY: the verifier knows the pointer's type.
+            return Some(unsafe { self.load(offset) });
+        }
+        self.read_by_helper(offset)
+    }
+
+    /// Reads at an address of any kind.
+    #[inline(always)]
+    fn read_by_helper<T>(self, offset: u32) -> Option<T> {
         let address = self.0.wrapping_byte_add(offset as usize).cast::<T>();
         // SAFETY: the helper checks the address and fails on a bad one; `T` is an integer here.
         unsafe { bpf_probe_read_kernel(address) }.ok()
@@ -171,8 +191,10 @@ impl Task {
         if level > MAX_PID_NS_LEVEL {
             return None;
         }
-        let pid = self.0.follow(TASK_THREAD_PID.load())?;
-        pid.read(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
+        // VERIFIER: a pointer of known type must not be moved by an amount that is not constant, so
+        // this one is read as a plain number.
+        let pid = Ptr(self.0.read_by_helper::<*const c_void>(TASK_THREAD_PID.load())?);
+        pid.read_by_helper(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
     }
 
     /// Whether `mm` is the task's own address space.
@@ -197,12 +219,9 @@ impl Task {
     /// allocates anything, unless it makes a thread.
     #[inline(always)]
     pub(crate) fn process_forks() -> bool {
-        // SAFETY: the helper has no preconditions.
-        let current = Ptr(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
-        // SAFETY: the helper gives a pointer that the verifier knows.
-        let signal = unsafe { current.load::<*const c_void>(TASK_SIGNAL.load()) };
-        // SAFETY: the verifier knows the type of the field too.
-        !unsafe { Ptr(signal).load::<*const c_void>(SIGNAL_MULTIPROCESS.load()) }.is_null()
+        let signal = Ptr::current().follow(TASK_SIGNAL.load());
+        let first = signal.and_then(|signal| field!(signal, SIGNAL_MULTIPROCESS: *const c_void));
+        first.is_some_and(|first| !first.is_null())
     }
 
     /// Whether the task is a user's and was never taken off a CPU: it is being switched to for the

@@ -15,8 +15,8 @@ use aya_log::EbpfLogger;
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
-    settings::{FOLLOW_CHILDREN, FOLLOW_ONLY},
-    site::{self, LEARN_TGID},
+    settings::{FOLLOW_CHILDREN, FOLLOW_ONLY, TYPED},
+    site::{self, LEARN_TGID, SITE_BITS, site_bit},
 };
 
 use crate::{
@@ -97,7 +97,9 @@ impl Lesson {
     /// As [`attach`].
     pub fn begin(host: &Host) -> Result<Self> {
         let tgid = std::process::id();
+        let typed = u8::from(host.typed);
         let mut loader = loader(host);
+        loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096).map_max_entries("FOLLOW", 1);
         let log_level = 0u8;
@@ -149,7 +151,11 @@ fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
     let follow = u8::from(settings.follow_children_of.is_some());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
+    let typed = u8::from(host.typed);
+    let site_bits = plan.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let mut loader = loader(host);
+    loader.override_global(TYPED, &typed, true);
+    loader.override_global(SITE_BITS, &site_bits, true);
     for (global, site) in &plan.sites {
         loader.override_global(global, site, true);
     }

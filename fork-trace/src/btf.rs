@@ -14,6 +14,7 @@ const MAGIC: u16 = 0xeb9f;
 const STRUCT: u8 = 4;
 const UNION: u8 = 5;
 const TYPEDEF: u8 = 8;
+const FUNC: u8 = 12;
 /// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
@@ -27,6 +28,7 @@ pub struct Btf {
     types: Vec<usize>,
     structs: HashMap<String, u32>,
     typedefs: HashSet<String>,
+    functions: HashSet<String>,
 }
 
 /// A type's header.
@@ -60,6 +62,7 @@ impl Btf {
             types: vec![0],
             structs: HashMap::new(),
             typedefs: HashSet::new(),
+            functions: HashSet::new(),
         };
         let mut at = types_at;
         while at < types_end {
@@ -76,6 +79,10 @@ impl Btf {
                     let name = btf.string(header.name)?.to_owned();
                     btf.typedefs.insert(name);
                 }
+                FUNC => {
+                    let name = btf.string(header.name)?.to_owned();
+                    btf.functions.insert(name);
+                }
                 _ => {}
             }
             at += 12 + extra_bytes(header)?;
@@ -89,6 +96,12 @@ impl Btf {
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.typedefs.contains(&format!("btf_trace_{name}"))
+    }
+
+    /// Whether the kernel has a function of this name.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(name)
     }
 
     /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
-    settings::{ABSENT, OFFSETS},
+    settings::{ABSENT, OFFSETS, TYPED_HELPER},
     site::{COPY_PROCESS, FUNCTIONS},
 };
 use nix::{
@@ -41,6 +41,8 @@ pub struct Host {
     pub facts: Facts,
     /// Offsets to inject: global of the object and value.
     pub offsets: Vec<(&'static str, u32)>,
+    /// Whether fields of the calling task can be loaded directly.
+    pub typed: bool,
 }
 
 impl Host {
@@ -55,7 +57,8 @@ impl Host {
             Tracepoint::ALL.iter().copied().filter(|at| btf.has_tracepoint(at.name())).collect();
         let inner = sites::nothing("inner tracepoints are not used");
         let facts = Facts { tracepoints, release: info.kernel.clone(), inner };
-        Ok(Self { info, facts, offsets: offsets(&btf)? })
+        let typed = btf.has_function(TYPED_HELPER);
+        Ok(Self { info, facts, offsets: offsets(&btf)?, typed })
     }
 }
 
