@@ -61,6 +61,9 @@ enum Command {
     Loop {
         #[arg(long)]
         count: usize,
+        /// Memory to touch before, in pages of 4 KiB.
+        #[arg(long, default_value_t = 0)]
+        touch_mib: usize,
     },
     /// Make children that vfork at the same time and are held.
     HoldVfork {
@@ -108,7 +111,8 @@ fn main() -> anyhow::Result<ExitCode> {
         None => run(&choose(&cli.scenarios)?, cli.repeat)?,
         Some(Command::List) => list()?,
         Some(Command::Bench { op, count }) => print(&load::bench(op, count))?,
-        Some(Command::Loop { count }) => {
+        Some(Command::Loop { count, touch_mib }) => {
+            sys::touch(touch_mib << 20).map_err(errno).context("touch memory")?;
             let (succeeded, failed) = load::storm(count);
             let attempts = succeeded + failed;
             Done { attempts, succeeded, failed, ..Done::default() }.print()?;

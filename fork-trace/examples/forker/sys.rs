@@ -203,3 +203,25 @@ pub(crate) fn stop_on_signals() -> Result<[OldHandler; 2], Errno> {
     let int = unsafe { handle(libc::SIGINT, handler, 0) }?;
     Ok([term, int])
 }
+
+/// Maps private memory and writes to each of its pages, none of them huge; it stays to the end.
+pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    if bytes == 0 {
+        return Ok(());
+    }
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: asks for new memory, at no special place.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: advice about the mapping just made.
+    unsafe { libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE) };
+    for offset in (0..bytes).step_by(PAGE) {
+        // SAFETY: within the mapping just made, which nobody else knows.
+        unsafe { at.cast::<u8>().wrapping_add(offset).write_volatile(1) };
+    }
+    Ok(())
+}

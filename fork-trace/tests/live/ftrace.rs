@@ -26,6 +26,28 @@ struct Instance {
     path: PathBuf,
 }
 
+/// Events and their filters: a fork from outside.
+const AROUND: [(&str, &str); 6] = [
+    ("raw_syscalls/sys_enter", "id == 57"),
+    ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
+    ("task/task_newtask", "comm == \"forker\""),
+    ("sched/sched_process_fork", "parent_comm == \"forker\""),
+    ("sched/sched_wakeup_new", "comm == \"forker\""),
+    ("sched/sched_switch", "next_pid != 0"),
+];
+
+/// Events that fire inside a fork.
+const INSIDE: [&str; 8] = [
+    "raw_syscalls/sys_enter",
+    "raw_syscalls/sys_exit",
+    "kmem/kmem_cache_alloc",
+    "timer/hrtimer_setup",
+    "mmap_lock/mmap_lock_start_locking",
+    "mmap_lock/mmap_lock_acquire_returned",
+    "mmap_lock/mmap_lock_released",
+    "x86_fpu/x86_fpu_copy_dst",
+];
+
 impl Instance {
     fn new() -> Self {
         let folder = Folder::new("tracefs");
@@ -37,27 +59,54 @@ impl Instance {
         let instance = Self { folder, path };
         instance.write("trace_clock", "mono");
         instance.write("buffer_size_kb", "8192");
-        for (event, filter) in [
-            ("raw_syscalls/sys_enter", "id == 57"),
-            ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
-            ("task/task_newtask", "comm == \"forker\""),
-            ("sched/sched_process_fork", "parent_comm == \"forker\""),
-            ("sched/sched_wakeup_new", "comm == \"forker\""),
-            ("sched/sched_switch", "next_pid != 0"),
-        ] {
-            instance.write(&format!("events/{event}/filter"), filter);
-            instance.write(&format!("events/{event}/enable"), "1");
-        }
         instance
+    }
+
+    /// Enables an event of the kernel, if it has it.
+    fn enable(&self, event: &str, filter: Option<&str>) {
+        if self.path.join("events").join(event).exists() {
+            if let Some(filter) = filter {
+                self.write(&format!("events/{event}/filter"), filter);
+            }
+            self.write(&format!("events/{event}/enable"), "1");
+        }
+    }
+
+    /// Each fork's own events between entry and exit of the call, from the entry on.
+    fn inside(&self) -> Vec<Inside> {
+        let text = self.text();
+        let mut open: HashMap<u64, Inside> = HashMap::new();
+        let mut done = Vec::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((caller, at, event, rest)) = parts(line) else { continue };
+            match event {
+                "sys_enter" if rest.trim_start().starts_with("NR 57 ") => {
+                    open.insert(caller, Inside { entered: at, events: Vec::new() });
+                }
+                "sys_exit" => done.extend(open.remove(&caller)),
+                _ => {
+                    if let Some(fork) = open.get_mut(&caller) {
+                        fork.events.push((at, event.to_owned(), rest.to_owned()));
+                    }
+                }
+            }
+        }
+        done
     }
 
     fn write(&self, file: &str, text: &str) {
         fs::write(self.path.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
+    /// What was written; reading it while it grows by the reading itself would not end.
+    fn text(&self) -> String {
+        self.write("tracing_on", "0");
+        fs::read_to_string(self.path.join("trace")).unwrap()
+    }
+
     /// By child.
     fn forks(&self) -> HashMap<u64, Seen> {
-        let text = fs::read_to_string(self.path.join("trace")).unwrap();
+        let text = self.text();
         let mut entered = HashMap::new();
         let mut by_caller: HashMap<u64, u64> = HashMap::new();
         let mut forks: HashMap<u64, Seen> = HashMap::new();
@@ -126,6 +175,33 @@ fn field(rest: &str, name: &str) -> Option<u64> {
     word.parse().ok()
 }
 
+/// A fork as ftrace saw it from inside: microseconds.
+struct Inside {
+    entered: u64,
+    /// When, what, and the rest of the line.
+    events: Vec<(u64, String, String)>,
+}
+
+impl Inside {
+    /// When an event first fired after `after`, in microseconds since the entry.
+    fn first(&self, event: &str, part: &str, after: f64) -> Option<f64> {
+        let since = |at: u64| between(Some(self.entered), Some(at));
+        self.events
+            .iter()
+            .filter(|(_, name, rest)| name == event && rest.contains(part))
+            .filter_map(|(at, ..)| since(*at))
+            .find(|at| *at >= after)
+    }
+
+    /// When `copy_process` allocated for the `nth` time, from 0.
+    fn allocation(&self, nth: usize) -> Option<f64> {
+        let own = |rest: &str| rest.contains("call_site=copy_process+");
+        let at =
+            self.events.iter().filter(|(_, name, rest)| name == "kmem_cache_alloc" && own(rest));
+        between(Some(self.entered), Some(at.map(|(at, ..)| *at).nth(nth)?))
+    }
+}
+
 /// How two series differ: the median of each, and the largest difference of a pair.
 struct Difference {
     ours: f64,
@@ -168,7 +244,7 @@ const ROWS: [Row; 5] = [
     Row {
         what: "sys_enter to sched_process_fork",
         apart: 3.0,
-        ours: |fork| stage(fork, "copy_process"),
+        ours: |fork| ends(fork, "copy_process"),
         theirs: |seen| between(seen.enter, seen.process_fork),
     },
     Row {
@@ -197,6 +273,13 @@ const ROWS: [Row; 5] = [
     },
 ];
 
+/// When a stage ends, from the start of the attempt.
+fn ends(fork: &Value, name: &str) -> Option<f64> {
+    let stages = fork["stages"].as_array()?;
+    let stage = stages.iter().find(|stage| stage["name"] == name)?;
+    Some(micros(&stage["start_ns"]) + micros(&stage["dur_ns"]))
+}
+
 fn stage(fork: &Value, name: &str) -> Option<f64> {
     let stages = fork["stages"].as_array()?;
     Some(micros(&stages.iter().find(|stage| stage["name"] == name)?["dur_ns"]))
@@ -210,6 +293,9 @@ fn ftrace_sees_the_same_gaps() {
     let folder = Folder::new("ftrace");
     let file = folder.file("forks.json");
     let instance = Instance::new();
+    for (event, filter) in AROUND {
+        instance.enable(event, Some(filter));
+    }
     let output = run(fork_trace()
         .arg("-o")
         .arg(&file)
@@ -242,5 +328,71 @@ fn ftrace_sees_the_same_gaps() {
             pairs.len()
         );
         assert!((ours - ftrace).abs() <= apart, "{what}: {ours:.1} us, by ftrace {ftrace:.1} us");
+    }
+}
+
+/// A mark inside a fork: the stage it opens, and how ftrace sees it.
+type InsideRow = (&'static str, fn(&Inside) -> Option<f64>);
+
+const INSIDE_ROWS: [InsideRow; 13] = [
+    ("dup_task_struct", |fork| fork.allocation(0)),
+    ("copy_creds", |fork| fork.first("kmem_cache_alloc", "call_site=prepare_creds+", 0.0)),
+    ("sched_fork", |fork| fork.first("hrtimer_setup", "mode=REL|HARD", 0.0)),
+    ("copy_files", |fork| fork.first("kmem_cache_alloc", "call_site=dup_fd+", 0.0)),
+    ("copy_fs", |fork| fork.first("kmem_cache_alloc", "call_site=copy_fs_struct+", 0.0)),
+    ("copy_sighand", |fork| fork.allocation(1)),
+    ("copy_signal", |fork| fork.allocation(2)),
+    ("mm_init", |fork| fork.allocation(3)),
+    ("mmap_write_lock", |fork| {
+        fork.first("mmap_lock_start_locking", "write=true", fork.allocation(3)?)
+    }),
+    ("copy_page_range", |fork| {
+        fork.first("mmap_lock_acquire_returned", "write=true", fork.allocation(3)?)
+    }),
+    ("flush_tlb_mm", |fork| fork.first("mmap_lock_released", "write=true", fork.allocation(3)?)),
+    ("copy_thread", |fork| fork.first("x86_fpu_copy_dst", "", 0.0)),
+    ("alloc_pid", |fork| fork.first("kmem_cache_alloc", "call_site=alloc_pid+", 0.0)),
+];
+
+#[test]
+fn ftrace_sees_the_same_inside() {
+    let other = std::env::var("FORK_TRACE_BACKEND").is_ok_and(|backend| backend != "inner");
+    if other || !here("ftrace_sees_the_same_inside") {
+        return;
+    }
+    let folder = Folder::new("ftrace-inside");
+    let file = folder.file("forks.json");
+    let instance = Instance::new();
+    for event in INSIDE {
+        instance.enable(event, None);
+    }
+    let args = ["fork-raw", "--repeat", "100"];
+    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()).args(args));
+    assert!(output.status.success());
+    let seen = instance.inside();
+    drop(instance);
+    let traced = read(&file);
+    check(&traced);
+    let forks = of_type(&traced, "fork");
+    assert_eq!((forks.len(), seen.len()), (100, 100), "each fork, by both");
+
+    let begins = |fork: &Value, name: &str| {
+        let stages = fork["stages"].as_array()?;
+        Some(micros(&stages.iter().find(|stage| stage["name"] == name)?["start_ns"]))
+    };
+    let mut last = 0.0;
+    for (name, theirs) in INSIDE_ROWS {
+        let pairs = forks.iter().zip(&seen);
+        let mut pairs: Vec<_> =
+            pairs.filter_map(|(fork, seen)| Some((begins(fork, name)?, theirs(seen)?))).collect();
+        assert_eq!(pairs.len(), 100, "{name}");
+        let Difference { ours, ftrace, largest } = compare(&mut pairs);
+        println!(
+            "{name} begins: median {ours:.1} us, by ftrace {ftrace:.1} us; largest difference \
+             {largest:.1} us"
+        );
+        assert!((ours - ftrace).abs() <= 3.0, "{name}");
+        assert!(ftrace >= last, "{name}: ftrace sees the same order");
+        last = ftrace;
     }
 }

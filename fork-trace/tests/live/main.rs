@@ -15,6 +15,7 @@
 
 mod endings;
 mod ftrace;
+mod inner;
 mod readme;
 mod rights;
 mod storm;

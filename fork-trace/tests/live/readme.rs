@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Folder, fork_trace, here, kill, wait};
+use crate::support::{Folder, here, kill, tool, wait};
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -35,7 +35,7 @@ fn commands(readme: &str) -> Vec<String> {
 fn programs(folder: &Folder) -> String {
     let programs = folder.file("bin");
     fs::create_dir(&programs).unwrap();
-    std::os::unix::fs::symlink(fork_trace().get_program(), programs.join("fork-trace")).unwrap();
+    std::os::unix::fs::symlink(tool().get_program(), programs.join("fork-trace")).unwrap();
     let sudo = programs.join("sudo");
     fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
     fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();

@@ -4,7 +4,7 @@ use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{HostTrace, fork_trace, here, lines, of_type, run};
+use crate::support::{HostTrace, fork_trace, here, lines, of_type, run, tool};
 
 const NOBODY: u32 = 65534;
 
@@ -15,7 +15,7 @@ fn without_rights_it_says_cause_and_cure() {
     }
     // A copy that anybody may run: the build's own folder may be closed to others.
     let copy = std::env::temp_dir().join(format!("fork-trace-copy-{}", std::process::id()));
-    fs::copy(fork_trace().get_program(), &copy).unwrap();
+    fs::copy(tool().get_program(), &copy).unwrap();
     let output = run(Command::new(&copy).uid(NOBODY).args(["--", "echo", "ran"]));
     let doctor = run(Command::new(&copy).uid(NOBODY).args(["doctor", "--json"]));
     fs::remove_file(&copy).unwrap();
@@ -80,15 +80,16 @@ fn doctor_tells_what_can_be_seen() {
     if !here("doctor_tells_what_can_be_seen") {
         return;
     }
-    let output = run(fork_trace().args(["doctor", "--json"]));
+    let output = run(tool().args(["doctor", "--json"]));
     assert!(output.status.success());
     let report = &lines(&output.stdout)[0];
     assert_eq!(report["can_trace"], true);
     let stages = report["stages"].as_array().unwrap();
     let copy = stages.iter().find(|stage| stage["name"] == "copy_process").unwrap();
-    assert_eq!((&copy["precision"], &copy["opens"]), (&"bounded".into(), &"sys_enter".into()));
+    assert_eq!(copy["precision"], "bounded");
+    assert_eq!(copy["closes"], "sched_process_fork");
     assert!(stages.iter().all(|s| (s["precision"] == "missing") == s["reason"].is_string()));
-    let text = String::from_utf8(run(fork_trace().arg("doctor")).stdout).unwrap();
+    let text = String::from_utf8(run(tool().arg("doctor")).stdout).unwrap();
     assert!(text.contains("copy_process") && text.contains("works"), "{text}");
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::{
     Folder, HostTrace, check, fork_trace, forker, here, kill, lines, of_type, read, run, summary,
+    tool,
 };
 
 /// Fields that the two name alike.
@@ -203,7 +204,7 @@ fn replay_gives_back_every_byte() {
     let file = folder.file("forks.json");
     let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()));
     assert!(output.status.success());
-    let again = run(fork_trace().arg("replay").arg(&file).arg("--json"));
+    let again = run(tool().arg("replay").arg(&file).arg("--json"));
     assert!(again.status.success());
     assert_eq!(again.stdout, fs::read(&file).unwrap());
 }

@@ -1,0 +1,197 @@
+//! Inner marks: which stages a plain fork shows, and that their figures are true.
+
+use serde_json::Value;
+
+use crate::support::{Folder, check, fork_trace, forker, here, of_type, read, run};
+
+/// Stages of a plain fork that inner marks bound.
+const STAGES: [&str; 22] = [
+    "sys_enter",
+    "copy_process",
+    "dup_task_struct",
+    "copy_creds",
+    "sched_fork",
+    "copy_files",
+    "copy_fs",
+    "copy_sighand",
+    "copy_signal",
+    "copy_mm",
+    "mm_init",
+    "dup_mmap",
+    "mmap_write_lock",
+    "copy_page_range",
+    "flush_tlb_mm",
+    "copy_namespaces",
+    "copy_thread",
+    "alloc_pid",
+    "tasklist_lock",
+    "uprobe_copy_process",
+    "wake_up_new_task",
+    "sys_exit",
+];
+
+/// Traces `forker` with these arguments by inner marks.
+fn traced(args: &[&str]) -> Vec<Value> {
+    let folder = Folder::new("inner");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    // The matrix asks for a backend of its own.
+    if std::env::var_os("FORK_TRACE_BACKEND").is_none() {
+        tool.args(["--backend", "inner"]);
+    }
+    let output = run(tool.arg("-o").arg(&file).arg("--").arg(forker()).args(args));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = read(&file);
+    check(&lines);
+    lines
+}
+
+/// Whether these tests are about the backend that is asked for.
+fn inner(test: &str) -> bool {
+    let other = std::env::var("FORK_TRACE_BACKEND").is_ok_and(|backend| backend != "inner");
+    !other && here(test)
+}
+
+/// Stages that the head of the stream says are bounded.
+fn bounded(lines: &[Value]) -> Vec<&str> {
+    let stages = lines[0]["stages"].as_array().unwrap().iter();
+    let bounded = stages.filter(|stage| stage["precision"] == "bounded");
+    bounded.map(|stage| stage["name"].as_str().unwrap()).collect()
+}
+
+fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
+    fork["stages"].as_array()?.iter().find(|stage| stage["name"] == name)
+}
+
+#[test]
+fn a_plain_fork_shows_each_stage() {
+    if !inner("a_plain_fork_shows_each_stage") {
+        return;
+    }
+    let lines = traced(&["fork-raw", "--repeat", "20"]);
+    let planned = bounded(&lines);
+    // Kernels differ in what they can mark; this one says what it can.
+    let expected: Vec<_> = STAGES.iter().filter(|name| planned.contains(name)).collect();
+    assert!(expected.len() > 15, "{planned:?}");
+    for fork in of_type(&lines, "fork") {
+        for name in &expected {
+            let seen = stage(fork, name).unwrap_or_else(|| panic!("{name} of {fork}"));
+            assert_eq!(seen["status"], "done", "{name} of {fork}");
+        }
+        assert_eq!(fork["other_ns"], 0, "marks meet: {fork}");
+        let mut last = 0;
+        for stage in fork["stages"].as_array().unwrap() {
+            let start = stage["start_ns"].as_u64().unwrap();
+            assert!(start >= last, "kernel order: {fork}");
+            last = start;
+        }
+        assert!(fork["copied"]["vmas"].as_u64().unwrap() > 5, "{fork}");
+        assert!(fork["copied"]["page_table_bytes"].as_u64().unwrap() >= 4096, "{fork}");
+    }
+}
+
+#[test]
+fn what_a_thread_and_a_vfork_share_is_shared() {
+    if !inner("what_a_thread_and_a_vfork_share_is_shared") {
+        return;
+    }
+    let shared = |fork: &Value| -> Vec<String> {
+        let stages = fork["stages"].as_array().unwrap().iter();
+        let shared = stages.filter(|stage| stage["status"] == "shared");
+        shared.map(|stage| stage["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let lines = traced(&["thread"]);
+    let forks = of_type(&lines, "fork");
+    let thread = forks.iter().find(|fork| fork["kind"] == "thread").unwrap();
+    let of_thread =
+        ["copy_semundo", "copy_files", "copy_fs", "copy_sighand", "copy_signal", "copy_mm"];
+    assert_eq!(shared(thread), of_thread);
+    assert_eq!(stage(thread, "dup_task_struct").unwrap()["status"], "done");
+    assert!(thread["copied"].is_null());
+
+    let lines = traced(&["vfork"]);
+    let forks = of_type(&lines, "fork");
+    let vfork = forks.iter().find(|fork| fork["kind"] == "vfork").unwrap();
+    assert_eq!(shared(vfork), ["copy_mm"]);
+    for copied in ["copy_files", "copy_fs", "copy_sighand", "copy_signal"] {
+        assert_eq!(stage(vfork, copied).unwrap()["status"], "done", "{copied}");
+    }
+    // What it shares ends the stage before at a later mark, and that mark is named.
+    assert!(stage(vfork, "copy_signal").unwrap()["until"].is_string());
+}
+
+#[test]
+fn a_large_parent_pays_for_its_memory() {
+    if !inner("a_large_parent_pays_for_its_memory") {
+        return;
+    }
+    // As much as this machine can hold without swapping.
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let free = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let free_mib = free.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
+    let sizes: &[u64] = if free_mib > 6000 { &[1024, 2048, 4096] } else { &[128, 256, 512] };
+    let mut per_gib = Vec::new();
+    for mib in sizes {
+        let lines = traced(&["loop", "--count", "3", "--touch-mib", &mib.to_string()]);
+        let mut shares = Vec::new();
+        let mut times = Vec::new();
+        for fork in of_type(&lines, "fork") {
+            let number = |value: &Value| value.as_f64().unwrap();
+            let mm = number(&stage(fork, "copy_mm").unwrap()["dur_ns"]);
+            shares.push(mm / number(&fork["total_ns"]));
+            times.push(mm / number(&Value::from(*mib)) * 1024.0);
+            // 8 bytes a page.
+            let tables = fork["copied"]["page_table_bytes"].as_u64().unwrap();
+            assert!((mib * 2048..mib * 2048 + (4 << 20)).contains(&tables), "{tables}: {fork}");
+        }
+        times.sort_by(f64::total_cmp);
+        shares.sort_by(f64::total_cmp);
+        println!(
+            "{mib} MiB: {:.1} ms/GiB, share of copy_mm {:.1} %",
+            times[1] / 1e6,
+            shares[1] * 100.0
+        );
+        assert!(shares[1] > 0.9, "{shares:?}");
+        per_gib.push(times[1]);
+    }
+    let (least, most) = (
+        per_gib.iter().copied().fold(f64::MAX, f64::min),
+        per_gib.iter().copied().fold(0.0, f64::max),
+    );
+    assert!(most / least < 1.5, "in proportion: {per_gib:?}");
+}
+
+#[test]
+fn a_failed_attempt_shows_how_far_it_came() {
+    if !inner("a_failed_attempt_shows_how_far_it_came") {
+        return;
+    }
+    let lines = traced(&["einval-thread", "eexist-set-tid"]);
+    let planned = bounded(&lines);
+    let forks = of_type(&lines, "fork");
+    let last = |errno: &str| {
+        let fork = forks.iter().find(|fork| fork["errno_name"] == errno).unwrap();
+        let stages = fork["stages"].as_array().unwrap().iter();
+        let failed = stages.filter(|stage| stage["status"] == "failed");
+        failed.map(|stage| stage["name"].as_str().unwrap()).collect::<Vec<_>>()
+    };
+    if planned.contains(&"sys_enter") {
+        assert_eq!(last("EINVAL"), ["sys_enter"], "the flags are checked before anything is made");
+    }
+    if planned.contains(&"alloc_pid") {
+        assert_eq!(last("EEXIST"), ["copy_process", "alloc_pid"]);
+    }
+}
+
+#[test]
+fn the_tracepoint_backend_attaches_no_inner_tracepoint() {
+    if !here("the_tracepoint_backend_attaches_no_inner_tracepoint") {
+        return;
+    }
+    let output = run(crate::support::tool().args(["-v", "--backend", "tracepoint", "--", "true"]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("attached task_newtask"), "{said}");
+    for inner in ["kmem_cache_alloc", "hrtimer", "mmap_lock", "x86_fpu", "contention"] {
+        assert!(!said.contains(inner), "{inner}: {said}");
+    }
+}
