@@ -305,6 +305,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        cli::Stages,
         host::Facts,
         plan::{Backend, Tracepoint},
         sites::nothing,
@@ -313,7 +314,8 @@ mod tests {
     fn plan() -> Plan {
         let tracepoints = Tracepoint::ALL.iter().copied().collect();
         let inner = nothing("hidden");
-        Plan::new(&Facts { tracepoints, release: String::new(), inner }, Backend::Auto).unwrap()
+        let facts = Facts { tracepoints, release: String::new(), inner };
+        Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
     }
 
     fn clock() -> Clock {

@@ -101,7 +101,10 @@ impl Lesson {
         let mut loader = loader(host);
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
-        loader.map_max_entries("RING", 4096).map_max_entries("FOLLOW", 1);
+        loader.map_max_entries("RING", 4096);
+        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU"] {
+            loader.map_max_entries(unused, 1);
+        }
         let log_level = 0u8;
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let loaded = loader.load(OBJECT);

@@ -1,8 +1,9 @@
 //! What was typed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fork_trace_common::stage::{STAGES, Stage};
 use jiff::SignedDuration;
 
 use crate::plan::Backend;
@@ -84,9 +85,11 @@ pub struct Live {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Output {
-    /// Text: the stages as an indented waterfall under each fork
-    #[arg(long)]
-    pub stages: bool,
+    /// Text: the stages as an indented waterfall under each fork; SET says which to measure: all,
+    /// or names separated by commas
+    #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
+        default_missing_value = "all", value_parser = stages)]
+    pub stages: Option<Stages>,
     /// Format where a file's ending does not tell it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -134,6 +137,38 @@ pub enum Color {
     Never,
 }
 
+/// Which stages to measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stages {
+    /// All that this host can show.
+    All,
+    /// These only.
+    Only(BTreeSet<Stage>),
+}
+
+impl Stages {
+    /// Whether `stage` is among them.
+    #[must_use]
+    pub fn wants(&self, stage: Stage) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(stages) => stages.contains(&stage),
+        }
+    }
+}
+
+fn stages(text: &str) -> Result<Stages, String> {
+    if text == "all" || text == "default" {
+        return Ok(Stages::All);
+    }
+    let stage = |name: &str| {
+        let row = STAGES.iter().find(|row| row.name == name);
+        row.map(|row| row.stage)
+            .ok_or_else(|| format!("there is no stage {name}; `fork-trace doctor` lists them all"))
+    };
+    text.split(',').map(stage).collect::<Result<_, _>>().map(Stages::Only)
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let friendly = || {
@@ -172,6 +207,14 @@ mod tests {
     fn the_definition_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn stages_are_named_or_refused() {
+        assert_eq!(stages("all"), Ok(Stages::All));
+        let only = stages("copy_mm,alloc_pid").unwrap();
+        assert!(only.wants(Stage::CopyMm) && !only.wants(Stage::CopyFs));
+        assert!(stages("copy_mm,nothing").unwrap_err().contains("no stage nothing"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     advice::Advice,
     attach::{Settings, attach},
+    cli::Stages,
     fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION},
     host::{self, Host},
     learn,
@@ -91,7 +92,7 @@ fn examine(report: &mut Report) -> Result<()> {
         Ok(()) => learn::inner_marks(&host),
         Err(_) => sites::nothing("it can only be learned by one who may trace"),
     };
-    let plan = Plan::new(&host.facts, Backend::Auto)?;
+    let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
     report.stages.clone_from(&plan.coverage);
     permitted?;
     let settings = Settings { follow_children_of: None, ring_bytes: 4096, kernel_log: false };

@@ -24,6 +24,7 @@ pub fn inner_marks(host: &Host) -> InnerMarks {
         Ok(symbols) => symbols,
         Err(reason) => return sites::nothing(&reason),
     };
+    log::info!("read {} symbols", symbols.len());
     match lessons(host) {
         Ok(lessons) => sites::identify(&lessons, &symbols),
         Err(error) => sites::nothing(&format!("learning failed: {error:#}")),

@@ -117,16 +117,16 @@ impl Live {
     /// This host or user cannot trace, or an output cannot be written.
     pub fn begin(
         host: &Host,
-        backend: Backend,
+        plan: Plan,
         settings: Settings,
         filters: Filters,
         limits: Limits,
         mut outputs: Outputs,
         since: Instant,
     ) -> Result<Self> {
-        let plan = Plan::new(&host.facts, backend)?;
         let (tracer, ring) = attach(host, &plan, settings)?;
         let attach_ns = nanos(since.elapsed());
+        log::info!("attached everything after {:.1?}", since.elapsed());
         let difference = account::difference(&tracer)?;
         let mono_ns = host::monotonic_ns().context("read the monotonic clock")?;
         let clock = Clock::new(Timestamp::now(), mono_ns);

@@ -167,7 +167,8 @@ fn sink<W: Write + 'static>(
     match format {
         Format::Json => Box::new(Json::new(writer)),
         Format::Text => {
-            let Output { stages, summary, utc, .. } = *options;
+            let Output { summary, utc, .. } = *options;
+            let stages = options.stages.is_some();
             Box::new(Text::new(writer, Options { width, color, stages, summary, utc }))
         }
     }

@@ -9,6 +9,7 @@ use fork_trace_common::{
 
 use crate::{
     advice::Advice,
+    cli::Stages,
     fork::{Coverage, Name, Precision, Source},
     host::Facts,
 };
@@ -74,7 +75,15 @@ tracepoints! {
 impl Tracepoint {
     /// Whether an attempt can be recorded at all without it.
     const fn needed(self) -> bool {
-        matches!(self, Self::SysEnter | Self::SysExit | Self::TaskNewtask | Self::SchedProcessExit)
+        // A vfork's record ends at the wake-up: later it would include the parent's wait.
+        matches!(
+            self,
+            Self::SysEnter
+                | Self::SysExit
+                | Self::TaskNewtask
+                | Self::SchedWakeupNew
+                | Self::SchedProcessExit
+        )
     }
 
     /// Whether its place inside a fork has to be learned, and whether learning watches it.
@@ -162,7 +171,7 @@ impl Plan {
     /// # Errors
     /// [`Advice::KernelLacks`]: without one of the needed tracepoints nothing can be recorded.
     /// [`Advice::Backend`]: `backend` was asked for and is not to be had.
-    pub fn new(facts: &Facts, backend: Backend) -> Result<Self, Advice> {
+    pub fn new(facts: &Facts, backend: Backend, wanted: &Stages) -> Result<Self, Advice> {
         let exists = |at: &Tracepoint| facts.tracepoints.contains(at);
         if let Some(lacking) = Tracepoint::ALL.iter().find(|at| at.needed() && !exists(at)) {
             let name = lacking.name();
@@ -171,7 +180,11 @@ impl Plan {
             });
         }
         let planner = Planner { facts, inner: inner_wanted(facts, backend)? };
-        let bounds: Vec<_> = STAGES.iter().map(|row| planner.bounds(row.stage)).collect();
+        let bounds = |stage: Stage| match wanted.wants(stage) {
+            true => planner.bounds(stage),
+            false => Err("it was not asked for".to_owned()),
+        };
+        let bounds: Vec<_> = STAGES.iter().map(|row| bounds(row.stage)).collect();
         let timed: Vec<Timed> = STAGES
             .iter()
             .zip(&bounds)
@@ -181,7 +194,10 @@ impl Plan {
                 Some(Timed { stage: row.stage, opens: *opens, closes: *closes })
             })
             .collect();
-        let marks = || bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]);
+        let marks = || {
+            let ends = bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]);
+            ends.flat_map(|mark| std::iter::once(mark).chain(needs(mark).iter().copied()))
+        };
         let wanted = |at: &&Tracepoint| {
             at.needed() || marks().any(|mark| Tracepoint::taking(mark).contains(at))
         };
@@ -333,18 +349,36 @@ impl Planner<'_> {
         let includes = |stage| {
             STAGES.iter().find(|row| of(row.stage).is_some_and(|b| b.includes.contains(&stage)))
         };
+        // A stage that inner marks would bound lacks them for a reason of its own.
+        let lacking = stage.row().inner.map(|inner| self.facts.inner.get(&inner.opens));
+        let why = match lacking {
+            Some(Some(Err(reason))) => reason,
+            _ => "no tracepoint marks it",
+        };
         let mut inside = Some(stage);
         while let Some(candidate) = inside {
             let row = candidate.row();
-            if let Some(around) = includes(candidate) {
-                return format!("no tracepoint marks it; its time falls into {}", around.name);
-            }
-            if of(candidate).is_some() {
-                return format!("no tracepoint marks it; its time falls into {}", row.name);
+            let around = includes(candidate).or_else(|| of(candidate).map(|_| row));
+            if let Some(around) = around {
+                return format!("{why}; its time falls into {}", around.name);
             }
             inside = row.parent;
         }
-        "no tracepoint marks it".to_owned()
+        why.to_owned()
+    }
+}
+
+/// Marks without which the kernel side does not take `mark`: they tell the right moment.
+const fn needs(mark: Mark) -> &'static [Mark] {
+    match mark {
+        Mark::MmapLockStart => &[Mark::MmAlloc],
+        Mark::MmapLockTaken => &[Mark::MmAlloc, Mark::MmapLockStart],
+        Mark::ChildMmapReleased | Mark::ParentMmapReleased => {
+            &[Mark::MmAlloc, Mark::MmapLockStart, Mark::MmapLockTaken]
+        }
+        Mark::LockContended => &[Mark::PidAlloc],
+        Mark::LockTaken => &[Mark::PidAlloc, Mark::LockContended],
+        _ => &[],
     }
 }
 
@@ -374,7 +408,7 @@ mod tests {
     }
 
     fn plan(facts: &Facts) -> Plan {
-        Plan::new(facts, Backend::Auto).unwrap()
+        Plan::new(facts, Backend::Auto, &Stages::All).unwrap()
     }
 
     fn row<'a>(plan: &'a Plan, name: &str) -> &'a Coverage {
@@ -413,6 +447,10 @@ mod tests {
             assert!(reason.ends_with(&format!("falls into {stage}")), "{name}: {reason}");
         };
         falls_into("cgroup_fork", "copy_process");
+        assert_eq!(
+            row(&plan, "copy_files").reason.as_deref(),
+            Some("hidden; its time falls into copy_process")
+        );
         falls_into("attach_pid", "tasklist_lock");
         falls_into("lru_gen_add_mm", "wake_up_new_task");
         falls_into("sched_post_fork", "tasklist_lock");
@@ -435,6 +473,24 @@ mod tests {
             row(&plan, "sched_fork").includes,
             ["perf_event_init_task", "audit_alloc", "security_task_alloc", "copy_semundo"]
         );
+    }
+
+    #[test]
+    fn only_what_a_wanted_stage_needs_is_attached() {
+        let only = |stage| {
+            let wanted = Stages::Only([stage].into());
+            Plan::new(&facts(&[], learned()), Backend::Auto, &wanted).unwrap()
+        };
+        let thread = only(Stage::CopyThread);
+        assert!(thread.tracepoints.contains(&Tracepoint::FpuCopyDst));
+        assert!(!thread.tracepoints.contains(&Tracepoint::MmapLockReleased));
+        assert_eq!(thread.sites.len(), 1, "the one that ends it");
+        assert_eq!(row(&thread, "copy_mm").reason.as_deref(), Some("it was not asked for"));
+        let flush = only(Stage::FlushTlbMm);
+        assert!(flush.tracepoints.contains(&Tracepoint::MmapLockStartLocking), "it leads there");
+        assert!(flush.sites.iter().any(|(global, _)| *global == "SITE_MM"));
+        let wake = only(Stage::WakeUpNewTask);
+        assert!(!wake.tracepoints.contains(&Tracepoint::KmemCacheAlloc));
     }
 
     #[test]
@@ -478,18 +534,20 @@ mod tests {
 
     #[test]
     fn a_kernel_without_a_tracepoint_loses_the_stages_it_marks_and_says_so() {
-        let plan = plan(&facts(&[Tracepoint::SchedWakeupNew], nothing("hidden")));
+        let plan = plan(&facts(&[Tracepoint::SchedProcessFork], nothing("hidden")));
         let wake = row(&plan, "wake_up_new_task");
         assert_eq!(wake.precision, Precision::Missing);
-        assert_eq!(wake.reason.as_deref(), Some("this kernel has no tracepoint sched_wakeup_new"));
-        assert!(!plan.tracepoints.contains(&Tracepoint::SchedWakeupNew));
-        assert_eq!(row(&plan, "copy_process").precision, Precision::Bounded);
+        let reason = "this kernel has no tracepoint sched_process_fork";
+        assert_eq!(wake.reason.as_deref(), Some(reason));
+        assert!(!plan.tracepoints.contains(&Tracepoint::SchedProcessFork));
+        assert_eq!(row(&plan, "tasklist_lock").precision, Precision::Bounded);
     }
 
     #[test]
     fn a_kernel_without_a_needed_tracepoint_cannot_be_traced() {
         for needed in Tracepoint::ALL.iter().filter(|at| at.needed()) {
-            let error = Plan::new(&facts(&[*needed], learned()), Backend::Auto).unwrap_err();
+            let error =
+                Plan::new(&facts(&[*needed], learned()), Backend::Auto, &Stages::All).unwrap_err();
             assert!(error.to_string().contains(needed.name()), "{error}");
             assert_eq!(error.exit_status(), 3);
         }
@@ -498,10 +556,10 @@ mod tests {
     #[test]
     fn a_backend_that_is_not_to_be_had_is_an_error_that_says_why() {
         let hidden = facts(&[], nothing("kernel addresses are hidden"));
-        let error = Plan::new(&hidden, Backend::Inner).unwrap_err();
+        let error = Plan::new(&hidden, Backend::Inner, &Stages::All).unwrap_err();
         assert!(error.to_string().contains("kernel addresses are hidden"), "{error}");
         assert_eq!(error.exit_status(), 3);
-        let forced = Plan::new(&facts(&[], learned()), Backend::Tracepoint).unwrap();
+        let forced = Plan::new(&facts(&[], learned()), Backend::Tracepoint, &Stages::All).unwrap();
         assert_eq!(forced.backend, Backend::Tracepoint);
         assert!(forced.sites.is_empty());
     }

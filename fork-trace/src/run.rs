@@ -16,14 +16,14 @@ use tokio::process::Child;
 use crate::{
     advice::Advice,
     attach::Settings,
-    cli,
+    cli::{self, Stages},
     command::{self, Caller},
     fork::Filters,
     host::{self, Host},
     learn,
     live::{Limits, Live, Stop},
     pipeline::{Default, Outputs},
-    plan::Backend,
+    plan::{Backend, Plan},
     replay::Replay,
 };
 
@@ -39,9 +39,13 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let default = if command { Default::Stderr } else { Default::Stdout };
     let outputs = Outputs::open(&options.output, default)?;
     let mut host = Host::read()?;
+    log::info!("read the kernel's types after {:.1?}", since.elapsed());
     if options.backend != Backend::Tracepoint {
         host.facts.inner = learn::inner_marks(&host);
+        log::info!("learned the inner marks after {:.1?}", since.elapsed());
     }
+    let stages = options.output.stages.as_ref().unwrap_or(&Stages::All);
+    let plan = Plan::new(&host.facts, options.backend, stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         let settings = Settings {
@@ -51,8 +55,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         };
         let limits = Limits { duration: options.duration, max_events: options.max_events };
         let filters = Filters { command: command.then(|| words(&options.cmd)) };
-        let mut live =
-            Live::begin(&host, options.backend, settings, filters, limits, outputs, since)?;
+        let mut live = Live::begin(&host, plan, settings, filters, limits, outputs, since)?;
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);

@@ -107,3 +107,38 @@ fn the_kernel_side_logs_when_asked() {
     let json: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
     assert_eq!(of_type(&lines(json.join("\n")), "fork").len(), 1);
 }
+
+#[test]
+fn hidden_kernel_addresses_are_said_with_their_cure() {
+    if !here("hidden_kernel_addresses_are_said_with_their_cure") {
+        return;
+    }
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap();
+    let restrict = fs::read_to_string("/proc/sys/kernel/kptr_restrict").unwrap();
+    if paranoid.trim().parse::<i32>().unwrap() <= 1 && restrict.trim() == "0" {
+        return println!("every user of this host sees kernel addresses");
+    }
+    let without_syslog = |args: &[&str]| {
+        let mut tool = tool();
+        tool.args(args).args(["--", "sh", "-c", "(true)"]);
+        let drop_syslog = || {
+            let dropped = caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYSLOG);
+            dropped.map_err(std::io::Error::other)
+        };
+        // SAFETY: two system calls on this thread alone.
+        unsafe { tool.pre_exec(drop_syslog) };
+        run(&mut tool)
+    };
+    let forced = without_syslog(&["--backend", "inner"]);
+    assert_eq!(forced.status.code(), Some(3));
+    let said = String::from_utf8(forced.stderr).unwrap();
+    assert!(said.contains("addresses are hidden") && said.contains("CAP_SYSLOG"), "{said}");
+
+    let auto = without_syslog(&["--json"]);
+    let traced = lines(&auto.stderr);
+    assert_eq!(traced[0]["backend"], "tracepoint");
+    let stages = traced[0]["stages"].as_array().unwrap();
+    let files = stages.iter().find(|stage| stage["name"] == "copy_files").unwrap();
+    assert!(files["reason"].as_str().unwrap().contains("CAP_SYSLOG"), "{files}");
+    assert_eq!(of_type(&traced, "fork").len(), 1);
+}

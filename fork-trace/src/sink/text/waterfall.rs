@@ -9,11 +9,11 @@ use super::{
     bar::blocks,
     columns::GAP,
     line::{CYAN, DIM, Line, PLAIN, printable},
-    units::{duration, percent},
+    units::{duration, percent, size},
 };
 use crate::{
     flags,
-    fork::{ChildStart, Fork, Precision, Span, Status},
+    fork::{ChildStart, Copied, Fork, Precision, Span, Status},
 };
 
 /// Where everything below a fork's line begins.
@@ -79,6 +79,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
         line.end(writer)?;
     }
     let named = |status| fork.stages.iter().filter(move |span| span.status == status);
+    list("copied:", &copied(fork), line, writer)?;
     list("shared:", &sharing(named(Status::Shared)), line, writer)?;
     let missing: Vec<&str> = named(Status::Missing).map(|span| span.name.as_ref()).collect();
     list("not seen:", &missing.join(", "), line, writer)?;
@@ -233,6 +234,15 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
 }
 
 /// A line of names.
+/// What was built for the child's own address space.
+fn copied(fork: &Fork) -> String {
+    let Some(Copied { vmas, page_table_bytes }) = &fork.copied else { return String::new() };
+    match page_table_bytes {
+        Some(bytes) => format!("{vmas} mappings, {} of page tables", size(*bytes)),
+        None => format!("{vmas} mappings"),
+    }
+}
+
 fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
