@@ -133,7 +133,12 @@ fn child(start: &ChildStart, woken_ns: Option<u64>, bars: &mut Vec<Bar>) {
     }
     if let Some(ran_ns) = start.to_user_ns.and_then(|to_user| to_user.checked_sub(waited_ns)) {
         let start_ns = woken_ns.map(|woken| woken + waited_ns);
-        bars.push(Bar { start_ns, detail: cpu, ..plain_bar("child: ret_from_fork", ran_ns) });
+        // Without its first moment on a CPU the two stages are one.
+        let name = match start.queued_ns {
+            Some(_) => "child: ret_from_fork",
+            None => "child: in user space",
+        };
+        bars.push(Bar { start_ns, detail: cpu, ..plain_bar(name, ran_ns) });
     }
 }
 
