@@ -301,14 +301,14 @@ fn ftrace_sees_the_same_gaps() {
         .arg(&file)
         .arg("--")
         .arg(forker())
-        .args(["fork-raw", "--repeat", "200"]));
+        .args(["fork-raw", "--repeat", "1000"]));
     assert!(output.status.success());
     let seen = instance.forks();
     drop(instance);
     let traced = read(&file);
     check(&traced);
     let forks: Vec<_> = of_type(&traced, "fork");
-    assert_eq!(forks.len(), 200);
+    assert_eq!(forks.len(), 1000);
 
     for Row { what, apart, ours, theirs } in ROWS {
         let mut pairs: Vec<_> = forks
@@ -318,7 +318,7 @@ fn ftrace_sees_the_same_gaps() {
                 Some((ours(fork)?, theirs(seen)?))
             })
             .collect();
-        // ftrace has been seen to leave out a few dozen switches; ours are all there.
+        // ftrace leaves out runs of switches at times; ours are all there.
         assert!(forks.iter().all(|fork| ours(fork).is_some()), "{what}");
         assert!(pairs.len() > 50, "{what}: only {} pairs", pairs.len());
         let Difference { ours, ftrace, largest } = compare(&mut pairs);
