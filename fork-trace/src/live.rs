@@ -143,6 +143,13 @@ impl Live {
             filters,
             stages: plan.coverage.clone(),
         })))?;
+        if let Some(reason) = &plan.shortfall {
+            outputs.event(&Event::Warning(Warning {
+                code: Name::Borrowed("no-inner-marks"),
+                text: format!("most stages of copy_process cannot be told apart: {reason}"),
+                hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+            }))?;
+        }
         outputs.flush()?;
         Ok(Self {
             tracer,
@@ -363,12 +370,6 @@ fn time_ns(time: TimeVal) -> u64 {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A warning as an event.
-#[must_use]
-pub fn warning(code: &'static str, text: String, hint: Option<String>) -> Event {
-    Event::Warning(Warning { code: Name::Borrowed(code), text, hint })
 }
 
 async fn at(end: Option<tokio::time::Instant>) {

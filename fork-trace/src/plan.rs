@@ -155,6 +155,8 @@ pub struct Timed {
 pub struct Plan {
     /// [`Backend::Inner`] or [`Backend::Tracepoint`].
     pub backend: Backend,
+    /// Why [`Backend::Auto`] came to less than inner marks.
+    pub shortfall: Option<String>,
     /// What to attach, in order.
     pub tracepoints: Vec<Tracepoint>,
     /// Call sites to set before load: global of the object and address.
@@ -209,6 +211,7 @@ impl Plan {
         };
         Ok(Self {
             backend: if planner.inner { Backend::Inner } else { Backend::Tracepoint },
+            shortfall: (backend == Backend::Auto && !planner.inner).then(|| no_inner(facts)),
             tracepoints,
             sites: SITES.iter().filter_map(site).collect(),
             timed,
@@ -233,12 +236,14 @@ fn inner_wanted(facts: &Facts, backend: Backend) -> Result<bool, Advice> {
         Backend::Tracepoint => Ok(false),
         Backend::Auto => Ok(any),
         Backend::Inner if any => Ok(true),
-        Backend::Inner => {
-            let reason = facts.inner.values().find_map(|mark| mark.as_ref().err());
-            let reason = reason.map_or("no inner tracepoint is known", String::as_str);
-            Err(Advice::Backend { name: "inner", reason: reason.to_owned() })
-        }
+        Backend::Inner => Err(Advice::Backend { name: "inner", reason: no_inner(facts) }),
     }
+}
+
+/// Why there are no inner marks.
+fn no_inner(facts: &Facts) -> String {
+    let reason = facts.inner.values().find_map(|mark| mark.as_ref().err());
+    reason.map_or("no inner tracepoint is known", String::as_str).to_owned()
 }
 
 struct Planner<'a> {
@@ -440,6 +445,7 @@ mod tests {
     fn without_inner_marks_fork_s_own_tracepoints_bound_a_few_stages() {
         let plan = plan(&facts(&[], nothing("hidden")));
         assert_eq!(plan.backend, Backend::Tracepoint);
+        assert_eq!(plan.shortfall.as_deref(), Some("hidden"));
         assert_eq!(marks(&plan, "copy_process"), ("sys_enter".into(), "sched_process_fork".into()));
         assert!(!plan.tracepoints.contains(&Tracepoint::KmemCacheAlloc));
         let falls_into = |name: &str, stage: &str| {
@@ -460,6 +466,7 @@ mod tests {
     fn inner_marks_bound_what_lies_inside() {
         let plan = plan(&facts(&[], learned()));
         assert_eq!(plan.backend, Backend::Inner);
+        assert_eq!(plan.shortfall, None);
         assert_eq!(plan.sites.len(), SITES.len());
         assert_eq!(
             marks(&plan, "sys_enter"),

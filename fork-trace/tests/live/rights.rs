@@ -134,9 +134,12 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
     let said = String::from_utf8(forced.stderr).unwrap();
     assert!(said.contains("addresses are hidden") && said.contains("CAP_SYSLOG"), "{said}");
 
-    let auto = without_syslog(&["--json"]);
+    let auto = without_syslog(&["--json", "-q"]);
     let traced = lines(&auto.stderr);
     assert_eq!(traced[0]["backend"], "tracepoint");
+    let warning = of_type(&traced, "warning")[0];
+    assert_eq!(warning["code"], "no-inner-marks");
+    assert!(warning["text"].as_str().unwrap().contains("kptr_restrict"), "{warning}");
     let stages = traced[0]["stages"].as_array().unwrap();
     let files = stages.iter().find(|stage| stage["name"] == "copy_files").unwrap();
     assert!(files["reason"].as_str().unwrap().contains("CAP_SYSLOG"), "{files}");
