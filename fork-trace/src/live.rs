@@ -142,13 +142,13 @@ impl Live {
             }),
             filters,
             stages: plan.coverage.clone(),
-        })))?;
+        })));
         if let Some(reason) = &plan.shortfall {
             outputs.event(&Event::Warning(Warning {
                 code: Name::Borrowed("no-inner-marks"),
                 text: format!("most stages of copy_process cannot be told apart: {reason}"),
                 hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
-            }))?;
+            }));
         }
         outputs.flush()?;
         Ok(Self {
@@ -234,7 +234,7 @@ impl Live {
         self.tracer.log();
         self.losses()?;
         let summary = self.summary(difference, detach_ns)?;
-        self.outputs.event(&Event::Summary(Box::new(summary)))?;
+        self.outputs.event(&Event::Summary(Box::new(summary)));
         self.outputs.flush()?;
         Ok(self.lost)
     }
@@ -278,23 +278,25 @@ impl Live {
         } else {
             self.joiner.release(host::monotonic_ns().context("read the monotonic clock")?)
         };
-        joined.into_iter().try_for_each(|joined| self.show(&joined))
+        for joined in joined {
+            self.show(&joined);
+        }
+        Ok(())
     }
 
-    fn show(&mut self, (record, start): &Joined) -> Result<()> {
+    fn show(&mut self, (record, start): &Joined) {
         if !record.has(bits::ENTERED) && !record.has(bits::CHILD) && self.may_be_under_way(record) {
             self.under_way += 1;
-            return Ok(());
+            return;
         }
         if self.enough() {
             self.cut += u64::from(record.has(bits::CHILD));
-            return Ok(());
+            return;
         }
         let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
         self.enricher.add(&mut fork);
         self.tally.add(&fork);
-        self.outputs.event(&Event::Fork(Box::new(fork)))?;
-        Ok(())
+        self.outputs.event(&Event::Fork(Box::new(fork)));
     }
 
     /// A return without an entry: was the call under way when tracing began, or was its entry
@@ -331,7 +333,7 @@ impl Live {
         }
         self.lost += loss.records;
         self.loss_since_ns = host::monotonic_ns().context("read the monotonic clock")?;
-        self.outputs.event(&Event::Loss(loss))?;
+        self.outputs.event(&Event::Loss(loss));
         Ok(())
     }
 

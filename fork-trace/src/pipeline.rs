@@ -1,7 +1,8 @@
 //! From events to every output.
 //!
 //! All outputs are opened before anything else happens. A closed pipe takes its output away
-//! quietly; any other error of a writer is the caller's to report. Notes go to standard error.
+//! quietly; any other error of a writer takes it away too and is told at the next flush, so that
+//! the others get every event all the same. Notes go to standard error.
 
 use std::{
     fs::File,
@@ -36,6 +37,8 @@ pub enum Default {
 pub struct Outputs {
     open: Vec<(String, Box<dyn Sink>)>,
     notes: Option<Notes<io::Stderr>>,
+    /// The first error since the last flush.
+    failed: Option<Advice>,
 }
 
 impl Outputs {
@@ -63,7 +66,7 @@ impl Outputs {
             open.push((name.to_owned(), standard(options, default)));
         }
         let notes = (!options.quiet).then(|| Notes::new(io::stderr()));
-        Ok(Self { open, notes })
+        Ok(Self { open, notes, failed: None })
     }
 
     /// Whether an output is left.
@@ -73,24 +76,22 @@ impl Outputs {
     }
 
     /// Writes one event to every output.
-    ///
-    /// # Errors
-    /// [`Advice::Output`], once per output: it takes no further events.
-    pub fn event(&mut self, event: &Event) -> Result<(), Advice> {
+    pub fn event(&mut self, event: &Event) {
         if let Some(notes) = &mut self.notes
             && notes.event(event).is_err()
         {
             self.notes = None;
         }
-        self.each(|sink| sink.event(event))
+        self.each(|sink| sink.event(event));
     }
 
     /// Makes everything written so far visible.
     ///
     /// # Errors
-    /// As [`Self::event`].
+    /// [`Advice::Output`], once per output that failed since the last call.
     pub fn flush(&mut self) -> Result<(), Advice> {
-        self.each(|sink| sink.flush())
+        self.each(|sink| sink.flush());
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Says something to the user that is no event.
@@ -101,20 +102,18 @@ impl Outputs {
         }
     }
 
-    fn each(
-        &mut self,
-        mut write: impl FnMut(&mut dyn Sink) -> io::Result<()>,
-    ) -> Result<(), Advice> {
-        let mut failed = None;
-        self.open.retain_mut(|(name, sink)| match write(sink.as_mut()) {
+    fn each(&mut self, mut write: impl FnMut(&mut dyn Sink) -> io::Result<()>) {
+        let Self { open, failed, .. } = self;
+        open.retain_mut(|(name, sink)| match write(sink.as_mut()) {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
             Err(error) => {
-                failed = Some(Advice::Output { path: name.clone(), cause: cause(&error) });
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    let advice = Advice::Output { path: name.clone(), cause: cause(&error) };
+                    failed.get_or_insert(advice);
+                }
                 false
             }
         });
-        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -208,7 +207,7 @@ mod tests {
         let sink = |kind: &io::ErrorKind| -> (String, Box<dyn Sink>) {
             ("x".to_owned(), Box::new(Failing(*kind)))
         };
-        Outputs { open: kinds.iter().map(sink).collect(), notes: None }
+        Outputs { open: kinds.iter().map(sink).collect(), notes: None, failed: None }
     }
 
     #[test]
@@ -217,7 +216,7 @@ mod tests {
         assert!(closed.flush().is_ok());
         assert!(!closed.is_open());
 
-        let mut full = outputs(&[io::ErrorKind::StorageFull]);
+        let mut full = outputs(&[io::ErrorKind::StorageFull, io::ErrorKind::BrokenPipe]);
         let error = full.flush().unwrap_err();
         assert_eq!(error.exit_status(), 1);
         assert!(full.flush().is_ok());

@@ -106,7 +106,7 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     let mut replay = Replay::new(BufReader::new(reader), name);
     let shown = loop {
         match replay.next_event() {
-            Ok(Some(event)) => outputs.event(&event)?,
+            Ok(Some(event)) => outputs.event(&event),
             Ok(None) => break Ok(0),
             Err(error) => break Err(error),
         }

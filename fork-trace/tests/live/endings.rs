@@ -156,7 +156,9 @@ fn a_full_disk_is_said_and_what_was_written_stays() {
         "the command runs to its end"
     );
     // The other output goes to the end of what was traced.
-    check(&read(&good));
+    let shown = read(&good);
+    check(&shown);
+    assert_eq!(summary(&shown)["accounted"], true, "{}", summary(&shown));
     fs::remove_file(&good).unwrap();
     let text = fs::read_to_string(&full).unwrap();
     let (whole, _cut) = text.rsplit_once('\n').unwrap();
