@@ -182,8 +182,11 @@ impl Live {
     ///
     /// # Errors
     /// An output cannot be written, or the kernel side's maps cannot be read.
-    pub async fn run(&mut self, command: &mut Option<Child>) -> Result<Stop> {
-        let mut signals = Signals::new()?;
+    pub async fn run(
+        &mut self,
+        command: &mut Option<Child>,
+        signals: &mut Signals,
+    ) -> Result<Stop> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.limits.duration.map(|duration| tokio::time::Instant::now() + duration);
@@ -388,8 +391,8 @@ async fn ended(command: &mut Option<Child>) -> Result<ExitStatus> {
     }
 }
 
-/// The signals that end a trace.
-struct Signals {
+/// The signals that end a trace; from the moment this is made they are kept for it.
+pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
@@ -397,7 +400,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> Result<Self> {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// There is no event loop, or the system refuses.
+    pub fn new() -> Result<Self> {
         let listen = |kind| signal(kind).context("listen for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

@@ -21,7 +21,7 @@ use crate::{
     fork::Filters,
     host::{self, Host},
     learn,
-    live::{Limits, Live, Stop},
+    live::{Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
     plan::{Backend, Plan},
     replay::Replay,
@@ -48,6 +48,8 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let plan = Plan::new(&host.facts, options.backend, stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
+        // Before anything is attached: a signal must not end this process half way.
+        let signals = Signals::new()?;
         let settings = Settings {
             follow_children_of: command.then(std::process::id),
             ring_bytes: options.buffer,
@@ -66,12 +68,17 @@ pub fn live(options: &cli::Live) -> Result<u8> {
             );
         }
         drop_capabilities()?;
-        trace(live, child, options.fail_on_loss).await
+        trace(live, child, signals, options.fail_on_loss).await
     })
 }
 
-async fn trace(mut live: Live, mut child: Option<Child>, fail_on_loss: bool) -> Result<u8> {
-    let traced = live.run(&mut child).await;
+async fn trace(
+    mut live: Live,
+    mut child: Option<Child>,
+    mut signals: Signals,
+    fail_on_loss: bool,
+) -> Result<u8> {
+    let traced = live.run(&mut child, &mut signals).await;
     let lost = live.finish();
     // The command outlives a trace that was cut short.
     let status = match (&traced, &mut child) {

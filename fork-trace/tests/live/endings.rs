@@ -20,7 +20,8 @@ fn a_command_keeps_its_output_and_status() {
     if !here("a_command_keeps_its_output_and_status") {
         return;
     }
-    let output = run(fork_trace().args(["--", "sh", "-c", "echo out; echo err >&2; (exit 7)"]));
+    let output =
+        run(fork_trace().args(["--", "sh", "-c", "echo out; echo err >&2; : & wait; exit 7"]));
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(output.stdout, b"out\n");
     let said = String::from_utf8(output.stderr).unwrap();
@@ -33,7 +34,7 @@ fn a_command_that_is_killed_ends_the_trace_with_its_signal() {
     if !here("a_command_that_is_killed_ends_the_trace_with_its_signal") {
         return;
     }
-    let output = run(fork_trace().args(["--json", "--", "sh", "-c", "(true); kill -9 $$"]));
+    let output = run(fork_trace().args(["--json", "--", "sh", "-c", ": & wait; kill -9 $$"]));
     assert_eq!(output.status.code(), Some(137));
     let traced = lines(&output.stderr);
     check(&traced);
@@ -97,7 +98,8 @@ fn signals_reach_the_command() {
     if !here("signals_reach_the_command") {
         return;
     }
-    let script = "trap 'echo got it; exit 5' TERM; (true); echo ready; while :; do sleep 0.1; done";
+    let script =
+        "trap 'echo got it; exit 5' TERM; : & wait; echo ready; while :; do sleep 0.1; done";
     let mut child = fork_trace()
         .args(["--json", "--", "sh", "-c", script])
         .stdout(Stdio::piped())

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{Folder, check, fork_trace, forker, here, of_type, read, run};
+use crate::support::{Folder, check, fork_trace, forker, here, of_type, read, run, slowness};
 
 /// What ftrace saw of one fork, in microseconds.
 #[derive(Default)]
@@ -37,11 +37,13 @@ const AROUND: [(&str, &str); 6] = [
 ];
 
 /// Events that fire inside a fork.
-const INSIDE: [&str; 8] = [
+const INSIDE: [&str; 9] = [
     "raw_syscalls/sys_enter",
     "raw_syscalls/sys_exit",
     "kmem/kmem_cache_alloc",
     "timer/hrtimer_setup",
+    // Its name before.
+    "timer/hrtimer_init",
     "mmap_lock/mmap_lock_start_locking",
     "mmap_lock/mmap_lock_acquire_returned",
     "mmap_lock/mmap_lock_released",
@@ -327,7 +329,10 @@ fn ftrace_sees_the_same_gaps() {
              {largest:.1} us of {} forks",
             pairs.len()
         );
-        assert!((ours - ftrace).abs() <= apart, "{what}: {ours:.1} us, by ftrace {ftrace:.1} us");
+        assert!(
+            (ours - ftrace).abs() <= apart * slowness(),
+            "{what}: {ours:.1} us, by ftrace {ftrace:.1} us"
+        );
     }
 }
 
@@ -337,7 +342,10 @@ type InsideRow = (&'static str, fn(&Inside) -> Option<f64>);
 const INSIDE_ROWS: [InsideRow; 13] = [
     ("dup_task_struct", |fork| fork.allocation(0)),
     ("copy_creds", |fork| fork.first("kmem_cache_alloc", "call_site=prepare_creds+", 0.0)),
-    ("sched_fork", |fork| fork.first("hrtimer_setup", "mode=REL|HARD", 0.0)),
+    ("sched_fork", |fork| {
+        let first = |event| fork.first(event, "mode=REL|HARD", 0.0);
+        first("hrtimer_setup").or_else(|| first("hrtimer_init"))
+    }),
     ("copy_files", |fork| fork.first("kmem_cache_alloc", "call_site=dup_fd+", 0.0)),
     ("copy_fs", |fork| fork.first("kmem_cache_alloc", "call_site=copy_fs_struct+", 0.0)),
     ("copy_sighand", |fork| fork.allocation(1)),
@@ -391,7 +399,7 @@ fn ftrace_sees_the_same_inside() {
             "{name} begins: median {ours:.1} us, by ftrace {ftrace:.1} us; largest difference \
              {largest:.1} us"
         );
-        assert!((ours - ftrace).abs() <= 3.0, "{name}");
+        assert!((ours - ftrace).abs() <= 3.0 * slowness(), "{name}");
         assert!(ftrace >= last, "{name}: ftrace sees the same order");
         last = ftrace;
     }

@@ -151,14 +151,17 @@ fn a_large_parent_pays_for_its_memory() {
             times[1] / 1e6,
             shares[1] * 100.0
         );
-        assert!(shares[1] > 0.9, "{shares:?}");
+        // With little memory the rest of a fork weighs more.
+        let least = if *mib >= 1024 { 0.9 } else { 0.5 };
+        assert!(shares[1] > least, "{shares:?}");
         per_gib.push(times[1]);
     }
     let (least, most) = (
         per_gib.iter().copied().fold(f64::MAX, f64::min),
         per_gib.iter().copied().fold(0.0, f64::max),
     );
-    assert!(most / least < 1.5, "in proportion: {per_gib:?}");
+    let apart = if sizes[0] >= 1024 { 1.5 } else { 3.0 };
+    assert!(most / least < apart, "in proportion: {per_gib:?}");
 }
 
 #[test]

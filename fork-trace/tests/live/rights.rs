@@ -98,10 +98,10 @@ fn the_kernel_side_logs_when_asked() {
     if !here("the_kernel_side_logs_when_asked") {
         return;
     }
-    let output = run(fork_trace().args(["-vvv", "--json", "--", "sh", "-c", "(true)"]));
+    let output = run(fork_trace().args(["-vvv", "--json", "--", "sh", "-c", ": & wait"]));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("task_newtask flags 1200000"), "{said}");
-    let output = run(fork_trace().args(["-vv", "--json", "--", "sh", "-c", "(true)"]));
+    assert!(said.contains("task_newtask flags 12"), "{said}");
+    let output = run(fork_trace().args(["-vv", "--json", "--", "sh", "-c", ": & wait"]));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!said.contains("task_newtask flags"), "{said}");
     let json: Vec<&str> = said.lines().filter(|line| line.starts_with('{')).collect();
@@ -120,7 +120,7 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
     }
     let without_syslog = |args: &[&str]| {
         let mut tool = tool();
-        tool.args(args).args(["--", "sh", "-c", "(true)"]);
+        tool.args(args).args(["--", "sh", "-c", ": & wait"]);
         let drop_syslog = || {
             let dropped = caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYSLOG);
             dropped.map_err(std::io::Error::other)

@@ -92,7 +92,7 @@ fn descendants_are_followed_and_others_are_not() {
         return;
     }
     let mut other = Command::new(forker()).args(["loop", "--count", "4000"]).spawn().unwrap();
-    let script = "(sh -c '(true; true) & wait') & wait; setsid sh -c 'true; (true)'";
+    let script = "(sh -c ': & : & wait') & wait; setsid sh -c ': & wait' & wait";
     let output = run(fork_trace().args(["--json", "--", "sh", "-c", script]));
     assert!(output.status.success());
     other.wait().unwrap();
