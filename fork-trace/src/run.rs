@@ -61,13 +61,14 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);
-        } else {
+        }
+        drop_capabilities()?;
+        if !command {
             live.say(
                 "tracing every fork of this host; `fork-trace doctor` shows what can be seen; \
                  Ctrl-C ends it",
             );
         }
-        drop_capabilities()?;
         trace(live, child, signals, options.fail_on_loss).await
     })
 }
