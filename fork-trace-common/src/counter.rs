@@ -32,8 +32,7 @@ counters! {
     FilteredKind,
     /// New tasks of a parent that is not followed.
     FilteredTask,
-    /// New tasks whose entry was not seen: under way when tracing began, or not tracked because
-    /// the in-flight map was full.
+    /// New tasks not tracked because the in-flight map was full.
     Unentered,
     /// Attempts not tracked because the in-flight map was full.
     InFlightFull,

@@ -35,7 +35,10 @@ pub enum Syscall {
 
 /// What is known of a record; `bits` of [`ForkRecord`].
 pub mod bits {
-    /// The entry of the call was seen: `start_ns` and the entry mark are real.
+    /// The entry of the call was seen: `start_ns` and the entry mark are real. From 6.13 on the
+    /// kernel skips a program of the system call tracepoints now and then: they may be preempted,
+    /// and another task's run on the same CPU counts as recursion.
+    /// KERNEL: `kernel/trace/bpf_trace.c` `__bpf_trace_run`.
     pub const ENTERED: u32 = 1;
     /// `clone_flags` was read from the caller.
     pub const FLAGS: u32 = 1 << 1;
@@ -52,6 +55,8 @@ pub mod bits {
     pub const THREADS: u32 = 1 << 6;
     /// `copied_vmas` and `copied_page_table_bytes` were read.
     pub const COPIED: u32 = 1 << 8;
+    /// The kernel makes the task for itself; there is no system call.
+    pub const KERNEL_MADE: u32 = 1 << 9;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }

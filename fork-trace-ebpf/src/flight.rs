@@ -48,16 +48,15 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     }
     let now = now();
     let (sp, ip) = regs.place().unwrap_or_default();
-    if let Some(flight) = flight(key)
-        && flight.has(bits::RESTARTING)
-        && flight.syscall == syscall as u32
-        && flight.sp == sp
-        && flight.ip == ip
-    {
-        flight.bits &= !bits::RESTARTING;
-        flight.marks = [0; Mark::IN_RECORD];
-        set(flight, Mark::SysEnter, now);
-        return;
+    if let Some(flight) = flight(key) {
+        let same = flight.syscall == syscall as u32 && flight.sp == sp && flight.ip == ip;
+        if flight.has(bits::RESTARTING) && same {
+            flight.bits &= !bits::RESTARTING;
+            flight.marks = [0; Mark::IN_RECORD];
+            set(flight, Mark::SysEnter, now);
+            return;
+        }
+        return_not_seen(flight);
     }
     let Some(record) = begin(key) else { return };
     record.bits = bits::ENTERED;
@@ -67,6 +66,15 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     set(record, Mark::SysEnter, now);
     identify(record, task, key);
     call(record, regs, syscall, compat);
+}
+
+/// An attempt whose return the kernel passed without this program: it is shown all the same. One
+/// that waits for its restart was given up by its caller.
+#[inline(always)]
+fn return_not_seen(flight: &ForkRecord) {
+    if !flight.has(bits::RESTARTING) {
+        submit(flight);
+    }
 }
 
 /// An empty record in flight.
@@ -134,7 +142,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let pf = child.flags().unwrap_or_default();
     // A call that waits for its restart makes nothing: this task is somebody else's.
     let entered = flight(key).filter(|flight| !flight.has(bits::RESTARTING));
-    let Some(flight) = entered.or_else(|| begin_kernel_made(key, ids.tid, pf)) else {
+    let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
         return;
     };
     count(Counter::Seen);
@@ -159,10 +167,10 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     }
 }
 
-/// A new task whose call was not seen to begin: counted, and begun here if the kernel made it for
-/// itself and it is of a kind that is shown.
+/// A new task whose call was not seen to begin: counted, and begun here if it is of a kind that is
+/// shown: made by the kernel for itself, or by a call whose entry was not seen.
 #[inline(always)]
-fn begin_kernel_made(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecord> {
+fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecord> {
     let task = Task::current();
     if pf & (PF_KTHREAD | PF_IO_WORKER) != 0 || tid == 0 {
         count(Counter::FilteredKind);
@@ -172,24 +180,16 @@ fn begin_kernel_made(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRec
         count(Counter::FilteredTask);
         return None;
     }
-    // A helper program started by a kernel thread, or a worker of vhost.
-    let kernel_made =
-        pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0);
-    if !kernel_made {
+    let Some(record) = begin(key) else {
         count(Counter::Unentered);
         return None;
+    };
+    identify(record, task, key);
+    // A helper program started by a kernel thread, or a worker of vhost.
+    if pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0) {
+        record.bits |= bits::KERNEL_MADE;
     }
-    let record = begin(key);
-    match record {
-        Some(record) => {
-            identify(record, task, key);
-            Some(record)
-        }
-        None => {
-            count(Counter::Unentered);
-            None
-        }
-    }
+    Some(record)
 }
 
 /// `kernel_clone` announces the child.
@@ -213,7 +213,7 @@ pub(crate) fn wakeup_new(child: Task) {
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
         finish(flight, key);
-    } else if flight.syscall == Syscall::None as u32 {
+    } else if flight.has(bits::KERNEL_MADE) {
         finish(flight, key);
     }
 }
@@ -258,6 +258,9 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         return;
     }
     set(flight, Mark::SysExit, now());
+    if !flight.has(bits::ENTERED) {
+        call(flight, regs, syscall, compat);
+    }
     finish(flight, key);
 }
 
@@ -266,7 +269,10 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
 pub(crate) fn task_ends() {
     let key = bpf_get_current_pid_tgid();
     // Most tasks end with no attempt under way, and have returned to user space before.
-    _ = FLIGHTS.remove(key);
+    if let Some(flight) = flight(key) {
+        return_not_seen(flight);
+        _ = FLIGHTS.remove(key);
+    }
     _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     if Task::current().live() == Some(0) {

@@ -46,9 +46,9 @@ impl Clock {
 /// Makes a [`Fork`].
 #[must_use]
 pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
-    let entered = record.has(bits::ENTERED);
     let call = call(record);
-    let errno = u32::try_from(-record.ret).ok().filter(|errno| *errno > 0);
+    let ret = returned(record).then_some(record.ret);
+    let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
     let total_ns = total_ns(record);
     let stages = spans(record, plan);
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
@@ -65,7 +65,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
         parent: parent(record),
         child: child(record),
-        ret: call.map(|_| record.ret),
+        ret,
         errno,
         errno_name: errno.map(errno_name),
         restarts: (record.restarts > 0).then_some(record.restarts),
@@ -74,7 +74,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
         child_start: start.map(|start| child_start(record, start)),
-        warnings: if entered || call.is_none() { Vec::new() } else { vec![no_entry()] },
+        warnings: warnings(record),
     }
 }
 
@@ -87,13 +87,32 @@ pub fn began_ns(record: &ForkRecord) -> u64 {
     record.marks.iter().copied().find(|at| *at != 0).unwrap_or_default()
 }
 
-fn no_entry() -> ForkWarning {
-    ForkWarning {
-        code: Name::Borrowed("no-entry"),
-        text: "refused before the system call began, by seccomp or a tracer: \
-               only the time of its return is known"
-            .to_owned(),
-    }
+/// Whether it is known what the caller saw.
+fn returned(record: &ForkRecord) -> bool {
+    let seen = record.has(bits::CHILD) || mark(record, Mark::SysExit).is_some();
+    seen && !record.has(bits::KERNEL_MADE)
+}
+
+/// What was not seen of a call.
+fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
+    let entered = record.has(bits::ENTERED);
+    let returned = mark(record, Mark::SysExit).is_some() || record.has(bits::VFORK_WAIT);
+    let (code, text) = match (entered, returned) {
+        _ if record.has(bits::KERNEL_MADE) => return Vec::new(),
+        (true, true) => return Vec::new(),
+        (true, false) => ("return-not-seen", "its return was not seen: the total is not known"),
+        (false, _) if record.has(bits::CHILD) => (
+            "entry-not-seen",
+            "its entry was not seen, perhaps because it was under way when tracing began: \
+             the total is not known",
+        ),
+        (false, _) => (
+            "no-entry",
+            "refused before the system call began, by seccomp or a tracer: \
+             only the time of its return is known",
+        ),
+    };
+    vec![ForkWarning { code: Name::Borrowed(code), text: text.to_owned() }]
 }
 
 fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
@@ -129,7 +148,7 @@ fn clone_flags(record: &ForkRecord) -> Option<u64> {
 }
 
 fn kind(record: &ForkRecord) -> Option<Kind> {
-    if record.syscall == Syscall::None as u32 {
+    if record.has(bits::KERNEL_MADE) {
         return Some(Kind::Other);
     }
     let flags = clone_flags(record)?;
@@ -420,7 +439,7 @@ mod tests {
     #[test]
     fn a_task_that_the_kernel_made_begins_at_its_first_mark() {
         let mut record = success();
-        record.bits = bits::CHILD;
+        record.bits = bits::CHILD | bits::KERNEL_MADE;
         record.syscall = Syscall::None as u32;
         record.start_ns = 0;
         record.marks[Mark::SysEnter as usize] = 0;
@@ -432,6 +451,28 @@ mod tests {
         assert_eq!(span("copy_process").status, Status::Missing);
         assert_eq!(span("tasklist_lock").start_ns, Some(0));
         assert_eq!(span("wake_up_new_task").start_ns, Some(7_000));
+    }
+
+    #[test]
+    fn a_call_that_was_seen_in_part_says_so() {
+        let codes = |fork: &Fork| fork.warnings.iter().map(|w| w.code.clone()).collect::<Vec<_>>();
+        let mut record = success();
+        record.bits &= !bits::ENTERED;
+        record.marks[Mark::SysEnter as usize] = 0;
+        let no_entry = fork(&record, None, &plan(), clock());
+        assert_eq!(codes(&no_entry), ["entry-not-seen"]);
+        assert_eq!((no_entry.total_ns, no_entry.ret), (None, Some(77)));
+        assert!(no_entry.succeeded());
+
+        let mut record = success();
+        record.marks[Mark::SysExit as usize] = 0;
+        let no_return = fork(&record, None, &plan(), clock());
+        assert_eq!(codes(&no_return), ["return-not-seen"]);
+        assert_eq!((no_return.total_ns, no_return.ret), (None, Some(77)));
+
+        record.bits &= !bits::CHILD;
+        let nothing = fork(&record, None, &plan(), clock());
+        assert_eq!((nothing.ret, nothing.errno, nothing.succeeded()), (None, None, false));
     }
 
     #[test]

@@ -276,7 +276,7 @@ impl Fork {
     /// Whether a task was made.
     #[must_use]
     pub const fn succeeded(&self) -> bool {
-        self.errno.is_none()
+        self.child.is_some()
     }
 
     /// The stage with the largest time of its own, and that time.

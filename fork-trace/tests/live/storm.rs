@@ -5,7 +5,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run, summary,
+    Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run, slowness,
+    summary,
 };
 
 #[test]
@@ -83,7 +84,7 @@ fn limits_stop_the_trace() {
     check(&lines(&output.stdout));
     assert!(output.stderr.is_empty());
     let took = began.elapsed();
-    assert!((300..3000).contains(&took.as_millis()), "{took:?}");
+    assert!(took.as_millis() >= 300 && took.as_secs_f64() < 3.0 * slowness(), "{took:?}");
 }
 
 #[test]
