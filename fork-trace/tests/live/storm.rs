@@ -84,7 +84,7 @@ fn limits_stop_the_trace() {
     check(&lines(&output.stdout));
     assert!(output.stderr.is_empty());
     let took = began.elapsed();
-    assert!(took.as_millis() >= 300 && took.as_secs_f64() < 3.0 * slowness(), "{took:?}");
+    assert!(took.as_millis() >= 300 && took.as_secs_f64() < 10.0 * slowness(), "{took:?}");
 }
 
 #[test]
