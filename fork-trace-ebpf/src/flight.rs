@@ -140,8 +140,15 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
     let pf = child.flags().unwrap_or_default();
-    // A call that waits for its restart makes nothing: this task is somebody else's.
+    // A call that waits for its restart makes nothing: this task is somebody else's. One that has
+    // made its task has returned unseen.
     let entered = flight(key).filter(|flight| !flight.has(bits::RESTARTING));
+    if let Some(flight) = &entered
+        && flight.has(bits::CHILD)
+    {
+        submit(flight);
+    }
+    let entered = entered.filter(|flight| !flight.has(bits::CHILD));
     let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
         return;
     };
@@ -259,7 +266,9 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     }
     set(flight, Mark::SysExit, now());
     if !flight.has(bits::ENTERED) {
-        call(flight, regs, syscall, compat);
+        // The flags are known from the new task; reading the arguments here too makes a program
+        // that 5.10 does not load.
+        flight.syscall = syscall as u32;
     }
     finish(flight, key);
 }

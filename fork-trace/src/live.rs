@@ -51,6 +51,9 @@ const BATCH: usize = 4096;
 /// this time after attaching it is taken for that, later for a refusal.
 const UNDER_WAY_NS: u64 = 1_000_000_000;
 
+/// Detaching the entry takes no longer than this: what began in it may have entered unseen.
+const CLOSING_NS: u64 = 5_000_000;
+
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
 const LOSSES: [(Counter, &str, bool); 6] = [
@@ -101,8 +104,10 @@ pub struct Live {
     received: u64,
     /// Attempts left out because enough were shown.
     cut: u64,
-    /// Attempts taken to have been under way when tracing began.
+    /// Attempts taken to have been under way when tracing began or ended.
     under_way: u64,
+    /// When no further entry was seen; `u64::MAX` until then.
+    closed_ns: u64,
     /// Attempts lost so far.
     lost: u64,
     /// Values of [`LOSSES`] at the last look.
@@ -167,6 +172,7 @@ impl Live {
             received: 0,
             cut: 0,
             under_way: 0,
+            closed_ns: u64::MAX,
             lost: 0,
             losses: [0; LOSSES.len()],
             loss_since_ns: mono_ns,
@@ -225,6 +231,7 @@ impl Live {
         let began = Instant::now();
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
+        self.closed_ns = host::monotonic_ns().context("read the monotonic clock")?;
         let difference = account::difference(&self.tracer)?;
         for tracepoint in Tracepoint::ALL {
             self.tracer.detach(*tracepoint);
@@ -288,7 +295,7 @@ impl Live {
     }
 
     fn show(&mut self, (record, start): &Joined) {
-        if !record.has(bits::ENTERED) && !record.has(bits::CHILD) && self.may_be_under_way(record) {
+        if !record.has(bits::ENTERED | bits::KERNEL_MADE) && self.may_be_under_way(record) {
             self.under_way += 1;
             return;
         }
@@ -302,14 +309,15 @@ impl Live {
         self.outputs.event(&Event::Fork(Box::new(fork)));
     }
 
-    /// A return without an entry: was the call under way when tracing began, or was its entry
-    /// lost, rather than refused?
+    /// A call without an entry: was it under way when tracing began or ended, or was its entry
+    /// lost, rather than refused or skipped?
     fn may_be_under_way(&self, record: &ForkRecord) -> bool {
-        let returned_ns = assemble::began_ns(record);
+        let began_ns = assemble::began_ns(record);
         let older = record.parent.start_ns < self.attached_ns;
-        let soon = returned_ns < self.attached_ns + UNDER_WAY_NS;
+        let soon = began_ns < self.attached_ns + UNDER_WAY_NS;
+        let late = began_ns > self.closed_ns.saturating_sub(CLOSING_NS);
         let untracked = self.tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
-        (older && soon) || untracked
+        (older && soon) || late || untracked
     }
 
     /// The realtime clock may be set while we trace.
