@@ -5,6 +5,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -42,11 +43,16 @@ pub(crate) fn live_tests() -> Result<String> {
     Ok(remark)
 }
 
-/// Builds the test program; cargo says where it is.
+/// Builds the test program.
 fn build() -> Result<PathBuf> {
     let mut cargo = program("cargo");
-    cargo.args(["test", "--quiet", "--package", "fork-trace", "--test", "live"]);
-    let messages = output(cargo.args(["--no-run", "--message-format=json-render-diagnostics"]))?;
+    cargo.args(["test", "--quiet", "--package", "fork-trace", "--test", "live", "--no-run"]);
+    executable(&mut cargo)
+}
+
+/// Runs a cargo command that builds the test program; cargo says where it is.
+pub(crate) fn executable(cargo: &mut Command) -> Result<PathBuf> {
+    let messages = output(cargo.arg("--message-format=json-render-diagnostics"))?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut live =
         messages.filter(|message| message.pointer("/target/name") == Some(&"live".into()));

@@ -3,6 +3,7 @@
 //! This file knows the tasks' names and arguments; each task is a module of its own.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to people")]
 
+mod apt;
 mod bench;
 mod build_ebpf;
 mod command;
@@ -12,6 +13,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
@@ -58,6 +60,8 @@ enum Task {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// Run the live tests on other kernels, in virtual machines, and compare each kernel's plan
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +88,7 @@ fn task() -> Result<()> {
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
         Task::Bench { rounds } => bench::bench(rounds)?,
+        Task::Vm(options) => vm::vm(&options)?,
     }
     Ok(())
 }

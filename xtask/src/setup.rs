@@ -7,19 +7,18 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    apt::Apt,
     command::{clean_cargo, program, run},
     toolchain::{LINKER, RUST, Toolchain, is_source, linker_dir, tools_dir},
 };
 
-/// The Debian suite that has rust-src of the pinned version, as an apt source.
-const DEBIAN: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-                      http://deb.debian.org/debian trixie-backports main\n";
+/// The Debian suite that has rust-src of the pinned version.
+const DEBIAN: (&str, &str) = ("debian", "trixie-backports");
 
 /// Fetches each missing piece.
 pub(crate) fn setup() -> Result<()> {
@@ -61,36 +60,9 @@ fn debian_source() -> Result<PathBuf> {
     if is_source(&source) {
         return Ok(source);
     }
-    let dir = tools_dir()?.join("apt");
-    for name in ["lists/partial", "archives/partial"] {
-        fs::create_dir_all(dir.join(name)).with_context(|| format!("create {}", dir.display()))?;
-    }
-    fs::write(dir.join("sources.list"), DEBIAN)
-        .with_context(|| format!("write sources.list in {}", dir.display()))?;
-    run(apt_get(&dir).arg("update")).context("read Debian's package list")?;
-    run(apt_get(&dir).args(["download", &format!("rust-src={RUST}*")]))
-        .context("download Debian's package rust-src")?;
-    let files = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?;
-    let mut files = files.filter_map(|file| Some(file.ok()?.path()));
-    let package = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
-    let package = package.with_context(|| format!("apt-get left none in {}", dir.display()))?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))
-        .context("unpack Debian's package rust-src")?;
-    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    let apt = Apt::new(tools_dir()?.join("apt"), &[DEBIAN])?;
+    apt.unpack(&format!("rust-src={RUST}*"), &unpacked)?;
     Ok(source)
-}
-
-/// apt-get with sources, lists and downloads in this directory, and nothing of the system's.
-fn apt_get(dir: &Path) -> Command {
-    let mut apt = Command::new("apt-get");
-    // apt's own user may not enter a directory below a home, hence the sandbox option.
-    apt.current_dir(dir).args(["-q", "-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"]);
-    for (key, name) in
-        [("Etc::sourcelist", "sources.list"), ("State::lists", "lists"), ("Cache", "")]
-    {
-        apt.arg(format!("-oDir::{key}={}", dir.join(name).display()));
-    }
-    apt
 }
 
 /// Makes cargo find the source: a link where rustup would have put it.

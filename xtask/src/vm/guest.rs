@@ -1,0 +1,122 @@
+//! What runs in a guest: fork-trace, its workload and its live tests, built without shared
+//! libraries, beside a busybox and a script that starts them. Made once, for all kernels.
+//!
+//! Knows neither kernels nor QEMU.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::cpio::Archive;
+use crate::{
+    command::{clean_cargo, output, root},
+    live,
+};
+
+/// The host's own target, named so that build scripts and macros stay as they are.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What the guest does first and last.
+const INIT: &[u8] = include_bytes!("init.sh");
+
+/// It builds and installs the workspace, for which a guest has no cargo.
+const SKIP: &str = "--skip each_command_of_the_readme_works";
+
+/// Users as on any host; a lookup of them needs no more than this.
+const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\
+                     nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
+const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+/// The programs, once built.
+pub(crate) struct Programs {
+    fork_trace: PathBuf,
+    forker: PathBuf,
+    live: PathBuf,
+}
+
+impl Programs {
+    /// Builds them from the workspace as it is.
+    pub(crate) fn build() -> Result<Self> {
+        let mut tool = static_cargo(&["build", "--bins", "--examples"]);
+        output(&mut tool).context("build fork-trace for a guest")?;
+        let live = live::executable(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
+            .context("build the live tests for a guest")?;
+        let built = place().join(TARGET).join("release");
+        Ok(Self {
+            fork_trace: built.join("fork-trace"),
+            forker: built.join("examples/forker"),
+            live,
+        })
+    }
+
+    /// Each backend that one can ask the tool for, from its answer to one it does not have.
+    pub(crate) fn backends(&self) -> Result<Vec<String>> {
+        let mut command = Command::new(&self.fork_trace);
+        let answer = command.args(["--backend", "?"]).output().context("run fork-trace")?;
+        let answer = String::from_utf8_lossy(&answer.stderr);
+        let list = answer.split_once("[possible values: ").and_then(|(_, list)| {
+            let (names, _) = list.split_once(']')?;
+            Some(names.split(", ").filter(|name| *name != "auto").map(str::to_owned).collect())
+        });
+        list.with_context(|| format!("fork-trace does not name its backends, but says: {answer}"))
+    }
+
+    /// Writes the guest's file system; `tests` are names for the live tests to be narrowed to.
+    pub(crate) fn pack(
+        &self,
+        busybox: &Path,
+        backends: &[String],
+        tests: &[String],
+    ) -> Result<PathBuf> {
+        let tests = format!("{} {SKIP}", tests.join(" "));
+        if tests.contains('\'') {
+            bail!("a test's name has no quotes");
+        }
+        let mut archive = Archive::default();
+        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+            archive.directory(name)?;
+        }
+        archive.device("dev/console", (5, 1))?;
+        archive.file("init", INIT, true)?;
+        archive.file("etc/passwd", USERS.as_bytes(), false)?;
+        archive.file("etc/group", GROUPS.as_bytes(), false)?;
+        let settings = format!("BACKENDS='{}'\nTESTS='{tests}'\n", backends.join(" "));
+        archive.file("etc/guest", settings.as_bytes(), false)?;
+        for (name, program) in [
+            ("fork-trace", self.fork_trace.as_path()),
+            ("forker", &self.forker),
+            ("live", &self.live),
+            ("busybox", busybox),
+        ] {
+            let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
+            archive.file(&format!("bin/{name}"), &bytes, true)?;
+        }
+        for name in output(Command::new(busybox).arg("--list"))?.split_whitespace() {
+            if name != "busybox" {
+                archive.link(&format!("bin/{name}"), "busybox")?;
+            }
+        }
+        let path = place().join("initramfs.cpio");
+        fs::write(&path, archive.finish()?).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// Where everything of this task is.
+pub(crate) fn place() -> PathBuf {
+    root().join("target/vm")
+}
+
+/// A cargo command that makes programs which need no shared library.
+fn static_cargo(args: &[&str]) -> Command {
+    let mut cargo = clean_cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "true");
+    cargo.args(args).args(["--quiet", "--release", "--package", "fork-trace"]);
+    cargo.args(["--target", TARGET, "--target-dir"]).arg(place());
+    cargo
+}

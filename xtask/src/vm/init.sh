@@ -1,0 +1,51 @@
+#!/bin/sh
+# The first process of a guest: mounts what fork-trace and its tests use, runs the tests once for
+# each backend, and switches the machine off. The console gets everything; the second serial line
+# gets what results.rs reads, so that no kernel message comes between.
+export PATH=/bin HOME=/root TMPDIR=/tmp FORK_TRACE_LIVE=require RUST_BACKTRACE=1
+# Times are the emulator's: tests that hold two clocks together allow for it.
+export FORK_TRACE_EMULATED=1
+export FORK_TRACE_BIN=/bin/fork-trace FORKER_BIN=/bin/forker
+
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# As most hosts have it; forker limits the number of processes by it.
+echo +pids >/sys/fs/cgroup/cgroup.subtree_control
+
+exec </dev/console >/dev/console 2>&1
+stty -F /dev/ttyS1 raw
+
+# Tells the host: a word, and what belongs to it.
+tell() {
+    echo "$*" >/dev/ttyS1
+}
+
+# BACKENDS, and TESTS: arguments of the live tests.
+. /etc/guest
+
+plan=$(fork-trace doctor --json)
+echo "fork-trace doctor: status $?"
+tell plan "$plan"
+
+for backend in $BACKENDS; do
+    echo "backend $backend"
+    tell begin "$backend"
+    if fork-trace --backend "$backend" -- true >/tmp/smoke 2>&1; then
+        # Where the host asks for a backend, the tests' own runs of the tool take it from here.
+        FORK_TRACE_BACKEND=$backend live --test-threads=1 $TESTS 2>&1 | tee /tmp/results
+        cat /tmp/results >/dev/ttyS1
+    else
+        tell "broken $(tail -n 1 /tmp/smoke)"
+        # With what the verifier says.
+        fork-trace -vv --backend "$backend" -- true
+    fi
+    tell end
+done
+
+tell done
+poweroff -f

@@ -1,0 +1,160 @@
+//! Which kernels there are, where they come from, and what a kernel image says of itself.
+//!
+//! Debian's cloud kernels: they have BTF and a serial console built in, so that no module is
+//! needed. They are kept below `CARGO_HOME`. Knows nothing of guests.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{apt::Apt, toolchain::tools_dir};
+
+/// Each kernel by the name one asks for it, and the suites that have it.
+const KERNELS: [(&str, &[(&str, &str)]); 4] = [
+    ("5.10", &[("debian", "bullseye"), ("debian-security", "bullseye-security")]),
+    ("6.1", &[("debian", "bookworm"), ("debian-security", "bookworm-security")]),
+    ("6.12", &[("debian", "trixie"), ("debian-security", "trixie-security")]),
+    ("newest", &[("debian", "trixie-backports")]),
+];
+
+/// The package that depends on a suite's newest cloud kernel.
+const PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Where the programs of a guest come from.
+const BUSYBOX: (&str, &str) = ("debian", "trixie");
+
+/// A kernel to boot.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// The compressed image.
+    pub(crate) image: PathBuf,
+    /// For people: `6.12.118`.
+    pub(crate) version: String,
+    /// What its plan is kept under: `6.12`.
+    pub(crate) series: String,
+}
+
+impl Kernel {
+    /// Reads from the image which kernel it is.
+    pub(crate) fn of(image: PathBuf) -> Result<Self> {
+        let bytes = fs::read(&image).with_context(|| format!("read {}", image.display()))?;
+        let Some(banner) = banner(&bytes) else {
+            bail!("{} is not a kernel image for x86-64 (vmlinuz)", image.display());
+        };
+        let version = version(&banner).to_owned();
+        let parts: Vec<&str> = version.splitn(3, '.').take(2).collect();
+        Ok(Self { image, series: parts.join("."), version })
+    }
+}
+
+/// The names one can ask for, in order.
+pub(crate) fn names() -> Vec<&'static str> {
+    KERNELS.iter().map(|(name, _suites)| *name).collect()
+}
+
+/// The kernel of this name, from the cache; fetched if it is not there, or if `anew`.
+pub(crate) fn fetch(name: &str, anew: bool) -> Result<Kernel> {
+    let known = KERNELS.iter().find(|(known, _suites)| *known == name);
+    let (_, suites) = known.with_context(|| format!("{name} is not one of {:?}", names()))?;
+    let dir = tools_dir()?.join("kernels");
+    let image = dir.join(name).join("vmlinuz");
+    if anew || !image.is_file() {
+        println!("kernel {name}: fetching Debian's");
+        let apt = Apt::new(dir.join("apt"), suites)?;
+        let unpacked = dir.join("unpacked");
+        let result = download(&apt, &unpacked, &image);
+        // Hundreds of megabytes of modules; without them the cache is what it should be.
+        fs::remove_dir_all(&unpacked).ok();
+        result.with_context(|| format!("fetch kernel {name}"))?;
+    }
+    Kernel::of(image)
+}
+
+/// A static busybox, from the cache or Debian.
+pub(crate) fn busybox() -> Result<PathBuf> {
+    let dir = tools_dir()?.join("busybox");
+    let program = dir.join("usr/bin/busybox");
+    if !program.is_file() {
+        println!("busybox: fetching Debian's");
+        let apt = Apt::new(tools_dir()?.join("apt"), &[BUSYBOX])?;
+        apt.unpack("busybox-static", &dir).context("fetch busybox")?;
+    }
+    Ok(program)
+}
+
+/// Follows the packages' dependencies to the one that has the image.
+fn download(apt: &Apt, unpacked: &Path, image: &Path) -> Result<()> {
+    let mut package = PACKAGE.to_owned();
+    loop {
+        let depends = apt.depends(&package)?;
+        let next = |start: &str| depends.iter().find(|name| name.starts_with(start));
+        // From 7.0 on, the image has a package of its own.
+        let Some(next) = next("linux-binary-").or_else(|| next("linux-image-")) else { break };
+        package.clone_from(next);
+    }
+    apt.unpack(&package, unpacked)?;
+    let Some(found) = find(unpacked) else { bail!("there is no vmlinuz in {package}") };
+    let parent = image.parent().unwrap_or(image);
+    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    fs::rename(&found, image).with_context(|| format!("move {}", found.display()))
+}
+
+/// The image below a directory.
+fn find(dir: &Path) -> Option<PathBuf> {
+    for entry in fs::read_dir(dir).ok()?.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if let Some(found) = find(&path) {
+                return Some(found);
+            }
+        } else if entry.file_name().to_str().is_some_and(|name| name.starts_with("vmlinuz")) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// What the kernel calls itself, by the boot protocol's header (Documentation/arch/x86/boot.rst).
+fn banner(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let place: [u8; 2] = image.get(0x20e..0x210)?.try_into().ok()?;
+    let text = image.get(usize::from(u16::from_le_bytes(place)) + 0x200..)?;
+    let end = text.iter().take(300).position(|byte| *byte == 0)?;
+    String::from_utf8(text.get(..end)?.to_vec()).ok()
+}
+
+/// The version in it: Debian's own is more exact than the release, `5.10.0-46-cloud-amd64`.
+fn version(banner: &str) -> &str {
+    let debian = banner.split_once(" Debian ").map(|(_, rest)| rest);
+    let word = debian.unwrap_or(banner).split_whitespace().next().unwrap_or(banner);
+    word.split(['-', '+']).next().unwrap_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_debians_where_it_is_given() {
+        let debian = "5.10.0-46-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian \
+                      5.10.262-1 (2026-11-01)";
+        assert_eq!(version(debian), "5.10.262");
+        assert_eq!(version("6.18.44-custom (me@here) #1 SMP"), "6.18.44");
+    }
+
+    #[test]
+    fn the_banner_is_where_the_header_says() {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&[0x40, 0x00]);
+        image[0x240..0x246].copy_from_slice(b"7.3.4 ");
+        assert_eq!(banner(&image).as_deref(), Some("7.3.4 "));
+        assert_eq!(banner(&image[1..]), None);
+        assert_eq!(banner(b"#!/bin/sh"), None);
+    }
+}

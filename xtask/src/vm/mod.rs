@@ -1,0 +1,253 @@
+//! `vm`: the live tests on other kernels than the host's, each booted under QEMU.
+//!
+//! An outline: fetch, build, pack, boot, report. How each is done is its module's own.
+
+mod cpio;
+mod guest;
+mod kernels;
+mod plans;
+mod qemu;
+mod results;
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use self::{
+    guest::{Programs, place},
+    kernels::Kernel,
+    plans::Compared,
+    qemu::Machine,
+    results::{Results, Run},
+};
+use crate::command::root;
+
+/// How long a guest may take to boot, and to run the tests for one backend, at most.
+const BOOT: Duration = Duration::from_secs(60);
+const BACKEND: Duration = Duration::from_secs(600);
+
+/// How long a trial of the host's own virtual machines may take; one that works takes a few seconds.
+const TRIAL: Duration = Duration::from_secs(20);
+
+/// The kernels, and what to do with them.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Debian's kernels to boot, all of them if none is named
+    #[arg(value_name = "KERNEL", value_parser = kernels::names())]
+    kernels: Vec<String>,
+    /// A kernel of your own: a vmlinuz with BTF and a serial console built in
+    #[arg(long = "kernel", value_name = "PATH")]
+    images: Vec<PathBuf>,
+    /// Ask Debian for newer versions of the kernels
+    #[arg(long)]
+    fetch: bool,
+    /// Write each kernel's plan to xtask/plans/ instead of comparing it, and run no tests
+    #[arg(long)]
+    bless: bool,
+    /// Guests at a time
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
+    /// Only these backends
+    #[arg(long = "backend", value_name = "BACKEND")]
+    backends: Vec<String>,
+    /// Only the live tests whose names have one of these in them
+    #[arg(value_name = "TEST", last = true)]
+    tests: Vec<String>,
+}
+
+/// What every guest of this run has in common.
+struct Setting {
+    initramfs: PathBuf,
+    accel: &'static str,
+    limit: Duration,
+    bless: bool,
+}
+
+/// Boots each kernel, and says of each what came of it.
+pub(crate) fn vm(options: &Options) -> Result<()> {
+    qemu::require()?;
+    let _alone = alone()?;
+    let kernels = chosen(options)?;
+    println!("building fork-trace and its live tests for guests");
+    let programs = Programs::build()?;
+    let backends = match &options.backends[..] {
+        _ if options.bless => Vec::new(),
+        [] => programs.backends()?,
+        some => some.to_vec(),
+    };
+    let busybox = kernels::busybox()?;
+    // A trial runs no tests.
+    let trial = programs.pack(&busybox, &[], &[])?;
+    let accel = accel(kernels.first().context("no kernel")?, trial)?;
+    let runs = u32::try_from(backends.len()).context("count the backends")?;
+    let setting = Setting {
+        initramfs: programs.pack(&busybox, &backends, &options.tests)?,
+        accel,
+        limit: BOOT + BACKEND * runs,
+        bless: options.bless,
+    };
+    let began = Instant::now();
+    let failed = boot_all(&kernels, &setting, options.jobs);
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    match failed {
+        0 => println!("all well; kernels: {}, {minutes:.1} min", kernels.len()),
+        some => bail!("kernels that failed: {some} of {}, {minutes:.1} min", kernels.len()),
+    }
+    Ok(())
+}
+
+/// Waits until no other run of this task uses our place; it is ours for as long as the file lives.
+fn alone() -> Result<File> {
+    let path = place().join("lock");
+    fs::create_dir_all(place()).with_context(|| format!("create {}", place().display()))?;
+    let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    if file.try_lock().is_err() {
+        println!("waiting for another `cargo xtask vm` to end");
+        file.lock().with_context(|| format!("lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// The kernels that were asked for.
+fn chosen(options: &Options) -> Result<Vec<Kernel>> {
+    let all = options.kernels.is_empty() && options.images.is_empty();
+    let named = if all {
+        kernels::names().into_iter().map(str::to_owned).collect()
+    } else {
+        options.kernels.clone()
+    };
+    let named = named.iter().map(|name| kernels::fetch(name, options.fetch));
+    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).collect()
+}
+
+/// Which way guests are run here.
+fn accel(kernel: &Kernel, initramfs: PathBuf) -> Result<&'static str> {
+    qemu::accel(&Machine {
+        kernel: &kernel.image,
+        initramfs: &initramfs,
+        log: place().join("trial.log"),
+        told: place().join("trial.told"),
+        limit: TRIAL,
+    })
+}
+
+/// Boots them all, so many at a time; returns how many failed.
+fn boot_all(kernels: &[Kernel], setting: &Setting, jobs: u8) -> usize {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = boot(kernel, setting);
+                    let failure = report.as_ref().map_or(true, |report| report.failed);
+                    failed.fetch_add(usize::from(failure), Ordering::Relaxed);
+                    match report {
+                        Ok(report) => println!("{}", report.lines.join("\n")),
+                        Err(error) => println!("{}: {error:#}", kernel.version),
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner()
+}
+
+/// What is said of one kernel.
+struct Report<'a> {
+    kernel: &'a Kernel,
+    lines: Vec<String>,
+    failed: bool,
+}
+
+/// Boots one kernel and compares what it told with what it should.
+fn boot<'a>(kernel: &'a Kernel, setting: &Setting) -> Result<Report<'a>> {
+    let log = place().join(format!("{}.log", kernel.version));
+    let machine = Machine {
+        kernel: &kernel.image,
+        initramfs: &setting.initramfs,
+        told: place().join(format!("{}.told", kernel.version)),
+        log: log.clone(),
+        limit: setting.limit,
+    };
+    let end = machine.boot(setting.accel)?;
+    let results = Results::read(&end.told);
+    let mut report = Report { kernel, lines: Vec::new(), failed: false };
+    for run in &results.runs {
+        report.run(run);
+    }
+    report.plan(&results, setting.bless)?;
+    if let Some(trouble) = &end.trouble {
+        report.failure(&format!("kernel: {trouble}"));
+    } else if !results.done {
+        report.failure("the guest ended before its time");
+    }
+    if report.failed {
+        report.lines.push(format!("    see {}", log.display()));
+    }
+    Ok(report)
+}
+
+impl Report<'_> {
+    fn line(&mut self, text: &str) {
+        self.lines.push(format!("{} {text}", self.kernel.version));
+    }
+
+    fn failure(&mut self, text: &str) {
+        self.line(text);
+        self.failed = true;
+    }
+
+    /// One backend: its numbers, and under them what failed.
+    fn run(&mut self, run: &Run) {
+        let Run { backend, passed, failed } = run;
+        match passed {
+            Some((passed, seconds)) => self.line(&format!(
+                "{backend}: {passed} passed, {} failed ({seconds:.0} s)",
+                failed.len()
+            )),
+            None => self.failure(&format!("{backend}: FAILED")),
+        }
+        self.failed |= !failed.is_empty();
+        for (name, reason) in failed {
+            let reason: String = reason.chars().take(200).collect();
+            self.lines.push(format!("    {name}: {reason}"));
+        }
+    }
+
+    /// The plan, compared or kept.
+    fn plan(&mut self, results: &Results, bless: bool) -> Result<()> {
+        let Some(plan) = results.doctor.as_ref().and_then(plans::plan) else {
+            self.failure("plan: `fork-trace doctor` told none");
+            return Ok(());
+        };
+        let series = &self.kernel.series;
+        let dir = root().join("xtask/plans");
+        if bless {
+            let file = plans::keep(&dir, series, &plan)?;
+            self.line(&format!(
+                "plan: {} stages, kept in {}",
+                plan.lines().count(),
+                file.display()
+            ));
+            return Ok(());
+        }
+        match plans::compare(&dir, series, &plan) {
+            Compared::Same => self.line(&format!("plan: {} stages, as kept", plan.lines().count())),
+            Compared::New => self.line(&format!(
+                "plan: none is kept for {series}; `cargo xtask vm --bless` keeps it"
+            )),
+            Compared::Differs(lines) => {
+                self.failure("plan: not as kept; if it should be so, `cargo xtask vm --bless`");
+                self.lines.extend(lines.iter().map(|line| format!("    {line}")));
+            }
+        }
+        Ok(())
+    }
+}

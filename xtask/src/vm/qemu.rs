@@ -1,0 +1,190 @@
+//! A machine: boots a kernel with a file system, keeps its console, and ends it when it is
+//! through, broken or stuck.
+//!
+//! Knows what a broken kernel says, and nothing of what runs in it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{is_root, run};
+
+/// The program, and the Debian package it is in.
+const QEMU: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// What the kernel says when something is wrong with it; more than one may be of one cause.
+const TROUBLE: [&str; 8] = [
+    "Kernel panic",
+    "Oops",
+    "BUG: ",
+    "[ cut here ]",
+    "general protection fault",
+    "soft lockup",
+    "detected stall",
+    "blocked for more than",
+];
+
+/// A kernel in trouble may say why a moment later.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Nothing that runs in a guest is silent for so long.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// Emulation by one thread: slower than by two, and never seen to hang.
+const EMULATED: &str = "tcg,thread=single";
+
+/// What is booted, and where its output goes.
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    /// The console, each line after the seconds since the start.
+    pub(crate) log: PathBuf,
+    /// What the guest tells on its second serial line.
+    pub(crate) told: PathBuf,
+    pub(crate) limit: Duration,
+}
+
+/// How a machine ended.
+pub(crate) struct End {
+    /// What the guest told.
+    pub(crate) told: String,
+    /// What went wrong with the machine itself.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Machine<'_> {
+    /// Boots it and waits for its end. `accel` as QEMU has it.
+    pub(crate) fn boot(&self, accel: &str) -> Result<End> {
+        fs::write(&self.told, "").with_context(|| format!("write {}", self.told.display()))?;
+        let log = File::create(&self.log);
+        let log = log.with_context(|| format!("write {}", self.log.display()))?;
+        let mut qemu = self.command(accel).spawn().with_context(|| format!("start {QEMU}"))?;
+        let console = qemu.stdout.take().context("QEMU has no output")?;
+        let messages = qemu.stderr.take().context("QEMU has no errors")?;
+        let trouble = watch(&lines(console), &lines(messages), log, self.limit);
+        // It may have ended by itself; a zombie is left if not waited for.
+        stop(&mut qemu)?;
+        let told = fs::read(&self.told);
+        let told = told.with_context(|| format!("read {}", self.told.display()))?;
+        Ok(End { told: String::from_utf8_lossy(&told).into_owned(), trouble: trouble? })
+    }
+
+    fn command(&self, accel: &str) -> Command {
+        let mut qemu = Command::new(QEMU);
+        qemu.args(["-accel", accel, "-cpu", "max", "-smp", "2", "-m", "1500"]);
+        qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        // A comma stands twice in an option of QEMU's.
+        let told = self.told.to_string_lossy().replace(',', ",,");
+        qemu.args(["-serial", &format!("file:{told}")]);
+        qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1"]);
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu
+    }
+}
+
+/// The kernel's own virtual machines if one can boot by them, else emulation.
+pub(crate) fn accel(trial: &Machine<'_>) -> Result<&'static str> {
+    let openable = File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    if openable && trial.boot("kvm")?.told.lines().any(|line| line == "done") {
+        return Ok("kvm");
+    }
+    let why = if openable { "a guest does not get through by KVM" } else { "there is no KVM" };
+    println!("emulating, because {why} here");
+    Ok(EMULATED)
+}
+
+/// Makes sure that QEMU is here.
+pub(crate) fn require() -> Result<()> {
+    let present = || Command::new(QEMU).arg("--version").output().is_ok();
+    if present() {
+        return Ok(());
+    }
+    if !is_root()? {
+        bail!("{QEMU} is not on PATH: run `sudo apt-get install {PACKAGE}`");
+    }
+    println!("{QEMU}: installing Debian's package {PACKAGE}");
+    let apt = |args: &[&str]| {
+        run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args))
+    };
+    apt(&["-q", "update"])?;
+    apt(&["-q", "install", "--yes", "--no-install-recommends", PACKAGE])?;
+    if present() { Ok(()) } else { bail!("{PACKAGE} is installed, but {QEMU} does not run") }
+}
+
+/// Each line of a stream, as it comes.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send(text).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
+
+/// Follows the console to its end, or until something is wrong; returns what.
+fn watch(
+    console: &Receiver<String>,
+    messages: &Receiver<String>,
+    mut log: File,
+    limit: Duration,
+) -> Result<Option<String>> {
+    let began = Instant::now();
+    let mut trouble: Option<(String, Instant)> = None;
+    loop {
+        let left = limit.saturating_sub(began.elapsed());
+        let patience = match &trouble {
+            Some((_, until)) => until.saturating_duration_since(Instant::now()),
+            None => SILENCE.min(left),
+        };
+        if patience.is_zero() {
+            let timeout = || format!("not through after {} s", limit.as_secs());
+            return Ok(Some(trouble.map_or_else(timeout, |(what, _)| what)));
+        }
+        match console.recv_timeout(patience) {
+            Ok(line) => {
+                writeln!(log, "{:7.1} {line}", began.elapsed().as_secs_f64())
+                    .context("write the console's log")?;
+                if trouble.is_none() && TROUBLE.iter().any(|word| line.contains(word)) {
+                    trouble = Some((line, Instant::now() + LAST_WORDS));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) if trouble.is_none() && patience == SILENCE => {
+                return Ok(Some(format!("silent for {} s", SILENCE.as_secs())));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            // QEMU has ended; what it says itself is about a machine that could not be.
+            Err(RecvTimeoutError::Disconnected) => {
+                let said = messages.iter().last().map(|line| format!("QEMU says: {line}"));
+                return Ok(trouble.map(|(what, _)| what).or(said));
+            }
+        }
+    }
+}
+
+/// Ends the program if it has not ended.
+fn stop(qemu: &mut Child) -> Result<()> {
+    if qemu.try_wait().context("wait for QEMU")?.is_none() {
+        // One that closed its output is about to end.
+        thread::sleep(Duration::from_millis(300));
+        qemu.kill().context("end QEMU")?;
+        qemu.wait().context("wait for QEMU")?;
+    }
+    Ok(())
+}

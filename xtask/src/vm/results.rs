@@ -1,0 +1,146 @@
+//! What a guest told: the plan of its kernel, and how the live tests went for each backend.
+//!
+//! Pure. The other end is `init.sh`; the tests' own words are those of Rust's test programs.
+
+use serde_json::Value;
+
+/// Everything a guest told.
+#[derive(Default)]
+pub(crate) struct Results {
+    /// What `fork-trace doctor --json` printed.
+    pub(crate) doctor: Option<Value>,
+    /// In the order they ran.
+    pub(crate) runs: Vec<Run>,
+    /// Whether it came to its end.
+    pub(crate) done: bool,
+}
+
+/// One backend.
+pub(crate) struct Run {
+    pub(crate) backend: String,
+    /// How many tests passed, and how many seconds all of them took; absent if they did not end.
+    pub(crate) passed: Option<(u32, f64)>,
+    /// What did not work, with its reason.
+    pub(crate) failed: Vec<(String, String)>,
+}
+
+impl Results {
+    /// Reads all that was told, which may break off anywhere.
+    pub(crate) fn read(told: &str) -> Self {
+        let mut results = Self::default();
+        let mut output = Vec::new();
+        for line in told.lines().map(str::trim_end) {
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            match word {
+                "plan" => results.doctor = serde_json::from_str(rest).ok(),
+                "begin" => {
+                    results.runs.push(Run::begun(rest));
+                    output.clear();
+                }
+                "broken" => {
+                    if let Some(run) = results.runs.last_mut() {
+                        run.failed.push(("it does not trace".to_owned(), rest.to_owned()));
+                    }
+                }
+                "end" => {
+                    if let Some(run) = results.runs.last_mut() {
+                        run.take(&output);
+                    }
+                }
+                "done" => results.done = true,
+                _ => output.push(line),
+            }
+        }
+        results
+    }
+}
+
+impl Run {
+    fn begun(backend: &str) -> Self {
+        Self { backend: backend.to_owned(), passed: None, failed: Vec::new() }
+    }
+
+    /// Reads the test program's output.
+    fn take(&mut self, output: &[&str]) {
+        let Some(result) = output.iter().find_map(|line| line.strip_prefix("test result: ")) else {
+            if self.failed.is_empty() {
+                self.failed.push(("the tests broke off".to_owned(), String::new()));
+            }
+            return;
+        };
+        let number = |before: &str| {
+            let (head, _) = result.split_once(before)?;
+            head.rsplit(' ').next()?.parse().ok()
+        };
+        let seconds =
+            result.rsplit(' ').next().and_then(|last| last.trim_end_matches('s').parse().ok());
+        self.passed = number(" passed").zip(seconds);
+        // The names come twice: before the details, with `failures:` too, and at the end.
+        let names = output.iter().rev().skip_while(|line| !line.starts_with("test result"));
+        let names = names.skip(1).take_while(|line| **line != "failures:");
+        let names = names.filter_map(|line| line.strip_prefix("    "));
+        self.failed = names.map(|name| (name.to_owned(), reason(output, name))).collect();
+        self.failed.reverse();
+    }
+}
+
+/// The first words of a test's panic.
+fn reason(output: &[&str], name: &str) -> String {
+    let head = format!("---- {name} stdout ----");
+    let details = output.iter().skip_while(|line| **line != head).skip(1);
+    let mut details = details.take_while(|line| !line.starts_with("---- "));
+    let place = details.find_map(|line| line.split_once("panicked at ")).map(|(_, place)| place);
+    let words = details.next().copied().unwrap_or_default();
+    format!("{} {words}", place.unwrap_or_default().rsplit('/').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLD: &str = "plan {\"stages\":[]}\r
+begin inner\r
+running 3 tests\r
+test a::one ... ok\r
+test a::two ... FAILED\r
+\r
+failures:\r
+\r
+---- a::two stdout ----\r
+\r
+thread 'a::two' (7) panicked at fork-trace/tests/live/a.rs:85:9:\r
+assertion failed: x\r
+stack backtrace:\r
+\r
+\r
+failures:\r
+    a::two\r
+\r
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 1 filtered out; finished in 1.82s\r
+end\r
+begin tracepoint\r
+broken fork-trace: cannot load sys_enter\r
+end\r
+begin fentry\r
+running 3 tests\r
+";
+
+    #[test]
+    fn each_backend_has_its_numbers_and_reasons() {
+        let results = Results::read(TOLD);
+        assert!(results.doctor.is_some() && !results.done);
+        let [inner, tracepoint, fentry] = &results.runs[..] else { panic!() };
+        assert_eq!((inner.backend.as_str(), inner.passed), ("inner", Some((1, 1.82))));
+        let reason = "a.rs:85:9: assertion failed: x".to_owned();
+        assert_eq!(inner.failed, [("a::two".to_owned(), reason)]);
+        assert_eq!(tracepoint.passed, None);
+        assert_eq!(tracepoint.failed[0].1, "fork-trace: cannot load sys_enter");
+        assert_eq!((fentry.passed, fentry.failed.len()), (None, 0), "cut off");
+    }
+
+    #[test]
+    fn a_guest_that_ends_well_says_so() {
+        assert!(Results::read("begin inner\nend\ndone\n").done);
+        assert_eq!(Results::read("begin inner\nend\ndone\n").runs[0].failed.len(), 1);
+    }
+}
