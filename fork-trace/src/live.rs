@@ -315,7 +315,9 @@ impl Live {
         let began_ns = assemble::began_ns(record);
         let older = record.parent.start_ns < self.attached_ns;
         let soon = began_ns < self.attached_ns + UNDER_WAY_NS;
-        let late = began_ns > self.closed_ns.saturating_sub(CLOSING_NS);
+        // Of a refusal the return is the first that is seen, of another call its child.
+        let closing_ns = if record.has(bits::CHILD) { CLOSING_NS } else { 0 };
+        let late = began_ns > self.closed_ns.saturating_sub(closing_ns);
         let untracked = self.tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
         (older && soon) || late || untracked
     }
