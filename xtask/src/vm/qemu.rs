@@ -188,3 +188,38 @@ fn stop(qemu: &mut Child) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a console with these lines, and of these words of QEMU's own.
+    fn ended(console: &[&str], messages: &[&str], limit: Duration) -> Option<String> {
+        let channel = |lines: &[&str]| {
+            let (sender, receiver) = channel();
+            lines.iter().for_each(|line| sender.send((*line).to_owned()).unwrap());
+            receiver
+        };
+        let log = File::options().write(true).open("/dev/null").unwrap();
+        watch(&channel(console), &channel(messages), log, limit).unwrap()
+    }
+
+    #[test]
+    fn a_kernel_in_trouble_is_found_by_its_first_words() {
+        let lines = ["[ 1.0] BUG: unable to handle", "[ 1.1] Kernel panic - not syncing"];
+        assert_eq!(ended(&lines, &[], SILENCE).as_deref(), Some(lines[0]));
+        assert_eq!(ended(&["reboot: Power down"], &[], SILENCE), None);
+    }
+
+    #[test]
+    fn a_machine_that_could_not_be_is_told_by_qemu() {
+        let said = ended(&[], &["qemu: no such machine"], SILENCE);
+        assert_eq!(said.as_deref(), Some("QEMU says: qemu: no such machine"));
+    }
+
+    #[test]
+    fn a_machine_has_no_more_than_its_time() {
+        let late = ended(&["on and on"], &[], Duration::ZERO);
+        assert_eq!(late.as_deref(), Some("not through after 0 s"));
+    }
+}
