@@ -40,6 +40,8 @@ counters! {
     RingFullForks,
     /// Records of failed attempts lost because the ring was full.
     RingFullFailures,
+    /// Function times of attempts lost because the ring or their map was full.
+    CallsLost,
     /// Child-start records lost because the ring was full.
     RingFullStarts,
     /// Children whose first moment on a CPU is not known because the map for it was full.

@@ -6,6 +6,7 @@
 
 pub mod counter;
 pub mod flags;
+pub mod func;
 pub mod record;
 pub mod settings;
 pub mod site;

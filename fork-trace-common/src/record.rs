@@ -1,11 +1,14 @@
 //! The bytes the kernel side writes and the user side reads: one [`ForkRecord`] per attempt, one
-//! small [`StartRecord`] per child.
+//! small [`StartRecord`] per child, and where functions are probed a [`CallsRecord`] per attempt.
 //!
 //! Every byte is zeroed before it is filled, and a field that was not read is marked by an absent
 //! bit in `bits`, never by its zero. All times are `CLOCK_MONOTONIC` nanoseconds
 //! (`bpf_ktime_get_ns`). Layout is checked at compile time on both sides.
 
-use crate::stage::Mark;
+use crate::{
+    func::{MANY, ONCE},
+    stage::Mark,
+};
 
 /// First word of every record: what the rest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub enum RecordKind {
     Fork = 1,
     /// A [`StartRecord`].
     Start = 2,
+    /// A [`CallsRecord`].
+    Calls = 3,
 }
 
 /// The system call of an attempt.
@@ -159,6 +164,69 @@ pub struct StartRecord {
     pub return_ns: u64,
     /// When it was first given a CPU; 0 where that was not seen.
     pub on_cpu_ns: u64,
+    /// How long `schedule_tail` took; 0 where that was not seen.
+    pub tail_ns: u64,
+}
+
+/// The functions that an attempt passed; comes right before its [`ForkRecord`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct CallsRecord {
+    /// [`RecordKind::Calls`].
+    pub kind: u32,
+    /// The first function that returned an error: its place in `func::FUNCTIONS` plus 1; 0: none.
+    pub failed: u32,
+    /// The calling thread, with `start_ns` the key to the [`ForkRecord`].
+    pub tid: u32,
+    /// The error it returned; 0 where it only returned null.
+    pub errno: u32,
+    /// `start_ns` of the [`ForkRecord`].
+    pub start_ns: u64,
+    /// Entry and return of each function that runs once, the first time it ran; 0 where not seen.
+    pub once: [[u64; 2]; ONCE],
+    /// Of each function that runs many times, all together.
+    pub many: [Runs; MANY],
+}
+
+/// All runs of a function in one attempt.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct Runs {
+    /// First entry; 0: none.
+    pub first_ns: u64,
+    /// Last return.
+    pub last_ns: u64,
+    /// The entry of the run under way; 0: none.
+    pub entered_ns: u64,
+    /// Time of all runs.
+    pub spent_ns: u64,
+    /// How many returned.
+    pub count: u64,
+}
+
+impl CallsRecord {
+    /// A record with every byte zero but the kind.
+    #[must_use]
+    pub const fn zeroed() -> Self {
+        const NONE: Runs = Runs { first_ns: 0, last_ns: 0, entered_ns: 0, spent_ns: 0, count: 0 };
+        Self {
+            kind: RecordKind::Calls as u32,
+            failed: 0,
+            tid: 0,
+            errno: 0,
+            start_ns: 0,
+            once: [[0; 2]; ONCE],
+            many: [NONE; MANY],
+        }
+    }
 }
 
 impl ForkRecord {
@@ -207,5 +275,6 @@ impl ForkRecord {
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16);
-const _: () = assert!(size_of::<StartRecord>() == 40);
+const _: () = assert!(size_of::<StartRecord>() == 48);
+const _: () = assert!(size_of::<CallsRecord>() == 24 + 16 * ONCE + 40 * MANY);
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -1,10 +1,14 @@
 //! The stage table: the one list of everything fork-trace knows of a fork, in kernel order.
 //!
 //! A row says what the stage is, where the kernel does it, which flag makes it share instead of
-//! copy, and between which two marks the tracepoint source can bound it. The plan, the decoder,
-//! every output and `docs/STAGES.md` are made from it. It knows nothing of how marks are taken.
+//! copy, which function is the stage, and between which points in time it can be bounded where
+//! that function cannot be probed. The plan, the decoder, every output and `docs/STAGES.md` are
+//! made from it. It knows nothing of how points are taken.
 
-use crate::flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM};
+use crate::{
+    flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM},
+    func::Func,
+};
 
 /// Whose time a stage takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,16 +106,38 @@ impl Mark {
     pub const IN_RECORD: usize = Self::SysExit as usize + 1;
 }
 
-/// Two marks that a stage lies between, and what else lies there.
+/// A point in time: a mark, or the entry or return of a function that can be probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// What a tracepoint marks.
+    Mark(Mark),
+    /// Entry of a function, the first in an attempt.
+    Enter(Func),
+    /// Return of a function; of one that runs many times, the last.
+    Leave(Func),
+}
+
+/// Two points that a stage lies between, and what else lies there.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The stage begins no earlier than this mark.
-    pub opens: Mark,
-    /// Where the stage's time is taken to end. What a stage still does after this mark is said in
+    /// The stage begins no earlier than this point.
+    pub opens: Point,
+    /// Where the stage's time is taken to end. What a stage still does after this point is said in
     /// its row's `what`.
-    pub closes: Mark,
-    /// Stages outside the row's own that fall between the two marks too.
+    pub closes: Point,
+    /// Stages outside the row's own that fall between the two points too.
     pub includes: &'static [Stage],
+}
+
+/// When an attempt has a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occurs {
+    /// Always, unless it shares.
+    Always,
+    /// At times: its absence is nothing to report.
+    AtTimes,
+    /// Only when an attempt fails: it undoes what was done.
+    OnFailure,
 }
 
 /// One row of the table.
@@ -132,10 +158,18 @@ pub struct Row {
     /// The stage shares instead of copying exactly when one of these clone flags is set; 0 where
     /// no flag alone decides it.
     pub shared_by: u64,
-    /// Its marks where only fork's own tracepoints are used, if any.
-    pub tracepoint: Option<Bounds>,
-    /// Its marks where inner tracepoints are used too; as `tracepoint` if none are given.
+    /// When an attempt has it.
+    pub occurs: Occurs,
+    /// The function that is the stage.
+    pub func: Option<Func>,
+    /// Its bounds where functions are probed, the narrowest first.
+    pub gaps: &'static [Bounds],
+    /// Its bounds where inner tracepoints are used.
     pub inner: Option<Bounds>,
+    /// As `gaps`, where inner tracepoints cannot bound it.
+    pub coarse: &'static [Bounds],
+    /// Its bounds where only fork's own tracepoints are used, if any.
+    pub tracepoint: Option<Bounds>,
 }
 
 impl Row {
@@ -161,24 +195,54 @@ macro_rules! parent {
     };
 }
 
+macro_rules! point {
+    (enter $func:ident) => {
+        Point::Enter(Func::$func)
+    };
+    (leave $func:ident) => {
+        Point::Leave(Func::$func)
+    };
+    ($mark:ident) => {
+        Point::Mark(Mark::$mark)
+    };
+}
+
 macro_rules! bounds {
+    ($($opens:ident)+ .. $($closes:ident)+ ; $($includes:ident)*) => {
+        Bounds {
+            opens: point!($($opens)+),
+            closes: point!($($closes)+),
+            includes: &[$(Stage::$includes),*],
+        }
+    };
+}
+
+macro_rules! first {
     () => {
         None
     };
-    ($opens:ident .. $closes:ident $(+ $includes:ident)*) => {
-        Some(Bounds {
-            opens: Mark::$opens,
-            closes: Mark::$closes,
-            includes: &[$(Stage::$includes),*],
-        })
+    ($first:expr) => {
+        Some($first)
+    };
+}
+
+macro_rules! occurs {
+    () => {
+        Occurs::Always
+    };
+    ($occurs:ident) => {
+        Occurs::$occurs
     };
 }
 
 macro_rules! stages {
     ($(
         $side:ident $stage:ident $name:literal in $parent:tt, $at:literal,
-        $what:literal $(, shared by $shared:expr)? $(, between [$($bounds:tt)*])?
-        $(, inner [$($inner:tt)*])?;
+        $what:literal $(, shared by $shared:expr)? $(, occurs $occurs:ident)? $(, func $func:ident)?
+        $(, gap [$($go:ident)+ .. $($gc:ident)+ $(+ $gi:ident)*])*
+        $(, inner [$($io:ident)+ .. $($ic:ident)+ $(+ $ii:ident)*])?
+        $(, coarse [$($co:ident)+ .. $($cc:ident)+ $(+ $ci:ident)*])*
+        $(, between [$($to:ident)+ .. $($tc:ident)+ $(+ $ti:ident)*])?;
     )*) => {
         /// A stage of a fork; the discriminant is its place in [`STAGES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,8 +258,12 @@ macro_rules! stages {
             at: $at,
             what: $what,
             shared_by: 0 $(| $shared)?,
-            tracepoint: bounds!($($($bounds)*)?),
-            inner: bounds!($($($inner)*)?),
+            occurs: occurs!($($occurs)?),
+            func: first!($(Func::$func)?),
+            gaps: &[$(bounds!($($go)+ .. $($gc)+ ; $($gi)*)),*],
+            inner: first!($(bounds!($($io)+ .. $($ic)+ ; $($ii)*))?),
+            coarse: &[$(bounds!($($co)+ .. $($cc)+ ; $($ci)*)),*],
+            tracepoint: first!($(bounds!($($to)+ .. $($tc)+ ; $($ti)*))?),
         },)*];
     };
 }
@@ -222,153 +290,218 @@ stages! {
 
     Parent SysEnter "sys_enter" in -, "kernel/entry/common.c",
         "from the system call instruction through ptrace, seccomp and audit to the handler",
+        gap [SysEnter..enter KernelClone],
         inner [SysEnter..TaskAlloc + CopyCloneArgs + Clone3ArgsValid + FlagChecks + SignalGate];
-    Parent CopyCloneArgs "copy_clone_args_from_user" in -, "kernel/fork.c",
-        "clone3 only: the argument struct is copied from the caller and its sizes checked";
-    Parent Clone3ArgsValid "clone3_args_valid" in -, "kernel/fork.c",
-        "clone3 only: unknown flags, signal and stack arguments are refused";
+    Parent CopyCloneArgs "copy_clone_args_from_user" in SysEnter, "kernel/fork.c",
+        "clone3 only: the argument struct is copied from the caller and its sizes checked",
+        occurs AtTimes, func CopyCloneArgs;
+    Parent Clone3ArgsValid "clone3_args_valid" in SysEnter, "kernel/fork.c",
+        "clone3 only: unknown flags, signal and stack arguments are refused", occurs AtTimes,
+        gap [leave CopyCloneArgs..enter KernelClone];
     Parent KernelClone "kernel_clone" in -, "kernel/fork.c",
-        "everything the system call does: copy_process, then wake the child";
+        "everything the system call does: copy_process, then wake the child", func KernelClone,
+        gap [enter KernelClone..leave WakeUpNewTask];
 
     Parent CopyProcess "copy_process" in KernelClone, "kernel/fork.c",
-        "the child is built, up to its place in the process tree",
+        "the child is built, up to its place in the process tree", func CopyProcess,
+        inner [TaskAlloc..SchedProcessFork + AddDeviceRandomness],
         between [SysEnter..SchedProcessFork
-            + SysEnter + CopyCloneArgs + Clone3ArgsValid + AddDeviceRandomness],
-        inner [TaskAlloc..SchedProcessFork + AddDeviceRandomness];
+            + SysEnter + CopyCloneArgs + Clone3ArgsValid + AddDeviceRandomness];
     Parent FlagChecks "clone_flag_checks" in CopyProcess, "kernel/fork.c copy_process",
-        "combinations of clone flags that make no sense are refused";
+        "combinations of clone flags that make no sense are refused",
+        gap [enter CopyProcess..enter RecalcSigpending],
+        gap [enter CopyProcess..enter TskForkGetNode + SignalGate];
     Parent SignalGate "recalc_sigpending" in CopyProcess, "kernel/fork.c copy_process",
-        "pending signals: the call is restarted after they are handled";
+        "pending signals: the call is restarted after they are handled", func RecalcSigpending;
     Parent DupTaskStruct "dup_task_struct" in CopyProcess, "kernel/fork.c",
         "task_struct and kernel stack are allocated, charged and copied",
+        gap [enter TskForkGetNode..leave DupUserCpusPtr],
+        gap [enter TskForkGetNode..enter CopyCreds + CopyExecState + IdentityBits + RlimitNproc],
         inner [TaskAlloc..CredAlloc + CopyExecState + IdentityBits];
     Parent CopyExecState "copy_exec_state" in CopyProcess, "kernel/fork.c",
-        "exec state of the task, 7.2 and later";
+        "exec state of the task, 7.2 and later", func TaskExecStateCopy;
     Parent IdentityBits "rt_mutex_init_task" in CopyProcess, "kernel/fork.c copy_process",
-        "flags of the new task, tid pointers, priority-inheritance state";
+        "flags of the new task, tid pointers, priority-inheritance state",
+        gap [leave TaskExecStateCopy..enter CopyCreds],
+        gap [leave DupUserCpusPtr..enter CopyCreds];
     Parent CopyCreds "copy_creds" in CopyProcess, "kernel/cred.c",
-        "credentials; a new user namespace if asked for",
+        "credentials; a new user namespace if asked for", func CopyCreds,
         inner [CredAlloc..SchedForkTimer + RlimitNproc + MaxThreads + CgroupFork];
     Parent RlimitNproc "is_rlimit_overlimit" in CopyProcess, "kernel/fork.c copy_process",
-        "RLIMIT_NPROC of the user, along the chain of user namespaces";
+        "RLIMIT_NPROC of the user, along the chain of user namespaces", func IsRlimitOverlimit;
     Parent MaxThreads "max_threads" in CopyProcess, "kernel/fork.c copy_process",
-        "the host's limit on tasks, kernel.threads-max";
+        "the host's limit on tasks, kernel.threads-max",
+        gap [leave IsRlimitOverlimit..enter AcctClearIntegrals],
+        gap [leave CopyCreds..enter AcctClearIntegrals];
     Parent CgroupFork "cgroup_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
-        "small state: accounting, timers, lists, NUMA policy, empty cgroup link";
+        "small state: accounting, timers, lists, NUMA policy, empty cgroup link",
+        gap [enter AcctClearIntegrals..enter SchedFork];
     Parent SchedFork "sched_fork" in CopyProcess, "kernel/sched/core.c",
-        "scheduling class, priority and entity of the child",
+        "scheduling class, priority and entity of the child", func SchedFork,
         inner [SchedForkTimer..FilesAlloc
             + PerfEventInitTask + AuditAlloc + SecurityTaskAlloc + CopySemundo];
     Parent PerfEventInitTask "perf_event_init_task" in CopyProcess, "kernel/events/core.c",
-        "inherited perf events are cloned";
+        "inherited perf events are cloned", func PerfEventInitTask;
     Parent AuditAlloc "audit_alloc" in CopyProcess, "kernel/auditsc.c",
-        "audit context, if auditing was ever on";
+        "audit context, if auditing was ever on", func AuditAlloc;
     Parent SecurityTaskAlloc "security_task_alloc" in CopyProcess, "security/security.c",
-        "security modules are asked, and attach their state";
+        "security modules are asked, and attach their state", func SecurityTaskAlloc;
     Parent CopySemundo "copy_semundo" in CopyProcess, "ipc/sem.c",
-        "System V semaphore undo list", shared by CLONE_SYSVSEM;
+        "System V semaphore undo list", shared by CLONE_SYSVSEM, func CopySemundo;
     Parent CopyFiles "copy_files" in CopyProcess, "kernel/fork.c",
-        "the table of open files", shared by CLONE_FILES, inner [FilesAlloc..FsAlloc];
+        "the table of open files", shared by CLONE_FILES, func DupFd, inner [FilesAlloc..FsAlloc];
     Parent CopyFs "copy_fs" in CopyProcess, "kernel/fork.c",
-        "root, working directory, umask", shared by CLONE_FS, inner [FsAlloc..SighandAlloc];
+        "root, working directory, umask", shared by CLONE_FS, func CopyFsStruct,
+        inner [FsAlloc..SighandAlloc];
     Parent CopySighand "copy_sighand" in CopyProcess, "kernel/fork.c",
         "the table of signal handlers", shared by CLONE_SIGHAND,
-        inner [SighandAlloc..SignalAlloc];
+        inner [SighandAlloc..SignalAlloc],
+        coarse [leave CopyFsStruct..enter PosixCputimersGroupInit + CopySignal];
     Parent CopySignal "copy_signal" in CopyProcess, "kernel/fork.c",
         "process-wide signal state, resource limits, timers", shared by CLONE_THREAD,
-        inner [SignalAlloc..MmAlloc];
+        inner [SignalAlloc..MmAlloc], coarse [enter PosixCputimersGroupInit..enter MmInit];
     Parent CopyMm "copy_mm" in CopyProcess, "kernel/fork.c",
-        "the address space", shared by CLONE_VM, inner [MmAlloc..ParentMmapReleased];
+        "the address space", shared by CLONE_VM, gap [MmAlloc..enter CopyNamespaces],
+        gap [enter MmInit..enter CopyNamespaces], inner [MmAlloc..ParentMmapReleased];
     Parent MmInit "mm_init" in CopyMm, "kernel/fork.c",
-        "an empty mm_struct: top page table, counters, context",
+        "an empty mm_struct: top page table, counters, context", func MmInit,
         inner [MmAlloc..MmapLockStart];
     Parent DupMmap "dup_mmap" in CopyMm, "mm/mmap.c, kernel/fork.c before 6.16",
-        "every mapping of the parent is copied under its mmap_lock",
+        "every mapping of the parent is copied under its mmap_lock", func DupMmap,
+        gap [enter UprobeStartDupMmap..leave UprobeEndDupMmap],
         inner [MmapLockStart..ParentMmapReleased];
     Parent MmapWriteLock "mmap_write_lock" in DupMmap, "include/linux/mmap_lock.h",
         "waits for the parent's mmap_lock",
-        inner [MmapLockStart..MmapLockTaken];
+        inner [MmapLockStart..MmapLockTaken],
+        coarse [leave UprobeStartDupMmap..enter UprobeDupMmap];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
         "every mapping and its page tables, write-protected for copy on write",
-        inner [MmapLockTaken..ChildMmapReleased];
+        func CopyPageRange, inner [MmapLockTaken..ChildMmapReleased];
+    Parent VmAreaDup "vm_area_dup" in DupMmap, "mm/vma_init.c, kernel/fork.c before 6.15",
+        "every mapping's own structure, all runs together", func VmAreaDup;
+    Parent AnonVmaFork "anon_vma_fork" in DupMmap, "mm/rmap.c",
+        "reverse mapping of each mapping with anonymous pages, all runs together",
+        func AnonVmaFork;
     Parent FlushTlbMm "flush_tlb_mm" in DupMmap, "arch/x86/mm/tlb.c",
-        "CPUs of the parent forget its writable pages",
+        "CPUs of the parent forget its writable pages", func FlushTlbMmRange,
         inner [ChildMmapReleased..ParentMmapReleased];
     Parent CopyNamespaces "copy_namespaces" in CopyProcess, "kernel/nsproxy.c",
         "mount, uts, ipc, pid, cgroup, network and time namespaces: the parent's, or new ones",
-        inner [ParentMmapReleased..FpuCopy + CopyIo];
+        func CopyNamespaces, inner [ParentMmapReleased..FpuCopy + CopyIo];
+    Parent CreateNewNamespaces "create_new_namespaces" in CopyNamespaces, "kernel/nsproxy.c",
+        "with CLONE_NEW* flags: the new namespaces", occurs AtTimes, func CreateNewNamespaces;
     Parent CopyIo "copy_io" in CopyProcess, "block/blk-ioc.c",
-        "I/O context and priority";
+        "I/O context and priority", gap [leave CopyNamespaces..enter CopyThread];
     Parent CopyThread "copy_thread" in CopyProcess, "arch/x86/kernel/process.c",
-        "registers, FPU state, thread-local storage",
+        "registers, FPU state, thread-local storage", func CopyThread,
         inner [FpuCopy..PidAlloc + StackleakTaskInit];
     Parent StackleakTaskInit "stackleak_task_init" in CopyProcess, "kernel/kstack_erase.c",
-        "mark of the lowest stack use, where configured";
+        "mark of the lowest stack use, where configured", gap [leave CopyThread..enter AllocPid];
     Parent AllocPid "alloc_pid" in CopyProcess, "kernel/pid.c",
-        "a number in every pid namespace of the child",
-        inner [PidAlloc..StartTime
+        "a number in every pid namespace of the child", func AllocPid, inner [PidAlloc..StartTime
             + PidfdPrepare + TaskFixups + CgroupCanFork + SchedCgroupFork + FutexHash];
     Parent PidfdPrepare "pidfd_prepare" in CopyProcess, "kernel/fork.c",
-        "CLONE_PIDFD only: a file that stands for the child";
+        "plug and pidfd: with CLONE_PIDFD a file that stands for the child",
+        gap [leave AllocPid..enter UserDisableSingleStep];
     Parent TaskFixups "futex_init_task" in CopyProcess, "kernel/fork.c copy_process",
-        "alternate signal stack, single step, futex state, tids";
+        "alternate signal stack, single step, futex state, tids",
+        gap [enter UserDisableSingleStep..enter CgroupCanFork];
     Parent CgroupCanFork "cgroup_can_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
-        "cgroup controllers are asked: pids.max, cpuset";
+        "cgroup controllers are asked: pids.max, cpuset", func CgroupCanFork;
     Parent SchedCgroupFork "sched_cgroup_fork" in CopyProcess, "kernel/sched/core.c",
-        "task group and first CPU";
+        "task group and first CPU", func SchedCgroupFork;
     Parent FutexHash "futex_hash_allocate_default" in CopyProcess, "kernel/futex/core.c",
-        "a futex hash of the process's own, 6.17 and later";
+        "a futex hash of the process's own, 6.17 and later", occurs AtTimes, func FutexHash;
     Parent TasklistLock "tasklist_lock" in CopyProcess, "kernel/fork.c copy_process",
         "waits for tasklist_lock, last checks, links into the process tree",
-        between [StartTime..TaskNewtask
+        gap [StartTime..leave AttachPid], between [StartTime..TaskNewtask
             + FdInstall + ProcForkConnector + SchedPostFork + CgroupPostFork + PerfEventFork];
     Parent WriteLockSlowpath "queued_write_lock_slowpath" in TasklistLock,
         "kernel/locking/qrwlock.c",
-        "waits for tasklist_lock; only when another holds it",
+        "waits for tasklist_lock; only when another holds it", occurs AtTimes,
         inner [LockContended..LockTaken];
     Parent CopySeccomp "copy_seccomp" in TasklistLock, "kernel/fork.c",
-        "seccomp filters and no_new_privs of the parent";
+        "seccomp filters and no_new_privs of the parent", func GetSeccompFilter;
     Parent PtraceInitTask "ptrace_init_task" in TasklistLock, "include/linux/ptrace.h",
-        "the child of a traced parent is attached to the tracer";
+        "the child of a traced parent is attached to the tracer",
+        gap [leave GetSeccompFilter..enter AttachPid];
     Parent AttachPid "attach_pid" in TasklistLock, "kernel/pid.c",
-        "the child becomes visible under its pid, group and session";
+        "the child becomes visible under its pid, group and session", func AttachPid;
     Parent FdInstall "fd_install" in CopyProcess, "fs/file.c",
-        "CLONE_PIDFD only: the pidfd becomes visible";
+        "tasklist_lock is released; with CLONE_PIDFD the pidfd becomes visible",
+        gap [leave AttachPid..enter ProcForkConnector];
     Parent ProcForkConnector "proc_fork_connector" in CopyProcess,
         "drivers/connector/cn_proc.c",
-        "PROC_EVENT_FORK to netlink listeners";
+        "PROC_EVENT_FORK to netlink listeners", func ProcForkConnector;
     Parent SchedPostFork "sched_post_fork" in CopyProcess, "kernel/sched/core.c",
-        "utilisation clamp and class hooks";
+        "utilisation clamp and class hooks", func SchedPostFork;
     Parent CgroupPostFork "cgroup_post_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
-        "the child joins its cgroup; frozen or killed with it";
+        "the child joins its cgroup; frozen or killed with it", func CgroupPostFork;
     Parent PerfEventFork "perf_event_fork" in CopyProcess, "kernel/events/core.c",
-        "PERF_RECORD_FORK to perf";
+        "PERF_RECORD_FORK to perf", func PerfEventFork;
     Parent UprobeCopyProcess "uprobe_copy_process" in CopyProcess, "kernel/events/uprobes.c",
-        "pending return probes are duplicated",
+        "pending return probes are duplicated", func UprobeCopyProcess,
         between [TaskNewtask..SchedProcessFork
             + UserEventsFork + CopyOomScoreAdj + AddDeviceRandomness];
     Parent UserEventsFork "user_events_fork" in CopyProcess, "kernel/trace/trace_events_user.c",
         "user_events of the process";
     Parent CopyOomScoreAdj "copy_oom_score_adj" in CopyProcess, "kernel/fork.c",
-        "CLONE_VM without THREAD or VFORK only: OOM score under a global mutex";
+        "CLONE_VM without THREAD or VFORK only: OOM score under a global mutex",
+        gap [leave UprobeCopyProcess..leave CopyProcess + UserEventsFork];
+    Parent CgroupCancelFork "cgroup_cancel_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
+        "on failure: what cgroup_can_fork charged is given back", occurs OnFailure,
+        func CgroupCancelFork;
+    Parent FreePid "free_pid" in CopyProcess, "kernel/pid.c",
+        "on failure: the number is given back", occurs OnFailure, func FreePid;
+    Parent ExitThread "exit_thread" in CopyProcess, "arch/x86/kernel/process.c",
+        "on failure: what copy_thread made is undone", occurs OnFailure, func ExitThread;
+    Parent ExitNamespaces "exit_task_namespaces" in CopyProcess, "kernel/nsproxy.c",
+        "on failure: namespaces are let go of; exit_nsproxy_namespaces from 6.19 on",
+        occurs OnFailure, func ExitNamespaces;
+    Parent Mmput "mmput" in CopyProcess, "kernel/fork.c",
+        "on failure: the address space is torn down", occurs OnFailure, func Mmput;
+    Parent CleanupSighand "__cleanup_sighand" in CopyProcess, "kernel/fork.c",
+        "on failure: the table of handlers is let go of", occurs OnFailure, func CleanupSighand;
+    Parent ExitFs "exit_fs" in CopyProcess, "fs/fs_struct.c",
+        "on failure: root and working directory are let go of", occurs OnFailure, func ExitFs;
+    Parent ExitFiles "exit_files" in CopyProcess, "fs/file.c",
+        "on failure: files are let go of", occurs OnFailure, func ExitFiles;
+    Parent ExitSem "exit_sem" in CopyProcess, "ipc/sem.c",
+        "on failure: the semaphore undo list is let go of", occurs OnFailure, func ExitSem;
+    Parent SecurityTaskFree "security_task_free" in CopyProcess, "security/security.c",
+        "on failure: the state of security modules is freed", occurs OnFailure,
+        func SecurityTaskFree;
+    Parent PerfEventFreeTask "perf_event_free_task" in CopyProcess, "kernel/events/core.c",
+        "on failure: inherited perf events are freed", occurs OnFailure, func PerfEventFreeTask;
+    Parent SchedCancelFork "sched_cancel_fork" in CopyProcess, "kernel/sched/core.c",
+        "on failure: the scheduling class is told, 6.12 and later", occurs OnFailure,
+        func SchedCancelFork;
+    Parent ExitCreds "exit_creds" in CopyProcess, "kernel/cred.c",
+        "on failure: credentials are let go of", occurs OnFailure, func ExitCreds;
+    Parent PutTaskStack "put_task_stack" in CopyProcess, "kernel/fork.c",
+        "on failure: the kernel stack is let go of", occurs OnFailure, func PutTaskStack;
 
     Parent AddDeviceRandomness "add_device_randomness" in KernelClone, "drivers/char/random.c",
-        "latent entropy is mixed into the random pool";
+        "latent entropy is mixed into the random pool", func AddDeviceRandomness;
     Parent GetTaskPid "get_task_pid" in KernelClone, "kernel/pid.c",
-        "the number to return, stored for CLONE_PARENT_SETTID";
+        "the number to return, stored for CLONE_PARENT_SETTID", func GetTaskPid;
     Parent LruGenAddMm "lru_gen_add_mm" in KernelClone, "mm/vmscan.c",
-        "multi-generational LRU, 6.1 and later";
+        "multi-generational LRU, 6.1 and later", occurs AtTimes, func LruGenAddMm;
     Parent WakeUpNewTask "wake_up_new_task" in KernelClone, "kernel/sched/core.c",
         "the child is put on a run queue; its preemption check falls into sys_exit",
+        func WakeUpNewTask,
         between [SchedProcessFork..SchedWakeupNew + GetTaskPid + LruGenAddMm];
     Parent PtraceEventPid "ptrace_event_pid" in KernelClone, "include/linux/ptrace.h",
-        "a traced parent stops and tells its tracer";
+        "a traced parent stops and tells its tracer", gap [leave WakeUpNewTask..enter PutPid];
     Parent WaitForVforkDone "wait_for_vfork_done" in KernelClone, "kernel/fork.c",
         "vfork only: the parent waits until the child execs or ends; not part of total_ns";
     Parent PutPid "put_pid" in KernelClone, "kernel/pid.c",
-        "the reference on the child's pid is dropped";
+        "the reference on the child's pid is dropped", func PutPid;
     Parent SysExit "sys_exit" in -, "kernel/entry/common.c",
         "the way back to user space, up to the sys_exit tracepoint",
+        gap [leave KernelClone..SysExit],
+        gap [leave PutPid..SysExit],
+        gap [leave WakeUpNewTask..SysExit + PtraceEventPid + PutPid],
         between [SchedWakeupNew..SysExit + PtraceEventPid + PutPid];
 
     Child SchedSwitch "sched_switch" in -, "kernel/sched/core.c __schedule",
@@ -378,7 +511,88 @@ stages! {
         "from its first moment on a CPU to its first return to user space",
         between [ChildSwitch..ChildSysExit];
     Child ScheduleTail "schedule_tail" in RetFromFork, "kernel/sched/core.c",
-        "the switch to the child is finished, its tid stored for CLONE_CHILD_SETTID";
+        "the switch to the child is finished, its tid stored for CLONE_CHILD_SETTID",
+        func ScheduleTail;
+}
+
+macro_rules! order {
+    ($(($($point:ident)+))*) => {
+        /// Every point of the caller, in kernel order, as of 6.12.
+        pub const ORDER: &[Point] = &[$(point!($($point)+)),*];
+    };
+}
+
+order! {
+    (SysEnter) (enter CopyCloneArgs) (leave CopyCloneArgs) (enter KernelClone) (enter CopyProcess)
+    (enter RecalcSigpending) (leave RecalcSigpending) (enter TskForkGetNode) (leave TskForkGetNode)
+    (TaskAlloc) (enter DupUserCpusPtr) (leave DupUserCpusPtr)
+    (enter TaskExecStateCopy) (leave TaskExecStateCopy)
+    (enter CopyCreds) (CredAlloc) (leave CopyCreds) (enter IsRlimitOverlimit) (leave IsRlimitOverlimit)
+    (enter AcctClearIntegrals) (leave AcctClearIntegrals)
+    (enter SchedFork) (SchedForkTimer) (leave SchedFork)
+    (enter PerfEventInitTask) (leave PerfEventInitTask) (enter AuditAlloc) (leave AuditAlloc)
+    (enter SecurityTaskAlloc) (leave SecurityTaskAlloc) (enter CopySemundo) (leave CopySemundo)
+    (enter DupFd) (FilesAlloc) (leave DupFd) (enter CopyFsStruct) (FsAlloc) (leave CopyFsStruct)
+    (SighandAlloc) (SignalAlloc) (enter PosixCputimersGroupInit) (leave PosixCputimersGroupInit)
+    (MmAlloc) (enter MmInit) (leave MmInit) (enter UprobeStartDupMmap) (leave UprobeStartDupMmap)
+    (enter DupMmap) (MmapLockStart) (MmapLockTaken) (enter UprobeDupMmap) (leave UprobeDupMmap)
+    (enter VmAreaDup) (leave VmAreaDup) (enter AnonVmaFork) (leave AnonVmaFork)
+    (enter CopyPageRange) (leave CopyPageRange)
+    (ChildMmapReleased) (enter FlushTlbMmRange) (leave FlushTlbMmRange) (ParentMmapReleased)
+    (leave DupMmap) (enter UprobeEndDupMmap) (leave UprobeEndDupMmap)
+    (enter CopyNamespaces) (enter CreateNewNamespaces) (leave CreateNewNamespaces)
+    (leave CopyNamespaces) (enter CopyThread) (FpuCopy) (leave CopyThread)
+    (enter AllocPid) (PidAlloc) (leave AllocPid)
+    (enter UserDisableSingleStep) (leave UserDisableSingleStep)
+    (enter CgroupCanFork) (leave CgroupCanFork) (enter SchedCgroupFork) (leave SchedCgroupFork)
+    (enter FutexHash) (leave FutexHash) (StartTime) (LockContended) (LockTaken)
+    (enter GetSeccompFilter) (leave GetSeccompFilter) (enter AttachPid) (leave AttachPid)
+    (enter ProcForkConnector) (leave ProcForkConnector) (enter SchedPostFork) (leave SchedPostFork)
+    (enter CgroupPostFork) (leave CgroupPostFork) (enter PerfEventFork) (leave PerfEventFork)
+    (TaskNewtask) (enter UprobeCopyProcess) (leave UprobeCopyProcess)
+    (enter CgroupCancelFork) (leave CgroupCancelFork) (enter FreePid) (leave FreePid)
+    (enter ExitThread) (leave ExitThread) (enter ExitNamespaces) (leave ExitNamespaces)
+    (enter Mmput) (leave Mmput) (enter CleanupSighand) (leave CleanupSighand)
+    (enter ExitFs) (leave ExitFs) (enter ExitFiles) (leave ExitFiles) (enter ExitSem) (leave ExitSem)
+    (enter SecurityTaskFree) (leave SecurityTaskFree)
+    (enter PerfEventFreeTask) (leave PerfEventFreeTask)
+    (enter SchedCancelFork) (leave SchedCancelFork) (enter ExitCreds) (leave ExitCreds)
+    (enter PutTaskStack) (leave PutTaskStack) (leave CopyProcess)
+    (enter AddDeviceRandomness) (leave AddDeviceRandomness) (SchedProcessFork)
+    (enter GetTaskPid) (leave GetTaskPid) (enter LruGenAddMm) (leave LruGenAddMm)
+    (enter WakeUpNewTask) (SchedWakeupNew) (leave WakeUpNewTask) (enter PutPid) (leave PutPid)
+    (leave KernelClone) (SysExit)
+}
+
+impl core::fmt::Display for Point {
+    /// A mark's name, or `enter` or `leave` and the function's name in the table.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Mark(mark) => f.write_str(mark.name()),
+            Self::Enter(func) => write!(f, "enter {}", func.row().id),
+            Self::Leave(func) => write!(f, "leave {}", func.row().id),
+        }
+    }
+}
+
+impl Point {
+    /// The function whose entry or return it is.
+    #[must_use]
+    pub fn func(self) -> Option<Func> {
+        match self {
+            Self::Mark(_) => None,
+            Self::Enter(func) | Self::Leave(func) => Some(func),
+        }
+    }
+
+    /// Its place in [`ORDER`]; the child's marks come after.
+    #[must_use]
+    pub fn rank(self) -> usize {
+        ORDER.iter().position(|point| *point == self).unwrap_or_else(|| match self {
+            Self::Mark(mark) => ORDER.len() + mark as usize,
+            _ => usize::MAX,
+        })
+    }
 }
 
 impl Stage {
@@ -395,7 +609,12 @@ impl Stage {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
     use super::*;
+    use crate::func::FUNCTIONS;
 
     #[test]
     fn the_discriminant_is_the_place_in_the_table() {
@@ -417,22 +636,56 @@ mod tests {
         }
     }
 
+    /// Every way in which a row is bounded.
+    fn ways(row: &Row) -> impl Iterator<Item = Bounds> {
+        let func = row.func.map(|func| Bounds {
+            opens: Point::Enter(func),
+            closes: Point::Leave(func),
+            includes: &[],
+        });
+        let own = func.into_iter().chain(row.inner).chain(row.tracepoint);
+        own.chain(row.gaps.iter().copied()).chain(row.coarse.iter().copied())
+    }
+
     #[test]
     fn bounds_are_ordered_and_lie_within_the_nearest_bounded_ancestor() {
         for row in STAGES {
+            for bounds in ways(row).filter(|_| row.func != Some(Func::ScheduleTail)) {
+                assert!(bounds.opens.rank() < bounds.closes.rank(), "{}: {bounds:?}", row.name);
+            }
             let Some(bounds) = row.tracepoint else {
                 continue;
             };
-            assert!(bounds.opens < bounds.closes, "{}", row.name);
             let mut ancestor = row.parent;
             while let Some(stage) = ancestor {
                 if let Some(outer) = stage.row().tracepoint {
-                    assert!(outer.opens <= bounds.opens, "{}", row.name);
-                    assert!(outer.closes >= bounds.closes, "{}", row.name);
+                    assert!(outer.opens.rank() <= bounds.opens.rank(), "{}", row.name);
+                    assert!(outer.closes.rank() >= bounds.closes.rank(), "{}", row.name);
                     break;
                 }
                 ancestor = stage.row().parent;
             }
+        }
+    }
+
+    #[test]
+    fn each_point_has_one_place_in_the_order_and_marks_keep_theirs() {
+        for (place, point) in ORDER.iter().enumerate() {
+            assert_eq!(point.rank(), place, "{point:?} stands twice");
+        }
+        let ranks: Vec<_> = Mark::ALL.iter().map(|mark| Point::Mark(*mark).rank()).collect();
+        assert!(ranks.is_sorted(), "{ranks:?}");
+        for row in FUNCTIONS.iter().filter(|row| row.func != Func::ScheduleTail) {
+            assert!(Point::Enter(row.func).rank() < Point::Leave(row.func).rank(), "{}", row.id);
+        }
+    }
+
+    #[test]
+    fn each_function_is_needed_by_a_stage() {
+        for row in FUNCTIONS {
+            let needed =
+                |way: Bounds| [way.opens.func(), way.closes.func()].contains(&Some(row.func));
+            assert!(STAGES.iter().any(|stage| ways(stage).any(needed)), "{}", row.id);
         }
     }
 }

@@ -15,12 +15,13 @@ use aya_ebpf::{
 use fork_trace_common::{
     counter::Counter,
     flags::{CLONE_VFORK, CLONE_VM},
+    func::Func,
     record::{ForkRecord, RecordKind, StartRecord, Syscall, bits},
     stage::Mark,
 };
 
 use crate::{
-    filter,
+    calls, filter,
     kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
     maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
 };
@@ -51,14 +52,16 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     if let Some(flight) = flight(key) {
         let same = flight.syscall == syscall as u32 && flight.sp == sp && flight.ip == ip;
         if flight.has(bits::RESTARTING) && same {
+            calls::begin(key);
             flight.bits &= !bits::RESTARTING;
             flight.marks = [0; Mark::IN_RECORD];
             set(flight, Mark::SysEnter, now);
             return;
         }
-        return_not_seen(flight);
+        return_not_seen(flight, key);
     }
     let Some(record) = begin(key) else { return };
+    calls::begin(key);
     record.bits = bits::ENTERED;
     record.start_ns = now;
     record.sp = sp;
@@ -71,16 +74,16 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
 /// An attempt whose return the kernel passed without this program: it is shown all the same. One
 /// that waits for its restart was given up by its caller.
 #[inline(always)]
-fn return_not_seen(flight: &ForkRecord) {
+fn return_not_seen(flight: &ForkRecord, key: u64) {
     if !flight.has(bits::RESTARTING) {
-        submit(flight);
+        submit(flight, key);
     }
 }
 
 /// An empty record in flight.
 #[inline(always)]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
-    if FLIGHTS.insert(key, EMPTY, 0).is_err() {
+    if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
     flight(key)
@@ -146,7 +149,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     if let Some(flight) = &entered
         && flight.has(bits::CHILD)
     {
-        submit(flight);
+        submit(flight, key);
     }
     let entered = entered.filter(|flight| !flight.has(bits::CHILD));
     let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
@@ -181,10 +184,12 @@ fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecor
     let task = Task::current();
     if pf & (PF_KTHREAD | PF_IO_WORKER) != 0 || tid == 0 {
         count(Counter::FilteredKind);
+        calls::forget(key);
         return None;
     }
     if !filter::wanted(tgid(key)) {
         count(Counter::FilteredTask);
+        calls::forget(key);
         return None;
     }
     let Some(record) = begin(key) else {
@@ -195,8 +200,40 @@ fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecor
     // A helper program started by a kernel thread, or a worker of vhost.
     if pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0) {
         record.bits |= bits::KERNEL_MADE;
+        record.start_ns = kernel_began_ns(key);
     }
     Some(record)
+}
+
+/// When an attempt of the kernel's own began, where its functions are probed; else 0.
+#[inline(always)]
+fn kernel_began_ns(key: u64) -> u64 {
+    match calls::entered_ns(key, Func::KernelClone) {
+        0 => calls::entered_ns(key, Func::CopyProcess),
+        entered => entered,
+    }
+}
+
+/// `copy_process` failed with `errno`: the kernel's own attempt ends here, a user's goes on to its
+/// return.
+#[inline(always)]
+pub(crate) fn not_made(key: u64, errno: u32) {
+    if flight(key).is_some() {
+        return;
+    }
+    let task = Task::current();
+    let by_kernel = task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
+        || calls::entered_ns(key, Func::KernelClone) == 0;
+    let began = if by_kernel { begin(key) } else { None };
+    let Some(record) = began else {
+        calls::forget(key);
+        return;
+    };
+    identify(record, task, key);
+    record.bits |= bits::KERNEL_MADE;
+    record.start_ns = kernel_began_ns(key);
+    record.ret = -i64::from(errno);
+    finish(record, key);
 }
 
 /// `kernel_clone` announces the child.
@@ -219,8 +256,21 @@ pub(crate) fn wakeup_new(child: Task) {
     flight.parent_cpu = cpu();
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
+    }
+    // Where the function around this is probed, its return is waited for.
+    if flight.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
+        && calls::entered_ns(key, Func::WakeUpNewTask) == 0
+    {
         finish(flight, key);
-    } else if flight.has(bits::KERNEL_MADE) {
+    }
+}
+
+/// `wake_up_new_task` returns: what comes now of a vfork is its wait.
+#[inline(always)]
+pub(crate) fn woken(key: u64) {
+    if let Some(flight) = flight(key)
+        && flight.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
+    {
         finish(flight, key);
     }
 }
@@ -232,7 +282,7 @@ pub(crate) fn first_switch(child: Task) {
     if !filter::wanted(ids.tgid) {
         return;
     }
-    let on_cpu = OnCpu { at_ns: now(), cpu: u64::from(cpu()) };
+    let on_cpu = OnCpu { at_ns: now(), cpu: u64::from(cpu()), tail_entered_ns: 0, tail_ns: 0 };
     if ON_CPU.insert(ids.tid, on_cpu, 0).is_err() {
         count(Counter::OnCpuFull);
     }
@@ -264,7 +314,10 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         flight.restarts += 1;
         return;
     }
-    set(flight, Mark::SysExit, now());
+    // A vfork that is still here was not seen to be woken; its wait is over.
+    if !flight.has(bits::VFORK_WAIT) {
+        set(flight, Mark::SysExit, now());
+    }
     if !flight.has(bits::ENTERED) {
         // The flags are known from the new task; reading the arguments here too makes a program
         // that 5.10 does not load.
@@ -279,9 +332,10 @@ pub(crate) fn task_ends() {
     let key = bpf_get_current_pid_tgid();
     // Most tasks end with no attempt under way, and have returned to user space before.
     if let Some(flight) = flight(key) {
-        return_not_seen(flight);
+        return_not_seen(flight, key);
         _ = FLIGHTS.remove(key);
     }
+    calls::forget(key);
     _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     if Task::current().live() == Some(0) {
@@ -304,6 +358,7 @@ fn child_returns(task: Task, key: u64) {
         child,
         return_ns: now(),
         on_cpu_ns: on_cpu.map_or(0, |on_cpu| on_cpu.at_ns),
+        tail_ns: on_cpu.map_or(0, |on_cpu| on_cpu.tail_ns),
     };
     // It may never have been there.
     _ = ON_CPU.remove(low(key));
@@ -330,7 +385,7 @@ fn refused_before_entry(
     identify(&mut record, task, key);
     call(&mut record, regs, syscall, compat);
     record.ret = ret;
-    submit(&record);
+    submit(&record, key);
 }
 
 /// Who calls.
@@ -371,13 +426,14 @@ fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
 
 #[inline(always)]
 fn finish(flight: &ForkRecord, key: u64) {
-    submit(flight);
+    submit(flight, key);
     // It was there a moment ago, and only this thread removes it.
     _ = FLIGHTS.remove(key);
 }
 
 #[inline(always)]
-fn submit(record: &ForkRecord) {
+fn submit(record: &ForkRecord, key: u64) {
+    calls::submit(key, record.start_ns, BPF_RB_NO_WAKEUP);
     if RING.output::<ForkRecord>(record, wake_up()).is_err() {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks

@@ -7,9 +7,12 @@
 //! `filter` says whose attempts are wanted; `maps` holds every map.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod calls;
 mod filter;
 mod flight;
+mod functions;
 mod inner;
 mod kernel;
 mod learn;

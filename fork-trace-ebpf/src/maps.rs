@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    record::ForkRecord,
+    record::{CallsRecord, ForkRecord},
     site::{LESSONS, Lesson},
 };
 
@@ -17,6 +17,10 @@ pub(crate) static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// Attempts under way, by `bpf_get_current_pid_tgid` of the calling thread.
 #[map]
 pub(crate) static FLIGHTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
+
+/// Functions passed by attempts under way, by the same key.
+#[map]
+pub(crate) static CALLS: HashMap<u64, CallsRecord> = HashMap::with_max_entries(8192, 0);
 
 /// When and where a child was first given a CPU, by tid, until it returns to user space.
 #[map]
@@ -30,6 +34,10 @@ pub(crate) struct OnCpu {
     pub(crate) at_ns: u64,
     /// Which.
     pub(crate) cpu: u64,
+    /// When it entered `schedule_tail`; 0: not seen.
+    pub(crate) tail_entered_ns: u64,
+    /// How long it was in there; 0: not seen.
+    pub(crate) tail_ns: u64,
 }
 
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.

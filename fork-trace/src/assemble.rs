@@ -1,22 +1,21 @@
-//! A record, joined with its child's start, to a [`Fork`]: pure, no I/O.
+//! An attempt's records, joined, to a [`Fork`]: pure, no I/O. Its stages are made in `spans`.
 
 use std::time::Duration;
 
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK},
     record::{ForkRecord, StartRecord, Syscall, bits},
-    stage::{Mark, STAGES, Side, Stage},
+    stage::Mark,
 };
 use jiff::Timestamp;
 use nix::errno::Errno;
 
 use crate::{
     flags,
-    fork::{
-        Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Name, Parent,
-        Precision, Source, Span, Status, Ts,
-    },
-    plan::{Plan, Timed, optional},
+    fork::{Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Name, Parent, Ts},
+    join::Joined,
+    plan::Plan,
+    spans::{Times, spans},
 };
 
 /// How `CLOCK_MONOTONIC` and the realtime clock relate.
@@ -45,14 +44,16 @@ impl Clock {
 
 /// Makes a [`Fork`].
 #[must_use]
-pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
+pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
+    let Joined { record, calls, start } = joined;
+    let times = Times { record, calls: calls.as_deref() };
     let call = call(record);
     let ret = returned(record).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
-    let total_ns = total_ns(record);
-    let stages = spans(record, plan);
+    let total_ns = total_ns(times);
+    let stages = spans(times, plan);
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
-    let mono_ns = began_ns(record);
+    let mono_ns = times.began_ns();
     Fork {
         id: format!("{}-{mono_ns}", record.parent.tid),
         ts: clock.at(mono_ns),
@@ -73,18 +74,9 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         copied: copied(record),
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
-        child_start: start.map(|start| child_start(record, start)),
+        child_start: start.as_ref().map(|start| child_start(record, start)),
         warnings: warnings(record),
     }
-}
-
-/// When the attempt began, as far as it was seen.
-#[must_use]
-pub fn began_ns(record: &ForkRecord) -> u64 {
-    if record.has(bits::ENTERED) {
-        return record.start_ns;
-    }
-    record.marks.iter().copied().find(|at| *at != 0).unwrap_or_default()
 }
 
 /// Whether it is known what the caller saw.
@@ -119,12 +111,8 @@ fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
     record.marks.get(mark as usize).copied().filter(|at| *at != 0)
 }
 
-fn total_ns(record: &ForkRecord) -> Option<u64> {
-    let end = if record.has(bits::VFORK_WAIT) { Mark::SchedWakeupNew } else { Mark::SysExit };
-    if !record.has(bits::ENTERED) {
-        return None;
-    }
-    mark(record, end)?.checked_sub(record.start_ns)
+fn total_ns(times: Times<'_>) -> Option<u64> {
+    times.ended_ns()?.checked_sub(times.start_ns()?)
 }
 
 fn call(record: &ForkRecord) -> Option<Call> {
@@ -203,110 +191,10 @@ fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
     ChildStart {
         queued_ns: since_woken(start.on_cpu_ns),
         to_user_ns: since_woken(start.return_ns),
+        schedule_tail_ns: Some(start.tail_ns).filter(|tail_ns| *tail_ns != 0),
         cpu: start.cpu,
         parent_cpu: woken.map(|_| record.parent_cpu),
     }
-}
-
-/// The stages that were timed, and those that shared instead of copying.
-fn spans(record: &ForkRecord, plan: &Plan) -> Vec<Span> {
-    let intervals: Vec<_> = plan.timed.iter().map(|timed| interval(record, timed)).collect();
-    let mut spans = Vec::with_capacity(plan.timed.len());
-    for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
-        let place = plan.timed.iter().position(|timed| timed.stage == row.stage);
-        let seen = place.and_then(|place| intervals.get(place).copied().flatten());
-        let shared = record.has(bits::CHILD) && row.shared_by & record.task_flags != 0;
-        if let (Some(place), Some(seen)) = (place, seen) {
-            spans.push(span(record, plan, &intervals, place, seen));
-        } else if shared {
-            spans.push(untimed(row.name, Status::Shared, Source::Derived));
-        } else if place.is_some() && record.has(bits::CHILD) && !only_at_times(row.stage) {
-            spans.push(untimed(row.name, Status::Missing, Source::Tracepoint));
-        }
-    }
-    spans
-}
-
-/// A stage that not every attempt has: its absence is nothing to report.
-fn only_at_times(stage: Stage) -> bool {
-    stage.row().inner.is_some_and(|inner| optional(inner.opens))
-}
-
-fn untimed(name: &'static str, status: Status, source: Source) -> Span {
-    Span {
-        name: Name::Borrowed(name),
-        start_ns: None,
-        dur_ns: None,
-        self_ns: None,
-        status,
-        precision: Precision::Missing,
-        source: Some(source),
-        until: None,
-    }
-}
-
-/// When a stage began and ended, and the mark that ended it.
-#[derive(Clone, Copy)]
-struct Interval {
-    opens_ns: u64,
-    closes_ns: u64,
-    closed_by: Mark,
-}
-
-/// From its opening mark to its closing one, or where the attempt did not pass that, to the next
-/// that it passed.
-fn interval(record: &ForkRecord, timed: &Timed) -> Option<Interval> {
-    let opens_ns = mark(record, timed.opens).filter(|at| *at >= began_ns(record))?;
-    let later = Mark::ALL.iter().copied().filter(|later| *later >= timed.closes);
-    let mut passed = later
-        .filter(|later| *later == timed.closes || !optional(*later))
-        .filter_map(|later| Some((later, mark(record, later)?)));
-    let (closed_by, closes_ns) = passed.next()?;
-    (closes_ns >= opens_ns).then_some(Interval { opens_ns, closes_ns, closed_by })
-}
-
-fn span(
-    record: &ForkRecord,
-    plan: &Plan,
-    intervals: &[Option<Interval>],
-    place: usize,
-    seen: Interval,
-) -> Span {
-    let stage = plan.timed.get(place).map(|timed| timed.stage);
-    let duration = |seen: &Interval| seen.closes_ns - seen.opens_ns;
-    let inner = plan.timed.iter().zip(intervals).filter_map(|(inner, seen)| {
-        let seen = seen.as_ref()?;
-        (around(inner.stage, plan, intervals) == stage).then(|| duration(seen))
-    });
-    let dur_ns = duration(&seen);
-    let on_time = plan.timed.get(place).is_some_and(|timed| timed.closes == seen.closed_by);
-    let failed = !record.has(bits::CHILD) && !on_time;
-    Span {
-        name: Name::Borrowed(stage.map_or("", |stage| stage.row().name)),
-        start_ns: Some(seen.opens_ns.saturating_sub(began_ns(record))),
-        dur_ns: Some(dur_ns),
-        self_ns: Some(dur_ns.saturating_sub(inner.sum())),
-        status: if failed { Status::Failed } else { Status::Done },
-        precision: Precision::Bounded,
-        source: Some(Source::Tracepoint),
-        until: (!on_time).then(|| Name::Borrowed(seen.closed_by.name())),
-    }
-}
-
-/// The nearest stage around `stage` that was timed in this attempt.
-fn around(stage: Stage, plan: &Plan, intervals: &[Option<Interval>]) -> Option<Stage> {
-    let timed = |candidate: Stage| {
-        let mut seen = plan.timed.iter().zip(intervals).filter(|(_, seen)| seen.is_some());
-        seen.any(|(timed, _)| timed.stage == candidate)
-    };
-    let mut outer = stage.row().parent;
-    while let Some(candidate) = outer {
-        if timed(candidate) {
-            return Some(candidate);
-        }
-        outer = candidate.row().parent;
-    }
-    None
 }
 
 /// An error number's name; `errno N` for one without.
@@ -325,6 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::Stages,
+        fork::Status,
         host::Facts,
         plan::{Backend, Tracepoint},
         sites::nothing,
@@ -333,8 +222,13 @@ mod tests {
     fn plan() -> Plan {
         let tracepoints = Tracepoint::ALL.iter().copied().collect();
         let inner = nothing("hidden");
-        let facts = Facts { tracepoints, release: String::new(), inner };
+        let facts = Facts { tracepoints, inner, ..Facts::default() };
         Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
+    }
+
+    fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
+        let joined = Joined { record: Box::new(*record), calls: None, start: start.copied() };
+        super::fork(&joined, plan, clock)
     }
 
     fn clock() -> Clock {
@@ -501,6 +395,7 @@ mod tests {
             child: TaskIds::default(),
             return_ns: 91_000,
             on_cpu_ns: 61_000,
+            tail_ns: 0,
         };
         let made = |start: &StartRecord| {
             fork(&success(), Some(start), &plan(), clock()).child_start.unwrap()

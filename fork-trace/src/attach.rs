@@ -3,17 +3,22 @@
 //! With `ring` the only module that knows aya. Links are kept here, so that detaching is a step of
 //! its own and can be timed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLink},
+    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
 use fork_trace_common::{
     counter::Counter,
+    func::{ARITY, CALLS_ON, Func},
     record::{ForkRecord, bits},
     settings::{FOLLOW_CHILDREN, FOLLOW_ONLY, TYPED},
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
@@ -22,6 +27,7 @@ use fork_trace_common::{
 use crate::{
     advice::Advice,
     decode::{Record, decode},
+    functions::{Candidate, How, Probe, Probes},
     host::{Host, lockdown},
     plan::{Plan, Tracepoint},
 };
@@ -36,8 +42,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 type FlightBytes = [u8; size_of::<ForkRecord>()];
 
 /// What is set before load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// Call sites of inner marks: global of the object and address.
+    pub sites: Vec<(&'static str, u64)>,
+    /// Whether functions will be probed.
+    pub functions: bool,
     /// Only this process's children and their descendants.
     pub follow_children_of: Option<u32>,
     /// Size of the ring; rounded up to a power of two of whole pages.
@@ -46,40 +56,198 @@ pub struct Settings {
     pub kernel_log: bool,
 }
 
-/// The attached programs.
+/// The loaded object, and what is attached of it.
 pub struct Tracer {
-    /// Owns programs and maps.
+    /// Owns programs and maps, and the links of functions.
     ebpf: Ebpf,
+    btf: Btf,
     links: BTreeMap<Tracepoint, BtfTracePointLink>,
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Names of the attached function programs.
+    functions: Vec<String>,
 }
 
-/// Loads and attaches.
-///
-/// # Errors
-/// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
-/// verifier's log.
-pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, RingBuf<MapData>)> {
-    let mut ebpf = load(host, plan, settings)?;
-    let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
-    let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
-    let ring = RingBuf::try_from(ring).context("open the ring")?;
-    let counters = ebpf.take_map("COUNTERS").context("find map COUNTERS in the eBPF object")?;
-    let counters = PerCpuArray::try_from(counters).context("open the counters")?;
-    let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
-    let logger = logger.context("set up the kernel side's log")?;
-    if let Some(tgid) = settings.follow_children_of {
-        let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
-        let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
-        follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
+impl Tracer {
+    /// Loads the object and opens its maps; nothing is attached.
+    ///
+    /// # Errors
+    /// [`Advice::Refused`] where the kernel says no.
+    pub fn load(host: &Host, settings: &Settings) -> Result<(Self, RingBuf<MapData>)> {
+        let mut ebpf = load(host, settings)?;
+        let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
+        let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
+        let ring = RingBuf::try_from(ring).context("open the ring")?;
+        let counters = ebpf.take_map("COUNTERS").context("find map COUNTERS in the eBPF object")?;
+        let counters = PerCpuArray::try_from(counters).context("open the counters")?;
+        let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
+        let logger = logger.context("set up the kernel side's log")?;
+        if let Some(tgid) = settings.follow_children_of {
+            let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
+            let mut follow: HashMap<_, u32, u8> =
+                HashMap::try_from(map).context("open map FOLLOW")?;
+            follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
+        }
+        let links = BTreeMap::new();
+        Ok((Self { ebpf, btf, links, counters, logger, functions: Vec::new() }, ring))
     }
-    let mut tracer = Tracer { ebpf, links: BTreeMap::new(), counters, logger };
-    for tracepoint in &plan.tracepoints {
-        let link = attach_one(&mut tracer.ebpf, *tracepoint, &btf)?;
-        tracer.links.insert(*tracepoint, link);
+
+    /// Attaches to functions, each in the first of these ways that the kernel accepts.
+    ///
+    /// # Errors
+    /// Why no function at all can be probed.
+    pub fn probe(
+        &mut self,
+        host: &Host,
+        wanted: &BTreeSet<Func>,
+        ways: &[How],
+    ) -> Result<Probes, String> {
+        let mut refused = BTreeMap::new();
+        let mut probes = Probes::new();
+        for func in wanted {
+            let probe = match host.candidates.get(func) {
+                Some(Ok(candidate)) => self.probe_one(*func, candidate, ways, &mut refused),
+                Some(Err(reason)) => Err(reason.clone()),
+                None => Err("it is not in the table".to_owned()),
+            };
+            probes.insert(*func, probe);
+            if ways.iter().all(|how| refused.contains_key(how)) {
+                let all = refused.iter().map(|(how, why)| format!("{}: {why}", how.name()));
+                return Err(all.collect::<Vec<_>>().join("; "));
+            }
+        }
+        Ok(probes)
     }
-    Ok((tracer, ring))
+
+    /// Attaches to one function; a way that the kernel does not have is put into `refused`.
+    fn probe_one(
+        &mut self,
+        func: Func,
+        candidate: &Candidate,
+        ways: &[How],
+        refused: &mut BTreeMap<How, String>,
+    ) -> Result<Probe, String> {
+        let mut reasons = Vec::new();
+        for how in ways {
+            if refused.contains_key(how) {
+                continue;
+            }
+            if let (How::Fentry, Err(reason)) = (how, &candidate.fentry) {
+                reasons.push(format!("fentry: {reason}"));
+                continue;
+            }
+            let leaves = !(func.row().waits && *how == How::Kprobe);
+            let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", func.row().id));
+            let name = candidate.name;
+            let attached = match leaves {
+                // The return first: an entry that is seen then meets it.
+                true => self.function(&leave, name).and_then(|()| self.function(&enter, name)),
+                false => self.function(&enter, name),
+            };
+            match attached {
+                Ok(()) => return Ok(Probe { how: *how, name, leaves }),
+                Err(error) => {
+                    let reason = brief(&error);
+                    if !self.functions.iter().any(|name| name.starts_with(how.name()))
+                        && general(*how, &error)
+                    {
+                        refused.insert(*how, reason.clone());
+                    }
+                    reasons.push(format!("{}: {reason}", how.name()));
+                }
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// Loads and attaches one program of a function.
+    fn function(&mut self, program: &str, function: &'static str) -> Result<()> {
+        let Self { ebpf, btf, .. } = self;
+        let found = ebpf.program_mut(program);
+        let found = found.with_context(|| format!("find program {program} in the object"))?;
+        let attached = match found {
+            Program::FEntry(fentry) => {
+                fentry.load(function, btf).map_err(load_error)?;
+                fentry.attach().map(drop)
+            }
+            Program::FExit(fexit) => {
+                fexit.load(function, btf).map_err(load_error)?;
+                fexit.attach().map(drop)
+            }
+            Program::KProbe(kprobe) => {
+                kprobe.load().map_err(load_error)?;
+                kprobe.attach(function, 0).map(drop)
+            }
+            _ => return Err(anyhow!("{program} is for no function")),
+        };
+        attached.map_err(|error| anyhow!(error))?;
+        log::debug!("attached {program}");
+        self.functions.push(program.to_owned());
+        Ok(())
+    }
+
+    /// Attaches the plan's tracepoints, in its order.
+    ///
+    /// # Errors
+    /// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
+    /// verifier's log.
+    pub fn attach(&mut self, plan: &Plan) -> Result<()> {
+        for tracepoint in &plan.tracepoints {
+            let link = attach_one(&mut self.ebpf, *tracepoint, &self.btf)?;
+            self.links.insert(*tracepoint, link);
+        }
+        Ok(())
+    }
+
+    /// Whether functions are probed: their links take the kernel long to close.
+    #[must_use]
+    pub fn is_slow_to_close(&self) -> bool {
+        !self.functions.is_empty()
+    }
+
+    /// Runs of function programs that the kernel skipped, by program.
+    ///
+    /// KERNEL: kernel/bpf/syscall.c `bpf_prog_show_fdinfo`, 5.12 and later.
+    #[must_use]
+    pub fn missed_runs(&self) -> BTreeMap<String, u64> {
+        let missed = |name: &String| {
+            let fd = match self.ebpf.program(name)? {
+                Program::FEntry(program) => program.fd(),
+                Program::FExit(program) => program.fd(),
+                Program::KProbe(program) => program.fd(),
+                _ => return None,
+            };
+            let fd = fd.ok()?.as_fd().as_raw_fd();
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let missed = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            let missed = missed.trim().parse().ok().filter(|missed| *missed > 0)?;
+            Some((name.clone(), missed))
+        };
+        self.functions.iter().filter_map(missed).collect()
+    }
+}
+
+/// Whether an error means that no function can be probed in this way.
+fn general(how: How, error: &anyhow::Error) -> bool {
+    let kind = |wanted| {
+        error.chain().any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == wanted)
+        })
+    };
+    match how {
+        How::Fentry => kind(std::io::ErrorKind::PermissionDenied),
+        How::Kprobe => {
+            kind(std::io::ErrorKind::PermissionDenied)
+                || !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true)
+        }
+    }
+}
+
+/// The last cause of an error, which says what the kernel said.
+fn brief(error: &anyhow::Error) -> String {
+    let text = error.root_cause().to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// The programs of `inner`, writing down what happens inside this process's own forks.
@@ -102,7 +270,7 @@ impl Lesson {
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU"] {
+        for unused in ["FOLLOW", "FLIGHTS", "CALLS", "ON_CPU"] {
             loader.map_max_entries(unused, 1);
         }
         let log_level = 0u8;
@@ -150,23 +318,38 @@ fn loader(host: &Host) -> EbpfLoader<'_> {
     loader
 }
 
-fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
+fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let follow = u8::from(settings.follow_children_of.is_some());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
     let typed = u8::from(host.typed);
-    let site_bits = plan.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
+    let calls = u8::from(settings.functions);
+    let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
+    let arities: Vec<(String, u8)> = host
+        .candidates
+        .iter()
+        .filter_map(|(func, candidate)| {
+            Some((format!("{ARITY}{}", func.row().id), candidate.as_ref().ok()?.arity))
+        })
+        .collect();
     let mut loader = loader(host);
     loader.override_global(TYPED, &typed, true);
     loader.override_global(SITE_BITS, &site_bits, true);
-    for (global, site) in &plan.sites {
+    for (global, site) in &settings.sites {
         loader.override_global(global, site, true);
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
+    loader.override_global(CALLS_ON, &calls, true);
+    for (global, arity) in &arities {
+        // Not in the object where the function returns nothing.
+        loader.override_global(global, arity, false);
+    }
     loader.override_global(aya_log::LEVEL, &log_level, false);
     loader.map_max_entries("RING", settings.ring_bytes);
-    if follow == 0 {
-        loader.map_max_entries("FOLLOW", 1);
+    for (map, used) in [("FOLLOW", follow), ("CALLS", calls)] {
+        if used == 0 {
+            loader.map_max_entries(map, 1);
+        }
     }
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }

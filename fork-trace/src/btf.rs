@@ -1,5 +1,5 @@
 //! The kernel's own type information, as far as fork-trace needs it: byte offsets of struct
-//! fields, and which BTF tracepoints exist.
+//! fields, which BTF tracepoints exist, and the parameters of functions.
 //!
 //! One pass records where each type lies; look-ups walk members. A kind this parser does not know
 //! is an error, never skipped: its size is unknown and all that follows would be misread.
@@ -11,10 +11,13 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context as _, Result, bail, ensure};
 
 const MAGIC: u16 = 0xeb9f;
+const POINTER: u8 = 2;
 const STRUCT: u8 = 4;
 const UNION: u8 = 5;
+const FORWARD: u8 = 7;
 const TYPEDEF: u8 = 8;
 const FUNC: u8 = 12;
+const FUNC_PROTO: u8 = 13;
 /// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
@@ -28,7 +31,20 @@ pub struct Btf {
     types: Vec<usize>,
     structs: HashMap<String, u32>,
     typedefs: HashSet<String>,
-    functions: HashSet<String>,
+    /// By name; a name that repeats has several.
+    functions: HashMap<String, Vec<u32>>,
+}
+
+/// What a function takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Of each parameter the struct it points to with `*`, `int` for everything else; separated by
+    /// commas.
+    pub parameters: String,
+    /// How many there are.
+    pub arity: u8,
+    /// Whether it returns something.
+    pub returns: bool,
 }
 
 /// A type's header.
@@ -62,7 +78,7 @@ impl Btf {
             types: vec![0],
             structs: HashMap::new(),
             typedefs: HashSet::new(),
-            functions: HashSet::new(),
+            functions: HashMap::new(),
         };
         let mut at = types_at;
         while at < types_end {
@@ -81,7 +97,7 @@ impl Btf {
                 }
                 FUNC => {
                     let name = btf.string(header.name)?.to_owned();
-                    btf.functions.insert(name);
+                    btf.functions.entry(name).or_default().push(id);
                 }
                 _ => {}
             }
@@ -101,7 +117,65 @@ impl Btf {
     /// Whether the kernel has a function of this name.
     #[must_use]
     pub fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
+        self.functions.contains_key(name)
+    }
+
+    /// What function `name` takes and gives; `None` where the kernel has none of this name, or more
+    /// than one.
+    ///
+    /// # Errors
+    /// The type data is broken.
+    pub fn signature(&self, name: &str) -> Result<Option<Signature>> {
+        let Some([id]) = self.functions.get(name).map(Vec::as_slice) else {
+            return Ok(None);
+        };
+        let at = *self.types.get(*id as usize).context("a type id is out of range")?;
+        let prototype = self.header(at)?.size_or_type;
+        let at = *self.types.get(prototype as usize).context("a type id is out of range")?;
+        let header = self.header(at)?;
+        ensure!(header.kind == FUNC_PROTO, "function {name} has no prototype");
+        let parameters = (0..header.vlen)
+            .map(|place| self.brief(word(&self.data, at + 12 + 8 * place + 4)?, 0))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Some(Signature {
+            arity: u8::try_from(parameters.len()).context("too many parameters")?,
+            parameters: parameters.join(","),
+            returns: header.size_or_type != 0,
+        }))
+    }
+
+    /// A type in short: `name*` for a pointer to a struct, `fn*` for one to a function, `int*` for
+    /// one to anything else but void; `int` for what is no pointer.
+    fn brief(&self, id: u32, depth: usize) -> Result<String> {
+        ensure!(depth < MAX_DEPTH, "types are nested too deep");
+        let Some(pointer) = self.behind(id)?.filter(|header| header.kind == POINTER) else {
+            return Ok("int".to_owned());
+        };
+        let Some(target) = self.behind(pointer.size_or_type)? else {
+            return Ok("void*".to_owned());
+        };
+        Ok(match target.kind {
+            STRUCT | UNION | FORWARD => format!("{}*", self.string(target.name)?),
+            FUNC_PROTO => "fn*".to_owned(),
+            POINTER => format!("{}*", self.brief(pointer.size_or_type, depth + 1)?),
+            _ => "int*".to_owned(),
+        })
+    }
+
+    /// The header behind typedefs and qualifiers; `None` for void.
+    fn behind(&self, mut id: u32) -> Result<Option<Header>> {
+        for _ in 0..MAX_DEPTH {
+            if id == 0 {
+                return Ok(None);
+            }
+            let at = *self.types.get(id as usize).context("a type id is out of range")?;
+            let header = self.header(at)?;
+            if !MODIFIERS.contains(&header.kind) {
+                return Ok(Some(header));
+            }
+            id = header.size_or_type;
+        }
+        bail!("types are nested too deep")
     }
 
     /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size
@@ -213,11 +287,12 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }` with
-    /// `struct inner { int e; int f:3; }` and `typedef ... btf_trace_x`.
+    /// `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`,
+    /// `int takes(const struct outer *, void *, int, int **)` and twice `void twice(void)`.
     fn blob() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |text: &str| {
@@ -228,6 +303,7 @@ mod tests {
         };
         let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
         let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
+        let [takes, twice] = ["takes", "twice"].map(&mut name);
         let info = |kind: u32, vlen: u32| kind << 24 | vlen;
         #[rustfmt::skip]
         let types: Vec<u32> = vec![
@@ -238,6 +314,12 @@ mod tests {
             0, info(10, 0), 4,                                                   // 5 const inner
             outer, info(4, 3), 20,  a, 1, 0,  0, 3, 32,  d, 5, 96,               // 6
             x, info(8, 0), 1,                                                    // 7 typedef
+            0, info(10, 0), 6,                                                   // 8 const outer
+            0, info(2, 0), 8,  0, info(2, 0), 0,                                 // 9, 10 pointers
+            0, info(2, 0), 1,  0, info(2, 0), 11,                                // 11, 12
+            0, info(13, 4), 1,  0, 9,  0, 10,  0, 1,  0, 12,                     // 13
+            takes, info(12, 1), 13,                                              // 14
+            0, info(13, 0), 0,  twice, info(12, 0), 15,  twice, info(12, 0), 15, // 15 to 17
         ];
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = vec![0x9f, 0xeb, 1, 0];
@@ -249,6 +331,34 @@ mod tests {
         data.extend(types);
         data.extend(strings);
         data
+    }
+
+    /// Types with one function, of pointers to these structs, that returns an int or nothing.
+    pub(crate) fn function(name: &str, parameters: &[&str], returns: bool) -> Btf {
+        let mut strings = vec![0];
+        let mut text = |text: &str| {
+            let at = u32::try_from(strings.len()).unwrap();
+            strings.extend_from_slice(text.as_bytes());
+            strings.push(0);
+            at
+        };
+        let count = u32::try_from(parameters.len()).unwrap();
+        let mut types: Vec<u32> = vec![text("int"), 1 << 24, 4, 32];
+        for (place, parameter) in (1..).zip(parameters) {
+            types.extend([text(parameter), 7 << 24, 0, 0, 2 << 24, 2 * place]);
+        }
+        types.extend([0, 13 << 24 | count, u32::from(returns)]);
+        types.extend((1..=count).flat_map(|place| [0, 2 * place + 1]));
+        types.extend([text(name), 12 << 24, 2 * count + 2]);
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        let len = u32::try_from(types.len()).unwrap();
+        for word in [24, 0, len, len, u32::try_from(strings.len()).unwrap()] {
+            data.extend_from_slice(&word.to_le_bytes());
+        }
+        data.extend(types);
+        data.extend(strings);
+        Btf::parse(data).unwrap()
     }
 
     #[test]
@@ -270,12 +380,24 @@ mod tests {
     }
 
     #[test]
+    fn a_function_is_told_by_its_parameters() {
+        let btf = Btf::parse(blob()).unwrap();
+        let takes = btf.signature("takes").unwrap().unwrap();
+        assert_eq!(takes.parameters, "outer*,void*,int,int**");
+        assert_eq!((takes.arity, takes.returns), (4, true));
+        assert!(btf.has_function("twice"));
+        assert_eq!(btf.signature("twice").unwrap(), None, "which one?");
+        assert_eq!(btf.signature("nobody").unwrap(), None);
+    }
+
+    #[test]
     fn broken_data_is_an_error_at_every_length() {
         let whole = blob();
         for len in 0..whole.len() {
             // A cut in the strings is only seen when a name is looked up.
             if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
                 btf.offset("outer", "d.e").ok();
+                btf.signature("takes").ok();
             }
         }
         assert!(Btf::parse(vec![0; 64]).is_err());
@@ -298,5 +420,11 @@ mod tests {
         }
         assert_eq!(btf.offset("task_struct", "thread_info.flags").unwrap(), Some(0));
         assert!(btf.has_tracepoint("task_newtask"));
+        let newest = |row: &&fork_trace_common::func::FuncRow| {
+            let signature = row.names.first().and_then(|name| btf.signature(name).unwrap());
+            signature.is_some_and(|found| row.parameters.contains(&found.parameters.as_str()))
+        };
+        let known = fork_trace_common::func::FUNCTIONS.iter().filter(newest).count();
+        assert!(known > 30, "{known} functions are as the table has them");
     }
 }

@@ -85,10 +85,11 @@ pub struct Live {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Output {
-    /// Text: the stages as an indented waterfall under each fork; SET says which to measure: all,
-    /// or names separated by commas
+    /// Text: the stages as an indented waterfall under each fork; SET says which to measure:
+    /// default, all (also those whose functions run often outside of forks), or names separated by
+    /// commas
     #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
-        default_missing_value = "all", value_parser = stages)]
+        default_missing_value = "default", value_parser = stages)]
     pub stages: Option<Stages>,
     /// Format where a file's ending does not tell it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
@@ -140,6 +141,8 @@ pub enum Color {
 /// Which stages to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stages {
+    /// All whose cost outside of forks is small.
+    Default,
     /// All that this host can show.
     All,
     /// These only.
@@ -151,15 +154,17 @@ impl Stages {
     #[must_use]
     pub fn wants(&self, stage: Stage) -> bool {
         match self {
-            Self::All => true,
+            Self::Default | Self::All => true,
             Self::Only(stages) => stages.contains(&stage),
         }
     }
 }
 
 fn stages(text: &str) -> Result<Stages, String> {
-    if text == "all" || text == "default" {
-        return Ok(Stages::All);
+    match text {
+        "default" => return Ok(Stages::Default),
+        "all" => return Ok(Stages::All),
+        _ => {}
     }
     let stage = |name: &str| {
         let row = STAGES.iter().find(|row| row.name == name);

@@ -1,7 +1,7 @@
 //! Bytes of the ring to records; no state, no unsafe.
 
 use anyhow::{Context as _, Result, bail};
-use fork_trace_common::record::{ForkRecord, RecordKind, StartRecord};
+use fork_trace_common::record::{CallsRecord, ForkRecord, RecordKind, StartRecord};
 use zerocopy::FromBytes as _;
 
 /// What the kernel side wrote.
@@ -11,6 +11,8 @@ pub enum Record {
     Fork(Box<ForkRecord>),
     /// A child's first return to user space.
     Start(StartRecord),
+    /// The functions an attempt passed.
+    Calls(Box<CallsRecord>),
 }
 
 /// Decodes one entry of the ring.
@@ -20,6 +22,7 @@ pub enum Record {
 pub fn decode(bytes: &[u8]) -> Result<Record> {
     const FORK: u32 = RecordKind::Fork as u32;
     const START: u32 = RecordKind::Start as u32;
+    const CALLS: u32 = RecordKind::Calls as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -30,6 +33,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         Some(START) => {
             let record = StartRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Start(record))
+        }
+        Some(CALLS) => {
+            let calls = CallsRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Calls(Box::new(calls)))
         }
         _ => bail!("{} is of no known kind", length()),
     }
@@ -53,6 +60,11 @@ mod tests {
         start.cpu = 7;
         let Record::Start(back) = decode(start.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), start.as_bytes());
+
+        let mut calls = CallsRecord::zeroed();
+        calls.errno = 12;
+        let Record::Calls(back) = decode(calls.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), calls.as_bytes());
     }
 
     #[test]

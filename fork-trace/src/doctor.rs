@@ -3,19 +3,23 @@
 //! Not guessed: where this process may, every program of the plan is really attached for a
 //! moment.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
     advice::Advice,
-    attach::{Settings, attach},
+    aside,
+    attach::Settings,
     cli::Stages,
-    fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION},
+    fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION, Source},
     host::{self, Host},
-    learn,
     plan::{Backend, Plan},
+    run::prepare,
     sites,
 };
 
@@ -38,6 +42,9 @@ struct Report {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// Why the kernel's functions cannot be probed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_functions: Option<String>,
     stages: Vec<Coverage>,
 }
 
@@ -75,6 +82,7 @@ fn report() -> Report {
         can_trace: false,
         problem: None,
         hint: None,
+        no_functions: None,
         stages: Vec::new(),
     };
     if let Err(error) = examine(&mut report) {
@@ -88,21 +96,24 @@ fn examine(report: &mut Report) -> Result<()> {
     let mut host = Host::read()?;
     report.host = Some(host.info.clone());
     let permitted = host::check_capabilities();
-    host.facts.inner = match &permitted {
-        Ok(()) => learn::inner_marks(&host),
-        Err(_) => sites::nothing("it can only be learned by one who may trace"),
-    };
-    let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
+    if let Err(error) = permitted {
+        host.facts.inner = sites::nothing("it can only be learned by one who may trace");
+        let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
+        report.stages = plan.coverage;
+        return Err(error);
+    }
+    let settings = Settings { ring_bytes: 4096, ..Settings::default() };
+    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
+    let ((mut tracer, _ring), plan) = prepared?;
+    report.no_functions.clone_from(&host.facts.no_functions);
     report.stages.clone_from(&plan.coverage);
-    permitted?;
-    let settings = Settings { follow_children_of: None, ring_bytes: 4096, kernel_log: false };
-    drop(attach(&host, &plan, settings)?);
+    tracer.attach(&plan)?;
     report.can_trace = true;
-    Ok(())
+    aside::leave(tracer)
 }
 
 fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Report { host, lockdown, problem, hint, stages, version, .. } = report;
+    let Report { host, lockdown, problem, hint, no_functions, stages, version, .. } = report;
     writeln!(out, "fork-trace {version}")?;
     if let Some(host) = host {
         writeln!(out, "kernel    {} {}, {} CPUs", host.kernel, host.arch, host.cpus)?;
@@ -115,6 +126,9 @@ fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if let Some(hint) = hint {
         writeln!(out, "          hint: {hint}")?;
     }
+    if let Some(reason) = no_functions {
+        writeln!(out, "functions cannot be probed: {reason}")?;
+    }
     if stages.is_empty() {
         return Ok(());
     }
@@ -126,7 +140,7 @@ fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
             Precision::Bounded => "bounded",
             Precision::Missing => "missing",
         };
-        let source = if stage.source.is_some() { "tracepoint" } else { "-" };
+        let source = stage.source.map_or("-", Source::name);
         writeln!(out, "{:width$}  {precision:9}  {source:10}  {}", stage.name, why(stage))?;
     }
     Ok(())

@@ -123,10 +123,27 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// Fork's own tracepoints.
+    /// Fork's own tracepoints, or those that fire inside it.
     Tracepoint,
+    /// Functions, by BTF trampoline.
+    Fentry,
+    /// Functions, by breakpoint.
+    Kprobe,
     /// Follows from the call's flags.
     Derived,
+}
+
+impl Source {
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoint",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Derived => "derived",
+        }
+    }
 }
 
 /// What can be seen of one stage on this host.
@@ -394,6 +411,9 @@ pub struct Span {
     /// Without the stages within it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_ns: Option<u64>,
+    /// How often its function ran, where `dur_ns` is the sum of many runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u64>,
     /// What became of it.
     pub status: Status,
     /// How well it is known.
@@ -428,6 +448,9 @@ pub struct ChildStart {
     pub to_user_ns: Option<u64>,
     /// The CPU it was first given.
     pub cpu: u32,
+    /// Time it spent in `schedule_tail`, where that is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_tail_ns: Option<u64>,
     /// The CPU on which the parent woke it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_cpu: Option<u32>,
@@ -496,6 +519,10 @@ pub struct Summary {
     /// What tracing cost.
     #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
+    /// Runs of function probes that the kernel skipped, by function: a program is not run inside
+    /// itself. Absent where none was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missed_runs: BTreeMap<Name, u64>,
     /// `total_ns` by kind.
     pub totals: BTreeMap<Name, Percentiles>,
     /// `self_ns` by stage, in kernel order.

@@ -16,6 +16,7 @@ use crate::{
     advice::Advice,
     btf::Btf,
     fork::HostInfo,
+    functions::{self, Candidates, Counts, Probes},
     plan::Tracepoint,
     sites::{self, InnerMarks, Symbols},
 };
@@ -31,6 +32,10 @@ pub struct Facts {
     pub release: String,
     /// Where the inner marks are, once that was learned.
     pub inner: InnerMarks,
+    /// What came of probing functions, once that was tried.
+    pub probes: Probes,
+    /// Why no function at all can be probed.
+    pub no_functions: Option<String>,
 }
 
 /// The host as seen at start.
@@ -43,6 +48,10 @@ pub struct Host {
     pub offsets: Vec<(&'static str, u32)>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
+    /// How each function of the table may be probed.
+    pub candidates: Candidates,
+    /// Where the functions lie whose allocations are marks, or why that is not known.
+    pub symbols: Result<Symbols, String>,
 }
 
 impl Host {
@@ -55,10 +64,16 @@ impl Host {
         let btf = read_btf()?;
         let tracepoints =
             Tracepoint::ALL.iter().copied().filter(|at| btf.has_tracepoint(at.name())).collect();
-        let inner = sites::nothing("inner tracepoints are not used");
-        let facts = Facts { tracepoints, release: info.kernel.clone(), inner };
+        let facts = Facts {
+            tracepoints,
+            release: info.kernel.clone(),
+            inner: sites::nothing("inner tracepoints are not used"),
+            ..Facts::default()
+        };
         let typed = btf.has_function(TYPED_HELPER);
-        Ok(Self { info, facts, offsets: offsets(&btf)?, typed })
+        let (symbols, counts) = read_symbols();
+        let candidates = functions::candidates(&btf, counts.as_ref())?;
+        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, candidates, symbols })
     }
 }
 
@@ -118,19 +133,22 @@ pub fn check_capabilities() -> Result<()> {
     Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
-/// Where the functions lie whose allocations are marks.
-///
-/// # Errors
-/// Why not: kallsyms cannot be read, or hides addresses.
-pub fn symbols() -> Result<Symbols, String> {
-    let text =
-        fs::read_to_string("/proc/kallsyms").map_err(|error| format!("kallsyms: {error}"))?;
-    parse_symbols(&text)
+/// Where the functions lie whose allocations are marks, or why that is not known; and how many
+/// symbols there are of each name in the function table, if they can be read.
+fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
+    match fs::read_to_string("/proc/kallsyms") {
+        Ok(text) => {
+            let (symbols, counts) = parse_symbols(&text);
+            (symbols, Some(counts))
+        }
+        Err(error) => (Err(format!("kallsyms: {error}")), None),
+    }
 }
 
-fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
+fn parse_symbols(kallsyms: &str) -> (Result<Symbols, String>, Counts) {
     let wanted = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
-    let wanted: Vec<&'static str> = wanted.copied().collect();
+    let wanted: BTreeSet<&'static str> = wanted.copied().collect();
+    let mut counts: Counts = functions::names().map(|name| (name, 0)).collect();
     let mut starts = Vec::new();
     let mut found = Vec::new();
     for line in kallsyms.lines() {
@@ -142,18 +160,20 @@ fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
         let Ok(address) = u64::from_str_radix(address, 16) else { continue };
         starts.push(address);
         // A module's symbol has a fourth word.
-        if let Some(name) = wanted.iter().find(|wanted| **wanted == name)
-            && words.next().is_none()
-        {
+        if words.next().is_some() {
+            continue;
+        }
+        if let Some(count) = counts.get_mut(name) {
+            *count += 1;
+        }
+        if let Some(name) = wanted.get(name) {
             found.push((*name, address));
         }
     }
     if starts.iter().all(|address| *address == 0) {
-        return Err(
-            "kernel addresses are hidden: set kernel.kptr_restrict to 1 or 0, and run with \
-                    CAP_SYSLOG"
-                .to_owned(),
-        );
+        let hidden = "kernel addresses are hidden: set kernel.kptr_restrict to 1 or 0, and run \
+                      with CAP_SYSLOG";
+        return (Err(hidden.to_owned()), counts);
     }
     starts.sort_unstable();
     let mut symbols = Symbols::new();
@@ -165,7 +185,7 @@ fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
             symbols.insert(name, 0..0);
         }
     }
-    Ok(symbols)
+    (Ok(symbols), counts)
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is
@@ -205,12 +225,15 @@ mod tests {
     fn symbols_end_where_the_next_begins() {
         let text = "ffff1000 T copy_process\nffff0f00 t x\nffff1800 t y\nffff2000 T dup_fd\n\
                     ffff3000 t dup_fd [btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
-        let symbols = parse_symbols(text).unwrap();
+        let (symbols, counts) = parse_symbols(text);
+        let symbols = symbols.unwrap();
         assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);
         assert_eq!(symbols["dup_fd"], 0xffff_2000..0xffff_3000);
         assert!(symbols["alloc_pid"].is_empty(), "two of one name");
-        let hidden = parse_symbols("0000000000000000 T copy_process\n").unwrap_err();
-        assert!(hidden.contains("kptr_restrict"), "{hidden}");
+        assert_eq!((counts["dup_fd"], counts["alloc_pid"], counts["copy_creds"]), (1, 2, 0));
+        let (hidden, counts) = parse_symbols("0000000000000000 T copy_process\n");
+        assert!(hidden.unwrap_err().contains("kptr_restrict"));
+        assert_eq!(counts["copy_process"], 1, "names are not hidden");
     }
 
     #[test]

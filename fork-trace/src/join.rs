@@ -1,29 +1,39 @@
-//! Pairs an attempt with its child's start.
+//! Pairs an attempt with its child's start, and with the functions it passed.
 //!
-//! The two records come in any order and one of them may never come. An attempt is held until its
+//! The last come right before it. The other two come in any order and one of them may never come. An attempt is held until its
 //! child has started, but no longer than [`HOLD_NS`], and never more than [`MOST`] at once. The
 //! key is the child's thread id and start time, so a reused id never matches.
 
 use std::collections::{HashMap, VecDeque};
 
-use fork_trace_common::record::{ForkRecord, StartRecord, TaskIds, bits};
+use fork_trace_common::record::{CallsRecord, ForkRecord, StartRecord, TaskIds, bits};
 
-use crate::{assemble::began_ns, decode::Record};
+use crate::{decode::Record, spans::Times};
 
 /// How long an attempt waits for its child's start, and a start for its attempt.
 pub const HOLD_NS: u64 = 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
 
-/// An attempt and, if it was seen, its child's start.
-pub type Joined = (Box<ForkRecord>, Option<StartRecord>);
+/// An attempt, and what came of it beside its record.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The attempt.
+    pub record: Box<ForkRecord>,
+    /// The functions it passed, where they are probed and were not lost.
+    pub calls: Option<Box<CallsRecord>>,
+    /// Its child's start, if it was seen.
+    pub start: Option<StartRecord>,
+}
 
 type Key = (u32, u64);
 
 /// Holds what waits for its other half.
 #[derive(Default)]
 pub struct Joiner {
-    forks: HashMap<Key, Box<ForkRecord>>,
+    forks: HashMap<Key, Joined>,
+    /// Functions passed by the attempt that comes next of a thread.
+    calls: HashMap<u32, Box<CallsRecord>>,
     starts: HashMap<Key, StartRecord>,
     /// Keys of `forks` and `starts` with the time they were put there, oldest first; a key may be
     /// gone from its map.
@@ -36,22 +46,22 @@ impl Joiner {
     /// Takes one record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: Record, now_ns: u64) {
         match record {
-            Record::Fork(fork) if !fork.has(bits::CHILD) => self.ready.push((fork, None)),
-            Record::Fork(fork) => {
-                let key = key(&fork.child);
-                if let Some(start) = self.starts.remove(&key) {
-                    self.ready.push((fork, Some(start)));
-                    return;
+            Record::Calls(calls) => {
+                // Without its attempt, which was lost, one stays; but no more than this.
+                if self.calls.len() == MOST {
+                    self.calls.clear();
                 }
-                self.fork_ages.push_back((now_ns, key));
-                if let Some(twin) = self.forks.insert(key, fork) {
-                    self.ready.push((twin, None));
-                }
+                self.calls.insert(calls.tid, calls);
+            }
+            Record::Fork(record) => {
+                let calls = self.calls.remove(&record.parent.tid);
+                let calls = calls.filter(|calls| calls.start_ns == record.start_ns);
+                self.attempt(Joined { record, calls, start: None }, now_ns);
             }
             Record::Start(start) => {
                 let key = key(&start.child);
                 if let Some(fork) = self.forks.remove(&key) {
-                    self.ready.push((fork, Some(start)));
+                    self.ready.push(Joined { start: Some(start), ..fork });
                     return;
                 }
                 self.start_ages.push_back((now_ns, key));
@@ -59,6 +69,22 @@ impl Joiner {
             }
         }
         self.bound();
+    }
+
+    fn attempt(&mut self, attempt: Joined, now_ns: u64) {
+        if !attempt.record.has(bits::CHILD) {
+            self.ready.push(attempt);
+            return;
+        }
+        let key = key(&attempt.record.child);
+        if let Some(start) = self.starts.remove(&key) {
+            self.ready.push(Joined { start: Some(start), ..attempt });
+            return;
+        }
+        self.fork_ages.push_back((now_ns, key));
+        if let Some(twin) = self.forks.insert(key, attempt) {
+            self.ready.push(twin);
+        }
     }
 
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
@@ -80,7 +106,7 @@ impl Joiner {
             self.start_ages.clear();
         }
         let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_by_key(|(fork, _)| began_ns(fork));
+        ready.sort_by_key(|joined| Times { record: &joined.record, calls: None }.began_ns());
         ready
     }
 
@@ -102,7 +128,7 @@ impl Joiner {
         if let Some((_, key)) = self.fork_ages.pop_front()
             && let Some(fork) = self.forks.remove(&key)
         {
-            self.ready.push((fork, None));
+            self.ready.push(fork);
         }
     }
 
@@ -145,11 +171,12 @@ mod tests {
             child: TaskIds { tgid: tid, tid, start_ns },
             return_ns: start_ns + 5,
             on_cpu_ns: start_ns + 1,
+            tail_ns: 0,
         })
     }
 
     fn seen(joined: &[Joined]) -> Vec<(u64, bool)> {
-        joined.iter().map(|(fork, start)| (fork.start_ns, start.is_some())).collect()
+        joined.iter().map(|joined| (joined.record.start_ns, joined.start.is_some())).collect()
     }
 
     #[test]
@@ -159,6 +186,23 @@ mod tests {
             joiner.push(record, 0);
         }
         assert_eq!(seen(&joiner.release(0)), [(10, true), (20, true)]);
+    }
+
+    #[test]
+    fn functions_join_the_attempt_that_they_come_before() {
+        let calls = |start_ns| {
+            let mut calls = CallsRecord::zeroed();
+            calls.start_ns = start_ns;
+            Record::Calls(Box::new(calls))
+        };
+        let mut joiner = Joiner::default();
+        // That of the first was lost.
+        for record in [calls(5), calls(10), failure(10), calls(20), failure(30)] {
+            joiner.push(record, 0);
+        }
+        let joined = joiner.release_all();
+        let found: Vec<_> = joined.iter().map(|joined| joined.calls.is_some()).collect();
+        assert_eq!(found, [true, false]);
     }
 
     #[test]

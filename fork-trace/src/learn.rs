@@ -14,19 +14,18 @@ use nix::{
 
 use crate::{
     attach::Lesson,
-    host::{self, Host},
+    host::Host,
     sites::{self, InnerMarks, Lessons},
 };
 
 /// Learns where the inner marks are; a mark that cannot be learned says why.
 pub fn inner_marks(host: &Host) -> InnerMarks {
-    let symbols = match host::symbols() {
+    let symbols = match &host.symbols {
         Ok(symbols) => symbols,
-        Err(reason) => return sites::nothing(&reason),
+        Err(reason) => return sites::nothing(reason),
     };
-    log::info!("read {} symbols", symbols.len());
     match lessons(host) {
-        Ok(lessons) => sites::identify(&lessons, &symbols),
+        Ok(lessons) => sites::identify(&lessons, symbols),
         Err(error) => sites::nothing(&format!("learning failed: {error:#}")),
     }
 }

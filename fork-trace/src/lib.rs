@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod advice;
+pub mod aside;
 pub mod assemble;
 pub mod attach;
 pub mod btf;
@@ -16,6 +17,7 @@ pub mod doctor;
 pub mod enrich;
 pub mod flags;
 pub mod fork;
+pub mod functions;
 pub mod host;
 pub mod join;
 pub mod learn;
@@ -27,4 +29,5 @@ pub mod ring;
 pub mod run;
 pub mod sink;
 pub mod sites;
+pub mod spans;
 pub mod summary;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
@@ -29,15 +30,16 @@ use tokio::{
 use crate::{
     account,
     assemble::{self, Clock},
-    attach::{Settings, Tracer, attach},
+    attach::Tracer,
     decode::{Record, decode},
     enrich::Enricher,
     fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
     host::{self, Host},
     join::{Joined, Joiner},
     pipeline::Outputs,
-    plan::{Backend, Plan, Tracepoint},
+    plan::{Plan, Tracepoint},
     ring::Ring,
+    spans::Times,
     summary::Tally,
 };
 
@@ -56,10 +58,11 @@ const CLOSING_NS: u64 = 5_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 6] = [
+const LOSSES: [(Counter, &str, bool); 7] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
+    (Counter::CallsLost, "calls_lost", false),
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
@@ -83,6 +86,14 @@ pub enum Stop {
     Signal,
     /// The command ended.
     Command(ExitStatus),
+}
+
+/// What is left of a trace.
+pub struct Ended {
+    /// Records that were lost.
+    pub lost: u64,
+    /// What is still attached: functions, from which the kernel takes long to detach.
+    pub tracer: Tracer,
 }
 
 /// A trace under way.
@@ -123,13 +134,13 @@ impl Live {
     pub fn begin(
         host: &Host,
         plan: Plan,
-        settings: Settings,
+        (mut tracer, ring): (Tracer, RingBuf<MapData>),
         filters: Filters,
         limits: Limits,
         mut outputs: Outputs,
         since: Instant,
     ) -> Result<Self> {
-        let (tracer, ring) = attach(host, &plan, settings)?;
+        tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
         let difference = account::difference(&tracer)?;
@@ -141,10 +152,7 @@ impl Live {
             ts: clock.at(mono_ns),
             mono_ns,
             host: host.info.clone(),
-            backend: Name::Borrowed(match plan.backend {
-                Backend::Tracepoint => "tracepoint",
-                Backend::Auto | Backend::Inner => "inner",
-            }),
+            backend: Name::Borrowed(plan.backend.name()),
             filters,
             stages: plan.coverage.clone(),
         })));
@@ -223,11 +231,11 @@ impl Live {
         }
     }
 
-    /// Detaches, writes what is owed and the `summary` line; returns the number of lost records.
+    /// Detaches, functions apart, and writes what is owed and the `summary` line.
     ///
     /// # Errors
     /// An output cannot be written, or the kernel side's maps cannot be read.
-    pub fn finish(mut self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<Ended> {
         let began = Instant::now();
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
@@ -246,7 +254,7 @@ impl Live {
         let summary = self.summary(difference, detach_ns)?;
         self.outputs.event(&Event::Summary(Box::new(summary)));
         self.outputs.flush()?;
-        Ok(self.lost)
+        Ok(Ended { lost: self.lost, tracer: self.tracer })
     }
 
     fn enough(&self) -> bool {
@@ -294,7 +302,8 @@ impl Live {
         Ok(())
     }
 
-    fn show(&mut self, (record, start): &Joined) {
+    fn show(&mut self, joined: &Joined) {
+        let record = &joined.record;
         if !record.has(bits::ENTERED | bits::KERNEL_MADE) && self.may_be_under_way(record) {
             self.under_way += 1;
             return;
@@ -303,7 +312,7 @@ impl Live {
             self.cut += u64::from(record.has(bits::CHILD));
             return;
         }
-        let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
+        let mut fork = assemble::fork(joined, &self.plan, self.clock);
         self.enricher.add(&mut fork);
         self.tally.add(&fork);
         self.outputs.event(&Event::Fork(Box::new(fork)));
@@ -312,7 +321,7 @@ impl Live {
     /// A call without an entry: was it under way when tracing began or ended, or was its entry
     /// lost, rather than refused or skipped?
     fn may_be_under_way(&self, record: &ForkRecord) -> bool {
-        let began_ns = assemble::began_ns(record);
+        let began_ns = Times { record, calls: None }.began_ns();
         let older = record.parent.start_ns < self.attached_ns;
         let soon = began_ns < self.attached_ns + UNDER_WAY_NS;
         // Of a refusal the return is the first that is seen, of another call its child.
@@ -365,8 +374,19 @@ impl Live {
             kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
             accounted: agreed.map(|(began, ended)| began == ended && seen == received),
             own: Some(self.own(detach_ns)?),
+            missed_runs: self.missed_runs(),
             ..self.tally.summary()
         })
+    }
+
+    /// Skipped runs by function, entry and return together.
+    fn missed_runs(&self) -> BTreeMap<Name, u64> {
+        let mut missed = BTreeMap::new();
+        for (program, count) in self.tracer.missed_runs() {
+            let function = program.split_once('_').map_or(&*program, |(_, function)| function);
+            *missed.entry(Name::Owned(function.to_owned())).or_default() += count;
+        }
+        missed
     }
 
     fn own(&self, detach_ns: u64) -> Result<Own> {

@@ -2,16 +2,21 @@
 //!
 //! Pure: the stage table and the host's facts in, a plan out.
 
+use std::collections::BTreeSet;
+
 use fork_trace_common::{
+    func::Func,
     site::SITES,
-    stage::{Bounds, Mark, STAGES, Side, Stage},
+    stage::{Bounds, Mark, Occurs, Point, Row, STAGES, Side, Stage},
 };
 
 use crate::{
     advice::Advice,
     cli::Stages,
     fork::{Coverage, Name, Precision, Source},
+    functions::{How, Probes, worth},
     host::Facts,
+    sites::is_inner,
 };
 
 macro_rules! tracepoints {
@@ -131,12 +136,47 @@ impl Tracepoint {
 /// Where stage boundaries come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {
-    /// The best this host has
+    /// The best this host has, stage by stage
     Auto,
+    /// Kernel functions, by BTF trampoline
+    Fentry,
+    /// Kernel functions, by breakpoint
+    Kprobe,
     /// Also tracepoints that fire inside a fork: slab call sites, timers, locks, FPU
     Inner,
     /// Only fork's own tracepoints
     Tracepoint,
+}
+
+impl Backend {
+    /// How it probes functions, the preferred way first.
+    #[must_use]
+    pub const fn functions(self) -> &'static [How] {
+        match self {
+            Self::Auto => &[How::Fentry, How::Kprobe],
+            Self::Fentry => &[How::Fentry],
+            Self::Kprobe => &[How::Kprobe],
+            Self::Inner | Self::Tracepoint => &[],
+        }
+    }
+
+    /// Whether it takes inner marks.
+    #[must_use]
+    pub const fn inner(self) -> bool {
+        matches!(self, Self::Auto | Self::Inner)
+    }
+
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Inner => "inner",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
 }
 
 /// A stage whose time this host can show.
@@ -144,31 +184,73 @@ pub enum Backend {
 pub struct Timed {
     /// The stage.
     pub stage: Stage,
-    /// Begins at this mark.
-    pub opens: Mark,
-    /// Ends at this mark; where an attempt does not pass it, at the next that it passes.
-    pub closes: Mark,
+    /// Begins at this point.
+    pub opens: Point,
+    /// Ends at this point; where an attempt does not pass it, at the next that it passes.
+    pub closes: Point,
+    /// The place of `closes` in the order of points.
+    pub rank: usize,
+    /// Whether the two are a function's own.
+    pub exact: bool,
+    /// What takes them.
+    pub source: Source,
 }
 
 /// The plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// [`Backend::Inner`] or [`Backend::Tracepoint`].
+    /// The best source in use; never [`Backend::Auto`].
     pub backend: Backend,
     /// Why [`Backend::Auto`] came to less than inner marks.
     pub shortfall: Option<String>,
     /// What to attach, in order.
     pub tracepoints: Vec<Tracepoint>,
-    /// Call sites to set before load: global of the object and address.
-    pub sites: Vec<(&'static str, u64)>,
     /// The caller's stages that can be timed, in kernel order.
     pub timed: Vec<Timed>,
     /// Every stage of the table, in kernel order.
     pub coverage: Vec<Coverage>,
+    /// The functions that are probed, for their names.
+    pub probes: Probes,
+}
+
+/// The functions that the stages asked for need.
+#[must_use]
+pub fn functions(wanted: &Stages) -> BTreeSet<Func> {
+    let rows = STAGES.iter().filter(|row| wanted.wants(row.stage));
+    let ends = rows.flat_map(|row| {
+        let bounds = row.gaps.iter().chain(row.coarse);
+        let ends = bounds.flat_map(|bounds| [bounds.opens.func(), bounds.closes.func()]);
+        ends.flatten().chain(row.func)
+    });
+    worth(&ends.collect(), matches!(wanted, Stages::All | Stages::Only(_)))
+}
+
+/// Call sites to set before load, as global of the object and address: those of marks that the
+/// stages asked for can need.
+#[must_use]
+pub fn sites(facts: &Facts, backend: Backend, wanted: &Stages) -> Vec<(&'static str, u64)> {
+    let rows = STAGES.iter().filter(|row| backend.inner() && wanted.wants(row.stage));
+    let bounds = rows.flat_map(|row| row.inner.into_iter().chain(row.gaps.iter().copied()));
+    let ends: Vec<_> = bounds.flat_map(|bounds| [bounds.opens, bounds.closes]).collect();
+    let needed: BTreeSet<Mark> = marks(&ends).collect();
+    let site = |(global, mark): &(&'static str, Mark)| {
+        let site = facts.inner.get(mark)?.as_ref().ok()?;
+        needed.contains(mark).then_some((*global, *site))
+    };
+    SITES.iter().filter_map(site).collect()
+}
+
+/// The marks among these points, and those without which the kernel side does not take them.
+fn marks(points: &[Point]) -> impl Iterator<Item = Mark> {
+    let own = points.iter().filter_map(|point| match point {
+        Point::Mark(mark) => Some(*mark),
+        _ => None,
+    });
+    own.flat_map(|mark| std::iter::once(mark).chain(needs(mark).iter().copied()))
 }
 
 impl Plan {
-    /// Makes the plan.
+    /// Makes the plan, once functions were probed.
     ///
     /// # Errors
     /// [`Advice::KernelLacks`]: without one of the needed tracepoints nothing can be recorded.
@@ -181,41 +263,48 @@ impl Plan {
                 what: format!("the BTF tracepoint {name} (release {})", facts.release),
             });
         }
-        let planner = Planner { facts, inner: inner_wanted(facts, backend)? };
-        let bounds = |stage: Stage| match wanted.wants(stage) {
-            true => planner.bounds(stage),
-            false => Err("it was not asked for".to_owned()),
-        };
-        let bounds: Vec<_> = STAGES.iter().map(|row| bounds(row.stage)).collect();
-        let timed: Vec<Timed> = STAGES
+        let used = used(facts, backend)?;
+        let planner = Planner { facts, inner: backend.inner() && has_inner(facts) };
+        let mut bounds: Vec<_> = STAGES
             .iter()
-            .zip(&bounds)
-            .filter(|(row, _)| row.side == Side::Parent)
-            .filter_map(|(row, bounds)| {
-                let Bounds { opens, closes, .. } = bounds.as_ref().ok()?;
-                Some(Timed { stage: row.stage, opens: *opens, closes: *closes })
+            .map(|row| match wanted.wants(row.stage) {
+                true => planner.bounds(row),
+                false => Err("it was not asked for".to_owned()),
             })
             .collect();
-        let marks = || {
-            let ends = bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]);
-            ends.flat_map(|mark| std::iter::once(mark).chain(needs(mark).iter().copied()))
-        };
+        fit(&mut bounds);
+        let timed = STAGES.iter().zip(&bounds);
+        let timed =
+            timed.filter(|(row, _)| row.side == Side::Parent).filter_map(|(row, bounds)| {
+                let bounds = bounds.as_ref().ok()?;
+                Some(Timed {
+                    stage: row.stage,
+                    opens: bounds.opens,
+                    closes: bounds.closes,
+                    rank: bounds.closes.rank(),
+                    exact: exact(bounds),
+                    source: planner.source(bounds),
+                })
+            });
+        let ends: Vec<_> =
+            bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]).collect();
+        let taken: BTreeSet<Mark> = marks(&ends).collect();
         let wanted = |at: &&Tracepoint| {
-            at.needed() || marks().any(|mark| Tracepoint::taking(mark).contains(at))
-        };
-        let tracepoints =
-            Tracepoint::ALL.iter().filter(|at| exists(at)).filter(wanted).copied().collect();
-        let site = |(global, mark): &(&'static str, Mark)| {
-            let site = facts.inner.get(mark)?.as_ref().ok()?;
-            marks().any(|wanted| wanted == *mark).then_some((*global, *site))
+            at.needed() || taken.iter().any(|mark| Tracepoint::taking(*mark).contains(at))
         };
         Ok(Self {
-            backend: if planner.inner { Backend::Inner } else { Backend::Tracepoint },
-            shortfall: (backend == Backend::Auto && !planner.inner).then(|| no_inner(facts)),
-            tracepoints,
-            sites: SITES.iter().filter_map(site).collect(),
-            timed,
+            backend: used,
+            shortfall: (backend == Backend::Auto && used == Backend::Tracepoint)
+                .then(|| no_inner(facts)),
+            tracepoints: Tracepoint::ALL
+                .iter()
+                .filter(|at| exists(at))
+                .filter(wanted)
+                .copied()
+                .collect(),
+            timed: timed.collect(),
             coverage: planner.coverage(&bounds),
+            probes: facts.probes.clone(),
         })
     }
 
@@ -229,15 +318,27 @@ impl Plan {
     }
 }
 
-/// Whether inner marks are used: where asked for, or where there are any.
-fn inner_wanted(facts: &Facts, backend: Backend) -> Result<bool, Advice> {
-    let any = facts.inner.values().any(Result::is_ok);
-    match backend {
-        Backend::Tracepoint => Ok(false),
-        Backend::Auto => Ok(any),
-        Backend::Inner if any => Ok(true),
-        Backend::Inner => Err(Advice::Backend { name: "inner", reason: no_inner(facts) }),
+/// The best source that is to be had of those that `backend` names.
+fn used(facts: &Facts, backend: Backend) -> Result<Backend, Advice> {
+    let probed = |how| facts.probes.values().flatten().any(|probe| probe.how == how);
+    let of = |how| if how == How::Fentry { Backend::Fentry } else { Backend::Kprobe };
+    if let Some(how) = backend.functions().iter().copied().find(|how| probed(*how)) {
+        return Ok(of(how));
     }
+    match backend {
+        Backend::Tracepoint => Ok(backend),
+        Backend::Auto | Backend::Inner if has_inner(facts) => Ok(Backend::Inner),
+        Backend::Auto => Ok(Backend::Tracepoint),
+        Backend::Inner => Err(Advice::Backend { name: "inner", reason: no_inner(facts) }),
+        Backend::Fentry | Backend::Kprobe => {
+            let name = backend.name();
+            Err(Advice::Backend { name, reason: no_function(facts) })
+        }
+    }
+}
+
+fn has_inner(facts: &Facts) -> bool {
+    facts.inner.values().any(Result::is_ok)
 }
 
 /// Why there are no inner marks.
@@ -246,17 +347,96 @@ fn no_inner(facts: &Facts) -> String {
     reason.map_or("no inner tracepoint is known", String::as_str).to_owned()
 }
 
+/// Why no function is probed.
+fn no_function(facts: &Facts) -> String {
+    let each = || facts.probes.values().find_map(|probe| probe.as_ref().err());
+    let reason = facts.no_functions.as_ref().or_else(each);
+    reason.map_or("no function was probed", String::as_str).to_owned()
+}
+
+/// Whether the two points are a function's entry and return.
+fn exact(bounds: &Bounds) -> bool {
+    matches!((bounds.opens, bounds.closes), (Point::Enter(one), Point::Leave(other)) if one == other)
+}
+
+/// Whether one stage is part of the other.
+fn nested(one: &Row, other: &Row) -> bool {
+    let within = |row: &Row, stage| {
+        std::iter::successors(row.parent, |parent| parent.row().parent).any(|at| at == stage)
+    };
+    within(one, other.stage) || within(other, one.stage)
+}
+
+/// A bounded stage ends where the next one begins, and begins where a function around its first
+/// mark returns, or a shorter stage that begins with it ends: what is timed is timed once.
+fn fit(all: &mut [Result<Bounds, String>]) {
+    let rows = || STAGES.iter().enumerate().filter(|(_, row)| row.side == Side::Parent);
+    for (place, row) in rows() {
+        let Some(Ok(own)) = all.get(place).cloned().filter(|own| {
+            own.as_ref().is_ok_and(|own| !exact(own)) && row.occurs != Occurs::OnFailure
+        }) else {
+            continue;
+        };
+        let others = rows().filter(|(other, candidate)| {
+            *other != place && !nested(row, candidate) && candidate.occurs != Occurs::OnFailure
+        });
+        let others: Vec<Bounds> =
+            others.filter_map(|(other, _)| all.get(other)?.as_ref().ok().copied()).collect();
+        let around = others.iter().find(|other| match exact(other) {
+            true => (other.opens.rank()..other.closes.rank()).contains(&own.opens.rank()),
+            false => other.opens == own.opens && other.closes.rank() < own.closes.rank(),
+        });
+        let opens = around.map_or(own.opens, |around| around.closes);
+        let begins = others
+            .iter()
+            .map(|other| other.opens)
+            .filter(|other| (opens.rank() + 1..own.closes.rank()).contains(&other.rank()));
+        let closes = begins.min_by_key(|point| point.rank()).unwrap_or(own.closes);
+        if let Some(slot) = all.get_mut(place) {
+            *slot = if opens.rank() < closes.rank() {
+                Ok(Bounds { opens, closes, ..own })
+            } else {
+                Err("its marks lie within another stage's function".to_owned())
+            };
+        }
+    }
+}
+
 struct Planner<'a> {
     facts: &'a Facts,
     inner: bool,
 }
 
 impl Planner<'_> {
-    /// Whether `mark` can be taken, or why not.
+    /// Whether `point` can be taken, or why not.
+    fn point(&self, point: Point) -> Result<(), String> {
+        match point {
+            Point::Mark(mark) => self.mark(mark),
+            Point::Enter(func) => self.function(func, false),
+            Point::Leave(func) => self.function(func, true),
+        }
+    }
+
+    fn function(&self, func: Func, leaves: bool) -> Result<(), String> {
+        match self.facts.probes.get(&func) {
+            Some(Ok(probe)) if probe.leaves || !leaves => Ok(()),
+            Some(Ok(probe)) => {
+                Err(format!("{} may wait for long, which few kretprobes can", probe.name))
+            }
+            Some(Err(reason)) => Err(reason.clone()),
+            // Of no use in this plan; nothing to be said of each stage.
+            None if self.facts.probes.is_empty() => Err(String::new()),
+            None => Err(format!("{} is only probed with --stages=all", func.row().id)),
+        }
+    }
+
     fn mark(&self, mark: Mark) -> Result<(), String> {
         let [first, ..] = Tracepoint::taking(mark) else {
             return Err("no tracepoint takes it".to_owned());
         };
+        if is_inner(mark) && !self.inner {
+            return Err(no_inner(self.facts));
+        }
         if !Tracepoint::taking(mark).iter().any(|at| self.facts.tracepoints.contains(at)) {
             return Err(format!("this kernel has no tracepoint {}", first.name()));
         }
@@ -266,110 +446,156 @@ impl Planner<'_> {
         }
     }
 
-    /// The marks of a stage, or why it has none.
-    ///
-    /// Where its closing mark cannot be taken it goes on to the next that can, within the stage
-    /// around it; then it includes the stages between.
-    fn bounds(&self, stage: Stage) -> Result<Bounds, String> {
-        let row = stage.row();
-        let inner = row.inner.filter(|_| self.inner).map(|inner| {
-            self.mark(inner.opens)?;
-            match self.mark(inner.closes) {
-                Ok(()) => Ok(inner),
-                Err(reason) => self.extended(stage, inner).ok_or(reason),
+    /// The points of a stage, or why it has none.
+    fn bounds(&self, row: &Row) -> Result<Bounds, String> {
+        let own = row.func.map(|func| Bounds {
+            opens: Point::Enter(func),
+            closes: Point::Leave(func),
+            includes: &[],
+        });
+        let inner = row.inner.filter(|_| self.inner);
+        let probed = own.iter().chain(row.gaps).copied();
+        let unlearned = row.inner.filter(|_| !self.inner).map(|inner| inner.opens);
+        let mut first = unlearned.and_then(|point| self.point(point).err());
+        for bounds in probed.chain(inner).chain(row.coarse.iter().copied()).chain(row.tracepoint) {
+            let is_inner = inner.is_some_and(|inner| inner.opens == bounds.opens);
+            let taken = self.point(bounds.opens).and_then(|()| match self.point(bounds.closes) {
+                Err(reason) if is_inner => self.extended(row, bounds).ok_or(reason),
+                closes => closes.map(|()| bounds),
+            });
+            match taken {
+                Ok(bounds) => return Ok(bounds),
+                // The narrowest way tells best why not, and where inner marks are in use, theirs.
+                Err(reason) if is_inner => first = Some(reason),
+                Err(reason) if reason.is_empty() => {}
+                Err(reason) => _ = first.get_or_insert(reason),
             }
-        });
-        let tracepoint = row.tracepoint.map(|bounds| {
-            self.mark(bounds.opens)?;
-            self.mark(bounds.closes)?;
-            Ok(bounds)
-        });
-        match (inner, tracepoint) {
-            (Some(Ok(bounds)), _) | (_, Some(Ok(bounds))) => Ok(bounds),
-            (Some(Err(reason)), _) | (_, Some(Err(reason))) => Err(reason),
-            (None, None) => Err(self.reason(stage)),
         }
+        Err(self.reason(row.stage, first))
     }
 
-    fn extended(&self, stage: Stage, bounds: Bounds) -> Option<Bounds> {
-        let around = self.bounds(stage.row().parent?).ok()?;
-        let later = Mark::ALL.iter().copied().filter(|mark| *mark > bounds.closes);
+    /// Where an inner stage's closing mark cannot be taken it goes on to the next that can, within
+    /// the stage around it; then it includes the stages between.
+    fn extended(&self, row: &Row, bounds: Bounds) -> Option<Bounds> {
+        let around = self.bounds(row.parent?.row()).ok()?;
+        let mut later: Vec<Point> = Mark::ALL.iter().copied().map(Point::Mark).collect();
+        later.retain(|point| point.rank() > bounds.closes.rank());
         let closes = later
-            .filter(|mark| *mark <= around.closes && !optional(*mark))
-            .find(|mark| self.mark(*mark).is_ok())?;
+            .into_iter()
+            .filter(|point| point.rank() <= around.closes.rank() && !optional(*point))
+            .find(|point| self.point(*point).is_ok())?;
         (!optional(bounds.closes)).then_some(Bounds { closes, ..bounds })
     }
 
-    fn coverage(&self, bounds: &[Result<Bounds, String>]) -> Vec<Coverage> {
-        let coverage =
-            |(row, bounds): (&fork_trace_common::stage::Row, &Result<Bounds, String>)| {
-                let name = Name::Borrowed(row.name);
-                match bounds {
-                    Err(reason) => Coverage {
-                        name,
-                        precision: Precision::Missing,
-                        source: None,
-                        opens: None,
-                        closes: None,
-                        includes: Vec::new(),
-                        reason: Some(reason.clone()),
-                    },
-                    Ok(bounds) => Coverage {
-                        name,
-                        precision: Precision::Bounded,
-                        source: Some(Source::Tracepoint),
-                        opens: Some(Name::Borrowed(bounds.opens.name())),
-                        closes: Some(Name::Borrowed(bounds.closes.name())),
-                        includes: self.includes(row.stage, bounds),
-                        reason: None,
-                    },
-                }
-            };
-        STAGES.iter().zip(bounds).map(coverage).collect()
+    fn source(&self, bounds: &Bounds) -> Source {
+        let funcs = [bounds.opens.func(), bounds.closes.func()];
+        let probe = funcs.into_iter().flatten().find_map(|func| self.facts.probes.get(&func));
+        match probe {
+            Some(Ok(probe)) if probe.how == How::Fentry => Source::Fentry,
+            Some(Ok(_)) => Source::Kprobe,
+            _ => Source::Tracepoint,
+        }
     }
 
-    /// Other stages that fall between the marks: those of the row, and those whose own mark cannot
+    fn coverage(&self, bounds: &[Result<Bounds, String>]) -> Vec<Coverage> {
+        let coverage = |(row, bounds): (&Row, &Result<Bounds, String>)| {
+            let name = Name::Borrowed(row.name);
+            match bounds {
+                Err(reason) => Coverage {
+                    name,
+                    precision: Precision::Missing,
+                    source: None,
+                    opens: None,
+                    closes: None,
+                    includes: Vec::new(),
+                    reason: Some(reason.clone()),
+                },
+                Ok(bounds) => Coverage {
+                    name,
+                    precision: if exact(bounds) { Precision::Exact } else { Precision::Bounded },
+                    source: Some(self.source(bounds)),
+                    opens: Some(self.name(bounds.opens)),
+                    closes: Some(self.name(bounds.closes)),
+                    includes: self.includes(row, bounds),
+                    reason: None,
+                },
+            }
+        };
+        let mut all: Vec<Coverage> = STAGES.iter().zip(bounds).map(coverage).collect();
+        // What has a time of its own does not fall into another's.
+        let own: BTreeSet<Name> = all
+            .iter()
+            .filter(|row| row.precision != Precision::Missing)
+            .map(|row| row.name.clone())
+            .collect();
+        for row in &mut all {
+            row.includes.retain(|included| !own.contains(included));
+        }
+        all
+    }
+
+    /// A point's name in output.
+    fn name(&self, point: Point) -> Name {
+        point_name(point, &self.facts.probes)
+    }
+
+    /// Other stages that fall between the points: those of the row, and those whose own mark cannot
     /// be taken.
-    fn includes(&self, stage: Stage, bounds: &Bounds) -> Vec<Name> {
-        let planned = stage.row().inner.filter(|_| self.inner).map(|inner| inner.closes);
-        let swallowed = STAGES.iter().filter(|row| {
-            let own = row.inner.map(|inner| inner.opens);
-            planned.zip(own).is_some_and(|(closes, own)| closes <= own && own < bounds.closes)
-                && bounds.closes != planned.unwrap_or(bounds.closes)
+    fn includes(&self, row: &Row, bounds: &Bounds) -> Vec<Name> {
+        let planned = row.inner.filter(|_| self.inner).map(|inner| inner.closes.rank());
+        let closes = bounds.closes.rank();
+        let swallowed = STAGES.iter().filter(|other| {
+            let own = other.inner.map(|inner| inner.opens.rank());
+            planned.zip(own).is_some_and(|(planned, own)| planned <= own && own < closes)
         });
         let swallowed = swallowed.map(|row| row.stage);
         let all = bounds.includes.iter().copied().chain(swallowed);
         all.map(|stage| Name::Borrowed(stage.row().name)).collect()
     }
 
-    /// Why no mark takes a stage, and where its time goes.
-    fn reason(&self, stage: Stage) -> String {
+    /// Why nothing takes a stage, and where its time goes.
+    fn reason(&self, stage: Stage, why: Option<String>) -> String {
         if stage.row().side == Side::Libc {
             return "the C library is not probed".to_owned();
         }
-        let of = |stage: Stage| {
-            let row = stage.row();
-            row.inner.filter(|_| self.inner).or(row.tracepoint)
+        let why = why.unwrap_or_else(|| "no tracepoint marks it".to_owned());
+        if stage.row().occurs == Occurs::OnFailure {
+            return why;
+        }
+        let of = |row: &Row| {
+            let inner = row.inner.filter(|_| self.inner);
+            let taken =
+                |gap: &&Bounds| self.point(gap.opens).is_ok() && self.point(gap.closes).is_ok();
+            let probed = row.gaps.iter().find(taken);
+            probed.copied().or(inner).or(row.tracepoint)
         };
-        let includes = |stage| {
-            STAGES.iter().find(|row| of(row.stage).is_some_and(|b| b.includes.contains(&stage)))
-        };
-        // A stage that inner marks would bound lacks them for a reason of its own.
-        let lacking = stage.row().inner.map(|inner| self.facts.inner.get(&inner.opens));
-        let why = match lacking {
-            Some(Some(Err(reason))) => reason,
-            _ => "no tracepoint marks it",
-        };
+        let includes =
+            |stage| STAGES.iter().find(|row| of(row).is_some_and(|b| b.includes.contains(&stage)));
         let mut inside = Some(stage);
         while let Some(candidate) = inside {
             let row = candidate.row();
-            let around = includes(candidate).or_else(|| of(candidate).map(|_| row));
-            if let Some(around) = around {
+            let own = row.func.is_some_and(|func| self.function(func, true).is_ok());
+            let around = includes(candidate).or_else(|| (own || of(row).is_some()).then_some(row));
+            if let Some(around) = around.filter(|around| around.stage != stage) {
                 return format!("{why}; its time falls into {}", around.name);
             }
             inside = row.parent;
         }
-        why.to_owned()
+        why
+    }
+}
+
+/// A point's name in output: a mark's, or `enter` or `leave` and the kernel's name of the function.
+#[must_use]
+pub fn point_name(point: Point, probes: &Probes) -> Name {
+    let function = |func: Func| match probes.get(&func) {
+        Some(Ok(probe)) => probe.name,
+        _ => func.row().id,
+    };
+    match point {
+        Point::Mark(mark) => Name::Borrowed(mark.name()),
+        Point::Enter(func) => Name::Owned(format!("enter {}", function(func))),
+        Point::Leave(func) => Name::Owned(format!("leave {}", function(func))),
     }
 }
 
@@ -387,14 +613,22 @@ const fn needs(mark: Mark) -> &'static [Mark] {
     }
 }
 
-/// Marks that an attempt passes only under contention: nothing else ends there.
+/// Points that an attempt passes only at times: nothing else ends there.
 #[must_use]
-pub const fn optional(mark: Mark) -> bool {
-    matches!(mark, Mark::LockContended | Mark::LockTaken)
+pub fn optional(point: Point) -> bool {
+    match point {
+        Point::Mark(mark) => matches!(mark, Mark::LockContended | Mark::LockTaken),
+        Point::Enter(func) | Point::Leave(func) => {
+            let stage = STAGES.iter().find(|row| row.func == Some(func));
+            stage.is_some_and(|row| row.occurs == Occurs::AtTimes)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use fork_trace_common::func::FUNCTIONS;
+
     use super::*;
     use crate::sites::{InnerMarks, nothing};
 
@@ -405,6 +639,7 @@ mod tests {
             tracepoints: tracepoints.filter(|at| !without.contains(at)).collect(),
             release: "fixture".to_owned(),
             inner,
+            ..Facts::default()
         }
     }
 
@@ -467,7 +702,7 @@ mod tests {
         let plan = plan(&facts(&[], learned()));
         assert_eq!(plan.backend, Backend::Inner);
         assert_eq!(plan.shortfall, None);
-        assert_eq!(plan.sites.len(), SITES.len());
+        assert_eq!(sites(&facts(&[], learned()), Backend::Auto, &Stages::All).len(), SITES.len());
         assert_eq!(
             marks(&plan, "sys_enter"),
             ("sys_enter".into(), "kmem_cache_alloc@copy_process#1".into())
@@ -484,18 +719,18 @@ mod tests {
 
     #[test]
     fn only_what_a_wanted_stage_needs_is_attached() {
-        let only = |stage| {
-            let wanted = Stages::Only([stage].into());
-            Plan::new(&facts(&[], learned()), Backend::Auto, &wanted).unwrap()
-        };
+        let facts = facts(&[], learned());
+        let wanted = |stage| Stages::Only([stage].into());
+        let only = |stage| Plan::new(&facts, Backend::Auto, &wanted(stage)).unwrap();
+        let sites = |stage| sites(&facts, Backend::Auto, &wanted(stage));
         let thread = only(Stage::CopyThread);
         assert!(thread.tracepoints.contains(&Tracepoint::FpuCopyDst));
         assert!(!thread.tracepoints.contains(&Tracepoint::MmapLockReleased));
-        assert_eq!(thread.sites.len(), 1, "the one that ends it");
+        assert_eq!(sites(Stage::CopyThread).len(), 1, "the one that ends it");
         assert_eq!(row(&thread, "copy_mm").reason.as_deref(), Some("it was not asked for"));
         let flush = only(Stage::FlushTlbMm);
         assert!(flush.tracepoints.contains(&Tracepoint::MmapLockStartLocking), "it leads there");
-        assert!(flush.sites.iter().any(|(global, _)| *global == "SITE_MM"));
+        assert!(sites(Stage::FlushTlbMm).iter().any(|(global, _)| *global == "SITE_MM"));
         let wake = only(Stage::WakeUpNewTask);
         assert!(!wake.tracepoints.contains(&Tracepoint::KmemCacheAlloc));
     }
@@ -504,7 +739,8 @@ mod tests {
     fn a_closing_mark_that_is_lacking_lets_the_stage_go_on_and_say_so() {
         let mut inner = learned();
         inner.insert(Mark::FsAlloc, Err("copy_fs_struct allocates at more than one place".into()));
-        let plan = plan(&facts(&[], inner));
+        let facts = facts(&[], inner);
+        let plan = plan(&facts);
         assert_eq!(
             marks(&plan, "copy_files"),
             ("kmem_cache_alloc@dup_fd".into(), "kmem_cache_alloc@copy_process#2".into())
@@ -513,7 +749,8 @@ mod tests {
         let fs = row(&plan, "copy_fs");
         assert_eq!(fs.precision, Precision::Missing);
         assert!(fs.reason.as_deref().unwrap().contains("more than one place"));
-        assert!(plan.sites.iter().all(|(global, _)| *global != "SITE_FS"));
+        let sites = sites(&facts, Backend::Auto, &Stages::All);
+        assert!(sites.iter().all(|(global, _)| *global != "SITE_FS"));
     }
 
     #[test]
@@ -525,7 +762,10 @@ mod tests {
         ];
         let plan = plan(&facts(&without, learned()));
         let reason = row(&plan, "mmap_write_lock").reason.clone().unwrap();
-        assert_eq!(reason, "this kernel has no tracepoint mmap_lock_start_locking");
+        assert_eq!(
+            reason,
+            "this kernel has no tracepoint mmap_lock_start_locking; its time falls into dup_mmap"
+        );
         assert_eq!(marks(&plan, "copy_mm").1, "x86_fpu_copy_dst");
         assert!(row(&plan, "copy_mm").includes.contains(&Name::Borrowed("copy_namespaces")));
     }
@@ -568,6 +808,106 @@ mod tests {
         assert_eq!(error.exit_status(), 3);
         let forced = Plan::new(&facts(&[], learned()), Backend::Tracepoint, &Stages::All).unwrap();
         assert_eq!(forced.backend, Backend::Tracepoint);
-        assert!(forced.sites.is_empty());
+        assert!(!forced.tracepoints.contains(&Tracepoint::KmemCacheAlloc));
+        let mut refused = facts(&[], learned());
+        refused.no_functions = Some("fentry: operation not permitted".to_owned());
+        let error = Plan::new(&refused, Backend::Fentry, &Stages::All).unwrap_err();
+        assert!(error.to_string().contains("fentry: operation not permitted"), "{error}");
+        assert_eq!(
+            Plan::new(&refused, Backend::Auto, &Stages::All).unwrap().backend,
+            Backend::Inner
+        );
+    }
+
+    /// Every function of the table probed, but these; as on 6.12.
+    fn probed(how: How, without: &[Func], inner: InnerMarks) -> Facts {
+        let probe = |row: &fork_trace_common::func::FuncRow| {
+            let leaves = !(row.waits && how == How::Kprobe);
+            let probe = match without.contains(&row.func) {
+                true => Err(format!("this kernel has no function {}", row.id)),
+                false => Ok(crate::functions::Probe { how, name: row.id, leaves }),
+            };
+            (row.func, probe)
+        };
+        Facts { probes: FUNCTIONS.iter().map(probe).collect(), ..facts(&[], inner) }
+    }
+
+    const NOT_IN_6_12: [Func; 3] = [Func::TaskExecStateCopy, Func::FutexHash, Func::DupMmap];
+
+    #[test]
+    fn with_functions_every_stage_of_the_kernel_is_seen() {
+        for inner in [learned(), nothing("not used")] {
+            let no_inner = inner.values().all(Result::is_err);
+            let facts = probed(How::Fentry, &NOT_IN_6_12, inner);
+            let plan = plan(&facts);
+            assert_eq!(plan.backend, Backend::Fentry);
+            let missing = STAGES.iter().filter(|stage| {
+                stage.side != Side::Libc && row(&plan, stage.name).precision == Precision::Missing
+            });
+            let missing: Vec<_> = missing.map(|row| row.name).collect();
+            let mut expected = vec!["copy_exec_state", "futex_hash_allocate_default"];
+            if no_inner {
+                expected.push("queued_write_lock_slowpath");
+            }
+            expected.extend(["user_events_fork", "wait_for_vfork_done"]);
+            assert_eq!(missing, expected);
+            assert_eq!(row(&plan, "copy_creds").precision, Precision::Exact);
+            assert_eq!(row(&plan, "copy_creds").source, Some(Source::Fentry));
+            assert_eq!(row(&plan, "dup_mmap").precision, Precision::Bounded);
+            assert_eq!(
+                marks(&plan, "dup_task_struct"),
+                ("enter tsk_fork_get_node".into(), "leave dup_user_cpus_ptr".into())
+            );
+        }
+    }
+
+    /// What is not nested lies apart; else its time would count twice.
+    #[test]
+    fn stages_side_by_side_do_not_overlap() {
+        let without: Vec<Vec<Func>> = std::iter::once(Vec::new())
+            .chain(FUNCTIONS.iter().map(|row| vec![row.func]))
+            .chain([NOT_IN_6_12.to_vec()])
+            .collect();
+        for (how, without) in [How::Fentry, How::Kprobe]
+            .into_iter()
+            .flat_map(|how| without.iter().map(move |w| (how, w)))
+        {
+            for inner in [learned(), nothing("not used")] {
+                let facts = probed(how, without, inner);
+                let timed = plan(&facts).timed;
+                let all = timed.iter().flat_map(|one| timed.iter().map(move |other| (one, other)));
+                for (one, other) in all {
+                    let (row, other_row) = (one.stage.row(), other.stage.row());
+                    let apart = other.opens.rank() >= one.closes.rank()
+                        || one.opens.rank() >= other.closes.rank();
+                    let seldom = [row, other_row].iter().any(|row| row.occurs == Occurs::OnFailure);
+                    assert!(
+                        one.stage == other.stage || nested(row, other_row) || apart || seldom,
+                        "{} and {} without {without:?}",
+                        row.name,
+                        other_row.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_breakpoint_does_not_wait_for_a_function_that_waits() {
+        let plan = plan(&probed(How::Kprobe, &[Func::PutPid], learned()));
+        assert_eq!(plan.backend, Backend::Kprobe);
+        let kernel_clone = row(&plan, "kernel_clone");
+        assert_eq!(kernel_clone.precision, Precision::Bounded);
+        assert_eq!(kernel_clone.closes.as_deref(), Some("leave wake_up_new_task"));
+        assert_eq!(marks(&plan, "sys_exit"), ("leave wake_up_new_task".into(), "sys_exit".into()));
+    }
+
+    #[test]
+    fn the_default_leaves_busy_functions_alone() {
+        let default = functions(&Stages::Default);
+        assert!(!default.contains(&Func::RecalcSigpending) && default.contains(&Func::CopyCreds));
+        assert!(functions(&Stages::All).contains(&Func::RecalcSigpending));
+        let only = functions(&Stages::Only([Stage::FlushTlbMm].into()));
+        assert_eq!(only, [Func::FlushTlbMmRange].into());
     }
 }

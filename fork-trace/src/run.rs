@@ -10,20 +10,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
 use caps::{CapSet, Capability};
 use tokio::process::Child;
 
 use crate::{
     advice::Advice,
-    attach::Settings,
+    aside,
+    attach::{Settings, Tracer},
     cli::{self, Stages},
     command::{self, Caller},
     fork::Filters,
     host::{self, Host},
     learn,
-    live::{Limits, Live, Signals, Stop},
+    live::{Ended, Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
-    plan::{Backend, Plan},
+    plan::{self, Backend, Plan},
     replay::Replay,
 };
 
@@ -40,12 +42,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let outputs = Outputs::open(&options.output, default)?;
     let mut host = Host::read()?;
     log::info!("read the kernel's types after {:.1?}", since.elapsed());
-    if options.backend != Backend::Tracepoint {
-        host.facts.inner = learn::inner_marks(&host);
-        log::info!("learned the inner marks after {:.1?}", since.elapsed());
-    }
-    let stages = options.output.stages.as_ref().unwrap_or(&Stages::All);
-    let plan = Plan::new(&host.facts, options.backend, stages)?;
+    let stages = options.output.stages.as_ref().unwrap_or(&Stages::Default);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         // Before anything is attached: a signal must not end this process half way.
@@ -54,10 +51,12 @@ pub fn live(options: &cli::Live) -> Result<u8> {
             follow_children_of: command.then(std::process::id),
             ring_bytes: options.buffer,
             kernel_log: options.output.verbose >= 3,
+            ..Settings::default()
         };
+        let (loaded, plan) = prepare(&mut host, options.backend, stages, settings, since)?;
         let limits = Limits { duration: options.duration, max_events: options.max_events };
         let filters = Filters { command: command.then(|| words(&options.cmd)) };
-        let mut live = Live::begin(&host, plan, settings, filters, limits, outputs, since)?;
+        let mut live = Live::begin(&host, plan, loaded, filters, limits, outputs, since)?;
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);
@@ -73,6 +72,38 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     })
 }
 
+/// Learns, loads and probes as far as `backend` says; what is attached first is what marks nothing
+/// before an attempt has begun.
+///
+/// # Errors
+/// This host or user cannot trace, or not by this backend.
+pub fn prepare(
+    host: &mut Host,
+    backend: Backend,
+    stages: &Stages,
+    settings: Settings,
+    since: Instant,
+) -> Result<((Tracer, RingBuf<MapData>), Plan)> {
+    if backend.inner() {
+        host.facts.inner = learn::inner_marks(host);
+        log::info!("learned the inner marks after {:.1?}", since.elapsed());
+    }
+    let ways = backend.functions();
+    let sites = plan::sites(&host.facts, backend, stages);
+    let settings = Settings { sites, functions: !ways.is_empty(), ..settings };
+    let (mut tracer, ring) = Tracer::load(host, &settings)?;
+    log::info!("loaded the object after {:.1?}", since.elapsed());
+    if !ways.is_empty() {
+        match tracer.probe(host, &plan::functions(stages), ways) {
+            Ok(probes) => host.facts.probes = probes,
+            Err(reason) => host.facts.no_functions = Some(reason),
+        }
+        log::info!("probed functions after {:.1?}", since.elapsed());
+    }
+    let plan = Plan::new(&host.facts, backend, stages)?;
+    Ok(((tracer, ring), plan))
+}
+
 async fn trace(
     mut live: Live,
     mut child: Option<Child>,
@@ -80,7 +111,7 @@ async fn trace(
     fail_on_loss: bool,
 ) -> Result<u8> {
     let traced = live.run(&mut child, &mut signals).await;
-    let lost = live.finish();
+    let ended = live.finish();
     // The command outlives a trace that was cut short.
     let status = match (&traced, &mut child) {
         (Ok(Stop::Command(status)), _) => Some(*status),
@@ -88,7 +119,8 @@ async fn trace(
         (_, Some(child)) => Some(child.wait().await.context("wait for the command")?),
     };
     traced?;
-    let records = lost?;
+    let Ended { lost: records, tracer } = ended?;
+    aside::leave(tracer)?;
     if fail_on_loss && records > 0 {
         return Err(Advice::Lost { records }.into());
     }

@@ -23,9 +23,10 @@ Every stage fork-trace knows, in the order they happen; a stage that is part of 
 below it. `cargo xtask docs` writes this file from the table in `fork-trace-common/src/stage.rs`.
 
 *Shared with*: with this clone flag the child shares the thing, and the stage copies nothing.
-*Marks*: the two tracepoints (or fields) between which the stage lies on a kernel that lets its
-functions be neither probed nor hooked. What else lies between the same two marks is named after
-`+`, so the time between them is an upper bound for the stage alone.
+*Function*: where a kernel lets it be probed, its entry and return give the stage's exact time.
+*Points*: otherwise the stage lies between the first of these pairs that can be taken on a kernel:
+entries and returns of functions around it, or tracepoints (or fields) inside it. What else lies
+between the two is named after `+`, so the time between them is an upper bound for the stage alone.
 ";
 
 /// The parts of the page.
@@ -36,8 +37,7 @@ const SIDES: [(Side, &str); 3] = [
 ];
 
 /// The head of each part's table.
-const COLUMNS: &str =
-    "| stage | what happens | source | shared with | marks |\n|---|---|---|---|---|";
+const COLUMNS: &str = "| stage | what happens | source | shared with | function | points |\n|---|---|---|---|---|---|";
 
 /// Writes the file, or compares it with the table; returns what was done.
 pub(crate) fn docs(check: bool) -> Result<String> {
@@ -63,9 +63,13 @@ fn page() -> Result<String> {
         for row in STAGES.iter().filter(|row| row.side == side) {
             let indent = "&emsp;".repeat(row.depth());
             let shared = flag_names(row.shared_by);
-            let marks = row.inner.or(row.tracepoint).map(bounds).unwrap_or_default();
+            let function = row.func.map(|func| format!("`{}`", func.row().names.join("`, `")));
+            let function = function.unwrap_or_default();
+            let ways = row.gaps.iter().copied().chain(row.inner);
+            let ways = ways.chain(row.coarse.iter().copied()).chain(row.tracepoint);
+            let points = ways.map(bounds).collect::<Vec<_>>().join("<br>");
             write!(page, "| {indent}`{}` | {} | {} ", row.name, row.what, row.at)?;
-            writeln!(page, "| {shared} | {marks} |")?;
+            writeln!(page, "| {shared} | {function} | {points} |")?;
         }
     }
     Ok(page)
@@ -77,9 +81,9 @@ fn flag_names(flags: u64) -> String {
     named.map(|(_, name)| format!("`{name}`")).collect()
 }
 
-/// The two marks, and what else lies between them.
+/// The two points, and what else lies between them.
 fn bounds(bounds: Bounds) -> String {
-    let mut text = format!("`{}` to `{}`", bounds.opens.name(), bounds.closes.name());
+    let mut text = format!("`{}` to `{}`", bounds.opens, bounds.closes);
     for stage in bounds.includes {
         text.push_str(" + `");
         text.push_str(stage.row().name);

@@ -200,8 +200,10 @@ impl Inside {
     /// When `copy_process` allocated for the `nth` time, from 0.
     fn allocation(&self, nth: usize) -> Option<f64> {
         let own = |rest: &str| rest.contains("call_site=copy_process+");
-        let at =
-            self.events.iter().filter(|(_, name, rest)| name == "kmem_cache_alloc" && own(rest));
+        let at = self
+            .events
+            .iter()
+            .filter(|(_, name, rest)| name.starts_with("kmem_cache_alloc") && own(rest));
         between(Some(self.entered), Some(at.map(|(at, ..)| *at).nth(nth)?))
     }
 }

@@ -1,0 +1,200 @@
+//! The functions that an attempt passes, where functions can be probed: entry and return of each,
+//! and which was the first to fail.
+//!
+//! A [`CallsRecord`] is kept beside the attempt's record, under the same key, and is submitted
+//! right before it. A function that runs while its thread has none does not belong to a fork.
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use fork_trace_common::{
+    counter::Counter,
+    func::{FIRST_MANY, Func},
+    record::CallsRecord,
+};
+
+use crate::{
+    filter, flight,
+    maps::{CALLS, ON_CPU, RING, count},
+};
+
+/// 1 where functions are probed; else the verifier removes all of this.
+#[unsafe(no_mangle)]
+static CALLS_ON: Global<u8> = Global::new(0);
+
+/// What every attempt begins as.
+static EMPTY: CallsRecord = CallsRecord::zeroed();
+
+/// An attempt begins, or begins again.
+#[inline(always)]
+pub(crate) fn begin(key: u64) {
+    if CALLS_ON.load() != 0 && CALLS.insert(key, &EMPTY, 0).is_err() {
+        count(Counter::CallsLost);
+    }
+}
+
+/// An attempt ends: what it passed is sent.
+#[inline(always)]
+pub(crate) fn submit(key: u64, start_ns: u64, flags: u64) {
+    if CALLS_ON.load() == 0 {
+        return;
+    }
+    if let Some(calls) = of(key) {
+        calls.tid = (key & 0xffff_ffff) as u32;
+        calls.start_ns = start_ns;
+        if RING.output::<CallsRecord>(&*calls, flags).is_err() {
+            count(Counter::CallsLost);
+        }
+    }
+    forget(key);
+}
+
+/// An attempt is not shown after all.
+#[inline(always)]
+pub(crate) fn forget(key: u64) {
+    if CALLS_ON.load() != 0 {
+        // It may not have been there.
+        _ = CALLS.remove(key);
+    }
+}
+
+/// When the calling thread entered `func` in the attempt under way; 0: not, or not seen.
+#[inline(always)]
+pub(crate) fn entered_ns(key: u64, func: Func) -> u64 {
+    if CALLS_ON.load() == 0 {
+        return 0;
+    }
+    of(key).and_then(|calls| calls.once.get(func as usize)).map_or(0, |[entered, _]| *entered)
+}
+
+/// Entry of a function that runs once.
+#[inline(never)]
+pub(crate) fn enter_once(func: u32) -> i32 {
+    if func == Func::ScheduleTail as u32 {
+        tail_begins();
+        return 0;
+    }
+    let key = bpf_get_current_pid_tgid();
+    let calls = match of(key) {
+        Some(calls) => calls,
+        // A call whose entry was not seen, or one that the kernel makes for itself.
+        None if begins(func) && filter::wanted((key >> 32) as u32) => {
+            begin(key);
+            let Some(calls) = of(key) else { return 0 };
+            calls
+        }
+        None => return 0,
+    };
+    if let Some([entered, _]) = calls.once.get_mut(func as usize)
+        && *entered == 0
+    {
+        *entered = now();
+    }
+    0
+}
+
+/// Return of a function that runs once, with what `errno` made of its value.
+#[inline(never)]
+pub(crate) fn leave_once(func: u32, errno: u32) -> i32 {
+    if func == Func::ScheduleTail as u32 {
+        tail_ends();
+        return 0;
+    }
+    let now = now();
+    let key = bpf_get_current_pid_tgid();
+    let Some(calls) = of(key) else { return 0 };
+    if let Some([entered, left]) = calls.once.get_mut(func as usize)
+        && *entered != 0
+        && *left == 0
+    {
+        *left = now;
+        fails(calls, func, errno);
+    }
+    if func == Func::WakeUpNewTask as u32 {
+        flight::woken(key);
+    } else if func == Func::CopyProcess as u32 && errno != 0 {
+        flight::not_made(key, errno);
+    }
+    0
+}
+
+/// Entry of a function that runs many times.
+#[inline(never)]
+pub(crate) fn enter_many(place: u32) -> i32 {
+    let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
+    if let Some(runs) = calls.many.get_mut(place as usize) {
+        runs.entered_ns = now();
+        if runs.first_ns == 0 {
+            runs.first_ns = runs.entered_ns;
+        }
+    }
+    0
+}
+
+/// Return of a function that runs many times.
+#[inline(never)]
+pub(crate) fn leave_many(place: u32, errno: u32) -> i32 {
+    let now = now();
+    let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
+    if let Some(runs) = calls.many.get_mut(place as usize)
+        && runs.entered_ns != 0
+    {
+        runs.spent_ns += now - runs.entered_ns;
+        runs.last_ns = now;
+        runs.entered_ns = 0;
+        runs.count += 1;
+        fails(calls, FIRST_MANY + place, errno);
+    }
+    0
+}
+
+/// The child enters `schedule_tail`.
+#[inline(always)]
+fn tail_begins() {
+    let key = bpf_get_current_pid_tgid();
+    if let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) {
+        // SAFETY: only this thread's own programs change its entry.
+        unsafe { (*on_cpu).tail_entered_ns = now() };
+    }
+}
+
+/// The child leaves it.
+#[inline(always)]
+fn tail_ends() {
+    let now = now();
+    let key = bpf_get_current_pid_tgid();
+    let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) else { return };
+    // SAFETY: only this thread's own programs change its entry.
+    let Some(on_cpu) = (unsafe { on_cpu.as_mut() }) else { return };
+    if on_cpu.tail_entered_ns != 0 {
+        on_cpu.tail_ns = now - on_cpu.tail_entered_ns;
+    }
+}
+
+/// Whether an attempt may begin with this function.
+#[inline(always)]
+fn begins(func: u32) -> bool {
+    func == Func::KernelClone as u32 || func == Func::CopyProcess as u32
+}
+
+/// The first function to fail is the innermost: those around it return later.
+#[inline(always)]
+fn fails(calls: &mut CallsRecord, func: u32, errno: u32) {
+    if errno != 0 && calls.failed == 0 {
+        calls.failed = func + 1;
+        calls.errno = errno & 0xffff;
+    }
+}
+
+#[inline(always)]
+fn of(key: u64) -> Option<&'static mut CallsRecord> {
+    // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
+    CALLS.get_ptr_mut(key).and_then(|calls| unsafe { calls.as_mut() })
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
