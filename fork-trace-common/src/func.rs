@@ -41,7 +41,8 @@ pub struct FuncRow {
     pub runs: Runs,
     /// What it returns.
     pub returns: Returns,
-    /// It also runs often outside of forks: only probed where all stages are asked for.
+    /// It runs mostly outside of forks, or only when one fails: only probed where all stages are
+    /// asked for.
     pub busy: bool,
     /// It may wait for long, for what others do: no kretprobe, of which there are few at a time.
     pub waits: bool,
@@ -135,24 +136,24 @@ macro_rules! for_each_function {
             Once WakeUpNewTask = wake_up_new_task ["wake_up_new_task"] ["task_struct*"] -> Nothing;
             Once PutPid = put_pid ["put_pid"] ["pid*"] -> Nothing, busy;
             Once CgroupCancelFork = cgroup_cancel_fork ["cgroup_cancel_fork"]
-                ["task_struct*,kernel_clone_args*"] -> Nothing;
-            Once FreePid = free_pid ["free_pid"] ["pid*"] -> Nothing;
-            Once ExitThread = exit_thread ["exit_thread"] ["task_struct*"] -> Nothing;
+                ["task_struct*,kernel_clone_args*"] -> Nothing, busy;
+            Once FreePid = free_pid ["free_pid"] ["pid*"] -> Nothing, busy;
+            Once ExitThread = exit_thread ["exit_thread"] ["task_struct*"] -> Nothing, busy;
             Once ExitNamespaces = exit_task_namespaces
-                ["exit_nsproxy_namespaces", "exit_task_namespaces"] ["task_struct*"] -> Nothing;
+                ["exit_nsproxy_namespaces", "exit_task_namespaces"] ["task_struct*"] -> Nothing, busy;
             Once Mmput = mmput ["mmput"] ["mm_struct*"] -> Nothing, busy;
             Once CleanupSighand = __cleanup_sighand ["__cleanup_sighand"]
-                ["sighand_struct*"] -> Nothing;
-            Once ExitFs = exit_fs ["exit_fs"] ["task_struct*"] -> Nothing;
-            Once ExitFiles = exit_files ["exit_files"] ["task_struct*"] -> Nothing;
-            Once ExitSem = exit_sem ["exit_sem"] ["task_struct*"] -> Nothing;
+                ["sighand_struct*"] -> Nothing, busy;
+            Once ExitFs = exit_fs ["exit_fs"] ["task_struct*"] -> Nothing, busy;
+            Once ExitFiles = exit_files ["exit_files"] ["task_struct*"] -> Nothing, busy;
+            Once ExitSem = exit_sem ["exit_sem"] ["task_struct*"] -> Nothing, busy;
             Once SecurityTaskFree = security_task_free ["security_task_free"]
-                ["task_struct*"] -> Nothing;
+                ["task_struct*"] -> Nothing, busy;
             Once PerfEventFreeTask = perf_event_free_task ["perf_event_free_task"]
-                ["task_struct*"] -> Nothing;
+                ["task_struct*"] -> Nothing, busy;
             Once SchedCancelFork = sched_cancel_fork ["sched_cancel_fork"]
-                ["task_struct*"] -> Nothing;
-            Once ExitCreds = exit_creds ["exit_creds"] ["task_struct*"] -> Nothing;
+                ["task_struct*"] -> Nothing, busy;
+            Once ExitCreds = exit_creds ["exit_creds"] ["task_struct*"] -> Nothing, busy;
             Once PutTaskStack = put_task_stack ["put_task_stack"] ["task_struct*"] -> Nothing, busy;
             Once ScheduleTail = schedule_tail ["schedule_tail"] ["task_struct*"] -> Nothing;
             ;;

@@ -68,24 +68,45 @@ pub(crate) fn entered_ns(key: u64, func: Func) -> u64 {
     of(key).and_then(|calls| calls.once.get(func as usize)).map_or(0, |[entered, _]| *entered)
 }
 
-/// Entry of a function that runs once.
-#[inline(never)]
-pub(crate) fn enter_once(func: u32) -> i32 {
-    if func == Func::ScheduleTail as u32 {
-        tail_begins();
-        return 0;
+/// Entry of a function that runs once. Which it is is known at compile time: only those that need
+/// it carry more than the plain case.
+#[inline(always)]
+pub(crate) fn enter(func: Func) -> i32 {
+    match func {
+        Func::KernelClone | Func::CopyProcess => begin_unseen(),
+        Func::ScheduleTail => return tail_begins(),
+        _ => {}
     }
+    enter_once(func as u32)
+}
+
+/// Return of a function that runs once, with what `errno` made of its value.
+#[inline(always)]
+pub(crate) fn leave(func: Func, errno: u32) -> i32 {
+    if matches!(func, Func::ScheduleTail) {
+        return tail_ends();
+    }
+    leave_once(func as u32, errno);
+    match func {
+        Func::WakeUpNewTask => flight::woken(bpf_get_current_pid_tgid()),
+        Func::CopyProcess if errno != 0 => flight::not_made(bpf_get_current_pid_tgid(), errno),
+        _ => {}
+    }
+    0
+}
+
+/// A call whose entry was not seen, or one that the kernel makes for itself.
+#[inline(always)]
+fn begin_unseen() {
     let key = bpf_get_current_pid_tgid();
-    let calls = match of(key) {
-        Some(calls) => calls,
-        // A call whose entry was not seen, or one that the kernel makes for itself.
-        None if begins(func) && filter::wanted((key >> 32) as u32) => {
-            begin(key);
-            let Some(calls) = of(key) else { return 0 };
-            calls
-        }
-        None => return 0,
-    };
+    if of(key).is_none() && filter::wanted((key >> 32) as u32) {
+        begin(key);
+    }
+}
+
+#[inline(never)]
+fn enter_once(func: u32) -> i32 {
+    let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
     if let Some([entered, _]) = calls.once.get_mut(func as usize)
         && *entered == 0
     {
@@ -94,27 +115,16 @@ pub(crate) fn enter_once(func: u32) -> i32 {
     0
 }
 
-/// Return of a function that runs once, with what `errno` made of its value.
 #[inline(never)]
-pub(crate) fn leave_once(func: u32, errno: u32) -> i32 {
-    if func == Func::ScheduleTail as u32 {
-        tail_ends();
-        return 0;
-    }
+fn leave_once(func: u32, errno: u32) -> i32 {
     let now = now();
-    let key = bpf_get_current_pid_tgid();
-    let Some(calls) = of(key) else { return 0 };
+    let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
     if let Some([entered, left]) = calls.once.get_mut(func as usize)
         && *entered != 0
         && *left == 0
     {
         *left = now;
         fails(calls, func, errno);
-    }
-    if func == Func::WakeUpNewTask as u32 {
-        flight::woken(key);
-    } else if func == Func::CopyProcess as u32 && errno != 0 {
-        flight::not_made(key, errno);
     }
     0
 }
@@ -151,31 +161,27 @@ pub(crate) fn leave_many(place: u32, errno: u32) -> i32 {
 
 /// The child enters `schedule_tail`.
 #[inline(always)]
-fn tail_begins() {
+fn tail_begins() -> i32 {
     let key = bpf_get_current_pid_tgid();
     if let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) {
         // SAFETY: only this thread's own programs change its entry.
         unsafe { (*on_cpu).tail_entered_ns = now() };
     }
+    0
 }
 
 /// The child leaves it.
 #[inline(always)]
-fn tail_ends() {
+fn tail_ends() -> i32 {
     let now = now();
     let key = bpf_get_current_pid_tgid();
-    let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) else { return };
+    let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
-    let Some(on_cpu) = (unsafe { on_cpu.as_mut() }) else { return };
+    let Some(on_cpu) = (unsafe { on_cpu.as_mut() }) else { return 0 };
     if on_cpu.tail_entered_ns != 0 {
         on_cpu.tail_ns = now - on_cpu.tail_entered_ns;
     }
-}
-
-/// Whether an attempt may begin with this function.
-#[inline(always)]
-fn begins(func: u32) -> bool {
-    func == Func::KernelClone as u32 || func == Func::CopyProcess as u32
+    0
 }
 
 /// The first function to fail is the innermost: those around it return later.

@@ -69,8 +69,8 @@ macro_rules! all {
         $(programs!(
             $once_id,
             $once_returns,
-            calls::enter_once(Func::$once as u32),
-            |errno| calls::leave_once(Func::$once as u32, errno)
+            calls::enter(Func::$once),
+            |errno| calls::leave(Func::$once, errno)
         );)*
         $(programs!(
             $many_id,

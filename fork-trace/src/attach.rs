@@ -4,9 +4,11 @@
 //! its own and can be timed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
+    sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -26,10 +28,11 @@ use fork_trace_common::{
 
 use crate::{
     advice::Advice,
+    cli::Stages,
     decode::{Record, decode},
-    functions::{Candidate, How, Probe, Probes},
+    functions::{Candidate, How, Probe, hoped},
     host::{Host, lockdown},
-    plan::{Plan, Tracepoint},
+    plan::{self, Backend, Ends, Plan, Tracepoint},
 };
 
 /// Aligned as ELF needs it.
@@ -37,6 +40,16 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
+
+/// The kernel's types as aya reads them, which takes it some milliseconds: once.
+fn types() -> Result<&'static Btf> {
+    static TYPES: OnceLock<Btf> = OnceLock::new();
+    if let Some(types) = TYPES.get() {
+        return Ok(types);
+    }
+    let types = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
+    Ok(TYPES.get_or_init(|| types))
+}
 
 /// Bytes of a record as a map value.
 type FlightBytes = [u8; size_of::<ForkRecord>()];
@@ -60,12 +73,13 @@ pub struct Settings {
 pub struct Tracer {
     /// Owns programs and maps, and the links of functions.
     ebpf: Ebpf,
-    btf: Btf,
     links: BTreeMap<Tracepoint, BtfTracePointLink>,
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Names of the attached function programs.
     functions: Vec<String>,
+    /// Time spent on loading them.
+    loading: Duration,
 }
 
 impl Tracer {
@@ -75,7 +89,6 @@ impl Tracer {
     /// [`Advice::Refused`] where the kernel says no.
     pub fn load(host: &Host, settings: &Settings) -> Result<(Self, RingBuf<MapData>)> {
         let mut ebpf = load(host, settings)?;
-        let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
         let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
         let ring = RingBuf::try_from(ring).context("open the ring")?;
         let counters = ebpf.take_map("COUNTERS").context("find map COUNTERS in the eBPF object")?;
@@ -89,42 +102,67 @@ impl Tracer {
             follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
         }
         let links = BTreeMap::new();
-        Ok((Self { ebpf, btf, links, counters, logger, functions: Vec::new() }, ring))
+        Ok((
+            Self { ebpf, links, counters, logger, functions: Vec::new(), loading: Duration::ZERO },
+            ring,
+        ))
     }
 
-    /// Attaches to functions, each in the first of these ways that the kernel accepts.
+    /// Attaches to the functions that bound a stage, each in the first way of `backend` that the
+    /// kernel accepts, and notes in `host` what came of it.
     ///
     /// # Errors
     /// Why no function at all can be probed.
     pub fn probe(
         &mut self,
-        host: &Host,
-        wanted: &BTreeSet<Func>,
-        ways: &[How],
-    ) -> Result<Probes, String> {
+        host: &mut Host,
+        backend: Backend,
+        stages: &Stages,
+    ) -> Result<(), String> {
+        let ways = backend.functions();
+        let began = Instant::now();
+        self.loading = Duration::ZERO;
         let mut refused = BTreeMap::new();
-        let mut probes = Probes::new();
-        for func in wanted {
-            let probe = match host.candidates.get(func) {
-                Some(Ok(candidate)) => self.probe_one(*func, candidate, ways, &mut refused),
-                Some(Err(reason)) => Err(reason.clone()),
-                None => Err("it is not in the table".to_owned()),
-            };
-            probes.insert(*func, probe);
-            if ways.iter().all(|how| refused.contains_key(how)) {
-                let all = refused.iter().map(|(how, why)| format!("{}: {why}", how.name()));
-                return Err(all.collect::<Vec<_>>().join("; "));
+        let mut done = BTreeMap::new();
+        host.facts.probes = hoped(&host.candidates, &plan::functions(stages), ways);
+        // What is refused changes what the other stages are bounded by, until nothing more is.
+        loop {
+            let plan =
+                Plan::new(&host.facts, backend, stages).map_err(|error| error.to_string())?;
+            let mut calls = plan.calls();
+            calls.retain(|func, ends| done.get(func) != Some(ends));
+            if calls.is_empty() {
+                break;
+            }
+            for (func, ends) in calls {
+                let Some(Ok(candidate)) = host.candidates.get(&func) else { continue };
+                let had = done.get(&func).copied().unwrap_or_default();
+                let probe = self.probe_one(func, candidate, ways, (had, ends), &mut refused);
+                if ways.iter().all(|how| refused.contains_key(how)) {
+                    let all = refused.iter().map(|(how, why)| format!("{}: {why}", how.name()));
+                    return Err(all.collect::<Vec<_>>().join("; "));
+                }
+                if probe.is_ok() {
+                    done.insert(func, ends);
+                }
+                host.facts.probes.insert(func, probe);
             }
         }
-        Ok(probes)
+        host.facts.probes.retain(|func, probe| probe.is_err() || done.contains_key(func));
+        let (count, loading) = (self.functions.len(), self.loading);
+        let all = began.elapsed();
+        log::info!("{count} programs of functions: loading {loading:.1?} of {all:.1?}");
+        Ok(())
     }
 
-    /// Attaches to one function; a way that the kernel does not have is put into `refused`.
+    /// Attaches to those ends of one function that are wanted and were not had before; a way that
+    /// the kernel does not have is put into `refused`.
     fn probe_one(
         &mut self,
         func: Func,
         candidate: &Candidate,
         ways: &[How],
+        (had, wanted): (Ends, Ends),
         refused: &mut BTreeMap<How, String>,
     ) -> Result<Probe, String> {
         let mut reasons = Vec::new();
@@ -132,53 +170,48 @@ impl Tracer {
             if refused.contains_key(how) {
                 continue;
             }
-            if let (How::Fentry, Err(reason)) = (how, &candidate.fentry) {
-                reasons.push(format!("fentry: {reason}"));
-                continue;
-            }
-            let leaves = !(func.row().waits && *how == How::Kprobe);
+            let probe = candidate.probe(func, *how);
             let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", func.row().id));
-            let name = candidate.name;
-            let attached = match leaves {
-                // The return first: an entry that is seen then meets it.
-                true => self.function(&leave, name).and_then(|()| self.function(&enter, name)),
-                false => self.function(&enter, name),
-            };
-            match attached {
-                Ok(()) => return Ok(Probe { how: *how, name, leaves }),
-                Err(error) => {
-                    let reason = brief(&error);
-                    if !self.functions.iter().any(|name| name.starts_with(how.name()))
-                        && general(*how, &error)
-                    {
-                        refused.insert(*how, reason.clone());
+            let attached =
+                candidate.allows(*how).map_err(|reason| anyhow!(reason)).and_then(|()| {
+                    // The return first: an entry that is seen then meets it.
+                    if wanted.leave && !had.leave {
+                        self.function(&leave, candidate.name)?;
                     }
-                    reasons.push(format!("{}: {reason}", how.name()));
-                }
+                    if wanted.enter && !had.enter {
+                        self.function(&enter, candidate.name)?;
+                    }
+                    Ok(())
+                });
+            let Err(error) = attached else { return Ok(probe) };
+            let reason = brief(&error);
+            if general(*how, &error) {
+                refused.insert(*how, reason.clone());
             }
+            reasons.push(format!("{}: {reason}", how.name()));
         }
         Err(reasons.join("; "))
     }
 
     /// Loads and attaches one program of a function.
     fn function(&mut self, program: &str, function: &'static str) -> Result<()> {
-        let Self { ebpf, btf, .. } = self;
-        let found = ebpf.program_mut(program);
+        let btf = types()?;
+        let began = Instant::now();
+        let found = self.ebpf.program_mut(program);
         let found = found.with_context(|| format!("find program {program} in the object"))?;
-        let attached = match found {
-            Program::FEntry(fentry) => {
-                fentry.load(function, btf).map_err(load_error)?;
-                fentry.attach().map(drop)
-            }
-            Program::FExit(fexit) => {
-                fexit.load(function, btf).map_err(load_error)?;
-                fexit.attach().map(drop)
-            }
-            Program::KProbe(kprobe) => {
-                kprobe.load().map_err(load_error)?;
-                kprobe.attach(function, 0).map(drop)
-            }
+        match found {
+            Program::FEntry(fentry) => fentry.load(function, btf),
+            Program::FExit(fexit) => fexit.load(function, btf),
+            Program::KProbe(kprobe) => kprobe.load(),
             _ => return Err(anyhow!("{program} is for no function")),
+        }
+        .map_err(load_error)?;
+        self.loading += began.elapsed();
+        let attached = match found {
+            Program::FEntry(fentry) => fentry.attach().map(drop),
+            Program::FExit(fexit) => fexit.attach().map(drop),
+            Program::KProbe(kprobe) => kprobe.attach(function, 0).map(drop),
+            _ => Ok(()),
         };
         attached.map_err(|error| anyhow!(error))?;
         log::debug!("attached {program}");
@@ -193,7 +226,7 @@ impl Tracer {
     /// verifier's log.
     pub fn attach(&mut self, plan: &Plan) -> Result<()> {
         for tracepoint in &plan.tracepoints {
-            let link = attach_one(&mut self.ebpf, *tracepoint, &self.btf)?;
+            let link = attach_one(&mut self.ebpf, *tracepoint)?;
             self.links.insert(*tracepoint, link);
         }
         Ok(())
@@ -266,7 +299,7 @@ impl Lesson {
     pub fn begin(host: &Host) -> Result<Self> {
         let tgid = std::process::id();
         let typed = u8::from(host.typed);
-        let mut loader = loader(host);
+        let mut loader = loader(host)?;
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
@@ -277,14 +310,13 @@ impl Lesson {
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let loaded = loader.load(OBJECT);
         let mut ebpf = loaded.map_err(|error| refused_or("create the maps", anyhow!(error)))?;
-        let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
         let mut take = |name: &str| {
             ebpf.take_map(name).with_context(|| format!("find map {name} in the eBPF object"))
         };
         let count = Array::try_from(take("LEARNED_COUNT")?).context("open map LEARNED_COUNT")?;
         let lessons = Array::try_from(take("LEARNED")?).context("open map LEARNED")?;
         let teachers = host.facts.tracepoints.iter().filter(|at| at.teaches());
-        let links = teachers.map(|at| attach_one(&mut ebpf, *at, &btf)).collect::<Result<_>>()?;
+        let links = teachers.map(|at| attach_one(&mut ebpf, *at)).collect::<Result<_>>()?;
         Ok(Self { _ebpf: ebpf, _links: links, count, lessons })
     }
 
@@ -307,15 +339,16 @@ impl Lesson {
     }
 }
 
-fn loader(host: &Host) -> EbpfLoader<'_> {
+fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     let mut loader = EbpfLoader::new();
+    loader.btf(Some(types()?));
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
     }
     if !log::log_enabled!(log::Level::Debug) {
         loader.verifier_log_level(VerifierLogLevel::DISABLE);
     }
-    loader
+    Ok(loader)
 }
 
 fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
@@ -332,7 +365,7 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
             Some((format!("{ARITY}{}", func.row().id), candidate.as_ref().ok()?.arity))
         })
         .collect();
-    let mut loader = loader(host);
+    let mut loader = loader(host)?;
     loader.override_global(TYPED, &typed, true);
     loader.override_global(SITE_BITS, &site_bits, true);
     for (global, site) in &settings.sites {
@@ -354,14 +387,14 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }
 
-fn attach_one(ebpf: &mut Ebpf, tracepoint: Tracepoint, btf: &Btf) -> Result<BtfTracePointLink> {
+fn attach_one(ebpf: &mut Ebpf, tracepoint: Tracepoint) -> Result<BtfTracePointLink> {
     let name = tracepoint.name();
     let program = ebpf.program_mut(name);
     let program = program.with_context(|| format!("find program {name} in the object"))?;
     let program: &mut BtfTracePoint =
         program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
     let what = format!("load the program for tracepoint {name}");
-    program.load(name, btf).map_err(|error| refused_or(&what, load_error(error)))?;
+    program.load(name, types()?).map_err(|error| refused_or(&what, load_error(error)))?;
     let what = format!("attach to tracepoint {name}");
     let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
     let link = program.take_link(link).with_context(|| what.clone())?;

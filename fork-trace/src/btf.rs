@@ -10,6 +10,9 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+/// Typedefs of BTF tracepoints begin so.
+/// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
+const TRACEPOINT: &str = "btf_trace_";
 const MAGIC: u16 = 0xeb9f;
 const POINTER: u8 = 2;
 const STRUCT: u8 = 4;
@@ -30,7 +33,7 @@ pub struct Btf {
     /// Where each type's header lies; type 0 is void.
     types: Vec<usize>,
     structs: HashMap<String, u32>,
-    typedefs: HashSet<String>,
+    tracepoints: HashSet<String>,
     /// By name; a name that repeats has several.
     functions: HashMap<String, Vec<u32>>,
 }
@@ -60,11 +63,12 @@ struct Header {
 }
 
 impl Btf {
-    /// Parses the bytes of `/sys/kernel/btf/vmlinux`.
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`; of the many functions in it, those for which
+    /// `wanted` holds are kept.
     ///
     /// # Errors
     /// The data is cut short, of another byte order, or holds a kind of type that is not known.
-    pub fn parse(data: Vec<u8>) -> Result<Self> {
+    pub fn parse(data: Vec<u8>, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         ensure!(magic == Some(MAGIC), "no BTF of this machine's byte order (magic {magic:x?})");
         let header_len = word(&data, 4)? as usize;
@@ -77,7 +81,7 @@ impl Btf {
             strings,
             types: vec![0],
             structs: HashMap::new(),
-            typedefs: HashSet::new(),
+            tracepoints: HashSet::new(),
             functions: HashMap::new(),
         };
         let mut at = types_at;
@@ -88,16 +92,24 @@ impl Btf {
             match header.kind {
                 // Names repeat; the first struct of a name is the kernel's own.
                 STRUCT => {
-                    let name = btf.string(header.name)?.to_owned();
-                    btf.structs.entry(name).or_insert(id);
+                    let name = btf.string(header.name)?;
+                    if !btf.structs.contains_key(name) {
+                        let name = name.to_owned();
+                        btf.structs.insert(name, id);
+                    }
                 }
                 TYPEDEF => {
-                    let name = btf.string(header.name)?.to_owned();
-                    btf.typedefs.insert(name);
+                    if let Some(name) = btf.string(header.name)?.strip_prefix(TRACEPOINT) {
+                        let name = name.to_owned();
+                        btf.tracepoints.insert(name);
+                    }
                 }
                 FUNC => {
-                    let name = btf.string(header.name)?.to_owned();
-                    btf.functions.entry(name).or_default().push(id);
+                    let name = btf.string(header.name)?;
+                    if wanted(name) {
+                        let name = name.to_owned();
+                        btf.functions.entry(name).or_default().push(id);
+                    }
                 }
                 _ => {}
             }
@@ -108,10 +120,9 @@ impl Btf {
 
     /// Whether a BTF program can attach to tracepoint `name`.
     ///
-    /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`: typedef `btf_trace_NAME`.
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.typedefs.contains(&format!("btf_trace_{name}"))
+        self.tracepoints.contains(name)
     }
 
     /// Whether the kernel has a function of this name.
@@ -358,12 +369,12 @@ pub(crate) mod tests {
         }
         data.extend(types);
         data.extend(strings);
-        Btf::parse(data).unwrap()
+        Btf::parse(data, |_| true).unwrap()
     }
 
     #[test]
     fn finds_fields_through_unnamed_members_and_modifiers() {
-        let btf = Btf::parse(blob()).unwrap();
+        let btf = Btf::parse(blob(), |_| true).unwrap();
         let offset = |of, path| btf.offset(of, path).unwrap();
         assert_eq!(offset("outer", "a"), Some(0));
         assert_eq!(offset("outer", "b"), Some(4));
@@ -381,7 +392,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_function_is_told_by_its_parameters() {
-        let btf = Btf::parse(blob()).unwrap();
+        let btf = Btf::parse(blob(), |_| true).unwrap();
         let takes = btf.signature("takes").unwrap().unwrap();
         assert_eq!(takes.parameters, "outer*,void*,int,int**");
         assert_eq!((takes.arity, takes.returns), (4, true));
@@ -395,25 +406,25 @@ pub(crate) mod tests {
         let whole = blob();
         for len in 0..whole.len() {
             // A cut in the strings is only seen when a name is looked up.
-            if let Ok(btf) = Btf::parse(whole[..len].to_vec()) {
+            if let Ok(btf) = Btf::parse(whole[..len].to_vec(), |_| true) {
                 btf.offset("outer", "d.e").ok();
                 btf.signature("takes").ok();
             }
         }
-        assert!(Btf::parse(vec![0; 64]).is_err());
+        assert!(Btf::parse(vec![0; 64], |_| true).is_err());
     }
 
     #[test]
     fn an_unknown_kind_is_an_error() {
         let mut data = blob();
         data[24 + 4 + 3] = 31;
-        let error = Btf::parse(data).err().unwrap();
+        let error = Btf::parse(data, |_| true).err().unwrap();
         assert!(error.to_string().contains("kind 31"), "{error}");
     }
 
     #[test]
     fn reads_the_running_kernel() {
-        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap(), |_| true).unwrap();
         for offset in fork_trace_common::settings::OFFSETS {
             let found = btf.offset(offset.of, offset.field).unwrap();
             assert!(found.is_some() || !offset.required, "{offset:?}");

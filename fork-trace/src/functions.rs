@@ -119,6 +119,46 @@ fn candidate(
     Ok(Ok(Candidate { name, arity, fentry }))
 }
 
+/// The functions of `wanted` as if each were probed in the first of these ways that it allows.
+#[must_use]
+pub fn hoped(candidates: &Candidates, wanted: &BTreeSet<Func>, ways: &[How]) -> Probes {
+    let hoped = |func: &Func| {
+        let probe = match candidates.get(func)? {
+            Ok(candidate) => candidate.hoped(*func, ways),
+            Err(reason) => Err(reason.clone()),
+        };
+        Some((*func, probe))
+    };
+    wanted.iter().filter_map(hoped).collect()
+}
+
+impl Candidate {
+    /// The first of these ways that it allows, or why it allows none.
+    fn hoped(&self, func: Func, ways: &[How]) -> Result<Probe, String> {
+        let allowed = ways.iter().copied().find(|how| self.allows(*how).is_ok());
+        match (allowed, &self.fentry) {
+            (Some(how), _) => Ok(self.probe(func, how)),
+            (None, Err(reason)) => Err(reason.clone()),
+            (None, Ok(())) => Err("it is not probed".to_owned()),
+        }
+    }
+
+    /// Whether it may be probed in this way, or why not.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows(&self, how: How) -> Result<(), String> {
+        if how == How::Fentry { self.fentry.clone() } else { Ok(()) }
+    }
+
+    /// What it is when probed.
+    #[must_use]
+    pub const fn probe(&self, func: Func, how: How) -> Probe {
+        let leaves = !(func.row().waits && matches!(how, How::Kprobe));
+        Probe { how, name: self.name, leaves }
+    }
+}
+
 /// Those of `wanted` that are worth their cost: a busy one only where `all` is asked for.
 #[must_use]
 pub fn worth(wanted: &BTreeSet<Func>, all: bool) -> BTreeSet<Func> {

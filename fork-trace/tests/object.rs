@@ -5,8 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use fork_trace::plan::Tracepoint;
-use fork_trace_common::settings::{FOLLOW_ONLY, OFFSETS};
+use fork_trace::{functions::How, plan::Tracepoint};
+use fork_trace_common::{
+    func::{ARITY, CALLS_ON, FUNCTIONS, Returns},
+    settings::{FOLLOW_ONLY, OFFSETS},
+};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, SymbolSection};
 
 const OBJECT: &[u8] = include_bytes!("../bpf/fork-trace.x86_64.bpf.o");
@@ -45,6 +48,28 @@ fn each_tracepoint_has_its_program_and_each_program_its_tracepoint() {
         .filter_map(|section| section.name().unwrap().strip_prefix("tp_btf/").map(str::to_owned))
         .collect();
     assert_eq!(sections, planned);
+}
+
+#[test]
+fn each_function_has_its_four_programs_and_each_program_its_function() {
+    let kinds = [How::Fentry, How::Kprobe].into_iter().flat_map(How::programs);
+    let planned: BTreeSet<String> = kinds
+        .flat_map(|kind| FUNCTIONS.iter().map(move |row| format!("{kind}{}", row.id)))
+        .collect();
+    let kinds = ["fentry", "fexit", "kprobe", "kretprobe"];
+    let mut programs = names(SymbolKind::Text);
+    programs.retain(|name| kinds.iter().any(|kind| name.starts_with(kind)));
+    let differ: Vec<_> = programs.symmetric_difference(&planned).collect();
+    assert!(differ.is_empty(), "{differ:?}");
+}
+
+#[test]
+fn what_a_function_returns_is_found_by_its_global() {
+    let globals = names(SymbolKind::Data);
+    assert!(globals.contains(CALLS_ON));
+    for row in FUNCTIONS.iter().filter(|row| row.returns != Returns::Nothing) {
+        assert!(globals.contains(&format!("{ARITY}{}", row.id)), "{}", row.id);
+    }
 }
 
 #[test]
