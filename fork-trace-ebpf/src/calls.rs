@@ -119,8 +119,8 @@ fn enter_once(func: u32) -> i32 {
 fn leave_once(func: u32, errno: u32) -> i32 {
     let now = now();
     let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
-    if let Some([entered, left]) = calls.once.get_mut(func as usize)
-        && *entered != 0
+    // Its entry may not be probed.
+    if let Some([_, left]) = calls.once.get_mut(func as usize)
         && *left == 0
     {
         *left = now;

@@ -169,7 +169,7 @@ fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
         .filter_map(|later| Some((later, times.at(later).filter(|at| *at >= opens_ns)?)));
     let (closed_by, closes_ns) = match passed.next() {
         Some((point, at)) => (Some(point), at),
-        None => (None, times.ended_ns().filter(|end| *end >= opens_ns)?),
+        None => (None, times.ended_ns().filter(|end| *end > opens_ns)?),
     };
     // What follows the function that failed is not a stage that was come to.
     let came_to = closed_by == Some(timed.closes) || !within(row, Stage::CopyProcess);
