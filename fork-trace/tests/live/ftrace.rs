@@ -7,7 +7,9 @@ use std::{collections::HashMap, fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{Folder, check, fork_trace, forker, here, of_type, read, run, slowness};
+use crate::support::{
+    Folder, check, fork_trace, forker, here, median, of_type, read, run, slowness,
+};
 
 /// What ftrace saw of one fork, in microseconds.
 #[derive(Default)]
@@ -218,12 +220,8 @@ struct Difference {
 fn compare(pairs: &mut [(f64, f64)]) -> Difference {
     assert!(!pairs.is_empty());
     let largest = pairs.iter().map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f64::max);
-    let median = |values: &mut Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let ours = median(&mut pairs.iter().map(|pair| pair.0).collect());
-    let ftrace = median(&mut pairs.iter().map(|pair| pair.1).collect());
+    let ours = median(&mut pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
+    let ftrace = median(&mut pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
     Difference { ours, ftrace, largest }
 }
 

@@ -15,6 +15,7 @@
 
 mod endings;
 mod ftrace;
+mod functions;
 mod inner;
 mod readme;
 mod rights;

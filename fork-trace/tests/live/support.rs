@@ -27,6 +27,12 @@ pub(crate) fn slowness() -> f64 {
     if env::var_os("FORK_TRACE_EMULATED").is_some() { 20.0 } else { 1.0 }
 }
 
+/// The middle of some figures.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// The tool, with nothing said yet.
 pub(crate) fn tool() -> Command {
     let built = env!("CARGO_BIN_EXE_fork-trace");

@@ -25,7 +25,7 @@ tell() {
     echo "$*" >/dev/ttyS1
 }
 
-# BACKENDS, and TESTS: arguments of the live tests.
+# BACKENDS, and of each TESTS_BACKEND: arguments of the live tests.
 . /etc/guest
 
 plan=$(fork-trace doctor --json)
@@ -33,11 +33,12 @@ echo "fork-trace doctor: status $?"
 tell plan "$plan"
 
 for backend in $BACKENDS; do
+    eval "tests=\$TESTS_$backend"
     echo "backend $backend"
     tell begin "$backend"
     if fork-trace --backend "$backend" -- true >/tmp/smoke 2>&1; then
         # Where the host asks for a backend, the tests' own runs of the tool take it from here.
-        FORK_TRACE_BACKEND=$backend live --test-threads=1 $TESTS 2>&1 | tee /tmp/results
+        FORK_TRACE_BACKEND=$backend live --test-threads=1 --show-output $tests 2>&1 | tee /tmp/results
         cat /tmp/results >/dev/ttyS1
     else
         tell "broken $(tail -n 1 /tmp/smoke)"

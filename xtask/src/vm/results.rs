@@ -75,6 +75,9 @@ impl Run {
         let seconds =
             result.rsplit(' ').next().and_then(|last| last.trim_end_matches('s').parse().ok());
         self.passed = number(" passed").zip(seconds);
+        if result.starts_with("ok") {
+            return;
+        }
         // The names come twice: before the details, with `failures:` too, and at the end.
         let names = output.iter().rev().skip_while(|line| !line.starts_with("test result"));
         let names = names.skip(1).take_while(|line| **line != "failures:");

@@ -1,0 +1,297 @@
+//! Function probes: that what they give is exact, that they leave nothing behind, and that ftrace's
+//! function graph sees the same durations. For kernels that let functions be probed.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use fork_trace_common::stage::{STAGES, Stage};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Folder, HostTrace, check, fork_trace, forker, here, median, of_type, read, run, slowness, tool,
+};
+
+/// Traces `forker` with these arguments; `None` where this kernel, or the backend asked for, probes
+/// no functions.
+fn traced(test: &str, args: &[&str]) -> Option<Vec<Value>> {
+    if !here(test) {
+        return None;
+    }
+    let folder = Folder::new("functions");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.arg("--stages=all").arg("-o").arg(&file).arg("--").arg(forker()).args(args);
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = read(&file);
+    check(&lines);
+    let probed = lines[0]["backend"] == "fentry" || lines[0]["backend"] == "kprobe";
+    probed.then_some(lines)
+}
+
+fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
+    fork["stages"].as_array()?.iter().find(|stage| stage["name"] == name)
+}
+
+/// Whether a stage of the table is `outer` or part of it.
+fn within(name: &Value, outer: Stage) -> bool {
+    let row = STAGES.iter().find(|row| *name == row.name).unwrap();
+    std::iter::successors(Some(row.stage), |stage| stage.row().parent).any(|stage| stage == outer)
+}
+
+#[test]
+fn a_fork_is_seen_exactly_and_its_stages_add_up() {
+    let Some(lines) = traced("functions", &["fork-raw", "--repeat", "50"]) else { return };
+    let exact = |fork: &Value| {
+        let stages = fork["stages"].as_array().unwrap();
+        stages.iter().filter(|stage| stage["precision"] == "exact").count()
+    };
+    let forks = of_type(&lines, "fork");
+    assert_eq!(forks.len(), 50);
+    for fork in forks {
+        assert!(exact(fork) >= 25, "{} are exact: {fork}", exact(fork));
+        let copy_process = stage(fork, "copy_process").unwrap();
+        assert_eq!(copy_process["precision"], "exact");
+        let stages = fork["stages"].as_array().unwrap();
+        let inside = stages.iter().filter(|stage| within(&stage["name"], Stage::CopyProcess));
+        let own: u64 = inside.filter_map(|stage| stage["self_ns"].as_u64()).sum();
+        assert_eq!(Some(own), copy_process["dur_ns"].as_u64(), "with its gaps: {fork}");
+        assert!(stages.iter().all(|stage| stage["status"] != "missing"), "{fork}");
+    }
+    assert!(lines.last().unwrap()["missed_runs"].is_null(), "no run was missed");
+}
+
+#[test]
+fn a_failure_is_where_its_function_failed() {
+    let Some(lines) = traced("functions", &["eagain-pids"]) else { return };
+    let forks = of_type(&lines, "fork");
+    let fork = forks.iter().find(|fork| fork["errno_name"] == "EAGAIN").unwrap();
+    let failed = |name| stage(fork, name).unwrap()["status"] == "failed";
+    assert!(failed("kernel_clone") && failed("copy_process") && failed("cgroup_can_fork"));
+    let stages = fork["stages"].as_array().unwrap();
+    let count = stages.iter().filter(|stage| stage["status"] == "failed").count();
+    assert_eq!(count, 3, "it, and what is around it: {fork}");
+    for undone in ["free_pid", "mmput", "exit_fs", "exit_creds"] {
+        assert_eq!(stage(fork, undone).unwrap()["precision"], "exact", "{undone}");
+    }
+    assert!(stage(fork, "sched_cgroup_fork").is_none(), "it was not come to");
+}
+
+#[test]
+fn vforks_that_wait_take_no_return_from_others() {
+    let held = "$0 hold-vfork --count 64 --ms 1000 & $0 loop --count 200; wait";
+    if !here("functions") {
+        return;
+    }
+    let folder = Folder::new("held");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.arg("-o").arg(&file).args(["--", "sh", "-c", held]).arg(forker());
+    assert!(run(&mut tool).status.success());
+    let lines = read(&file);
+    check(&lines);
+    if lines[0]["backend"] != "fentry" && lines[0]["backend"] != "kprobe" {
+        return;
+    }
+    let forks = of_type(&lines, "fork");
+    let vforks = forks.iter().filter(|fork| fork["kind"] == "vfork").count();
+    assert!(vforks >= 64, "{vforks}");
+    for name in ["copy_process", "wake_up_new_task"] {
+        let lost = forks.iter().filter(|fork| {
+            fork["child"].is_object() && stage(fork, name).unwrap()["precision"] != "exact"
+        });
+        let (lost, all) = (lost.count(), forks.len());
+        println!("{name}: {lost} of {all} returns not seen");
+        // Before 6.1 there are as many kretprobes at a time as CPUs, and a fork may sleep.
+        assert!(lost * 50 <= all, "{name}");
+    }
+}
+
+#[test]
+fn inner_marks_agree_with_functions() {
+    let args = ["loop", "--count", "12", "--touch-mib", "64"];
+    let Some(lines) = traced("functions", &args) else { return };
+    let folder = Folder::new("agree");
+    let file = folder.file("forks.json");
+    let mut tool = tool();
+    tool.args(["--backend", "inner", "-o"]).arg(&file).arg("--").arg(forker()).args(args);
+    assert!(run(&mut tool).status.success());
+    let inner = read(&file);
+    check(&inner);
+    let durations = |lines: &[Value], name: &str| {
+        let forks = of_type(lines, "fork");
+        let ns = forks.iter().filter_map(|fork| stage(fork, name)?["dur_ns"].as_u64());
+        ns.map(|ns| ns as f64 / 1e3).collect::<Vec<_>>()
+    };
+    let mut compared = 0;
+    for name in ["copy_process", "copy_mm", "dup_mmap"] {
+        let (mut by_function, mut by_mark) = (durations(&lines, name), durations(&inner, name));
+        if by_function.len() < 12 || by_mark.len() < 12 {
+            continue;
+        }
+        let (by_function, by_mark) = (median(&mut by_function), median(&mut by_mark));
+        println!("{name}: median {by_function:.0} us by functions, {by_mark:.0} us by inner marks");
+        assert!((by_function / by_mark).ln().abs() < 0.4, "{name}");
+        compared += 1;
+    }
+    assert!(compared >= 2, "{compared} stages are seen by both");
+}
+
+/// Programs of functions in the kernel.
+fn programs() -> usize {
+    let names = aya::programs::loaded_programs().filter_map(|program| {
+        let program = program.ok()?;
+        program.name_as_str().map(str::to_owned)
+    });
+    let ours = ["fentry_", "fexit_", "kprobe_", "kretprobe_"];
+    names.filter(|name| ours.iter().any(|kind| name.starts_with(kind))).count()
+}
+
+#[test]
+fn the_prompt_comes_back_at_once_and_nothing_stays() {
+    if !here("functions") {
+        return;
+    }
+    let folder = Folder::new("prompt");
+    let file = folder.file("forks.json");
+    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    assert!(run(Command::new(forker()).arg("fork-raw")).status.success());
+    let attached = programs();
+    let began = Instant::now();
+    let output = trace.stop(Signal::SIGINT);
+    let back = began.elapsed();
+    assert!(output.status.success());
+    let lines = read(&file);
+    check(&lines);
+    assert!(!of_type(&lines, "fork").is_empty());
+    println!("{attached} programs; back after {back:.0?}");
+    assert!(back < Duration::from_millis(300).mul_f64(slowness().sqrt()), "{back:?}");
+    let most = Instant::now() + Duration::from_secs(30);
+    while programs() > 0 {
+        assert!(Instant::now() < most, "{} programs are left", programs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    println!("all gone after {:.1?}", began.elapsed());
+}
+
+/// Where ftrace's function graph is set up.
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// The function graph of forks, off again when dropped.
+struct Graph;
+
+impl Graph {
+    /// Begins to trace these functions under `kernel_clone`.
+    fn start(functions: &[String]) -> Self {
+        let this = Self;
+        Self::write("current_tracer", "nop");
+        Self::write("trace_clock", "mono");
+        Self::write("buffer_size_kb", "8192");
+        // The one it begins at has to be among them.
+        Self::write("set_ftrace_filter", &format!("kernel_clone {}", functions.join(" ")));
+        Self::write("set_graph_function", "kernel_clone");
+        Self::write("current_tracer", "function_graph");
+        for option in ["funcgraph-proc", "funcgraph-tail"] {
+            Self::write(&format!("options/{option}"), "1");
+        }
+        this
+    }
+
+    fn write(file: &str, text: &str) {
+        let path = Path::new(TRACING).join(file);
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    /// Durations of each function in microseconds, of what `comm` called.
+    fn durations(&self, comm: &str) -> HashMap<String, Vec<f64>> {
+        Self::write("tracing_on", "0");
+        let text = fs::read_to_string(Path::new(TRACING).join("trace")).unwrap();
+        let mut durations: HashMap<String, Vec<f64>> = HashMap::new();
+        for line in text.lines().filter(|line| line.contains(&format!(" {comm}-"))) {
+            // ` 1)  forker-88  | + 12.345 us  |    dup_fd();`, or `} /* dup_fd */` where it nests.
+            let mut columns = line.split('|').skip(1);
+            let (Some(took), Some(call)) = (columns.next(), columns.next()) else { continue };
+            let took = took.split_whitespace().rev().nth(1).and_then(|us| us.parse::<f64>().ok());
+            let call = call.trim();
+            let name = call
+                .strip_suffix("();")
+                .or_else(|| call.strip_prefix("} /* ")?.split([' ', ']']).next());
+            if let (Some(took), Some(name)) = (took, name) {
+                durations.entry(name.to_owned()).or_default().push(took);
+            }
+        }
+        durations
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        for (file, text) in [
+            ("current_tracer", "nop"),
+            ("set_graph_function", ""),
+            ("set_ftrace_filter", ""),
+            ("trace", ""),
+            ("tracing_on", "1"),
+        ] {
+            fs::write(Path::new(TRACING).join(file), text).ok();
+        }
+    }
+}
+
+#[test]
+fn the_function_graph_shows_the_same_durations() {
+    let Some(lines) = traced("functions", &["fork-raw"]) else { return };
+    let tracers = fs::read_to_string(Path::new(TRACING).join("available_tracers")).unwrap();
+    assert!(tracers.contains("function_graph"), "a kernel that lets functions be probed has it");
+    // Stage and function, where a stage is one run of one function.
+    let exact = lines[0]["stages"].as_array().unwrap().iter();
+    let functions: Vec<(String, String)> = exact
+        .filter(|stage| stage["precision"] == "exact")
+        .filter_map(|stage| {
+            let function = stage["opens"].as_str()?.strip_prefix("enter ")?;
+            Some((stage["name"].as_str()?.to_owned(), function.to_owned()))
+        })
+        .collect();
+    let traceable =
+        fs::read_to_string(Path::new(TRACING).join("available_filter_functions")).unwrap();
+    let traceable: Vec<String> = functions
+        .iter()
+        .map(|(_, function)| function.clone())
+        .filter(|function| traceable.lines().any(|line| line == function))
+        .collect();
+    let graph = Graph::start(&traceable);
+    let lines = traced("functions", &["fork-raw", "--repeat", "100"]).unwrap();
+    let theirs = graph.durations("forker");
+    drop(graph);
+
+    let forks = of_type(&lines, "fork");
+    let mut compared = 0;
+    for (name, function) in functions {
+        let ours = forks.iter().filter_map(|fork| {
+            let stage = stage(fork, &name)?;
+            let once = stage["runs"].is_null();
+            stage["dur_ns"].as_u64().filter(|_| once).map(|ns| ns as f64 / 1e3)
+        });
+        let mut ours: Vec<f64> = ours.collect();
+        let Some(mut theirs) = theirs.get(&function).filter(|seen| seen.len() >= 50).cloned()
+        else {
+            continue;
+        };
+        if ours.len() < 50 {
+            continue;
+        }
+        let (ours, theirs) = (median(&mut ours), median(&mut theirs));
+        println!("{function}: median {ours:.1} us, by the function graph {theirs:.1} us");
+        // Each of the two tracers is inside what the other measures, and nested ones add up.
+        let overhead = 2.0 * slowness() + 0.25 * ours.max(theirs);
+        assert!((ours - theirs).abs() <= overhead, "{function}");
+        compared += 1;
+    }
+    assert!(compared >= 20, "{compared} functions were compared");
+}
