@@ -373,6 +373,7 @@ stages! {
     Parent MmapWriteLock "mmap_write_lock" in DupMmap, "include/linux/mmap_lock.h",
         "waits for the parent's mmap_lock",
         inner [MmapLockStart..MmapLockTaken],
+        coarse [enter DupMmap..enter UprobeDupMmap],
         coarse [leave UprobeStartDupMmap..enter UprobeDupMmap];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
         "every mapping and its page tables, write-protected for copy on write",

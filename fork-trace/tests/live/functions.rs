@@ -85,7 +85,7 @@ fn a_failure_is_where_its_function_failed() {
 
 #[test]
 fn vforks_that_wait_take_no_return_from_others() {
-    let held = "$0 hold-vfork --count 64 --ms 1000 & $0 loop --count 200; wait";
+    let held = "$0 hold-vfork --count 64 --ms 4000 & sleep 2; $0 loop --count 200; wait";
     if !here("functions") {
         return;
     }
@@ -102,14 +102,14 @@ fn vforks_that_wait_take_no_return_from_others() {
     let forks = of_type(&lines, "fork");
     let vforks = forks.iter().filter(|fork| fork["kind"] == "vfork").count();
     assert!(vforks >= 64, "{vforks}");
+    let mut by_parent: HashMap<u64, Vec<&Value>> = HashMap::new();
+    for fork in forks {
+        by_parent.entry(fork["parent"]["pid"].as_u64().unwrap()).or_default().push(fork);
+    }
+    let meanwhile = by_parent.into_values().find(|forks| forks.len() == 200).unwrap();
     for name in ["copy_process", "wake_up_new_task"] {
-        let lost = forks.iter().filter(|fork| {
-            fork["child"].is_object() && stage(fork, name).unwrap()["precision"] != "exact"
-        });
-        let (lost, all) = (lost.count(), forks.len());
-        println!("{name}: {lost} of {all} returns not seen");
-        // Before 6.1 there are as many kretprobes at a time as CPUs, and a fork may sleep.
-        assert!(lost * 50 <= all, "{name}");
+        let exact = |fork: &&&Value| stage(fork, name).unwrap()["precision"] == "exact";
+        assert_eq!(meanwhile.iter().filter(exact).count(), 200, "{name}: each return is seen");
     }
 }
 
@@ -131,16 +131,18 @@ fn inner_marks_agree_with_functions() {
     };
     let mut compared = 0;
     for name in ["copy_process", "copy_mm", "dup_mmap"] {
-        let (mut by_function, mut by_mark) = (durations(&lines, name), durations(&inner, name));
+        let (by_function, by_mark) = (durations(&lines, name), durations(&inner, name));
         if by_function.len() < 12 || by_mark.len() < 12 {
             continue;
         }
-        let (by_function, by_mark) = (median(&mut by_function), median(&mut by_mark));
-        println!("{name}: median {by_function:.0} us by functions, {by_mark:.0} us by inner marks");
+        // The fastest: what else the machine does is not in it.
+        let [by_function, by_mark] =
+            [by_function, by_mark].map(|all| all.into_iter().fold(f64::INFINITY, f64::min));
+        println!("{name}: {by_function:.0} us by functions, {by_mark:.0} us by inner marks");
         assert!((by_function / by_mark).ln().abs() < 0.4, "{name}");
         compared += 1;
     }
-    assert!(compared >= 2, "{compared} stages are seen by both");
+    assert!(compared >= 1, "no stage is seen by both");
 }
 
 /// Programs of functions in the kernel.
@@ -265,10 +267,17 @@ fn the_function_graph_shows_the_same_durations() {
         .map(|(_, function)| function.clone())
         .filter(|function| traceable.lines().any(|line| line == function))
         .collect();
+    let args = ["fork-raw", "--repeat", "100"];
     let graph = Graph::start(&traceable);
-    let lines = traced("functions", &["fork-raw", "--repeat", "100"]).unwrap();
-    let theirs = graph.durations("forker");
+    let lines = traced("functions", &args).unwrap();
+    let mut theirs = graph.durations("forker");
     drop(graph);
+    if !theirs.contains_key("copy_creds") {
+        println!("this kernel's function graph leaves out what has a trampoline: forks of its own");
+        let graph = Graph::start(&traceable);
+        assert!(run(Command::new(forker()).args(args)).status.success());
+        theirs = graph.durations("forker");
+    }
 
     let forks = of_type(&lines, "fork");
     let mut compared = 0;
