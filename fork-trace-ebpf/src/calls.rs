@@ -28,6 +28,7 @@ static EMPTY: CallsRecord = CallsRecord::zeroed();
 
 /// An attempt begins, or begins again.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 pub(crate) fn begin(key: u64) {
     if CALLS_ON.load() != 0 && CALLS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::CallsLost);

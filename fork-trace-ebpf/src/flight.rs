@@ -14,9 +14,9 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::{CLONE_VFORK, CLONE_VM},
+    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
     func::Func,
-    record::{ForkRecord, RecordKind, StartRecord, Syscall, bits},
+    record::{ForkRecord, RecordKind, StartRecord, Syscall, TaskIds, bits},
     stage::Mark,
 };
 
@@ -82,6 +82,7 @@ fn return_not_seen(flight: &ForkRecord, key: u64) {
 
 /// An empty record in flight.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
     if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
@@ -155,13 +156,19 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
         return;
     };
+    set(flight, Mark::TaskNewtask, now());
+    made(flight, child, ids, pf, clone_flags);
+}
+
+/// Writes down what was made.
+#[inline(always)]
+fn made(flight: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clone_flags: u64) {
     count(Counter::Seen);
     flight.bits |= bits::CHILD;
     flight.child = ids;
     flight.child_pf = pf;
     flight.task_flags = clone_flags;
     set(flight, Mark::StartTime, ids.start_ns);
-    set(flight, Mark::TaskNewtask, now());
     if clone_flags & CLONE_VM == 0
         && let Some((vmas, page_table_bytes)) = child.mm_size()
     {
@@ -249,10 +256,25 @@ pub(crate) fn process_fork() {
 pub(crate) fn wakeup_new(child: Task) {
     let key = bpf_get_current_pid_tgid();
     let Some(flight) = flight(key) else { return };
+    let now = now();
+    // The kernel may have skipped the program of task_newtask too: from 7.0 or so on programs of
+    // every tracepoint may be preempted.
+    if flight.has(bits::ENTERED)
+        && !flight.has(bits::CHILD | bits::RESTARTING)
+        && let Some(ids) = child.ids()
+    {
+        filter::born(tgid(key), ids.tgid);
+        let flags = if flight.syscall == Syscall::Clone3 as u32 {
+            flight.clone_flags
+        } else {
+            flight.clone_flags & !CSIGNAL
+        };
+        made(flight, child, ids, child.flags().unwrap_or_default(), flags);
+    }
     if !flight.has(bits::CHILD) || child.tid() != Some(flight.child.tid) {
         return;
     }
-    set(flight, Mark::SchedWakeupNew, now());
+    set(flight, Mark::SchedWakeupNew, now);
     flight.parent_cpu = cpu();
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;

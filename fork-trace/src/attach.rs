@@ -238,13 +238,14 @@ impl Tracer {
         !self.functions.is_empty()
     }
 
-    /// Runs of function programs that the kernel skipped, by program.
+    /// Runs of programs that the kernel skipped, by program.
     ///
     /// KERNEL: kernel/bpf/syscall.c `bpf_prog_show_fdinfo`, 5.12 and later.
     #[must_use]
     pub fn missed_runs(&self) -> BTreeMap<String, u64> {
-        let missed = |name: &String| {
-            let fd = match self.ebpf.program(name)? {
+        let missed = |(name, program): (&str, &Program)| {
+            let fd = match program {
+                Program::BtfTracePoint(program) => program.fd(),
                 Program::FEntry(program) => program.fd(),
                 Program::FExit(program) => program.fd(),
                 Program::KProbe(program) => program.fd(),
@@ -254,9 +255,9 @@ impl Tracer {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
             let missed = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             let missed = missed.trim().parse().ok().filter(|missed| *missed > 0)?;
-            Some((name.clone(), missed))
+            Some((name.to_owned(), missed))
         };
-        self.functions.iter().filter_map(missed).collect()
+        self.ebpf.programs().filter_map(missed).collect()
     }
 }
 

@@ -519,8 +519,8 @@ pub struct Summary {
     /// What tracing cost.
     #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
-    /// Runs of function probes that the kernel skipped, by function: a program is not run inside
-    /// itself. Absent where none was.
+    /// Runs of programs that the kernel skipped, by tracepoint or function: a program does not run
+    /// while it is under way on the same CPU. Absent where none was.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missed_runs: BTreeMap<Name, u64>,
     /// `total_ns` by kind.

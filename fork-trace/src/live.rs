@@ -34,6 +34,7 @@ use crate::{
     decode::{Record, decode},
     enrich::Enricher,
     fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
+    functions::How,
     host::{self, Host},
     join::{Joined, Joiner},
     pipeline::Outputs,
@@ -379,11 +380,13 @@ impl Live {
         })
     }
 
-    /// Skipped runs by function, entry and return together.
+    /// Skipped runs by tracepoint, and by function, entry and return together.
     fn missed_runs(&self) -> BTreeMap<Name, u64> {
         let mut missed = BTreeMap::new();
         for (program, count) in self.tracer.missed_runs() {
-            let function = program.split_once('_').map_or(&*program, |(_, function)| function);
+            let kinds = [How::Fentry, How::Kprobe].map(How::programs);
+            let mut kinds = kinds.iter().flatten();
+            let function = kinds.find_map(|kind| program.strip_prefix(kind)).unwrap_or(&program);
             *missed.entry(Name::Owned(function.to_owned())).or_default() += count;
         }
         missed

@@ -38,7 +38,17 @@ impl Times<'_> {
                 None => *self.calls?.once.get(func as usize)?.last()?,
             },
         };
-        (at != 0).then_some(at)
+        (at != 0 && self.shown(at)).then_some(at)
+    }
+
+    /// Whether a moment lies before the end of the attempt as it is shown: a vfork whose end was
+    /// not seen in time has points after its wait.
+    fn shown(&self, at: u64) -> bool {
+        let waits = self.record.has(bits::VFORK_WAIT);
+        let woken = self.record.marks.get(Mark::SchedWakeupNew as usize).copied();
+        let left = self.calls.and_then(|calls| calls.once.get(Func::WakeUpNewTask as usize));
+        let left = left.map_or(0, |[_, left]| *left);
+        !waits || at <= woken.unwrap_or_default().max(left)
     }
 
     /// All runs of a function that runs many times.
