@@ -7,6 +7,7 @@
 pub mod counter;
 pub mod flags;
 pub mod record;
+pub mod refusal;
 pub mod settings;
 pub mod site;
 pub mod stage;

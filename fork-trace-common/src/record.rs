@@ -15,6 +15,8 @@ pub enum RecordKind {
     Fork = 1,
     /// A [`StartRecord`].
     Start = 2,
+    /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
+    Refusal = 3,
 }
 
 /// The system call of an attempt.

@@ -15,6 +15,7 @@ const STRUCT: u8 = 4;
 const UNION: u8 = 5;
 const TYPEDEF: u8 = 8;
 const FUNC: u8 = 12;
+const ENUM: u8 = 6;
 /// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
@@ -29,6 +30,7 @@ pub struct Btf {
     structs: HashMap<String, u32>,
     typedefs: HashSet<String>,
     functions: HashSet<String>,
+    enums: HashMap<String, u32>,
 }
 
 /// A type's header.
@@ -63,6 +65,7 @@ impl Btf {
             structs: HashMap::new(),
             typedefs: HashSet::new(),
             functions: HashSet::new(),
+            enums: HashMap::new(),
         };
         let mut at = types_at;
         while at < types_end {
@@ -78,6 +81,10 @@ impl Btf {
                 TYPEDEF => {
                     let name = btf.string(header.name)?.to_owned();
                     btf.typedefs.insert(name);
+                }
+                ENUM => {
+                    let name = btf.string(header.name)?.to_owned();
+                    btf.enums.entry(name).or_insert(id);
                 }
                 FUNC => {
                     let name = btf.string(header.name)?.to_owned();
@@ -126,6 +133,24 @@ impl Btf {
             id = member;
         }
         Ok(Some(offset))
+    }
+
+    /// Value of `enumerator` of enumeration `of`; `None` where this kernel has no such one.
+    ///
+    /// # Errors
+    /// The type data is broken.
+    pub fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
+        let Some(id) = self.enums.get(of) else {
+            return Ok(None);
+        };
+        let (at, header) = self.resolve(*id)?;
+        for index in 0..header.vlen {
+            let one = at + 12 + index * 8;
+            if self.string(word(&self.data, one)?)? == enumerator {
+                return word(&self.data, one + 4).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// Bit offset and type of member `name`, unnamed structs and unions looked through.
@@ -227,6 +252,7 @@ mod tests {
             at
         };
         let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
+        let [color, red, blue] = ["color", "red", "blue"].map(&mut name);
         let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
         let info = |kind: u32, vlen: u32| kind << 24 | vlen;
         #[rustfmt::skip]
@@ -238,6 +264,7 @@ mod tests {
             0, info(10, 0), 4,                                                   // 5 const inner
             outer, info(4, 3), 20,  a, 1, 0,  0, 3, 32,  d, 5, 96,               // 6
             x, info(8, 0), 1,                                                    // 7 typedef
+            color, info(6, 2), 4,  red, 0,  blue, 7,                             // 8
         ];
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = vec![0x9f, 0xeb, 1, 0];
@@ -265,6 +292,10 @@ mod tests {
         assert_eq!(offset("outer", "a.nothing"), None);
         assert_eq!(offset("nobody", "a"), None);
         assert!(btf.offset("outer", "d.f").is_err(), "a bit field has no byte offset");
+        let value = |of, name| btf.value(of, name).unwrap();
+        assert_eq!(value("color", "blue"), Some(7));
+        assert_eq!(value("color", "green"), None);
+        assert_eq!(value("nobody", "red"), None);
         assert!(btf.has_tracepoint("x"));
         assert!(!btf.has_tracepoint("y"));
     }
@@ -296,6 +327,7 @@ mod tests {
             let found = btf.offset(offset.of, offset.field).unwrap();
             assert!(found.is_some() || !offset.required, "{offset:?}");
         }
+        assert!(btf.value("cgroup_subsys_id", "pids_cgrp_id").unwrap().is_some());
         assert_eq!(btf.offset("task_struct", "thread_info.flags").unwrap(), Some(0));
         assert!(btf.has_tracepoint("task_newtask"));
     }

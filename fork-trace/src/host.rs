@@ -15,6 +15,7 @@ use nix::{
 use crate::{
     advice::Advice,
     btf::Btf,
+    cause::Features,
     fork::HostInfo,
     plan::Tracepoint,
     sites::{self, InnerMarks, Symbols},
@@ -43,6 +44,8 @@ pub struct Host {
     pub offsets: Vec<(&'static str, u32)>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
+    /// Which flags this kernel refuses, once that was learned.
+    pub features: Features,
 }
 
 impl Host {
@@ -58,7 +61,15 @@ impl Host {
         let inner = sites::nothing("inner tracepoints are not used");
         let facts = Facts { tracepoints, release: info.kernel.clone(), inner };
         let typed = btf.has_function(TYPED_HELPER);
-        Ok(Self { info, facts, offsets: offsets(&btf)?, typed })
+        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, features: Features::default() })
+    }
+}
+
+impl Host {
+    /// Whether this kernel has the field whose offset global `name` holds.
+    #[must_use]
+    pub fn has_field(&self, name: &str) -> bool {
+        self.offsets.iter().any(|(global, offset)| *global == name && *offset != ABSENT)
     }
 }
 
@@ -69,7 +80,10 @@ fn read_btf() -> Result<Btf> {
 
 fn offsets(btf: &Btf) -> Result<Vec<(&'static str, u32)>> {
     let resolve = |offset: &fork_trace_common::settings::Offset| {
-        let found = btf.offset(offset.of, offset.field)?;
+        let found = match offset.of.strip_prefix("enum ") {
+            Some(name) => btf.value(name, offset.field)?,
+            None => btf.offset(offset.of, offset.field)?,
+        };
         if found.is_none() && offset.required {
             let what = format!("the field {}.{}", offset.of, offset.field);
             return Err(Advice::KernelLacks { what }.into());

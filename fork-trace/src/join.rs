@@ -2,11 +2,16 @@
 //!
 //! The two records come in any order and one of them may never come. An attempt is held until its
 //! child has started, but no longer than [`HOLD_NS`], and never more than [`MOST`] at once. The
-//! key is the child's thread id and start time, so a reused id never matches.
+//! key is the child's thread id and start time, so a reused id never matches. The evidence of a
+//! refusal comes just before its attempt, and is kept for it under its thread id and its return.
 
 use std::collections::{HashMap, VecDeque};
 
-use fork_trace_common::record::{ForkRecord, StartRecord, TaskIds, bits};
+use fork_trace_common::{
+    record::{ForkRecord, StartRecord, TaskIds, bits},
+    refusal::RefusalRecord,
+    stage::Mark,
+};
 
 use crate::{assemble::began_ns, decode::Record};
 
@@ -15,8 +20,11 @@ pub const HOLD_NS: u64 = 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
 
-/// An attempt and, if it was seen, its child's start.
-pub type Joined = (Box<ForkRecord>, Option<StartRecord>);
+/// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
+pub const MOST_REFUSALS: usize = 1024;
+
+/// An attempt and, if it was seen, its child's start or the evidence of its refusal.
+pub type Joined = (Box<ForkRecord>, Option<StartRecord>, Option<Box<RefusalRecord>>);
 
 type Key = (u32, u64);
 
@@ -29,6 +37,8 @@ pub struct Joiner {
     /// gone from its map.
     fork_ages: VecDeque<(u64, Key)>,
     start_ages: VecDeque<(u64, Key)>,
+    /// Evidence without its attempt, oldest first.
+    refusals: VecDeque<Box<RefusalRecord>>,
     ready: Vec<Joined>,
 }
 
@@ -36,29 +46,43 @@ impl Joiner {
     /// Takes one record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: Record, now_ns: u64) {
         match record {
-            Record::Fork(fork) if !fork.has(bits::CHILD) => self.ready.push((fork, None)),
+            Record::Fork(fork) if !fork.has(bits::CHILD) => {
+                let refusal = self.refusal(&fork);
+                self.ready.push((fork, None, refusal));
+            }
             Record::Fork(fork) => {
                 let key = key(&fork.child);
                 if let Some(start) = self.starts.remove(&key) {
-                    self.ready.push((fork, Some(start)));
+                    self.ready.push((fork, Some(start), None));
                     return;
                 }
                 self.fork_ages.push_back((now_ns, key));
                 if let Some(twin) = self.forks.insert(key, fork) {
-                    self.ready.push((twin, None));
+                    self.ready.push((twin, None, None));
                 }
             }
             Record::Start(start) => {
                 let key = key(&start.child);
                 if let Some(fork) = self.forks.remove(&key) {
-                    self.ready.push((fork, Some(start)));
+                    self.ready.push((fork, Some(start), None));
                     return;
                 }
                 self.start_ages.push_back((now_ns, key));
                 self.starts.insert(key, start);
             }
+            Record::Refusal(refusal) => self.refusals.push_back(refusal),
         }
         self.bound();
+    }
+
+    /// The evidence of a failed attempt.
+    fn refusal(&mut self, fork: &ForkRecord) -> Option<Box<RefusalRecord>> {
+        let returned_ns = *fork.marks.get(Mark::SysExit as usize)?;
+        let place = self
+            .refusals
+            .iter()
+            .position(|refusal| refusal.tid == fork.parent.tid && refusal.at_ns == returned_ns)?;
+        self.refusals.remove(place)
     }
 
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
@@ -80,7 +104,7 @@ impl Joiner {
             self.start_ages.clear();
         }
         let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_by_key(|(fork, _)| began_ns(fork));
+        ready.sort_by_key(|(fork, ..)| began_ns(fork));
         ready
     }
 
@@ -90,6 +114,9 @@ impl Joiner {
     }
 
     fn bound(&mut self) {
+        while self.refusals.len() > MOST_REFUSALS {
+            self.refusals.pop_front();
+        }
         while self.fork_ages.len() > MOST {
             self.release_oldest();
         }
@@ -102,7 +129,7 @@ impl Joiner {
         if let Some((_, key)) = self.fork_ages.pop_front()
             && let Some(fork) = self.forks.remove(&key)
         {
-            self.ready.push((fork, None));
+            self.ready.push((fork, None, None));
         }
     }
 
@@ -120,6 +147,7 @@ const fn key(child: &TaskIds) -> Key {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use zerocopy::FromZeros as _;
 
     use super::*;
 
@@ -149,7 +177,7 @@ mod tests {
     }
 
     fn seen(joined: &[Joined]) -> Vec<(u64, bool)> {
-        joined.iter().map(|(fork, start)| (fork.start_ns, start.is_some())).collect()
+        joined.iter().map(|(fork, start, _)| (fork.start_ns, start.is_some())).collect()
     }
 
     #[test]
@@ -179,6 +207,44 @@ mod tests {
         assert_eq!(seen(&joiner.release(HOLD_NS)), [(10, false)]);
         joiner.push(start(1, 10), HOLD_NS);
         assert_eq!(seen(&joiner.release_all()), []);
+    }
+
+    fn refusal(tid: u32, at_ns: u64) -> Record {
+        let mut record = RefusalRecord::new_zeroed();
+        (record.tid, record.at_ns) = (tid, at_ns);
+        Record::Refusal(Box::new(record))
+    }
+
+    fn refused(tid: u32, at_ns: u64) -> Record {
+        let Record::Fork(mut record) = failure(at_ns - 1) else { unreachable!() };
+        record.parent.tid = tid;
+        record.marks[Mark::SysExit as usize] = at_ns;
+        Record::Fork(record)
+    }
+
+    #[test]
+    fn evidence_goes_to_its_own_attempt_only() {
+        let mut joiner = Joiner::default();
+        for record in [refusal(1, 10), refusal(2, 11), refused(2, 11), refused(1, 12)] {
+            joiner.push(record, 0);
+        }
+        joiner.push(refused(1, 10), 0);
+        let of: Vec<_> = joiner
+            .release(0)
+            .iter()
+            .map(|(fork, _, refusal)| (fork.start_ns, refusal.as_ref().map(|r| r.at_ns)))
+            .collect();
+        assert_eq!(of, [(9, Some(10)), (10, Some(11)), (11, None)]);
+        assert!(joiner.refusals.is_empty());
+    }
+
+    #[test]
+    fn evidence_without_an_attempt_is_bounded() {
+        let mut joiner = Joiner::default();
+        for at_ns in 0..MOST_REFUSALS as u64 + 50 {
+            joiner.push(refusal(1, at_ns), 0);
+        }
+        assert_eq!(joiner.refusals.len(), MOST_REFUSALS);
     }
 
     #[test]

@@ -28,8 +28,10 @@ use tokio::{
 
 use crate::{
     account,
+    after::After,
     assemble::{self, Clock},
     attach::{Settings, Tracer, attach},
+    cause::{self, Case, Features, Window},
     decode::{Record, decode},
     enrich::Enricher,
     fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
@@ -56,13 +58,14 @@ const CLOSING_NS: u64 = 5_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 6] = [
+const LOSSES: [(Counter, &str, bool); 7] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
+    (Counter::RingFullRefusals, "refusal_ring_full", false),
 ];
 
 /// When to stop, apart from signals and the command's end.
@@ -95,6 +98,8 @@ pub struct Live {
     attach_ns: u64,
     joiner: Joiner,
     enricher: Enricher,
+    after: After,
+    features: Features,
     tally: Tally,
     outputs: Outputs,
     limits: Limits,
@@ -165,6 +170,8 @@ impl Live {
             attach_ns,
             joiner: Joiner::default(),
             enricher: Enricher::new(),
+            after: After::new(),
+            features: host.features,
             tally: Tally::default(),
             outputs,
             limits,
@@ -256,6 +263,7 @@ impl Live {
     /// Empties the ring.
     fn take(&mut self) -> Result<()> {
         self.enricher.next_batch();
+        self.after.next_batch();
         while self.collect() && !self.enough() {
             self.release(false)?;
         }
@@ -294,7 +302,7 @@ impl Live {
         Ok(())
     }
 
-    fn show(&mut self, (record, start): &Joined) {
+    fn show(&mut self, (record, start, refusal): &Joined) {
         if !record.has(bits::ENTERED | bits::KERNEL_MADE) && self.may_be_under_way(record) {
             self.under_way += 1;
             return;
@@ -305,6 +313,18 @@ impl Live {
         }
         let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
         self.enricher.add(&mut fork);
+        if let Some(errno) = fork.errno {
+            let refusal = refusal.as_deref();
+            let case = Case {
+                errno,
+                record,
+                refusal,
+                after: &self.after.of(errno, refusal),
+                features: &self.features,
+                window: Window::of(record, &self.plan, None),
+            };
+            cause::add(&mut fork, &case);
+        }
         self.tally.add(&fork);
         self.outputs.event(&Event::Fork(Box::new(fork)));
     }

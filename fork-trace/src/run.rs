@@ -24,6 +24,7 @@ use crate::{
     live::{Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
     plan::{Backend, Plan},
+    probe,
     replay::Replay,
 };
 
@@ -44,6 +45,8 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         host.facts.inner = learn::inner_marks(&host);
         log::info!("learned the inner marks after {:.1?}", since.elapsed());
     }
+    // Up to 5.14 processes are counted in `user_struct`, and looked at before credentials.
+    host.features = probe::features(host.has_field("USER_PROCESSES"));
     let stages = options.output.stages.as_ref().unwrap_or(&Stages::All);
     let plan = Plan::new(&host.facts, options.backend, stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
