@@ -107,6 +107,12 @@ pub struct Filters {
     /// The command that was started and whose descendants are followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Only attempts that failed; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<bool>,
+    /// Only attempts that failed with one of these errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errnos: Vec<Name>,
 }
 
 /// How well a stage's time is known.

@@ -32,6 +32,7 @@ use crate::{
     assemble::{self, Clock},
     attach::{Settings, Tracer, attach},
     cause::{self, Case, Features, Window},
+    cli::Only,
     decode::{Record, decode},
     enrich::Enricher,
     fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
@@ -103,11 +104,12 @@ pub struct Live {
     tally: Tally,
     outputs: Outputs,
     limits: Limits,
+    only: Only,
     /// `processes` of /proc/stat less the tasks counted by the kernel side, when tracing began.
     difference: Option<u64>,
     /// Records of tasks made that came through the ring.
     received: u64,
-    /// Attempts left out because enough were shown.
+    /// Attempts that made a task and were left out: not asked for, or enough were shown.
     cut: u64,
     /// Attempts taken to have been under way when tracing began or ended.
     under_way: u64,
@@ -175,6 +177,7 @@ impl Live {
             tally: Tally::default(),
             outputs,
             limits,
+            only: Only::default(),
             difference,
             received: 0,
             cut: 0,
@@ -184,6 +187,11 @@ impl Live {
             losses: [0; LOSSES.len()],
             loss_since_ns: mono_ns,
         })
+    }
+
+    /// Shows these attempts only.
+    pub fn only(&mut self, only: Only) {
+        self.only = only;
     }
 
     /// Says something to the user.
@@ -312,6 +320,10 @@ impl Live {
             return;
         }
         let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
+        if !self.only.shows(&fork) {
+            self.cut += u64::from(fork.succeeded());
+            return;
+        }
         self.enricher.add(&mut fork);
         if let Some(errno) = fork.errno {
             let refusal = refusal.as_deref();

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Write as _},
     path::Path,
     time::Instant,
 };
@@ -15,10 +15,12 @@ use tokio::process::Child;
 
 use crate::{
     advice::Advice,
+    assemble::errno_name,
     attach::Settings,
+    cause,
     cli::{self, Stages},
     command::{self, Caller},
-    fork::Filters,
+    fork::{Event, Filters},
     host::{self, Host},
     learn,
     live::{Limits, Live, Signals, Stop},
@@ -59,8 +61,14 @@ pub fn live(options: &cli::Live) -> Result<u8> {
             kernel_log: options.output.verbose >= 3,
         };
         let limits = Limits { duration: options.duration, max_events: options.max_events };
-        let filters = Filters { command: command.then(|| words(&options.cmd)) };
+        let only = &options.output.only;
+        let filters = Filters {
+            command: command.then(|| words(&options.cmd)),
+            failed: only.failed.then_some(true),
+            errnos: only.errnos.iter().map(|errno| errno_name(*errno)).collect(),
+        };
         let mut live = Live::begin(&host, plan, settings, filters, limits, outputs, since)?;
+        live.only(only.clone());
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);
@@ -117,6 +125,7 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     let mut replay = Replay::new(BufReader::new(reader), name);
     let shown = loop {
         match replay.next_event() {
+            Ok(Some(Event::Fork(fork))) if !options.only.shows(&fork) => {}
             Ok(Some(event)) => outputs.event(&event),
             Ok(None) => break Ok(0),
             Err(error) => break Err(error),
@@ -127,6 +136,28 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     };
     outputs.flush()?;
     shown
+}
+
+/// Prints what the tables say of each word; returns the exit status.
+///
+/// # Errors
+/// [`Advice::Unexplained`] or [`Advice::Output`].
+pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
+    let known = |word: &String| {
+        cause::explain::explain(word).ok_or_else(|| Advice::Unexplained { word: word.clone() })
+    };
+    let texts = match markdown {
+        true => vec![cause::explain::page()],
+        false => words.iter().map(known).collect::<Result<_, _>>()?,
+    };
+    let written = io::stdout().write_all(texts.join("\n").as_bytes());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let path = "standard output".to_owned();
+            Err(Advice::Output { path, cause: error.to_string() }.into())
+        }
+        _ => Ok(0),
+    }
 }
 
 fn words(command: &[OsString]) -> Vec<String> {

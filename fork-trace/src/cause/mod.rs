@@ -4,6 +4,7 @@
 //! `rules` and `limits` are the two tables; `explain` and `docs/FAILURES.md` read them too.
 
 mod case;
+pub mod explain;
 pub mod kind;
 pub mod limits;
 pub mod rules;
