@@ -35,11 +35,12 @@ use crate::{
     maps::REFUSAL,
 };
 
-/// KERNEL: user and pid namespaces nest 33 deep at most (`include/linux/pid_namespace.h`
-/// `MAX_PID_NS_LEVEL`, `kernel/user_namespace.c` `create_user_ns`).
-const NESTED: u64 = 33;
-/// Groups looked at from the caller's upwards.
-const GROUPS: u64 = 32;
+/// Nested namespaces looked at, from the caller's outwards. VERIFIER: each costs load time.
+const NESTED: u64 = 8;
+/// Groups looked at from the caller's upwards; as above.
+const GROUPS: u64 = 12;
+/// KERNEL: `include/linux/pid_namespace.h` `MAX_PID_NS_LEVEL`, the most that `set_tid` may have.
+const MOST_TIDS: u64 = 32;
 /// Words looked at behind `clone3`'s known ones; a struct has a page at most.
 const TAIL_WORDS: u64 = 512;
 /// Size of a pointer.
@@ -201,7 +202,7 @@ fn clone3(record: &mut RefusalRecord, words: Option<[u64; 5]>) {
         record.bits |= tail(address, known_bytes, size);
     }
     let (set_tid, count) = (record.args[arg::SET_TID], record.args[arg::SET_TID_SIZE]);
-    if count > 0 && count <= NESTED {
+    if count > 0 && count <= MOST_TIDS {
         // SAFETY: the helper checks the address and fails on a bad one.
         let first = unsafe { bpf_probe_read_user(set_tid as *const u32) };
         let last = set_tid.wrapping_add((count - 1) * 4);

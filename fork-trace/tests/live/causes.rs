@@ -80,7 +80,9 @@ fn every_kind_that_can_be_provoked_is_named() {
         let ruled = cause["rule"].is_string();
         // By fork's own tracepoints alone the stage is not known so well.
         let inner = std::env::var_os("FORK_TRACE_BACKEND").is_none_or(|name| name != "tracepoint");
-        if ruled || (inner && !NEVER_CERTAIN.contains(&kind)) {
+        // Before 5.14 the counts of namespaces cannot be reached from the caller.
+        let unread = kind == "namespace-limit" && cause["limit"].is_null();
+        if ruled || (inner && !unread && !NEVER_CERTAIN.contains(&kind)) {
             assert_eq!(cause["confidence"], "certain", "{fork}");
         }
         assert!(fork["failed_stage"].is_string(), "{fork}");
@@ -111,7 +113,7 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
         "pid-max" => {
             assert_eq!((&cause["current"], &cause["max"]), (&Value::from(300), &Value::from(301)));
         }
-        "namespace-limit" => {
+        "namespace-limit" if !cause["limit"].is_null() => {
             let net = attempt["scenario"] == "enospc-net";
             let limit = if net { "user.max_net_namespaces" } else { "user.max_user_namespaces" };
             assert_eq!(cause["limit"], limit);
