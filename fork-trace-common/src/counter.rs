@@ -48,4 +48,6 @@ counters! {
     OnCpuFull,
     /// Child processes not followed because the map of followed processes was full.
     FollowFull,
+    /// Failed attempts whose evidence was lost because the ring was full.
+    RingFullRefusals,
 }

@@ -19,6 +19,45 @@ pub const CLONE_THREAD: u64 = 0x1_0000;
 /// Share the System V semaphore undo list.
 pub const CLONE_SYSVSEM: u64 = 0x4_0000;
 
+/// A new time namespace; `clone3` only.
+pub const CLONE_NEWTIME: u64 = 0x80;
+/// A file that stands for the child.
+pub const CLONE_PIDFD: u64 = 0x1000;
+/// The child becomes a sibling of the caller.
+pub const CLONE_PARENT: u64 = 0x8000;
+/// A new mount namespace.
+pub const CLONE_NEWNS: u64 = 0x2_0000;
+/// Thread-local storage is set for the child.
+pub const CLONE_SETTLS: u64 = 0x8_0000;
+/// The child's id is stored in the parent.
+pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+/// Without effect in `clone`, refused by `clone3`.
+pub const CLONE_DETACHED: u64 = 0x40_0000;
+/// A new cgroup namespace.
+pub const CLONE_NEWCGROUP: u64 = 0x200_0000;
+/// A new host name namespace.
+pub const CLONE_NEWUTS: u64 = 0x400_0000;
+/// A new System V IPC namespace.
+pub const CLONE_NEWIPC: u64 = 0x800_0000;
+/// A new user namespace.
+pub const CLONE_NEWUSER: u64 = 0x1000_0000;
+/// A new pid namespace.
+pub const CLONE_NEWPID: u64 = 0x2000_0000;
+/// A new network namespace.
+pub const CLONE_NEWNET: u64 = 0x4000_0000;
+/// Signal handlers are reset; `clone3` only.
+pub const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+/// The child begins in another control group; `clone3` only.
+pub const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// The child reaps itself; `clone3` only, 7.1 and later.
+pub const CLONE_AUTOREAP: u64 = 1 << 34;
+/// The child may gain no privileges; `clone3` only, 7.1 and later.
+pub const CLONE_NNP: u64 = 1 << 35;
+/// The child is killed when its pidfd is closed; `clone3` only, 7.1 and later.
+pub const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
+/// A new, empty mount namespace; `clone3` only, 7.1 and later.
+pub const CLONE_EMPTY_MNTNS: u64 = 1 << 37;
+
 /// Every clone flag, lowest bit first: value and the kernel's spelling.
 pub const FLAGS: &[(u64, &str)] = &[
     (0x80, "CLONE_NEWTIME"),

@@ -8,6 +8,7 @@ pub mod counter;
 pub mod flags;
 pub mod func;
 pub mod record;
+pub mod refusal;
 pub mod settings;
 pub mod site;
 pub mod stage;

@@ -20,6 +20,8 @@ pub enum RecordKind {
     Start = 2,
     /// A [`CallsRecord`].
     Calls = 3,
+    /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
+    Refusal = 4,
 }
 
 /// The system call of an attempt.

@@ -7,7 +7,8 @@
 /// Offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`.
+/// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`. With `enum X` in the
+/// struct's place it is the value of an enumerator of `X`, named in the field's.
 ///
 /// Userspace resolves each in the running kernel's BTF; a missing required one is an error, a
 /// missing optional one is injected as [`ABSENT`].
@@ -43,6 +44,63 @@ macro_rules! for_each_offset {
             REGS_CX: "pt_regs", "cx", required;
             REGS_IP: "pt_regs", "ip", required;
             REGS_SP: "pt_regs", "sp", required;
+            REGS_DX: "pt_regs", "dx", required;
+            REGS_R10: "pt_regs", "r10", optional;
+            REGS_R8: "pt_regs", "r8", optional;
+            TASK_CRED: "task_struct", "cred", optional;
+            TASK_POLICY: "task_struct", "policy", optional;
+            TASK_NSPROXY: "task_struct", "nsproxy", optional;
+            TASK_CGROUPS: "task_struct", "cgroups", optional;
+            TASK_FILES: "task_struct", "files", optional;
+            TASK_PTRACE: "task_struct", "ptrace", optional;
+            TASK_SECCOMP_MODE: "task_struct", "seccomp.mode", optional;
+            CRED_UID: "cred", "uid", optional;
+            CRED_EUID: "cred", "euid", optional;
+            CRED_CAPS: "cred", "cap_effective", optional;
+            CRED_USER: "cred", "user", optional;
+            CRED_USER_NS: "cred", "user_ns", optional;
+            CRED_UCOUNTS: "cred", "ucounts", optional;
+            USER_PROCESSES: "user_struct", "processes", optional;
+            USER_NS_LEVEL: "user_namespace", "level", optional;
+            USER_NS_UCOUNTS: "user_namespace", "ucounts", optional;
+            USER_NS_UCOUNT_MAX: "user_namespace", "ucount_max", optional;
+            USER_NS_RLIMIT_MAX: "user_namespace", "rlimit_max", optional;
+            UCOUNTS_NS: "ucounts", "ns", optional;
+            UCOUNTS_UID: "ucounts", "uid", optional;
+            UCOUNTS_UCOUNT: "ucounts", "ucount", optional;
+            UCOUNTS_RLIMIT: "ucounts", "rlimit", optional;
+            SIGNAL_FLAGS: "signal_struct", "flags", optional;
+            SIGNAL_RLIM: "signal_struct", "rlim", optional;
+            NSPROXY_PID_NS: "nsproxy", "pid_ns_for_children", optional;
+            NSPROXY_TIME_NS: "nsproxy", "time_ns", optional;
+            NSPROXY_CHILD_TIME_NS: "nsproxy", "time_ns_for_children", optional;
+            UPID_NS: "upid", "ns", optional;
+            PID_NS_LEVEL: "pid_namespace", "level", optional;
+            PID_NS_ALLOCATED: "pid_namespace", "pid_allocated", optional;
+            PID_NS_PARENT: "pid_namespace", "parent", optional;
+            PID_NS_PID_MAX: "pid_namespace", "pid_max", optional;
+            PID_NS_INUM: "pid_namespace", "ns.inum", optional;
+            CSET_SUBSYS: "css_set", "subsys", optional;
+            CSS_PARENT: "cgroup_subsys_state", "parent", optional;
+            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional;
+            PIDS_COUNTER: "pids_cgroup", "counter", optional;
+            PIDS_LIMIT: "pids_cgroup", "limit", optional;
+            PIDS_CGRP_ID: "enum cgroup_subsys_id", "pids_cgrp_id", optional;
+            MEMORY_USAGE: "mem_cgroup", "memory.usage", optional;
+            MEMORY_MAX: "mem_cgroup", "memory.max", optional;
+            MEMORY_CGRP_ID: "enum cgroup_subsys_id", "memory_cgrp_id", optional;
+            CGROUP_KN: "cgroup", "kn", optional;
+            CGROUP_SUBSYS: "cgroup", "subsys", optional;
+            KN_ID: "kernfs_node", "id", optional;
+            KN_NAME: "kernfs_node", "name", optional;
+            KN_PRIV: "kernfs_node", "priv", optional;
+            KN_PARENT: "kernfs_node", "parent", optional;
+            KN_PARENT_RCU: "kernfs_node", "__parent", optional;
+            FILES_FDT: "files_struct", "fdt", optional;
+            FDT_MAX_FDS: "fdtable", "max_fds", optional;
+            FDT_FD: "fdtable", "fd", optional;
+            FILE_INODE: "file", "f_inode", optional;
+            INODE_PRIVATE: "inode", "i_private", optional;
         }
     };
 }

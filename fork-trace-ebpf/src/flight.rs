@@ -8,8 +8,8 @@
 use aya_ebpf::{
     cty::c_void,
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_get_current_comm,
     },
 };
 use fork_trace_common::{
@@ -17,6 +17,7 @@ use fork_trace_common::{
     flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
     func::Func,
     record::{ForkRecord, RecordKind, StartRecord, Syscall, TaskIds, bits},
+    refusal::RefusalRecord,
     stage::Mark,
 };
 
@@ -24,10 +25,14 @@ use crate::{
     calls, filter,
     kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
     maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
+    refusal::{self, Attempt},
 };
 
 /// KERNEL: include/linux/errno.h: the call is made again once a signal was handled.
 const ERESTARTNOINTR: i64 = 513;
+
+/// Bytes of a task's name in a record.
+const COMM_BYTES: u32 = 16;
 
 /// A default wake-up costs some 16 us inside the traced fork; userspace looks at the ring on its
 /// own every few milliseconds.
@@ -324,9 +329,14 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         child_returns(task, key);
         return;
     }
+    let at_ns = now();
+    let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key));
+    if refused {
+        evidence(&Attempt { regs, syscall, compat, ret, tid: low(key), at_ns });
+    }
     let Some(flight) = flight(key) else {
-        if ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key)) {
-            refused_before_entry(task, key, regs, syscall, compat, ret);
+        if refused {
+            refused_before_entry(task, key, regs, syscall, compat, ret, at_ns);
         }
         return;
     };
@@ -338,7 +348,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     }
     // A vfork that is still here was not seen to be woken; its wait is over.
     if !flight.has(bits::VFORK_WAIT) {
-        set(flight, Mark::SysExit, now());
+        set(flight, Mark::SysExit, at_ns);
     }
     if !flight.has(bits::ENTERED) {
         // The flags are known from the new task; reading the arguments here too makes a program
@@ -389,6 +399,16 @@ fn child_returns(task: Task, key: u64) {
     }
 }
 
+/// Submits what is known of a refusal, just before the attempt's own record.
+#[inline(always)]
+fn evidence(attempt: &Attempt) {
+    if let Some(record) = refusal::collect(attempt)
+        && RING.output::<RefusalRecord>(record, wake_up()).is_err()
+    {
+        count(Counter::RingFullRefusals);
+    }
+}
+
 /// An exit without an entry: seccomp or a tracer refused the call.
 ///
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`: both come before the `sys_enter`
@@ -401,13 +421,15 @@ fn refused_before_entry(
     syscall: Syscall,
     compat: bool,
     ret: i64,
+    at_ns: u64,
 ) {
-    let mut record = ForkRecord::zeroed();
-    set(&mut record, Mark::SysExit, now());
-    identify(&mut record, task, key);
-    call(&mut record, regs, syscall, compat);
+    // In the map, as any other: a record and all else that the exit needs do not fit on a stack.
+    let Some(record) = begin(key) else { return };
+    set(record, Mark::SysExit, at_ns);
+    identify(record, task, key);
+    call(record, regs, syscall, compat);
     record.ret = ret;
-    submit(&record, key);
+    finish(record, key);
 }
 
 /// Who calls.
@@ -423,7 +445,9 @@ fn identify(record: &mut ForkRecord, task: Task, key: u64) {
         record.threads = threads;
         record.bits |= bits::THREADS;
     }
-    record.comm = bpf_get_current_comm().unwrap_or_default();
+    // Straight into the record: the stack of `sys_exit` is nearly full.
+    // SAFETY: the helper writes as many bytes as the array has, and none if it fails.
+    unsafe { bpf_get_current_comm(record.comm.as_mut_ptr().cast(), COMM_BYTES) };
     // SAFETY: the helper has no preconditions.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
 }

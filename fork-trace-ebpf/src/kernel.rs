@@ -18,7 +18,7 @@ macro_rules! globals {
     ($($name:ident: $of:literal, $field:literal, $need:ident;)*) => {
         $(
             #[unsafe(no_mangle)]
-            static $name: Global<u32> = Global::new(ABSENT);
+            pub(crate) static $name: Global<u32> = Global::new(ABSENT);
         )*
     };
 }
@@ -302,6 +302,19 @@ impl Regs {
             }
             Syscall::None => (None, None),
         }
+    }
+
+    /// The first five arguments of the call.
+    #[inline(always)]
+    pub(crate) fn words(self, compat: bool) -> Option<[u64; 5]> {
+        let (first, second) = (self.first(compat)?, self.second(compat)?);
+        let third = field!(self.0, REGS_DX: u64)?;
+        let (fourth, fifth) = if compat {
+            (field!(self.0, REGS_SI: u64)?, field!(self.0, REGS_DI: u64)?)
+        } else {
+            (field!(self.0, REGS_R10: u64)?, field!(self.0, REGS_R8: u64)?)
+        };
+        Some([first, second, third, fourth, fifth])
     }
 
     #[inline(always)]

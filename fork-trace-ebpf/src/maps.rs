@@ -7,6 +7,7 @@ use aya_ebpf::{
 use fork_trace_common::{
     counter::Counter,
     record::{CallsRecord, ForkRecord},
+    refusal::RefusalRecord,
     site::{LESSONS, Lesson},
 };
 
@@ -43,6 +44,10 @@ pub(crate) struct OnCpu {
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
+
+/// Room to put a refusal's evidence together, too large for a stack.
+#[map]
+pub(crate) static REFUSAL: PerCpuArray<RefusalRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// Events of the learning process's own fork, in order.
 #[map]

@@ -59,6 +59,11 @@ pub enum Advice {
         /// What is wrong.
         cause: String,
     },
+    /// Nothing is known under this name.
+    Unexplained {
+        /// The name.
+        word: String,
+    },
     /// Records were lost, and `--fail-on-loss` was given.
     Lost {
         /// How many.
@@ -78,6 +83,7 @@ impl Advice {
             | Self::Refused { .. } => 3,
             Self::Output { .. } | Self::Replay { .. } => 1,
             Self::Command { status, .. } => *status,
+            Self::Unexplained { .. } => 2,
             Self::Lost { .. } => 4,
         }
     }
@@ -115,6 +121,9 @@ impl Advice {
             Self::Replay { .. } => {
                 "give a file that fork-trace wrote with --json or -o FILE.json".to_owned()
             }
+            Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
+                flag, a flags word such as 0x1200011, an errno, or a kind of cause"
+                .to_owned(),
             Self::Lost { .. } => {
                 "give the ring more room, for example with --buffer 64M".to_owned()
             }
@@ -138,6 +147,7 @@ impl fmt::Display for Advice {
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
+            Self::Unexplained { word } => write!(f, "nothing is called {word}"),
             Self::Lost { records } => write!(f, "{records} records were lost"),
         }
     }

@@ -45,7 +45,7 @@ impl Clock {
 /// Makes a [`Fork`].
 #[must_use]
 pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
-    let Joined { record, calls, start } = joined;
+    let Joined { record, calls, start, .. } = joined;
     let times = Times { record, calls: calls.as_deref() };
     let call = call(record);
     let ret = returned(record).then_some(record.ret);
@@ -69,6 +69,9 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         ret,
         errno,
         errno_name: errno.map(errno_name),
+        failed_stage: None,
+        cause: None,
+        other_causes: Vec::new(),
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
@@ -227,7 +230,8 @@ mod tests {
     }
 
     fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
-        let joined = Joined { record: Box::new(*record), calls: None, start: start.copied() };
+        let joined =
+            Joined { record: Box::new(*record), calls: None, start: start.copied(), refusal: None };
         super::fork(&joined, plan, clock)
     }
 

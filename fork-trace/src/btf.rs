@@ -21,6 +21,7 @@ const FORWARD: u8 = 7;
 const TYPEDEF: u8 = 8;
 const FUNC: u8 = 12;
 const FUNC_PROTO: u8 = 13;
+const ENUM: u8 = 6;
 /// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
@@ -36,6 +37,7 @@ pub struct Btf {
     tracepoints: HashSet<String>,
     /// By name; a name that repeats has several.
     functions: HashMap<String, Vec<u32>>,
+    enums: HashMap<String, u32>,
 }
 
 /// What a function takes and gives.
@@ -83,6 +85,7 @@ impl Btf {
             structs: HashMap::new(),
             tracepoints: HashSet::new(),
             functions: HashMap::new(),
+            enums: HashMap::new(),
         };
         let mut at = types_at;
         while at < types_end {
@@ -103,6 +106,10 @@ impl Btf {
                         let name = name.to_owned();
                         btf.tracepoints.insert(name);
                     }
+                }
+                ENUM => {
+                    let name = btf.string(header.name)?.to_owned();
+                    btf.enums.entry(name).or_insert(id);
                 }
                 FUNC => {
                     let name = btf.string(header.name)?;
@@ -213,6 +220,24 @@ impl Btf {
         Ok(Some(offset))
     }
 
+    /// Value of `enumerator` of enumeration `of`; `None` where this kernel has no such one.
+    ///
+    /// # Errors
+    /// The type data is broken.
+    pub fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
+        let Some(id) = self.enums.get(of) else {
+            return Ok(None);
+        };
+        let (at, header) = self.resolve(*id)?;
+        for index in 0..header.vlen {
+            let one = at + 12 + index * 8;
+            if self.string(word(&self.data, one)?)? == enumerator {
+                return word(&self.data, one + 4).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// Bit offset and type of member `name`, unnamed structs and unions looked through.
     fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
@@ -313,6 +338,7 @@ pub(crate) mod tests {
             at
         };
         let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
+        let [color, red, blue] = ["color", "red", "blue"].map(&mut name);
         let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
         let [takes, twice] = ["takes", "twice"].map(&mut name);
         let info = |kind: u32, vlen: u32| kind << 24 | vlen;
@@ -331,6 +357,7 @@ pub(crate) mod tests {
             0, info(13, 4), 1,  0, 9,  0, 10,  0, 1,  0, 12,                     // 13
             takes, info(12, 1), 13,                                              // 14
             0, info(13, 0), 0,  twice, info(12, 0), 15,  twice, info(12, 0), 15, // 15 to 17
+            color, info(6, 2), 4,  red, 0,  blue, 7,                             // 18
         ];
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = vec![0x9f, 0xeb, 1, 0];
@@ -386,6 +413,10 @@ pub(crate) mod tests {
         assert_eq!(offset("outer", "a.nothing"), None);
         assert_eq!(offset("nobody", "a"), None);
         assert!(btf.offset("outer", "d.f").is_err(), "a bit field has no byte offset");
+        let value = |of, name| btf.value(of, name).unwrap();
+        assert_eq!(value("color", "blue"), Some(7));
+        assert_eq!(value("color", "green"), None);
+        assert_eq!(value("nobody", "red"), None);
         assert!(btf.has_tracepoint("x"));
         assert!(!btf.has_tracepoint("y"));
     }
@@ -429,6 +460,7 @@ pub(crate) mod tests {
             let found = btf.offset(offset.of, offset.field).unwrap();
             assert!(found.is_some() || !offset.required, "{offset:?}");
         }
+        assert!(btf.value("cgroup_subsys_id", "pids_cgrp_id").unwrap().is_some());
         assert_eq!(btf.offset("task_struct", "thread_info.flags").unwrap(), Some(0));
         assert!(btf.has_tracepoint("task_newtask"));
         let newest = |row: &&fork_trace_common::func::FuncRow| {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fork_trace_common::stage::{STAGES, Stage};
 use jiff::SignedDuration;
 
-use crate::plan::Backend;
+use crate::{cause::explain::parse_errno, fork::Fork, plan::Backend};
 
 /// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
 /// clone3, stage by stage, also those that fail.
@@ -16,7 +16,8 @@ use crate::plan::Backend;
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 #[command(override_usage = "fork-trace [OPTIONS] [-- CMD ARGS...]\n       \
-    fork-trace replay FILE [OPTIONS]\n       fork-trace doctor [--json]")]
+    fork-trace replay FILE [OPTIONS]\n       fork-trace doctor [--json]\n       \
+    fork-trace explain WHAT...")]
 #[command(after_help = "Examples:\n  \
     sudo fork-trace                          every fork of the host, one line each\n  \
     sudo fork-trace --stages -- make -j8     a build, each fork as a waterfall of stages\n  \
@@ -43,6 +44,15 @@ pub enum Task {
         /// Options of output.
         #[command(flatten)]
         output: Output,
+    },
+    /// What the kernel does at a stage, with a flag, for an error: a few lines from the tables
+    Explain {
+        /// A stage, a CLONE_ flag, a flags word (0x1200011), an errno, a rule or a kind of cause
+        #[arg(value_name = "WHAT", required_unless_present = "markdown")]
+        words: Vec<String>,
+        /// Everything, as docs/FAILURES.md
+        #[arg(long, hide = true)]
+        markdown: bool,
     },
     /// What this host lets us see: each stage's precision, source, and why
     Doctor {
@@ -81,10 +91,34 @@ pub struct Live {
     pub cmd: Vec<OsString>,
 }
 
+/// Which attempts are shown.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Only {
+    /// Only attempts that failed
+    #[arg(short = 'x', long)]
+    pub failed: bool,
+    /// Only attempts that failed with this error, by name or number; repeatable
+    #[arg(short = 'e', long = "errno", value_name = "NAME", value_parser = errno)]
+    pub errnos: Vec<u32>,
+}
+
+impl Only {
+    /// Whether `fork` is among them.
+    #[must_use]
+    pub fn shows(&self, fork: &Fork) -> bool {
+        let is = |errno: &u32| fork.errno == Some(*errno);
+        (!self.failed || !fork.succeeded())
+            && (self.errnos.is_empty() || self.errnos.iter().any(is))
+    }
+}
+
 /// Options of output.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Output {
+    /// Which attempts.
+    #[command(flatten)]
+    pub only: Only,
     /// Text: the stages as an indented waterfall under each fork; SET says which to measure:
     /// default, all (also those whose functions run often outside of forks), or names separated by
     /// commas
@@ -172,6 +206,13 @@ fn stages(text: &str) -> Result<Stages, String> {
             .ok_or_else(|| format!("there is no stage {name}; `fork-trace doctor` lists them all"))
     };
     text.split(',').map(stage).collect::<Result<_, _>>().map(Stages::Only)
+}
+
+fn errno(text: &str) -> Result<u32, String> {
+    let known = parse_errno(text).ok_or_else(|| {
+        format!("there is no error {text}: give a name such as EAGAIN, or its number")
+    })?;
+    u32::try_from(known as i32).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,10 @@
 //! Bytes of the ring to records; no state, no unsafe.
 
 use anyhow::{Context as _, Result, bail};
-use fork_trace_common::record::{CallsRecord, ForkRecord, RecordKind, StartRecord};
+use fork_trace_common::{
+    record::{CallsRecord, ForkRecord, RecordKind, StartRecord},
+    refusal::RefusalRecord,
+};
 use zerocopy::FromBytes as _;
 
 /// What the kernel side wrote.
@@ -13,6 +16,8 @@ pub enum Record {
     Start(StartRecord),
     /// The functions an attempt passed.
     Calls(Box<CallsRecord>),
+    /// The evidence of a refusal.
+    Refusal(Box<RefusalRecord>),
 }
 
 /// Decodes one entry of the ring.
@@ -23,6 +28,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const FORK: u32 = RecordKind::Fork as u32;
     const START: u32 = RecordKind::Start as u32;
     const CALLS: u32 = RecordKind::Calls as u32;
+    const REFUSAL: u32 = RecordKind::Refusal as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -37,6 +43,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         Some(CALLS) => {
             let calls = CallsRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Calls(Box::new(calls)))
+        }
+        Some(REFUSAL) => {
+            let record = RefusalRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Refusal(Box::new(record)))
         }
         _ => bail!("{} is of no known kind", length()),
     }
@@ -54,6 +64,12 @@ mod tests {
         fork.ret = -11;
         let Record::Fork(back) = decode(fork.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), fork.as_bytes());
+
+        let mut refusal = RefusalRecord::new_zeroed();
+        refusal.kind = RecordKind::Refusal as u32;
+        refusal.names[7][95] = 1;
+        let Record::Refusal(back) = decode(refusal.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), refusal.as_bytes());
 
         let mut start = StartRecord::new_zeroed();
         start.kind = RecordKind::Start as u32;

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::cause::kind::{Cause, CauseKind, Confidence};
+
 /// Raised when a field, its meaning or its unit changes; added fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -105,6 +107,12 @@ pub struct Filters {
     /// The command that was started and whose descendants are followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Only attempts that failed; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<bool>,
+    /// Only attempts that failed with one of these errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errnos: Vec<Name>,
 }
 
 /// How well a stage's time is known.
@@ -266,6 +274,15 @@ pub struct Fork {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_name: Option<Name>,
+    /// The stage that refused it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_stage: Option<Name>,
+    /// Why it failed; absent where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What else can have refused it, or would have refused it next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_causes: Vec<Cause>,
     /// How often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
@@ -499,7 +516,7 @@ pub struct Summary {
     pub failed: u64,
     /// Attempts shown by kind; those of unknown kind are left out.
     pub by_kind: BTreeMap<Name, u64>,
-    /// Failures by cause; by the errno's name where the cause is not known.
+    /// Failures by kind of cause; by the errno's name where nothing is known of the cause.
     pub failures_by_cause: BTreeMap<Name, u64>,
     /// Attempts whose record was lost.
     pub lost: u64,

@@ -18,6 +18,7 @@ use nix::{
 use crate::{
     advice::Advice,
     btf::Btf,
+    cause::Features,
     fork::HostInfo,
     functions::{self, Candidates, Counts, Probes},
     plan::Tracepoint,
@@ -55,6 +56,8 @@ pub struct Host {
     pub candidates: Candidates,
     /// Where the functions lie whose allocations are marks, or why that is not known.
     pub symbols: Result<Symbols, String>,
+    /// Which flags this kernel refuses, once that was learned.
+    pub features: Features,
 }
 
 impl Host {
@@ -74,9 +77,16 @@ impl Host {
             ..Facts::default()
         };
         let typed = btf.has_function(TYPED_HELPER);
+        let features = Features::default();
         let (symbols, counts) = read_symbols();
         let candidates = functions::candidates(&btf, counts.as_ref())?;
-        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, candidates, symbols })
+        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, candidates, symbols, features })
+    }
+
+    /// Whether this kernel has the field whose offset global `name` holds.
+    #[must_use]
+    pub fn has_field(&self, name: &str) -> bool {
+        self.offsets.iter().any(|(global, offset)| *global == name && *offset != ABSENT)
     }
 }
 
@@ -89,7 +99,10 @@ fn read_btf() -> Result<Btf> {
 
 fn offsets(btf: &Btf) -> Result<Vec<(&'static str, u32)>> {
     let resolve = |offset: &fork_trace_common::settings::Offset| {
-        let found = btf.offset(offset.of, offset.field)?;
+        let found = match offset.of.strip_prefix("enum ") {
+            Some(name) => btf.value(name, offset.field)?,
+            None => btf.offset(offset.of, offset.field)?,
+        };
         if found.is_none() && offset.required {
             let what = format!("the field {}.{}", offset.of, offset.field);
             return Err(Advice::KernelLacks { what }.into());

@@ -2,11 +2,16 @@
 //!
 //! The last come right before it. The other two come in any order and one of them may never come. An attempt is held until its
 //! child has started, but no longer than [`HOLD_NS`], and never more than [`MOST`] at once. The
-//! key is the child's thread id and start time, so a reused id never matches.
+//! key is the child's thread id and start time, so a reused id never matches. The evidence of a
+//! refusal comes just before its attempt, and is kept for it under its thread id and its return.
 
 use std::collections::{HashMap, VecDeque};
 
-use fork_trace_common::record::{CallsRecord, ForkRecord, StartRecord, TaskIds, bits};
+use fork_trace_common::{
+    record::{CallsRecord, ForkRecord, StartRecord, TaskIds, bits},
+    refusal::RefusalRecord,
+    stage::Mark,
+};
 
 use crate::{decode::Record, spans::Times};
 
@@ -24,7 +29,11 @@ pub struct Joined {
     pub calls: Option<Box<CallsRecord>>,
     /// Its child's start, if it was seen.
     pub start: Option<StartRecord>,
+    /// The evidence of its refusal.
+    pub refusal: Option<Box<RefusalRecord>>,
 }
+/// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
+pub const MOST_REFUSALS: usize = 1024;
 
 type Key = (u32, u64);
 
@@ -39,6 +48,8 @@ pub struct Joiner {
     /// gone from its map.
     fork_ages: VecDeque<(u64, Key)>,
     start_ages: VecDeque<(u64, Key)>,
+    /// Evidence without its attempt, oldest first.
+    refusals: VecDeque<Box<RefusalRecord>>,
     ready: Vec<Joined>,
 }
 
@@ -56,7 +67,7 @@ impl Joiner {
             Record::Fork(record) => {
                 let calls = self.calls.remove(&record.parent.tid);
                 let calls = calls.filter(|calls| calls.start_ns == record.start_ns);
-                self.attempt(Joined { record, calls, start: None }, now_ns);
+                self.attempt(Joined { record, calls, start: None, refusal: None }, now_ns);
             }
             Record::Start(start) => {
                 let key = key(&start.child);
@@ -67,13 +78,15 @@ impl Joiner {
                 self.start_ages.push_back((now_ns, key));
                 self.starts.insert(key, start);
             }
+            Record::Refusal(refusal) => self.refusals.push_back(refusal),
         }
         self.bound();
     }
 
     fn attempt(&mut self, attempt: Joined, now_ns: u64) {
         if !attempt.record.has(bits::CHILD) {
-            self.ready.push(attempt);
+            let refusal = self.refusal(&attempt.record);
+            self.ready.push(Joined { refusal, ..attempt });
             return;
         }
         let key = key(&attempt.record.child);
@@ -85,6 +98,16 @@ impl Joiner {
         if let Some(twin) = self.forks.insert(key, attempt) {
             self.ready.push(twin);
         }
+    }
+
+    /// The evidence of a failed attempt.
+    fn refusal(&mut self, fork: &ForkRecord) -> Option<Box<RefusalRecord>> {
+        let returned_ns = *fork.marks.get(Mark::SysExit as usize)?;
+        let place = self
+            .refusals
+            .iter()
+            .position(|refusal| refusal.tid == fork.parent.tid && refusal.at_ns == returned_ns)?;
+        self.refusals.remove(place)
     }
 
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
@@ -116,6 +139,9 @@ impl Joiner {
     }
 
     fn bound(&mut self) {
+        while self.refusals.len() > MOST_REFUSALS {
+            self.refusals.pop_front();
+        }
         while self.fork_ages.len() > MOST {
             self.release_oldest();
         }
@@ -146,6 +172,7 @@ const fn key(child: &TaskIds) -> Key {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use zerocopy::FromZeros as _;
 
     use super::*;
 
@@ -223,6 +250,46 @@ mod tests {
         assert_eq!(seen(&joiner.release(HOLD_NS)), [(10, false)]);
         joiner.push(start(1, 10), HOLD_NS);
         assert_eq!(seen(&joiner.release_all()), []);
+    }
+
+    fn refusal(tid: u32, at_ns: u64) -> Record {
+        let mut record = RefusalRecord::new_zeroed();
+        (record.tid, record.at_ns) = (tid, at_ns);
+        Record::Refusal(Box::new(record))
+    }
+
+    fn refused(tid: u32, at_ns: u64) -> Record {
+        let Record::Fork(mut record) = failure(at_ns - 1) else { unreachable!() };
+        record.parent.tid = tid;
+        record.marks[Mark::SysExit as usize] = at_ns;
+        Record::Fork(record)
+    }
+
+    #[test]
+    fn evidence_goes_to_its_own_attempt_only() {
+        let mut joiner = Joiner::default();
+        for record in [refusal(1, 10), refusal(2, 11), refused(2, 11), refused(1, 12)] {
+            joiner.push(record, 0);
+        }
+        joiner.push(refused(1, 10), 0);
+        let of: Vec<_> = joiner
+            .release(0)
+            .iter()
+            .map(|joined| {
+                (joined.record.start_ns, joined.refusal.as_ref().map(|refusal| refusal.at_ns))
+            })
+            .collect();
+        assert_eq!(of, [(9, Some(10)), (10, Some(11)), (11, None)]);
+        assert!(joiner.refusals.is_empty());
+    }
+
+    #[test]
+    fn evidence_without_an_attempt_is_bounded() {
+        let mut joiner = Joiner::default();
+        for at_ns in 0..MOST_REFUSALS as u64 + 50 {
+            joiner.push(refusal(1, at_ns), 0);
+        }
+        assert_eq!(joiner.refusals.len(), MOST_REFUSALS);
     }
 
     #[test]

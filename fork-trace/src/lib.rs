@@ -6,10 +6,12 @@
 
 pub mod account;
 pub mod advice;
+pub mod after;
 pub mod aside;
 pub mod assemble;
 pub mod attach;
 pub mod btf;
+pub mod cause;
 pub mod cli;
 pub mod command;
 pub mod decode;
@@ -24,6 +26,7 @@ pub mod learn;
 pub mod live;
 pub mod pipeline;
 pub mod plan;
+pub mod probe;
 pub mod replay;
 pub mod ring;
 pub mod run;

@@ -29,8 +29,11 @@ use tokio::{
 
 use crate::{
     account,
+    after::After,
     assemble::{self, Clock},
     attach::Tracer,
+    cause::{self, Case, Features, Window},
+    cli::Only,
     decode::{Record, decode},
     enrich::Enricher,
     fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
@@ -59,7 +62,7 @@ const CLOSING_NS: u64 = 5_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 7] = [
+const LOSSES: [(Counter, &str, bool); 8] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -67,6 +70,7 @@ const LOSSES: [(Counter, &str, bool); 7] = [
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
+    (Counter::RingFullRefusals, "refusal_ring_full", false),
 ];
 
 /// When to stop, apart from signals and the command's end.
@@ -107,14 +111,17 @@ pub struct Live {
     attach_ns: u64,
     joiner: Joiner,
     enricher: Enricher,
+    after: After,
+    features: Features,
     tally: Tally,
     outputs: Outputs,
     limits: Limits,
+    only: Only,
     /// `processes` of /proc/stat less the tasks counted by the kernel side, when tracing began.
     difference: Option<u64>,
     /// Records of tasks made that came through the ring.
     received: u64,
-    /// Attempts left out because enough were shown.
+    /// Attempts that made a task and were left out: not asked for, or enough were shown.
     cut: u64,
     /// Attempts taken to have been under way when tracing began or ended.
     under_way: u64,
@@ -174,9 +181,12 @@ impl Live {
             attach_ns,
             joiner: Joiner::default(),
             enricher: Enricher::new(),
+            after: After::new(),
+            features: host.features,
             tally: Tally::default(),
             outputs,
             limits,
+            only: Only::default(),
             difference,
             received: 0,
             cut: 0,
@@ -186,6 +196,11 @@ impl Live {
             losses: [0; LOSSES.len()],
             loss_since_ns: mono_ns,
         })
+    }
+
+    /// Shows these attempts only.
+    pub fn only(&mut self, only: Only) {
+        self.only = only;
     }
 
     /// Says something to the user.
@@ -265,6 +280,7 @@ impl Live {
     /// Empties the ring.
     fn take(&mut self) -> Result<()> {
         self.enricher.next_batch();
+        self.after.next_batch();
         while self.collect() && !self.enough() {
             self.release(false)?;
         }
@@ -314,7 +330,23 @@ impl Live {
             return;
         }
         let mut fork = assemble::fork(joined, &self.plan, self.clock);
+        if !self.only.shows(&fork) {
+            self.cut += u64::from(fork.succeeded());
+            return;
+        }
         self.enricher.add(&mut fork);
+        if let Some(errno) = fork.errno {
+            let refusal = joined.refusal.as_deref();
+            let case = Case {
+                errno,
+                record,
+                refusal,
+                after: &self.after.of(errno, refusal),
+                features: &self.features,
+                window: Window::of(Times { record, calls: joined.calls.as_deref() }, &self.plan),
+            };
+            cause::add(&mut fork, &case);
+        }
         self.tally.add(&fork);
         self.outputs.event(&Event::Fork(Box::new(fork)));
     }

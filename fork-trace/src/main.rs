@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             listen(output.verbose);
             run::replay(file, output)
         }
+        Some(Task::Explain { words, markdown }) => run::explain(words, *markdown),
         Some(Task::Doctor { json }) => doctor::doctor(*json),
     };
     ExitCode::from(result.unwrap_or_else(|error| explain(&error)))

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Write as _},
     path::Path,
     time::Instant,
 };
@@ -17,15 +17,18 @@ use tokio::process::Child;
 use crate::{
     advice::Advice,
     aside,
+    assemble::errno_name,
     attach::{Settings, Tracer},
+    cause,
     cli::{self, Stages},
     command::{self, Caller},
-    fork::Filters,
+    fork::{Event, Filters},
     host::{self, Host},
     learn,
     live::{Ended, Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
     plan::{self, Backend, Plan},
+    probe,
     replay::Replay,
 };
 
@@ -43,6 +46,8 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let mut host = Host::read()?;
     log::info!("read types and symbols of the kernel after {:.1?}", since.elapsed());
     let stages = options.output.stages.as_ref().unwrap_or(&Stages::Default);
+    // Up to 5.14 processes are counted in `user_struct`, and looked at before credentials.
+    host.features = probe::features(host.has_field("USER_PROCESSES"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         // Before anything is attached: a signal must not end this process half way.
@@ -55,8 +60,14 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         };
         let (loaded, plan) = prepare(&mut host, options.backend, stages, settings, since)?;
         let limits = Limits { duration: options.duration, max_events: options.max_events };
-        let filters = Filters { command: command.then(|| words(&options.cmd)) };
+        let only = &options.output.only;
+        let filters = Filters {
+            command: command.then(|| words(&options.cmd)),
+            failed: only.failed.then_some(true),
+            errnos: only.errnos.iter().map(|errno| errno_name(*errno)).collect(),
+        };
         let mut live = Live::begin(&host, plan, loaded, filters, limits, outputs, since)?;
+        live.only(only.clone());
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);
@@ -149,6 +160,7 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     let mut replay = Replay::new(BufReader::new(reader), name);
     let shown = loop {
         match replay.next_event() {
+            Ok(Some(Event::Fork(fork))) if !options.only.shows(&fork) => {}
             Ok(Some(event)) => outputs.event(&event),
             Ok(None) => break Ok(0),
             Err(error) => break Err(error),
@@ -159,6 +171,28 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     };
     outputs.flush()?;
     shown
+}
+
+/// Prints what the tables say of each word; returns the exit status.
+///
+/// # Errors
+/// [`Advice::Unexplained`] or [`Advice::Output`].
+pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
+    let known = |word: &String| {
+        cause::explain::explain(word).ok_or_else(|| Advice::Unexplained { word: word.clone() })
+    };
+    let texts = match markdown {
+        true => vec![cause::explain::page()],
+        false => words.iter().map(known).collect::<Result<_, _>>()?,
+    };
+    let written = io::stdout().write_all(texts.join("\n").as_bytes());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let path = "standard output".to_owned();
+            Err(Advice::Output { path, cause: error.to_string() }.into())
+        }
+        _ => Ok(0),
+    }
 }
 
 fn words(command: &[OsString]) -> Vec<String> {

@@ -111,6 +111,9 @@ impl Tally {
 
 /// Under what a failure is counted.
 fn cause(fork: &Fork) -> Name {
+    if let Some(cause) = &fork.cause {
+        return Name::Borrowed(cause.kind.name());
+    }
     fork.errno_name.clone().unwrap_or_else(|| {
         // A failure is an attempt with an error number.
         Name::Owned(format!("errno {}", fork.errno.unwrap_or_default()))
@@ -206,13 +209,15 @@ mod tests {
         tally.add(&fork(&format!(r#""kind":"thread",{child}"#)));
         tally.add(&fork(r#""kind":"thread","total_ns":7,"errno":11,"errno_name":"EAGAIN""#));
         tally.add(&fork(r#""errno":4095"#));
+        let cause = r#""cause":{"kind":"cgroup-pids","what":"","confidence":"certain","hint":""}"#;
+        tally.add(&fork(&format!(r#""errno":11,"errno_name":"EAGAIN",{cause}"#)));
         let summary = tally.summary();
-        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (5, 3, 2));
+        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (6, 3, 3));
         let of = |map: &BTreeMap<Name, u64>| -> Vec<(String, u64)> {
             map.iter().map(|(name, count)| (name.to_string(), *count)).collect()
         };
         assert_eq!(of(&summary.by_kind), [("process".to_owned(), 2), ("thread".to_owned(), 2)]);
-        let causes = ["EAGAIN", "errno 4095"].map(|cause| (cause.to_owned(), 1));
+        let causes = ["EAGAIN", "cgroup-pids", "errno 4095"].map(|cause| (cause.to_owned(), 1));
         assert_eq!(of(&summary.failures_by_cause), causes);
         assert_eq!(summary.totals.len(), 1);
         let process = Percentiles { count: 2, p50_ns: 100, p90_ns: 300, p99_ns: 300, max_ns: 300 };

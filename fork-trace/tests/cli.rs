@@ -43,7 +43,7 @@ fn help_and_version_are_there() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 11] = [
         &["--no-such-option"],
         &["no-such-task"],
         &["-D", "soon"],
@@ -53,6 +53,8 @@ fn bad_usage_exits_with_2() {
         &["--format", "xml"],
         &["--json", "--format", "text"],
         &["--as-root"],
+        &["-e", "EWHAT"],
+        &["explain"],
     ];
     for case in cases {
         let output = fork_trace(case);
@@ -60,6 +62,43 @@ fn bad_usage_exits_with_2() {
         assert!(said(&output).starts_with("error: "), "{case:?}");
         assert!(output.stdout.is_empty(), "{case:?}");
     }
+}
+
+#[test]
+fn only_the_failures_asked_for_are_shown() {
+    let failures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/failures.jsonl");
+    let errnos = |args: &[&str]| {
+        let output = fork_trace(&[&["replay", failures, "--json"], args].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let text = printed(&output);
+        let forks = text.lines().filter(|line| line.contains(r#""type":"fork""#));
+        let errno = |line: &str| {
+            let (_, rest) = line.split_once(r#""errno":"#)?;
+            rest.split(',').next().map(str::to_owned)
+        };
+        forks.map(|line| errno(line).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let all = errnos(&[]);
+    assert!(all.contains(&String::new()), "one succeeded: {all:?}");
+    let failed: Vec<_> = all.iter().filter(|errno| !errno.is_empty()).cloned().collect();
+    assert_eq!(errnos(&["-x"]), failed);
+    let two: Vec<_> =
+        failed.iter().filter(|e| ["11", "12"].contains(&e.as_str())).cloned().collect();
+    assert!(two.len() > 1);
+    assert_eq!(errnos(&["-e", "EAGAIN", "--errno", "12"]), two);
+}
+
+#[test]
+fn explain_prints_what_is_known_and_refuses_the_rest() {
+    let output = fork_trace(&["explain", "EAGAIN", "CLONE_NEWPID", "0x1200011"]);
+    assert!(output.status.success());
+    for part in ["pids.max", "RLIMIT_NPROC", "CLONE_THREAD with", "exit signal 17"] {
+        assert!(printed(&output).contains(part), "{part}");
+    }
+    let output = fork_trace(&["explain", "EAGAIN", "nonsense"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("nothing is called nonsense"), "{}", said(&output));
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

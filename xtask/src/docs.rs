@@ -1,4 +1,4 @@
-//! `docs`: writes docs/STAGES.md from the stage table.
+//! `docs`: writes docs/STAGES.md from the stage table, and docs/FAILURES.md as fork-trace prints it.
 //!
 //! Knows how a row is written down, and none of the rows.
 
@@ -10,10 +10,13 @@ use fork_trace_common::{
     stage::{Bounds, STAGES, Side},
 };
 
-use crate::command::root;
+use crate::command::{program, root};
 
 /// The file, from the workspace's root.
 const FILE: &str = "docs/STAGES.md";
+
+/// The reasons for failures, likewise.
+const FAILURES: &str = "docs/FAILURES.md";
 
 /// What stands above the table.
 const HEAD: &str = "\
@@ -39,20 +42,36 @@ const SIDES: [(Side, &str); 3] = [
 /// The head of each part's table.
 const COLUMNS: &str = "| stage | what happens | source | shared with | function | points |\n|---|---|---|---|---|---|";
 
-/// Writes the file, or compares it with the table; returns what was done.
+/// Writes the files, or compares them with the tables; returns what was done.
 pub(crate) fn docs(check: bool) -> Result<String> {
-    let path = root().join(FILE);
-    let new = page()?;
+    let stages = file(FILE, page()?, check)?;
+    let failures = file(FAILURES, failures()?, check)?;
+    Ok(format!("{FILE}: {} stages, {stages}\n{FAILURES}: {failures}", STAGES.len()))
+}
+
+/// Writes or compares one file.
+fn file(name: &str, new: String, check: bool) -> Result<&'static str> {
+    let path = root().join(name);
     let same = fs::read_to_string(&path).is_ok_and(|old| old == new);
     if check && !same {
-        bail!("{FILE} is not what the stage table gives: run `cargo xtask docs`");
+        bail!("{name} is not what the tables give: run `cargo xtask docs`");
     }
     if !same {
         fs::create_dir_all(root().join("docs")).context("create docs/")?;
-        fs::write(&path, new).with_context(|| format!("write {FILE}"))?;
+        fs::write(&path, new).with_context(|| format!("write {name}"))?;
     }
-    let done = if same { "up to date" } else { "written" };
-    Ok(format!("{FILE}: {} stages, {done}", STAGES.len()))
+    Ok(if same { "up to date" } else { "written" })
+}
+
+/// What the tool prints of its tables: they are in its own crate, which is too large to link here.
+fn failures() -> Result<String> {
+    let mut cargo = program("cargo");
+    cargo.args(["run", "--quiet", "--package", "fork-trace", "--bin", "fork-trace", "--"]);
+    let output = cargo.args(["explain", "--markdown"]).output().context("run fork-trace")?;
+    if !output.status.success() {
+        bail!("fork-trace explain failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).context("read what fork-trace printed")
 }
 
 /// The whole file.

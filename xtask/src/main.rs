@@ -48,9 +48,9 @@ enum Task {
     },
     /// Check formatting, lints, docs, the eBPF object, and run every test
     Test,
-    /// Write docs/STAGES.md from the stage table
+    /// Write docs/STAGES.md and docs/FAILURES.md from the tables
     Docs {
-        /// Write nothing; fail if the file is not what the table gives
+        /// Write nothing; fail if a file is not what the tables give
         #[arg(long)]
         check: bool,
     },

@@ -94,11 +94,23 @@ pub(crate) struct Call {
     pub(crate) note: Note,
     /// The errno this should fail with, 0 for none.
     pub(crate) expected: Errno,
+    /// Why: the kind of cause, and the rule that is broken; empty where there is none.
+    pub(crate) cause: &'static str,
+    pub(crate) rule: &'static str,
 }
 
 impl Call {
     const fn new(syscall: Syscall, flags: u64, exit_signal: u64) -> Self {
-        Self { syscall, flags, exit_signal, in_libc: false, note: Note::None, expected: 0 }
+        Self {
+            syscall,
+            flags,
+            exit_signal,
+            in_libc: false,
+            note: Note::None,
+            expected: 0,
+            cause: "",
+            rule: "",
+        }
     }
 
     /// fork: the kernel makes of it a clone with SIGCHLD.
@@ -119,6 +131,11 @@ impl Call {
     /// clone3 with this struct.
     pub(crate) fn clone3(args: &CloneArgs<'_>) -> Self {
         Self::new(Syscall::Clone3, args.flags, args.exit_signal)
+    }
+
+    /// clone3 with a struct that has these flags and this exit signal.
+    pub(crate) const fn words(flags: u64, exit_signal: u64) -> Self {
+        Self::new(Syscall::Clone3, flags, exit_signal)
     }
 
     /// libc's `fork`.
@@ -156,6 +173,11 @@ impl Call {
     /// The same call, that should fail.
     pub(crate) const fn fails(self, expected: Errno) -> Self {
         Self { expected, ..self }
+    }
+
+    /// The same call, with the reason for which it should fail.
+    pub(crate) const fn because(self, cause: &'static str, rule: &'static str) -> Self {
+        Self { cause, rule, ..self }
     }
 }
 

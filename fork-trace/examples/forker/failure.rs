@@ -13,36 +13,50 @@ use crate::{
 const LIMIT: u32 = 3;
 
 /// "nobody", who may make no namespace.
-const NOBODY: libc::uid_t = 65_534;
+pub(crate) const NOBODY: libc::uid_t = 65_534;
 
 /// The longest life of a child held for a limit.
 const HOLD_MS: u32 = 20_000;
 
-fn clone_fails(flags: u64, expected: Errno) {
-    attempt(&Call::clone(flags).fails(expected), || raw::clone(flags));
+const INVALID: &str = "invalid-flags";
+
+fn clone_fails(flags: u64, expected: Errno, (cause, rule): (&'static str, &'static str)) {
+    let call = Call::clone(flags).fails(expected).because(cause, rule);
+    attempt(&call, || raw::clone(flags));
 }
 
-fn clone3_fails(args: &CloneArgs<'_>, size: Clone3Size, expected: Errno) {
-    attempt(&Call::clone3(args).fails(expected), || raw::clone3(args, size));
+fn clone3_fails(
+    args: &CloneArgs<'_>,
+    size: Clone3Size,
+    expected: Errno,
+    (cause, rule): (&'static str, &'static str),
+) {
+    let call = Call::clone3(args).fails(expected).because(cause, rule);
+    attempt(&call, || raw::clone3(args, size));
 }
 
 pub(crate) fn einval_thread() -> Outcome {
-    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL);
+    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL, (INVALID, "thread-without-sighand"));
     Ok(())
 }
 
 pub(crate) fn einval_sighand() -> Outcome {
-    clone_fails(flag::SIGHAND | flag::SIGCHLD, libc::EINVAL);
+    clone_fails(flag::SIGHAND | flag::SIGCHLD, libc::EINVAL, (INVALID, "sighand-without-vm"));
     Ok(())
 }
 
 pub(crate) fn einval_newns_fs() -> Outcome {
-    clone_fails(flag::NEWNS | flag::FS | flag::SIGCHLD, libc::EINVAL);
+    clone_fails(flag::NEWNS | flag::FS | flag::SIGCHLD, libc::EINVAL, (INVALID, "newns-and-fs"));
     Ok(())
 }
 
 pub(crate) fn einval_clone3_size() -> Outcome {
-    clone3_fails(&CloneArgs::new(0), Clone3Size::TooSmall, libc::EINVAL);
+    clone3_fails(
+        &CloneArgs::new(0),
+        Clone3Size::TooSmall,
+        libc::EINVAL,
+        (INVALID, "struct-too-small"),
+    );
     Ok(())
 }
 
@@ -50,8 +64,10 @@ pub(crate) fn e2big_clone3() -> Outcome {
     let call = Call::clone3(&CloneArgs::new(0)).fails(libc::E2BIG);
     let mut words = [0; 513];
     words[4] = flag::SIGCHLD;
-    attempt(&call, || raw::clone3_words(&words, 4097));
+    let large = call.because(INVALID, "struct-larger-than-page");
+    attempt(&large, || raw::clone3_words(&words, 4097));
     words[11] = 1;
+    let call = call.because(INVALID, "struct-tail-not-zero");
     attempt(&call.note(Note::TailNotZero), || raw::clone3_words(&words, 128));
     Ok(())
 }
@@ -59,14 +75,17 @@ pub(crate) fn e2big_clone3() -> Outcome {
 pub(crate) fn efault_clone3() -> Outcome {
     let none = CloneArgs::new(0).exit_signal(0);
     let call = Call::clone3(&none).fails(libc::EFAULT).note(Note::FlagsUnknown);
+    let call = call.because(INVALID, "struct-unreadable");
     attempt(&call, || raw::clone3_null(88));
     Ok(())
 }
 
 pub(crate) fn einval_clone3_exit_signal() -> Outcome {
-    for exit_signal in [65, 256] {
+    let late = host::release() >= (7, 1);
+    let unknown = if late { "exit-signal-unknown-late" } else { "exit-signal-unknown" };
+    for (exit_signal, rule) in [(65, unknown), (256, "exit-signal-too-large")] {
         let args = CloneArgs::new(0).exit_signal(exit_signal);
-        clone3_fails(&args, Clone3Size::V2, libc::EINVAL);
+        clone3_fails(&args, Clone3Size::V2, libc::EINVAL, (INVALID, rule));
     }
     Ok(())
 }
@@ -74,7 +93,8 @@ pub(crate) fn einval_clone3_exit_signal() -> Outcome {
 pub(crate) fn eexist_set_tid() -> Outcome {
     host::require_admin()?;
     let mut init = 1;
-    clone3_fails(&CloneArgs::new(0).set_tid(&mut init), Clone3Size::V2, libc::EEXIST);
+    let args = CloneArgs::new(0).set_tid(&mut init);
+    clone3_fails(&args, Clone3Size::V2, libc::EEXIST, ("set-tid", "set-tid-taken"));
     Ok(())
 }
 
@@ -83,19 +103,21 @@ pub(crate) fn eperm_newns() -> Outcome {
         if sys::is_root() {
             sys::become_user(NOBODY)?;
         }
-        clone_fails(flag::NEWNS | flag::SIGCHLD, libc::EPERM);
+        let why = ("permission", "namespace-without-admin");
+        clone_fails(flag::NEWNS | flag::SIGCHLD, libc::EPERM, why);
         Ok(())
     })
 }
 
 /// Forks children that stay, until refused; then ends them. All but the last should succeed.
-fn fork_to_the_limit() -> Result<(), Errno> {
+fn fork_to_the_limit(cause: &'static str) -> Result<(), Errno> {
     let leash = Leash::new()?;
     let script = leash.script(HOLD_MS);
     let mut held = Vec::new();
     for alive in 1..=LIMIT {
         let expected = if alive == LIMIT { libc::EAGAIN } else { 0 };
         let call = Call::clone(flag::SIGCHLD).fails(expected);
+        let call = if expected == 0 { call } else { call.because(cause, "") };
         match attempt(&call, || raw::clone_scripted(flag::SIGCHLD, &script)) {
             After::Parent(tid) => held.push(tid),
             After::Refused(_) | After::Child => break,
@@ -114,12 +136,10 @@ pub(crate) fn eagain_nproc() -> Outcome {
     // Of no one else, forkers at the same time included, and inside the 65536 ids of a container.
     let uid = 54_321 + parent.unsigned_abs() % 10_000;
     helper(move || {
-        let limit = libc::rlimit { rlim_cur: LIMIT.into(), rlim_max: LIMIT.into() };
-        // SAFETY: a valid limit.
-        sys::check(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) })?;
+        sys::limit(libc::RLIMIT_NPROC, LIMIT.into())?;
         sys::become_user(uid)?;
         sys::die_with(parent);
-        fork_to_the_limit()
+        fork_to_the_limit("rlimit-nproc")
     })
 }
 
@@ -132,7 +152,7 @@ pub(crate) fn eagain_pids() -> Outcome {
         let group = place.group(LIMIT)?;
         let worker = in_child(&call, true, libc_fork, || {
             group.enter()?;
-            fork_to_the_limit()
+            fork_to_the_limit("cgroup-pids")
         });
         let end = sys::wait(worker.tid()?)?;
         drop(group);
@@ -169,6 +189,7 @@ pub(crate) fn seccomp() -> Outcome {
     helper(|| {
         refuse(libc::SYS_clone, libc::EPERM)?;
         let call = Call::clone(flag::SIGCHLD).fails(libc::EPERM).note(Note::BeforeSyscall);
+        let call = call.because("seccomp", "");
         attempt(&call, || raw::clone(flag::SIGCHLD));
         Ok(())
     })
@@ -179,13 +200,14 @@ pub(crate) fn seccomp_clone3_enosys() -> Outcome {
         refuse(libc::SYS_clone3, libc::ENOSYS)?;
         let args = CloneArgs::new(flag::PTHREAD).exit_signal(0);
         let call = Call::clone3(&args).fails(libc::ENOSYS).note(Note::BeforeSyscall);
+        let call = call.because("seccomp", "");
         attempt(&call, || raw::clone3(&args, Clone3Size::V2));
         Ok(())
     })
 }
 
 pub(crate) fn failed_then_ok() -> Outcome {
-    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL);
+    clone_fails(flag::THREAD | flag::SIGCHLD, libc::EINVAL, (INVALID, "thread-without-sighand"));
     attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
     Ok(())
 }

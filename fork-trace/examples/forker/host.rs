@@ -17,7 +17,7 @@ use crate::{
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// What the names of our control groups begin with; the maker's process id follows.
-const GROUP_PREFIX: &str = "forker-";
+pub(crate) const GROUP_PREFIX: &str = "forker-";
 
 /// Whether this process may make namespaces.
 pub(crate) fn is_admin() -> bool {
@@ -41,6 +41,36 @@ pub(crate) fn require_root() -> Outcome {
 pub(crate) fn tid_in_proc() -> c_int {
     let link = fs::read_link("/proc/self").ok();
     link.and_then(|link| link.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// Major and minor number of the kernel's release.
+pub(crate) fn release() -> (u32, u32) {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Where cgroup2 is mounted, after groups of forkers that were killed were removed from it.
+pub(crate) fn unified() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let dir = mount(&mounts, "cgroup2", |_options| true)?;
+    for inner in ["gone", "threaded", "invalid"] {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if is_left_behind(&entry) {
+                // There may be none, or one still in use.
+                drop(fs::remove_dir(entry.path().join(inner)));
+            }
+        }
+    }
+    PidsParent { dir: dir.clone() }.sweep();
+    Some(dir)
+}
+
+/// Whether a directory is a group of a forker that is gone.
+fn is_left_behind(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let maker = name.to_str().and_then(|name| name.strip_prefix(GROUP_PREFIX));
+    maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists())
 }
 
 /// A directory of the pids controller in which forker may make a group.
@@ -90,9 +120,7 @@ impl PidsParent {
     /// Removes groups of forkers that were killed.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let maker = name.to_str().and_then(|name| name.strip_prefix(GROUP_PREFIX));
-            if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
+            if is_left_behind(&entry) {
                 // One still in use stays.
                 drop(fs::remove_dir(entry.path()));
             }

@@ -26,7 +26,7 @@ use crate::{
 const SLOTS: usize = 16_384;
 
 /// Words in a slot; the last, the end time, is written last and says that the slot is whole.
-const WORDS: usize = 13;
+const WORDS: usize = 17;
 
 /// The shared memory. All zeros is an empty journal.
 struct Journal {
@@ -42,8 +42,8 @@ static JOURNAL: OnceLock<&'static Journal> = OnceLock::new();
 /// Index of the running scenario in the table; inherited by children.
 static SCENARIO: AtomicUsize = AtomicUsize::new(0);
 
-/// What an attempt is called when it belongs to no row of the table.
-const HOLD_VFORK: &str = "hold-vfork";
+/// What the scenario of an attempt is called that belongs to no row of the table.
+const OTHER: &str = "-";
 
 /// One line of output. Absent fields are left out.
 #[derive(Serialize)]
@@ -71,6 +71,12 @@ pub(crate) struct Line {
     note: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unexpected: Option<bool>,
+    /// The kind of cause it should fail for.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cause: &'static str,
+    /// The rule it should break.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    rule: &'static str,
 }
 
 /// Makes the shared memory.
@@ -116,6 +122,8 @@ fn append(call: &Call, times: Times, ret: c_int, caller: (c_int, c_int), child_h
     let Some(slot) = journal.slots.get(journal.used.fetch_add(1, Ordering::Relaxed)) else {
         return;
     };
+    let [cause, cause_len] = text_words(call.cause);
+    let [rule, rule_len] = text_words(call.rule);
     let words: [u64; WORDS] = [
         SCENARIO.load(Ordering::Relaxed) as u64,
         call.syscall as u64,
@@ -128,6 +136,10 @@ fn append(call: &Call, times: Times, ret: c_int, caller: (c_int, c_int), child_h
         word(caller.0),
         word(caller.1),
         child_host,
+        cause,
+        cause_len,
+        rule,
+        rule_len,
         times.start_ns,
         times.end_ns,
     ];
@@ -162,6 +174,10 @@ fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
         pid,
         tid,
         child_host,
+        cause,
+        cause_len,
+        rule,
+        rule_len,
         start_ns,
         end_ns,
     ] = slot.each_ref().map(|place| place.swap(0, Ordering::AcqRel));
@@ -169,7 +185,7 @@ fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
     let errno = Some(-ret).filter(|&errno| errno > 0);
     Some(Line {
         r#type: "attempt",
-        scenario: row(&SCENARIOS, scenario).map_or(HOLD_VFORK, |row| row.name),
+        scenario: row(&SCENARIOS, scenario).map_or(OTHER, |row| row.name),
         kind: kind(flags),
         syscall: row(&Syscall::ALL, syscall)?.name(),
         clone_flags: format!("{flags:#x}"),
@@ -185,6 +201,8 @@ fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
         around: if in_libc == 1 { "libc" } else { "syscall" },
         note: row(&Note::ALL, note)?.text(),
         unexpected: Some(true).filter(|_| errno.unwrap_or(0) != number(expected)),
+        cause: text(cause, cause_len),
+        rule: text(rule, rule_len),
     })
     .filter(|_| end_ns != 0)
 }
@@ -199,6 +217,22 @@ fn kind(flags: u64) -> &'static str {
         _ if flags & flag::VFORK != 0 => "vfork",
         _ => "process",
     }
+}
+
+/// A text of the program itself as words: every process that writes has it at the same address.
+fn text_words(text: &'static str) -> [u64; 2] {
+    [text.as_ptr().expose_provenance() as u64, text.len() as u64]
+}
+
+/// The way back.
+fn text(address: u64, len: u64) -> &'static str {
+    let (Ok(address), Ok(len @ 1..)) = (usize::try_from(address), usize::try_from(len)) else {
+        return "";
+    };
+    let start = ptr::with_exposed_provenance(address);
+    // SAFETY: a whole slot holds what `text_words` made of a static text.
+    let bytes = unsafe { std::slice::from_raw_parts(start, len) };
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// A small number, sign and all, as a word of the journal.

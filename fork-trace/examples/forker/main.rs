@@ -16,7 +16,9 @@ mod i386;
 mod journal;
 mod load;
 mod process;
+mod random;
 mod raw;
+mod refused;
 mod scenarios;
 mod sys;
 mod thread;
@@ -73,6 +75,14 @@ enum Command {
         #[arg(long)]
         count: usize,
     },
+    /// Make random attempts by clone3.
+    Random {
+        /// The same seed makes the same attempts.
+        #[arg(long)]
+        seed: u64,
+        #[arg(long, default_value_t = 200)]
+        count: usize,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -122,6 +132,17 @@ fn main() -> anyhow::Result<ExitCode> {
             load::hold_vforks(count, ms);
             let mut done = Done::default();
             done.print_attempts()?;
+            done.print()?;
+        }
+        Some(Command::Random { seed, count }) => {
+            journal::set_scenario(SCENARIOS.len());
+            let made = random::run(seed, count);
+            sys::reap_all();
+            let mut done = Done::default();
+            done.print_attempts()?;
+            if let Err(call::Skip(why)) = made {
+                done.skip("random", why);
+            }
             done.print()?;
         }
         Some(Command::True) => {}

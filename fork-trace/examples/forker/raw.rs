@@ -20,9 +20,19 @@ pub(crate) mod flag {
     pub(crate) const PARENT: u64 = 0x8000;
     pub(crate) const THREAD: u64 = 0x1_0000;
     pub(crate) const NEWNS: u64 = 0x2_0000;
+    pub(crate) const SYSVSEM: u64 = 0x4_0000;
+    pub(crate) const SETTLS: u64 = 0x8_0000;
+    pub(crate) const PARENT_SETTID: u64 = 0x10_0000;
+    pub(crate) const DETACHED: u64 = 0x40_0000;
     pub(crate) const UNTRACED: u64 = 0x80_0000;
+    pub(crate) const NEWUTS: u64 = 0x400_0000;
+    pub(crate) const NEWIPC: u64 = 0x800_0000;
+    pub(crate) const NEWUSER: u64 = 0x1000_0000;
     pub(crate) const NEWPID: u64 = 0x2000_0000;
+    pub(crate) const NEWNET: u64 = 0x4000_0000;
+    pub(crate) const IO: u64 = 0x8000_0000;
     pub(crate) const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    pub(crate) const INTO_CGROUP: u64 = 0x2_0000_0000;
     /// What glibc's `pthread_create` asks for.
     pub(crate) const PTHREAD: u64 = 0x3d_0f00;
     /// The exit signal of an ordinary child, in clone's low byte.
@@ -123,6 +133,12 @@ impl<'a> CloneArgs<'a> {
     /// Ask for a pidfd, stored in `fd`.
     pub(crate) fn pidfd(mut self, fd: &'a mut c_int) -> Self {
         self.pidfd = ptr::from_mut(fd).addr() as u64;
+        self
+    }
+
+    /// Ask for a child in this control group.
+    pub(crate) fn cgroup(mut self, group: &'a std::fs::File) -> Self {
+        self.cgroup = group.as_raw_fd().unsigned_abs().into();
         self
     }
 
@@ -242,6 +258,17 @@ pub(crate) enum Clone3Size {
 pub(crate) fn clone3_words(words: &[u64], size: usize) -> c_int {
     let room = size_of_val(words);
     // SAFETY: the kernel reads no further than the words; none of them is a valid user address.
+    unsafe { clone3_at(words.as_ptr().addr(), size.min(room)) }
+}
+
+/// As [`clone3_words`], with addresses among the words.
+///
+/// # Safety
+/// Each word that the kernel takes for an address must be valid for what it does with it, or one
+/// that no program has.
+pub(crate) unsafe fn clone3_raw(words: &[u64], size: usize) -> c_int {
+    let room = size_of_val(words);
+    // SAFETY: as this function asks of its caller.
     unsafe { clone3_at(words.as_ptr().addr(), size.min(room)) }
 }
 

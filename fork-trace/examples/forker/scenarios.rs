@@ -1,6 +1,6 @@
 //! The one list of scenarios.
 
-use crate::{call::Outcome, failure, i386, process, thread};
+use crate::{call::Outcome, failure, i386, process, refused, thread};
 
 /// One workload with a known truth.
 pub(crate) struct Scenario {
@@ -25,7 +25,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // One row, one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 42] = [
+pub(crate) static SCENARIOS: [Scenario; 53] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -66,6 +66,17 @@ pub(crate) static SCENARIOS: [Scenario; 42] = [
     row("seccomp", failure::seccomp, "seccomp answers clone with EPERM"),
     row("seccomp-clone3-enosys", failure::seccomp_clone3_enosys, "and clone3 with ENOSYS"),
     row("failed-then-ok", failure::failed_then_ok, "EINVAL, then a success in the same thread"),
+    row("eagain-deadline", refused::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
+    row("enomem-dead-pidns", refused::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
+    row("einval-unshared-thread", refused::thread_after_unshare, "a thread after unshare: EINVAL"),
+    row("einval-init-sibling", refused::sibling_of_init, "PARENT by an init: EINVAL"),
+    row("enospc-user", refused::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),
+    row("enospc-net", refused::no_net_namespaces, "user.max_net_namespaces is 0: ENOSPC"),
+    row("eperm-set-tid", refused::set_tid_not_permitted, "set_tid as nobody: EPERM"),
+    row("emfile-pidfd", refused::no_files, "PIDFD without a free descriptor: EMFILE"),
+    row("eperm-chroot", refused::user_namespace_in_chroot, "NEWUSER in a chroot: EPERM"),
+    row("into-cgroup", refused::into_cgroup, "EBADF, ENOENT, EOPNOTSUPP, EACCES"),
+    heavy("eagain-pid-max", refused::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
     heavy("big-parent", process::big_parent, "a fork with 256 MiB of touched memory"),
     heavy("restart", process::restart, "300 forks under a flood of signals; some restart"),
 ];

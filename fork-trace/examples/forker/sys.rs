@@ -121,6 +121,12 @@ pub(crate) fn reap(tgid: c_int) {
     wait(tgid).ok();
 }
 
+/// Closes a file, if it is open.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: callers own the descriptor, or pass -1.
+    unsafe { libc::close(fd) };
+}
+
 /// Waits for every child there is, adopted ones too.
 pub(crate) fn reap_all() {
     while wait(-1).is_ok() {}
@@ -160,6 +166,65 @@ pub(crate) fn no_new_privileges() -> Result<(), Errno> {
 pub(crate) fn become_user(uid: libc::uid_t) -> Result<(), Errno> {
     // SAFETY: touches no memory; forker's processes with other threads never call it.
     check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+}
+
+/// Sets a resource limit of this process.
+pub(crate) fn limit(which: libc::__rlimit_resource_t, most: libc::rlim_t) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: a valid limit.
+    check(unsafe { libc::setrlimit(which, &raw const limit) }).map(drop)
+}
+
+/// Leaves namespaces behind, for this process or its children.
+pub(crate) fn unshare(flags: c_int) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Makes this directory the root of this process.
+pub(crate) fn chroot(dir: &std::ffi::CStr) -> Result<(), Errno> {
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::chroot(dir.as_ptr()) }).map(drop)
+}
+
+/// Waits until a child has ended, and leaves it unreaped.
+pub(crate) fn await_zombie(tid: c_int) -> Result<(), Errno> {
+    let id = libc::id_t::try_from(tid).map_err(|_negative| libc::EINVAL)?;
+    // SAFETY: all zeros is a valid place for the answer.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: `info` is a valid place for the answer.
+    check(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) }).map(drop)
+}
+
+/// Runs this thread under `SCHED_DEADLINE`, a tenth of a CPU.
+pub(crate) fn run_by_deadline() -> Result<(), Errno> {
+    const SCHED_DEADLINE: u32 = 6;
+    /// The kernel's `struct sched_attr`, its first version.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime_ns: u64,
+        deadline_ns: u64,
+        period_ns: u64,
+    }
+    let attributes = Attributes {
+        size: 48,
+        policy: SCHED_DEADLINE,
+        flags: 0,
+        nice: 0,
+        priority: 0,
+        runtime_ns: 10_000_000,
+        deadline_ns: 100_000_000,
+        period_ns: 100_000_000,
+    };
+    // SAFETY: the struct has the size that it says; 0 is the calling thread.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if ret == -1 { Err(errno()) } else { Ok(()) }
 }
 
 /// A signal handler that was there before; comes back on drop.

@@ -2,6 +2,7 @@
 //! at the end, if asked for, the summary.
 
 mod bar;
+mod cause;
 mod cells;
 mod columns;
 pub(crate) mod line;
@@ -11,12 +12,13 @@ mod waterfall;
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use jiff::tz::TimeZone;
 
 use self::{
     cells::Context,
     columns::{Column, Slot},
-    line::{DIM, Line, PLAIN, YELLOW},
+    line::{DIM, Line, PLAIN, RED, YELLOW},
 };
 use super::Sink;
 use crate::fork::{Event, Fork};
@@ -115,8 +117,11 @@ impl<W: Write> Text<W> {
         if self.options.width.is_some() { slot.width } else { usize::MAX }
     }
 
-    /// What is odd about a fork, a line each.
+    /// Why a fork failed and what is odd about it, a line each.
     fn remarks(&mut self, fork: &Fork) -> io::Result<()> {
+        for (label, text) in cause::lines(fork) {
+            self.remark(RED, label, &text)?;
+        }
         let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
         let restarts = if shown { None } else { cells::restarts_in_words(fork) };
@@ -127,14 +132,18 @@ impl<W: Write> Text<W> {
             .into_iter()
             .chain(warnings.map(|text| ("warning:", text)))
         {
-            self.line.pad_to(waterfall::INDENT);
-            self.line.push(YELLOW, label);
-            let indent = self.line.column() + 1;
-            self.line.pad_to(indent);
-            self.line.push_words(&mut self.writer, PLAIN, text, indent)?;
-            self.line.end(&mut self.writer)?;
+            self.remark(YELLOW, label, text)?;
         }
         Ok(())
+    }
+
+    fn remark(&mut self, style: Style, label: &str, text: &str) -> io::Result<()> {
+        self.line.pad_to(waterfall::INDENT);
+        self.line.push(style, label);
+        let indent = self.line.column() + 1;
+        self.line.pad_to(indent);
+        self.line.push_words(&mut self.writer, PLAIN, text, indent)?;
+        self.line.end(&mut self.writer)
     }
 }
 

@@ -1,0 +1,206 @@
+//! Scenarios that run into a limit or a right other than those of `failure`; each says why it
+//! ought to be refused. All of it ends with the process that set it up.
+
+use std::{ffi::c_int, fs, path::PathBuf};
+
+use crate::{
+    call::{Call, Note, Outcome, Skip, attempt, finish, helper, in_child},
+    failure::NOBODY,
+    host, journal,
+    raw::{self, Clone3Size, CloneArgs, flag},
+    sys::{self, Errno},
+};
+
+/// Numbers that the small pid namespace has.
+const SMALL_PID_MAX: u32 = 301;
+
+fn refused(flags: u64, expected: Errno, cause: &'static str, rule: &'static str) {
+    let call = Call::clone(flags).fails(expected).because(cause, rule);
+    attempt(&call, || raw::clone(flags));
+}
+
+fn refused3(args: &CloneArgs<'_>, expected: Errno, cause: &'static str, rule: &'static str) {
+    let call = Call::clone3(args).fails(expected).because(cause, rule);
+    attempt(&call, || raw::clone3(args, Clone3Size::V2));
+}
+
+/// A child that is the first process of new namespaces and goes on in Rust.
+fn inside(flags: u64, body: impl FnOnce() -> Result<(), Errno>) -> Outcome {
+    host::require_admin()?;
+    let flags = flags | flag::SIGCHLD;
+    let call = Call::clone(flags).note(Note::Helper);
+    finish(in_child(&call, true, || raw::clone_returning(flags), body))
+}
+
+fn write(path: &str, text: &str) -> Result<(), Errno> {
+    fs::write(path, text).map_err(sys::number)
+}
+
+pub(crate) fn deadline() -> Outcome {
+    host::require_admin()?;
+    helper(|| {
+        sys::run_by_deadline()?;
+        refused(flag::SIGCHLD, libc::EAGAIN, "deadline", "");
+        Ok(())
+    })
+}
+
+pub(crate) fn dead_pidns() -> Outcome {
+    host::require_admin()?;
+    helper(|| {
+        sys::unshare(libc::CLONE_NEWPID)?;
+        let first = attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
+        sys::reap(first.tid()?);
+        refused(flag::SIGCHLD, libc::ENOMEM, "pid-namespace-dead", "");
+        Ok(())
+    })
+}
+
+pub(crate) fn thread_after_unshare() -> Outcome {
+    host::require_admin()?;
+    helper(|| {
+        sys::unshare(libc::CLONE_NEWPID)?;
+        let thread = flag::THREAD | flag::SIGHAND | flag::VM;
+        refused(thread, libc::EINVAL, "invalid-flags", "thread-into-other-pid-namespace");
+        Ok(())
+    })
+}
+
+pub(crate) fn sibling_of_init() -> Outcome {
+    inside(flag::NEWPID, || {
+        let own = host::tid_in_proc();
+        let call = Call::clone(flag::PARENT).note(Note::OwnPidNamespace);
+        let call = call.fails(libc::EINVAL).because("invalid-flags", "parent-of-init");
+        let (ret, times) = crate::call::timed(|| raw::clone(flag::PARENT));
+        journal::write_with_host_tid(&call, times, ret, own);
+        Ok(())
+    })
+}
+
+/// Namespaces of one kind are forbidden in a user namespace of our own.
+fn no_more(limit: &'static str, flag: u64) -> Outcome {
+    inside(flag::NEWUSER, move || {
+        write(&format!("/proc/sys/user/{limit}"), "0")?;
+        refused(flag | flag::SIGCHLD, libc::ENOSPC, "namespace-limit", "");
+        Ok(())
+    })
+}
+
+pub(crate) fn no_user_namespaces() -> Outcome {
+    no_more("max_user_namespaces", flag::NEWUSER)
+}
+
+pub(crate) fn no_net_namespaces() -> Outcome {
+    no_more("max_net_namespaces", flag::NEWNET)
+}
+
+pub(crate) fn no_numbers() -> Outcome {
+    if host::release() < (6, 14) {
+        return Err(Skip("before Linux 6.14 pid_max is the whole host's".to_owned()));
+    }
+    inside(flag::NEWPID, || {
+        write("/proc/sys/kernel/pid_max", &SMALL_PID_MAX.to_string())?;
+        let own = host::tid_in_proc();
+        // Zombies keep their numbers; all of them go with this process.
+        for _ in 0..SMALL_PID_MAX {
+            let (ret, times) = crate::call::timed(|| raw::clone_returning(flag::SIGCHLD));
+            if ret == 0 {
+                journal::leave_host_tid(host::tid_in_proc());
+                sys::exit_now(0);
+            }
+            let call = Call::clone(flag::SIGCHLD).note(Note::OwnPidNamespace);
+            if ret < 0 {
+                let call = call.fails(libc::EAGAIN).because("pid-max", "");
+                journal::write_with_host_tid(&call, times, ret, own);
+                return Ok(());
+            }
+            sys::await_zombie(ret)?;
+            journal::write_with_host_tid(&call, times, ret, own);
+        }
+        Err(libc::ERANGE)
+    })
+}
+
+pub(crate) fn set_tid_not_permitted() -> Outcome {
+    host::require_root()?;
+    helper(|| {
+        sys::become_user(NOBODY)?;
+        let mut init = 1;
+        let args = CloneArgs::new(0).set_tid(&mut init);
+        refused3(&args, libc::EPERM, "set-tid", "set-tid-not-permitted");
+        Ok(())
+    })
+}
+
+pub(crate) fn no_files() -> Outcome {
+    helper(|| {
+        sys::limit(libc::RLIMIT_NOFILE, 0)?;
+        let mut fd: c_int = -1;
+        let args = CloneArgs::new(flag::PIDFD).pidfd(&mut fd);
+        refused3(&args, libc::EMFILE, "rlimit-nofile", "");
+        Ok(())
+    })
+}
+
+pub(crate) fn user_namespace_in_chroot() -> Outcome {
+    host::require_root()?;
+    helper(|| {
+        sys::chroot(c"/proc")?;
+        refused(flag::NEWUSER | flag::SIGCHLD, libc::EPERM, "permission", "");
+        Ok(())
+    })
+}
+
+/// A group of the cgroup2 hierarchy, removed on drop with those below it.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(dir: PathBuf) -> Result<Self, Errno> {
+        fs::create_dir(&dir).map_err(sys::number)?;
+        Ok(Self(dir))
+    }
+
+    fn open(&self) -> Result<fs::File, Errno> {
+        fs::File::open(&self.0).map_err(sys::number)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It may be gone by then.
+        drop(fs::remove_dir(&self.0));
+    }
+}
+
+fn into(group: &fs::File, expected: Errno, rule: &'static str) {
+    let args = CloneArgs::new(flag::INTO_CGROUP).cgroup(group);
+    refused3(&args, expected, "cgroup-into", rule);
+}
+
+/// The keeper lives on when forker is killed: it has control groups to remove.
+pub(crate) fn into_cgroup() -> Outcome {
+    host::require_root()?;
+    let root = host::unified().ok_or_else(|| Skip("no cgroup2 is mounted".to_owned()))?;
+    let call = Call::libc_fork().note(Note::Helper);
+    finish(in_child(&call, false, crate::call::libc_fork, || {
+        let proc = fs::File::open("/proc").map_err(sys::number)?;
+        into(&proc, libc::EBADF, "into-cgroup-bad-fd");
+        let name = format!("{}{}", host::GROUP_PREFIX, sys::tgid());
+        let outer = Group::new(root.join(name))?;
+        let gone = Group::new(outer.0.join("gone"))?;
+        let open = gone.open()?;
+        drop(gone);
+        into(&open, libc::ENOENT, "into-cgroup-removed");
+        let threaded = Group::new(outer.0.join("threaded"))?;
+        let invalid = Group::new(outer.0.join("invalid"))?;
+        fs::write(threaded.0.join("cgroup.type"), "threaded").map_err(sys::number)?;
+        into(&invalid.open()?, libc::EOPNOTSUPP, "into-cgroup-domain");
+        let foreign = outer.open()?;
+        let worker = in_child(&call, true, crate::call::libc_fork, || {
+            sys::become_user(NOBODY)?;
+            into(&foreign, libc::EACCES, "into-cgroup-not-permitted");
+            Ok(())
+        });
+        sys::wait(worker.tid()?).map(drop)
+    }))
+}

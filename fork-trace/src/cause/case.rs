@@ -1,0 +1,191 @@
+//! What is known of one refused attempt, as questions that rules ask. An answer is `None` where
+//! the evidence is not there; `?` carries that through a rule.
+
+use fork_trace_common::{
+    flags::{CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER},
+    record::{ForkRecord, Syscall, bits},
+    refusal::{RefusalRecord, arg, known},
+};
+
+use super::window::Window;
+
+/// KERNEL: include/uapi/linux/capability.h.
+pub(super) const CAP_SYS_ADMIN: u32 = 21;
+pub(super) const CAP_SYS_RESOURCE: u32 = 24;
+pub(super) const CAP_CHECKPOINT_RESTORE: u32 = 40;
+
+/// What differs between kernels and was learned of this one; `None` where it could not be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Features {
+    /// The flags above 32 bits that `clone3` does not know.
+    pub unknown_flags: Option<u64>,
+    /// `clone3` takes `CLONE_NEWTIME`.
+    pub newtime: Option<bool>,
+    /// `CLONE_PIDFD` with `CLONE_THREAD` is refused.
+    pub no_thread_pidfd: Option<bool>,
+    /// The exit signal is checked in `kernel_clone`, for every call, and not in `clone3` alone.
+    pub late_signal_check: Option<bool>,
+    /// `RLIMIT_NPROC` is checked before credentials are copied.
+    pub early_nproc: bool,
+}
+
+/// What was read just after a refusal, outside the hook; `None` where it could not be.
+#[derive(Clone, Debug, Default)]
+pub struct Aftermath {
+    /// Tasks of the host, and `kernel.threads-max`.
+    pub threads: Option<(u64, u64)>,
+    /// `kernel.pid_max` of the initial pid namespace.
+    pub pid_max: Option<u64>,
+    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
+    pub no_unprivileged_userns: Option<bool>,
+    /// `vm.overcommit_memory`.
+    pub overcommit_mode: Option<u64>,
+    /// `Committed_AS` and `CommitLimit`, bytes.
+    pub committed_bytes: Option<(u64, u64)>,
+    /// Path of the group of the pids controller, where the kernel side could not give it.
+    pub pids_path: Option<String>,
+    /// Path of the group of the memory controller.
+    pub memory_path: Option<String>,
+    /// Where the hierarchy of the pids controller is mounted.
+    pub pids_mount: Option<String>,
+    /// Where the hierarchy of the memory controller is mounted.
+    pub memory_mount: Option<String>,
+}
+
+/// One refused attempt.
+pub struct Case<'a> {
+    /// The error number.
+    pub errno: u32,
+    /// The attempt.
+    pub record: &'a ForkRecord,
+    /// The evidence.
+    pub refusal: Option<&'a RefusalRecord>,
+    /// What was read afterwards.
+    pub after: &'a Aftermath,
+    /// This kernel.
+    pub features: &'a Features,
+    /// Between which stages it failed.
+    pub window: Window,
+}
+
+impl Case<'_> {
+    /// The evidence, if it has `bit` of [`known`].
+    pub(super) fn with(&self, bit: u32) -> Option<&RefusalRecord> {
+        self.refusal.filter(|refusal| refusal.has(bit))
+    }
+
+    fn is(&self, bit: u32, needed: u32) -> Option<bool> {
+        self.with(needed).map(|refusal| refusal.has(bit))
+    }
+
+    pub(super) fn entered(&self) -> bool {
+        self.record.has(bits::ENTERED)
+    }
+
+    pub(super) fn compat(&self) -> bool {
+        self.record.has(bits::COMPAT)
+    }
+
+    pub(super) fn clone3(&self) -> bool {
+        self.record.syscall == Syscall::Clone3 as u32
+    }
+
+    /// The size given for `clone3`'s struct.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.with(known::ARGS).map(|refusal| refusal.args_bytes)
+    }
+
+    pub(super) fn unreadable(&self) -> Option<bool> {
+        self.is(known::ARGS_UNREADABLE, known::ARGS)
+    }
+
+    pub(super) fn tail_unreadable(&self) -> Option<bool> {
+        self.is(known::TAIL_UNREADABLE, known::ARGS)
+    }
+
+    pub(super) fn tail_not_zero(&self) -> Option<bool> {
+        self.is(known::TAIL_NOT_ZERO, known::ARGS)
+    }
+
+    pub(super) fn set_tid_unreadable(&self) -> Option<bool> {
+        Some(self.word(arg::SET_TID_SIZE)? > 0 && self.with(known::SET_TID).is_none())
+    }
+
+    /// A word of the arguments.
+    pub(super) fn word(&self, place: usize) -> Option<u64> {
+        let refusal = self.with(known::ARGS)?;
+        let readable = !refusal.has(known::ARGS_UNREADABLE);
+        refusal.args.get(place).copied().filter(|_| readable)
+    }
+
+    /// The clone flags, without the exit signal.
+    pub(super) fn flags(&self) -> Option<u64> {
+        let flags = self.word(arg::FLAGS)?;
+        // Another thread may have written to the struct since the kernel read it.
+        let entered = self.clone3() && self.record.has(bits::FLAGS);
+        (!entered || flags == self.record.clone_flags).then_some(flags)
+    }
+
+    /// Whether all of `flags` are set.
+    pub(super) fn all(&self, flags: u64) -> Option<bool> {
+        Some(self.flags()? & flags == flags)
+    }
+
+    /// Whether any of `flags` is set.
+    pub(super) fn any(&self, flags: u64) -> Option<bool> {
+        Some(self.flags()? & flags != 0)
+    }
+
+    /// Whether `flag` is set and `missing` is not.
+    pub(super) fn without(&self, flag: u64, missing: u64) -> Option<bool> {
+        Some(self.any(flag)? && !self.any(missing)?)
+    }
+
+    /// Whether the caller has `capability` in its own user namespace.
+    pub(super) fn capable(&self, capability: u32) -> Option<bool> {
+        self.with(known::CRED).map(|refusal| refusal.caps >> capability & 1 == 1)
+    }
+
+    /// Whether the caller has `capability` in the initial user namespace.
+    pub(super) fn capable_in_init(&self, capability: u32) -> Option<bool> {
+        let refusal = self.with(known::CRED)?;
+        Some(refusal.user_ns_level == 0 && self.capable(capability)?)
+    }
+
+    /// KERNEL: include/linux/sched/signal.h `SIGNAL_UNKILLABLE`: an init process.
+    pub(super) fn init(&self) -> Option<bool> {
+        self.with(known::SIGNAL).map(|refusal| refusal.signal_flags & 0x40 != 0)
+    }
+
+    pub(super) fn other_pid_ns(&self) -> Option<bool> {
+        self.is(known::OTHER_PID_NS, known::PID_NS)
+    }
+
+    pub(super) fn other_time_ns(&self) -> Option<bool> {
+        self.is(known::OTHER_TIME_NS, known::PID_NS)
+    }
+
+    /// How deep the child's pid namespace would be nested.
+    pub(super) fn child_pid_level(&self) -> Option<u64> {
+        let level = self.with(known::PID_NS)?.children_level;
+        Some(u64::from(level) + u64::from(self.any(CLONE_NEWPID)?))
+    }
+
+    /// The first number asked for.
+    pub(super) fn first_tid(&self) -> Option<u32> {
+        self.with(known::SET_TID).map(|refusal| refusal.set_tid)
+    }
+
+    /// Whether no number may be chosen in the child's pid namespace.
+    pub(super) fn may_not_set_tid(&self) -> Option<bool> {
+        let refusal = self.with(known::CRED)?;
+        let may = self.capable(CAP_CHECKPOINT_RESTORE)? || self.capable(CAP_SYS_ADMIN)?;
+        // Which user namespace owns the pid namespace is not known.
+        let simple = refusal.user_ns_level == 0 && !self.any(CLONE_NEWUSER)?;
+        if !may || simple { Some(!may) } else { None }
+    }
+
+    pub(super) fn names_group(&self) -> Option<bool> {
+        self.any(CLONE_INTO_CGROUP)
+    }
+}

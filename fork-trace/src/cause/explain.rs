@@ -1,0 +1,235 @@
+//! The tables in words: what `fork-trace explain` prints, and docs/FAILURES.md.
+
+use std::fmt::Write as _;
+
+use fork_trace_common::{
+    flags::FLAGS,
+    stage::{STAGES, Stage},
+};
+use nix::errno::Errno;
+
+use super::{
+    limits::{LIMITS, Limit},
+    rules::{RULES, Rule},
+};
+use crate::{
+    flags,
+    fork::{Call, CauseKind},
+};
+
+/// What stands above the tables of docs/FAILURES.md.
+const HEAD: &str = "\
+# Why a fork fails
+
+Every reason that fork-trace knows, from the tables it decides by. `cargo xtask docs` writes this
+file; `fork-trace explain WHAT` prints the same for one error, flag, stage or kind of cause.
+
+A rule is looked at in the order given; the first that holds and has the error seen is the cause,
+and certain. A limit is certain where its counter stood at it when the call was refused.
+";
+
+/// What is known of each word; `None` for one that names nothing.
+#[must_use]
+pub fn explain(word: &str) -> Option<String> {
+    errno(word)
+        .or_else(|| flag(word))
+        .or_else(|| stage(word))
+        .or_else(|| kind(word))
+        .or_else(|| rule(word))
+        .or_else(|| flags_word(word))
+}
+
+/// An error number by name or number.
+#[must_use]
+pub fn parse_errno(word: &str) -> Option<Errno> {
+    let known =
+        |number: i32| Some(Errno::from_raw(number)).filter(|errno| *errno != Errno::UnknownErrno);
+    if let Ok(number) = word.parse::<i32>() {
+        return known(number);
+    }
+    let wanted = word.to_ascii_uppercase();
+    (1..=133).filter_map(known).find(|errno| format!("{errno:?}") == wanted)
+}
+
+fn errno(word: &str) -> Option<String> {
+    let errno = parse_errno(word)?;
+    let mut text = format!("{errno:?} ({}): {}\n", errno as i32, errno.desc());
+    let rules = RULES.iter().filter(|rule| rule.errno == errno);
+    let limits = LIMITS.iter().filter(|limit| limit.errno.is_none_or(|of| of == errno));
+    list(&mut text, rules, limits);
+    Some(text)
+}
+
+fn kind(word: &str) -> Option<String> {
+    let kind = CauseKind::ALL.iter().find(|kind| kind.name() == word)?;
+    let mut text = format!("{word}: {}\n", kind.what());
+    let rules = RULES.iter().filter(|rule| rule.kind == *kind);
+    list(&mut text, rules, LIMITS.iter().filter(|limit| limit.kind == *kind));
+    Some(text)
+}
+
+fn rule(word: &str) -> Option<String> {
+    let mut named = RULES.iter().filter(|rule| rule.name == word).peekable();
+    named.peek()?;
+    let mut text = format!("{word}: a rule for the arguments\n");
+    list(&mut text, named, [].iter());
+    Some(text)
+}
+
+fn stage(word: &str) -> Option<String> {
+    let row = STAGES.iter().find(|row| row.name == word)?;
+    let mut text = format!("{word}: {}\n  source: {}\n", row.what, row.at);
+    if row.shared_by != 0 {
+        let names = FLAGS.iter().filter(|(flag, _)| row.shared_by & flag != 0);
+        let names: Vec<_> = names.map(|(_, name)| *name).collect();
+        line(&mut text, format_args!("  shared with {}", names.join(", ")));
+    }
+    let rules = RULES.iter().filter(|rule| rule.stage == row.stage);
+    list(&mut text, rules, LIMITS.iter().filter(|limit| limit.stage == Some(row.stage)));
+    Some(text)
+}
+
+fn flag(word: &str) -> Option<String> {
+    let wanted = word.to_ascii_uppercase();
+    let (value, name) = FLAGS.iter().find(|(_, name)| {
+        *name == wanted || name.strip_prefix("CLONE_") == Some(wanted.as_str())
+    })?;
+    let only = if *value > u64::from(u32::MAX) || *value < 0x100 { ", clone3 only" } else { "" };
+    let mut text = format!("{name} ({value:#x}{only})\n");
+    for row in STAGES.iter().filter(|row| row.shared_by & value != 0) {
+        line(&mut text, format_args!("  shares in {}: {}", row.name, row.what));
+    }
+    let concerns =
+        |what: &str| what.split(|c: char| c != '_' && !c.is_alphanumeric()).any(|w| w == *name);
+    let rules = RULES.iter().filter(|rule| concerns(rule.what));
+    list(
+        &mut text,
+        rules,
+        LIMITS.iter().filter(|limit| concerns(limit.what) || concerns(limit.read)),
+    );
+    Some(text)
+}
+
+/// A word of flags: its names, as `clone` reads it, and as `clone3` does where that differs.
+fn flags_word(word: &str) -> Option<String> {
+    let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"))?;
+    let value = u64::from_str_radix(digits, 16).ok()?;
+    let mut text = format!("{value:#x}\n");
+    let signal = value & 0xff;
+    let names = |call| flags::names(value, Some(call)).join(" | ");
+    if value <= u64::from(u32::MAX) {
+        line(
+            &mut text,
+            format_args!("  clone:  {}; exit signal {signal}", none(&names(Call::Clone))),
+        );
+    }
+    line(&mut text, format_args!("  clone3: {}", none(&names(Call::Clone3))));
+    Some(text)
+}
+
+fn none(names: &str) -> &str {
+    if names.is_empty() { "no flags" } else { names }
+}
+
+fn list<'a>(
+    text: &mut String,
+    rules: impl Iterator<Item = &'a Rule>,
+    limits: impl Iterator<Item = &'a Limit>,
+) {
+    for rule in rules {
+        line(text, format_args!("  {:?} in {}: {}", rule.errno, name(rule.stage), rule.what));
+        line(text, format_args!("      rule {}; {}", rule.name, rule.hint));
+    }
+    for limit in limits {
+        let errno =
+            limit.errno.map_or_else(|| "any error".to_owned(), |errno| format!("{errno:?}"));
+        let stage = limit.stage.map_or_else(String::new, |stage| format!(" in {}", name(stage)));
+        line(text, format_args!("  {errno}{stage}: {}", limit.what));
+        line(text, format_args!("      look at {}", limit.read));
+        line(text, format_args!("      {}: {}", limit.kind.name(), limit.hint));
+    }
+}
+
+fn name(stage: Stage) -> &'static str {
+    stage.row().name
+}
+
+fn line(text: &mut String, what: std::fmt::Arguments<'_>) {
+    // Writing into a String cannot fail.
+    _ = writeln!(text, "{what}");
+}
+
+/// docs/FAILURES.md.
+#[must_use]
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str("\n## Kinds of causes\n\n| kind | what |\n|---|---|\n");
+    for kind in CauseKind::ALL {
+        line(&mut page, format_args!("| `{}` | {} |", kind.name(), kind.what()));
+    }
+    page.push_str("\n## Limits, rights and memory\n\n| errno | stage | kind | what | look at | hint |\n|---|---|---|---|---|---|\n");
+    for limit in LIMITS {
+        let errno = limit.errno.map_or_else(|| "any".to_owned(), |errno| format!("{errno:?}"));
+        let stage = limit.stage.map_or_else(String::new, |stage| format!("`{}`", name(stage)));
+        let Limit { what, read, hint, .. } = limit;
+        line(
+            &mut page,
+            format_args!(
+                "| {errno} | {stage} | `{}` | {what} | {read} | {hint} |",
+                limit.kind.name()
+            ),
+        );
+    }
+    page.push_str("\n## Rules for the arguments, in the kernel's order\n\n| errno | stage | rule | what | hint |\n|---|---|---|---|---|\n");
+    for rule in RULES {
+        let Rule { errno, what, hint, .. } = rule;
+        let calls = if rule.clone3_only { " (`clone3`)" } else { "" };
+        line(
+            &mut page,
+            format_args!(
+                "| {errno:?} | `{}`{calls} | `{}` | {what} | {hint} |",
+                name(rule.stage),
+                rule.name
+            ),
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_of_the_tables_is_explained() {
+        for row in STAGES {
+            assert!(explain(row.name).is_some(), "{}", row.name);
+        }
+        for (_, name) in FLAGS {
+            assert!(explain(name).unwrap().starts_with(name));
+        }
+        for kind in CauseKind::ALL {
+            assert!(explain(kind.name()).unwrap().contains(kind.what()));
+        }
+        for rule in RULES {
+            assert!(explain(rule.name).unwrap().contains(rule.what), "{}", rule.name);
+        }
+        assert!(explain("EAGAIN").unwrap().contains("pids.max"));
+        assert!(explain("CLONE_NEWPID").unwrap().contains("thread-and-new-namespace"));
+        let word = explain("0x1200011").unwrap();
+        assert!(
+            word.contains("CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID; exit signal 17"),
+            "{word}"
+        );
+        assert_eq!(explain("nonsense"), None);
+    }
+
+    #[test]
+    fn errors_are_known_by_name_and_number() {
+        assert_eq!(parse_errno("eagain"), Some(Errno::EAGAIN));
+        assert_eq!(parse_errno("11"), Some(Errno::EAGAIN));
+        for bad in ["", "EWHAT", "0", "-11", "4096"] {
+            assert_eq!(parse_errno(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Why an attempt failed: from the error number, the marks it passed and the evidence of its
+//! refusal to the stage that refused and the reason. Pure: no I/O, no state.
+//!
+//! `rules` and `limits` are the two tables; `explain` and `docs/FAILURES.md` read them too.
+
+mod case;
+pub mod explain;
+pub mod kind;
+pub mod limits;
+pub mod rules;
+mod window;
+
+use fork_trace_common::stage::Stage;
+use nix::errno::Errno;
+
+pub use self::{
+    case::{Aftermath, Case, Features},
+    window::Window,
+};
+use self::{
+    limits::{Details, Finding, LIMITS, Limit},
+    rules::{RULES, Rule},
+};
+use crate::fork::{Cause, CauseKind, Confidence, Fork, Name};
+
+/// What can have refused, and how well that is founded.
+struct Candidate {
+    /// Where the kernel looks for it, for the order.
+    stage: Option<Stage>,
+    strength: Strength,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Strength {
+    Fallback,
+    Maybe,
+    Yes,
+}
+
+/// Adds to `fork` what `case` says.
+pub fn add(fork: &mut Fork, case: &Case<'_>) {
+    let mut candidates = candidates(case);
+    let strongest = candidates.iter().map(|candidate| candidate.strength).max();
+    let place = candidates.iter().position(|candidate| Some(candidate.strength) == strongest);
+    let Some(place) = place else {
+        fork.failed_stage = case.window.only().map(name);
+        fork.cause = Some(unknown());
+        return;
+    };
+    let earlier = candidates.iter().take(place).any(|other| other.strength == Strength::Maybe);
+    let first = candidates.remove(place);
+    let certain = first.strength == Strength::Yes && !earlier;
+    fork.failed_stage = first.stage.or(case.window.only()).map(name);
+    fork.cause = Some(with_confidence(first.cause, certain));
+    // After a certain rule nothing else was looked at.
+    let decided = certain && fork.cause.as_ref().is_some_and(|cause| cause.rule.is_some());
+    let others = candidates.into_iter().filter(|other| other.strength != Strength::Fallback);
+    let others = others.filter(|other| !decided && (!certain || other.strength == Strength::Yes));
+    fork.other_causes = others.map(|other| with_confidence(other.cause, false)).collect();
+}
+
+fn with_confidence(cause: Cause, certain: bool) -> Cause {
+    let confidence = if certain { Confidence::Certain } else { Confidence::Likely };
+    Cause { confidence, ..cause }
+}
+
+fn name(stage: Stage) -> Name {
+    Name::Borrowed(stage.row().name)
+}
+
+/// Nothing in the tables explains it.
+fn unknown() -> Cause {
+    Cause {
+        kind: CauseKind::Unknown,
+        rule: None,
+        what: Name::Borrowed("none of the known reasons"),
+        limit: None,
+        current: None,
+        max: None,
+        path: None,
+        uid: None,
+        confidence: Confidence::Likely,
+        hint: Name::Borrowed(
+            "look at dmesg and at /proc/sys/kernel; `fork-trace explain` lists what is known",
+        ),
+    }
+}
+
+/// Every row that fits, in the kernel's order.
+fn candidates(case: &Case<'_>) -> Vec<Candidate> {
+    let errno = i32::try_from(case.errno).map_or(Errno::UnknownErrno, Errno::from_raw);
+    let in_window = |stage: Option<Stage>| stage.is_none_or(|stage| admits(case, stage));
+    let rules = RULES
+        .iter()
+        .filter(|rule| rule.errno == errno && in_window(Some(rule.stage)))
+        .filter_map(|rule| by_rule(rule, case));
+    let limits = LIMITS
+        .iter()
+        .filter(|limit| limit.errno.is_none_or(|of| of == errno) && in_window(limit.stage))
+        .filter_map(|limit| by_limit(limit, case));
+    let mut all: Vec<_> = rules.chain(limits).collect();
+    // Stable: rules of one stage keep their order.
+    all.sort_by_key(|candidate| order(case, candidate.stage));
+    all
+}
+
+/// Where a stage comes on this kernel; what has none comes last.
+fn order(case: &Case<'_>, stage: Option<Stage>) -> u8 {
+    match stage {
+        // KERNEL: kernel/fork.c `copy_process`: before `copy_creds` up to 5.14.
+        Some(Stage::RlimitNproc) if case.features.early_nproc => Stage::CopyExecState as u8,
+        Some(stage) => stage as u8,
+        None => u8::MAX,
+    }
+}
+
+fn admits(case: &Case<'_>, stage: Stage) -> bool {
+    let early = stage == Stage::RlimitNproc && case.features.early_nproc;
+    case.window.admits(if early { Stage::CopyExecState } else { stage })
+}
+
+fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
+    let strength = match rule.holds(case) {
+        Some(false) => return None,
+        Some(true) => Strength::Yes,
+        None => Strength::Maybe,
+    };
+    let cause = Cause {
+        kind: rule.kind,
+        rule: Some(Name::Borrowed(rule.name)),
+        what: Name::Borrowed(rule.what),
+        limit: None,
+        current: None,
+        max: None,
+        path: None,
+        uid: None,
+        confidence: Confidence::Likely,
+        hint: Name::Borrowed(rule.hint),
+    };
+    Some(Candidate { stage: Some(rule.stage), strength, cause })
+}
+
+fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
+    let (strength, details) = match (limit.look)(case) {
+        Finding::No => return None,
+        Finding::Fallback(details) => (Strength::Fallback, details),
+        Finding::Maybe(details) => (Strength::Maybe, details),
+        Finding::Yes(details) => (Strength::Yes, details),
+    };
+    let Details { limit: name, current, max, path, uid, hint } = details;
+    let cause = Cause {
+        kind: limit.kind,
+        rule: None,
+        what: Name::Borrowed(limit.what),
+        limit: name,
+        current,
+        max,
+        path,
+        uid,
+        confidence: Confidence::Likely,
+        hint: hint.map_or(Name::Borrowed(limit.hint), Name::Owned),
+    };
+    Some(Candidate { stage: limit.stage, strength, cause })
+}
+
+#[cfg(test)]
+mod tests;

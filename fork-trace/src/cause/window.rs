@@ -1,0 +1,185 @@
+//! Between which stages an attempt failed, from the points it passed and those it did not.
+
+use fork_trace_common::{
+    flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM},
+    record::{ForkRecord, bits},
+    stage::{Mark, Occurs, Point, STAGES, Stage},
+};
+
+use crate::{
+    plan::{Plan, Timed, optional},
+    spans::{Times, failed_stage},
+};
+
+/// The stages that can have refused: from the last point passed to the first not passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    first: Option<Stage>,
+    last: Option<Stage>,
+    /// Whether `last` was not even come to: the point before it is a function's.
+    before_last: bool,
+}
+
+impl Window {
+    /// Of a failed attempt.
+    #[must_use]
+    pub fn of(times: Times<'_>, plan: &Plan) -> Self {
+        if let Some(exact) = failed_stage(times) {
+            return Self { first: Some(exact), last: Some(exact), before_last: false };
+        }
+        if !times.record.has(bits::ENTERED) {
+            return Self { first: None, last: None, before_last: false };
+        }
+        let entry = Point::Mark(Mark::SysEnter);
+        let opens_inside = |timed: &&Timed| {
+            let row = timed.stage.row();
+            let own = row.inner.is_some_and(|inner| inner.opens == timed.opens);
+            timed.opens != entry
+                && (own || timed.opens.func().is_some())
+                && row.occurs == Occurs::Always
+                && !optional(timed.opens)
+                && timed.opens.rank() < Point::Mark(Mark::TaskNewtask).rank()
+        };
+        let opened = plan.timed.iter().filter(opens_inside);
+        let behind = opened.clone().filter(|timed| times.at(timed.opens).is_some());
+        let first = behind.max_by_key(|timed| {
+            // Of stages that one point opens, the outermost.
+            (timed.opens.rank(), std::cmp::Reverse(timed.stage))
+        });
+        let must_pass =
+            |timed: &&Timed| flags(times.record).is_some_and(|flags| !skips(timed, flags));
+        let ahead = opened.filter(must_pass).filter(|timed| times.at(timed.opens).is_none());
+        let last = ahead.min_by_key(|timed| {
+            // Of stages that one point opens, the innermost.
+            (timed.opens.rank(), std::cmp::Reverse(timed.stage))
+        });
+        Self {
+            first: first.map(|timed| timed.stage),
+            last: last.map(|timed| timed.stage),
+            before_last: last.is_some_and(|timed| timed.opens.func().is_some()),
+        }
+    }
+
+    /// Whether `stage` can have refused.
+    #[must_use]
+    pub fn admits(&self, stage: Stage) -> bool {
+        let after = |first: Stage| stage >= first || within(first, stage);
+        let before = |last: Stage| match self.before_last {
+            true => stage < last,
+            false => stage <= last || within(stage, last),
+        };
+        self.first.is_none_or(after) && self.last.is_none_or(before)
+    }
+
+    /// The stage, where it is only one.
+    #[must_use]
+    pub fn only(&self) -> Option<Stage> {
+        self.first.filter(|first| self.last == Some(*first) && !self.before_last)
+    }
+}
+
+fn flags(record: &ForkRecord) -> Option<u64> {
+    record.has(bits::FLAGS).then_some(record.clone_flags)
+}
+
+/// Whether an attempt with `flags` shares what a stage would make, and does not pass its opening
+/// point.
+fn skips(timed: &Timed, flags: u64) -> bool {
+    let around = std::iter::successors(Some(timed.stage), |stage| stage.row().parent);
+    let shared_by = around.fold(0, |flags, stage| flags | stage.row().shared_by);
+    let Point::Mark(mark) = timed.opens else { return flags & shared_by != 0 };
+    let shared_by = match mark {
+        // KERNEL: kernel/cred.c `copy_creds`: a thread shares its process's credentials.
+        Mark::CredAlloc | Mark::SignalAlloc => CLONE_THREAD,
+        Mark::FilesAlloc => CLONE_FILES,
+        Mark::FsAlloc => CLONE_FS,
+        Mark::SighandAlloc => CLONE_SIGHAND,
+        Mark::MmAlloc
+        | Mark::MmapLockStart
+        | Mark::MmapLockTaken
+        | Mark::ChildMmapReleased
+        | Mark::ParentMmapReleased => CLONE_VM,
+        _ => 0,
+    };
+    flags & shared_by != 0
+}
+
+/// Whether `stage` is part of `outer`.
+fn within(stage: Stage, outer: Stage) -> bool {
+    let mut parent = STAGES.get(stage as usize).and_then(|row| row.parent);
+    while let Some(around) = parent {
+        if around == outer {
+            return true;
+        }
+        parent = around.row().parent;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use fork_trace_common::{func::Func, record::CallsRecord};
+
+    use super::*;
+    use crate::cause::tests::{learned_plan, refused};
+
+    fn window_of(record: &ForkRecord) -> Window {
+        Window::of(Times { record, calls: None }, &learned_plan())
+    }
+
+    #[test]
+    fn without_marks_anything_up_to_the_first_can_have_refused() {
+        let window = window_of(&refused(0x11));
+        assert!(window.admits(Stage::FlagChecks) && window.admits(Stage::DupTaskStruct));
+        assert!(window.admits(Stage::CopyCloneArgs) && !window.admits(Stage::AllocPid));
+        assert!(!window.admits(Stage::CgroupCanFork));
+    }
+
+    #[test]
+    fn the_last_mark_shuts_out_what_came_before() {
+        let mut record = refused(0x11);
+        for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::PidAlloc) {
+            record.marks[*mark as usize] = 1_000 + *mark as u64;
+        }
+        let window = window_of(&record);
+        assert!(window.admits(Stage::AllocPid) && window.admits(Stage::CgroupCanFork));
+        assert!(window.admits(Stage::TasklistLock) && !window.admits(Stage::RlimitNproc));
+        record.marks[Mark::PidAlloc as usize] = 0;
+        let window = window_of(&record);
+        assert!(window.admits(Stage::CopyThread) && window.admits(Stage::AllocPid));
+        assert!(!window.admits(Stage::CgroupCanFork));
+    }
+
+    #[test]
+    fn what_is_shared_need_not_be_passed() {
+        let mut record = refused(0x3d_0f00);
+        for mark in [Mark::SysEnter, Mark::TaskAlloc, Mark::SchedForkTimer, Mark::FpuCopy] {
+            record.marks[mark as usize] = 1_000;
+        }
+        let window = window_of(&record);
+        assert!(!window.admits(Stage::CopyMm) && window.admits(Stage::CopyThread));
+        assert!(window.admits(Stage::AllocPid) && !window.admits(Stage::PidfdPrepare));
+    }
+
+    #[test]
+    fn a_nested_stage_keeps_those_around_it() {
+        let mut record = refused(0x11);
+        for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::MmapLockTaken) {
+            record.marks[*mark as usize] = 1_000;
+        }
+        let window = window_of(&record);
+        assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyPageRange));
+        assert!(!window.admits(Stage::CopySignal) && !window.admits(Stage::AllocPid));
+    }
+
+    #[test]
+    fn a_function_that_failed_is_the_only_one() {
+        let mut calls = CallsRecord::zeroed();
+        calls.failed = Func::AllocPid as u32 + 1;
+        let record = refused(0x11);
+        let times = Times { record: &record, calls: Some(&calls) };
+        let window = Window::of(times, &learned_plan());
+        assert_eq!(window.only(), Some(Stage::AllocPid));
+        assert!(!window.admits(Stage::CgroupCanFork));
+    }
+}
