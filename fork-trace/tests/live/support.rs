@@ -114,10 +114,19 @@ pub(crate) fn wait(mut child: Child, most: Duration) -> Output {
     Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-/// A trace of the whole host, attached.
+/// A trace of the whole host, attached; ended when dropped, as by a test that fails.
 pub(crate) struct HostTrace {
-    child: Child,
+    child: Option<Child>,
     stderr: BufReader<ChildStderr>,
+}
+
+impl Drop for HostTrace {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
 }
 
 impl HostTrace {
@@ -133,21 +142,22 @@ impl HostTrace {
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
         assert!(line.starts_with("tracing"), "{line}");
-        Self { child, stderr }
+        Self { child: Some(child), stderr }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().unwrap().id()
     }
 
     /// Sends a signal and waits for the end.
     pub(crate) fn stop(mut self, signal: Signal) -> Output {
-        kill(self.child.id(), signal);
+        kill(self.pid(), signal);
+        let child = self.child.take().unwrap();
         let mut stderr = Vec::new();
         let child_stderr = self.stderr.get_mut();
         let collected = std::thread::scope(|scope| {
             let reader = scope.spawn(|| child_stderr.read_to_end(&mut stderr).unwrap());
-            let output = wait(self.child, Duration::from_secs(30));
+            let output = wait(child, Duration::from_secs(30));
             reader.join().unwrap();
             output
         });
@@ -156,12 +166,12 @@ impl HostTrace {
 
     /// Takes standard output away.
     pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
-        self.child.stdout.take().unwrap()
+        self.child.as_mut().unwrap().stdout.take().unwrap()
     }
 
     /// Waits for an end that comes by itself.
     pub(crate) fn ended(mut self) -> Output {
-        let output = wait(self.child, Duration::from_secs(30));
+        let output = wait(self.child.take().unwrap(), Duration::from_secs(30));
         let mut stderr = Vec::new();
         self.stderr.read_to_end(&mut stderr).unwrap();
         Output { stderr, ..output }
