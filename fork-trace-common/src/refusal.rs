@@ -162,6 +162,23 @@ const _: () = assert!(
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 
 impl RefusalRecord {
+    /// The flags word as the caller passed it, with `clone`'s exit signal in its low byte, and the
+    /// exit signal, as far as they were read.
+    #[must_use]
+    #[inline(always)]
+    pub const fn called(&self, clone3: bool) -> (Option<u64>, Option<u64>) {
+        let (flags, exit_signal) = (self.args[arg::FLAGS], self.args[arg::EXIT_SIGNAL]);
+        if !self.has(known::ARGS) || self.has(known::ARGS_UNREADABLE) {
+            return (None, None);
+        }
+        match self.args_bytes {
+            _ if !clone3 => (Some(flags | exit_signal), Some(exit_signal)),
+            bytes if bytes < 8 => (None, None),
+            bytes if bytes < 8 * (arg::EXIT_SIGNAL as u64 + 1) => (Some(flags), None),
+            _ => (Some(flags), Some(exit_signal)),
+        }
+    }
+
     /// Whether `bit` of [`known`] is set.
     #[must_use]
     #[inline(always)]

@@ -331,12 +331,11 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     }
     let at_ns = now();
     let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key));
-    if refused {
-        evidence(&Attempt { regs, syscall, compat, ret, tid: low(key), at_ns });
-    }
+    let attempt = Attempt { regs, syscall, compat, ret, tid: low(key), at_ns };
+    let refusal = if refused { evidence(&attempt) } else { None };
     let Some(flight) = flight(key) else {
-        if refused {
-            refused_before_entry(task, key, regs, syscall, compat, ret, at_ns);
+        if let Some(refusal) = refusal {
+            refused_before_entry(task, key, &attempt, refusal);
         }
         return;
     };
@@ -401,12 +400,12 @@ fn child_returns(task: Task, key: u64) {
 
 /// Submits what is known of a refusal, just before the attempt's own record.
 #[inline(always)]
-fn evidence(attempt: &Attempt) {
-    if let Some(record) = refusal::collect(attempt)
-        && RING.output::<RefusalRecord>(record, wake_up()).is_err()
-    {
+fn evidence(attempt: &Attempt) -> Option<&'static RefusalRecord> {
+    let record = refusal::collect(attempt)?;
+    if RING.output::<RefusalRecord>(record, wake_up()).is_err() {
         count(Counter::RingFullRefusals);
     }
+    Some(record)
 }
 
 /// An exit without an entry: seccomp or a tracer refused the call.
@@ -414,21 +413,27 @@ fn evidence(attempt: &Attempt) {
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`: both come before the `sys_enter`
 /// tracepoint.
 #[inline(always)]
-fn refused_before_entry(
-    task: Task,
-    key: u64,
-    regs: Regs,
-    syscall: Syscall,
-    compat: bool,
-    ret: i64,
-    at_ns: u64,
-) {
+fn refused_before_entry(task: Task, key: u64, attempt: &Attempt, refusal: &RefusalRecord) {
     // In the map, as any other: a record and all else that the exit needs do not fit on a stack.
     let Some(record) = begin(key) else { return };
-    set(record, Mark::SysExit, at_ns);
+    set(record, Mark::SysExit, attempt.at_ns);
     identify(record, task, key);
-    call(record, regs, syscall, compat);
-    record.ret = ret;
+    record.syscall = attempt.syscall as u32;
+    if attempt.compat {
+        record.bits |= bits::COMPAT;
+    }
+    // VERIFIER: read once, by the evidence; twice in one program, LLVM merges the reads such that
+    // 5.10 sees a register that was never written.
+    let (flags, exit_signal) = refusal.called(matches!(attempt.syscall, Syscall::Clone3));
+    if let Some(flags) = flags {
+        record.clone_flags = flags;
+        record.bits |= bits::FLAGS;
+    }
+    if let Some(exit_signal) = exit_signal {
+        record.exit_signal = exit_signal;
+        record.bits |= bits::EXIT_SIGNAL;
+    }
+    record.ret = attempt.ret;
     finish(record, key);
 }
 

@@ -305,16 +305,18 @@ impl Regs {
     }
 
     /// The first five arguments of the call.
+    ///
+    /// VERIFIER: by helper on every release; beside `clone_args`, LLVM merges direct loads and
+    /// helper's reads such that 5.10 sees a register that was never written.
     #[inline(always)]
     pub(crate) fn words(self, compat: bool) -> Option<[u64; 5]> {
-        let (first, second) = (self.first(compat)?, self.second(compat)?);
-        let third = field!(self.0, REGS_DX: u64)?;
-        let (fourth, fifth) = if compat {
-            (field!(self.0, REGS_SI: u64)?, field!(self.0, REGS_DI: u64)?)
+        let [first, second, fourth, fifth] = if compat {
+            [REGS_BX.load(), REGS_CX.load(), REGS_SI.load(), REGS_DI.load()]
         } else {
-            (field!(self.0, REGS_R10: u64)?, field!(self.0, REGS_R8: u64)?)
+            [REGS_DI.load(), REGS_SI.load(), REGS_R10.load(), REGS_R8.load()]
         };
-        Some([first, second, third, fourth, fifth])
+        let read = |offset| self.0.read_by_helper::<u64>(offset);
+        Some([read(first)?, read(second)?, read(REGS_DX.load())?, read(fourth)?, read(fifth)?])
     }
 
     #[inline(always)]
