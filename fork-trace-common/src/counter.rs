@@ -46,4 +46,10 @@ counters! {
     OnCpuFull,
     /// Child processes not followed because the map of followed processes was full.
     FollowFull,
+    /// Follow-up records lost because the ring was full.
+    RingFullLives,
+    /// Children with no follow-up because the map of children was full.
+    BornFull,
+    /// Vforks whose parent's wait is not measured because the map of waits was full.
+    WaitsFull,
 }

@@ -27,6 +27,13 @@ macro_rules! for_each_offset {
             TASK_NVCSW: "task_struct", "nvcsw", required;
             TASK_NIVCSW: "task_struct", "nivcsw", required;
             TASK_MM: "task_struct", "mm", required;
+            TASK_EXIT_CODE: "task_struct", "exit_code", required;
+            TASK_PENDING: "task_struct", "pending.signal", required;
+            SIGNAL_FLAGS: "signal_struct", "flags", required;
+            SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required;
+            MM_ARG_START: "mm_struct", "arg_start", required;
+            MM_ARG_END: "mm_struct", "arg_end", required;
+            BPRM_FILENAME: "linux_binprm", "filename", required;
             MM_MAP_COUNT: "mm_struct", "map_count", required;
             MM_PGTABLES_BYTES: "mm_struct", "pgtables_bytes", optional;
             SIGNAL_MULTIPROCESS: "signal_struct", "multiprocess", required;
@@ -86,6 +93,11 @@ for_each_offset!(table);
 /// Symbol of the switch that limits tracing to the processes in the `FOLLOW` map and their
 /// descendants: a `u8`, 0 or 1.
 pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
+
+/// Symbols of the switches for follow-ups of every child: a `u8`, 0 or 1.
+pub const FOLLOW_EXECS: &str = "FOLLOW_EXECS";
+/// As above.
+pub const FOLLOW_EXITS: &str = "FOLLOW_EXITS";
 
 /// Symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
 pub const TYPED: &str = "TYPED";

@@ -22,6 +22,7 @@ use fork_trace_common::{
 use crate::{
     filter,
     kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
+    life,
     maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
 };
 
@@ -217,6 +218,7 @@ pub(crate) fn wakeup_new(child: Task) {
     }
     set(flight, Mark::SchedWakeupNew, now());
     flight.parent_cpu = cpu();
+    life::begins(flight, key);
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
         finish(flight, key);
@@ -255,6 +257,8 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     let Some(flight) = flight(key) else {
         if ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key)) {
             refused_before_entry(task, key, regs, syscall, compat, ret);
+        } else if ret > 0 {
+            life::vfork_returns(task, key);
         }
         return;
     };
@@ -284,7 +288,9 @@ pub(crate) fn task_ends() {
     }
     _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
-    if Task::current().live() == Some(0) {
+    let last = Task::current().live() == Some(0);
+    life::ends(key, last);
+    if last {
         filter::died(tgid(key));
     }
 }
@@ -387,8 +393,9 @@ fn submit(record: &ForkRecord) {
     }
 }
 
+/// How to submit to the ring.
 #[inline(always)]
-fn wake_up() -> u64 {
+pub(crate) fn wake_up() -> u64 {
     if RING.query(BPF_RB_AVAIL_DATA) >= WAKE_ABOVE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }
 
@@ -402,7 +409,7 @@ fn flight(key: u64) -> Option<&'static mut ForkRecord> {
 static EMPTY: ForkRecord = ForkRecord::zeroed();
 
 #[inline(always)]
-fn at(record: &ForkRecord, mark: Mark) -> u64 {
+pub(crate) fn at(record: &ForkRecord, mark: Mark) -> u64 {
     record.marks.get(mark as usize).copied().unwrap_or_default()
 }
 
@@ -424,7 +431,7 @@ fn set(record: &mut ForkRecord, mark: Mark, at: u64) {
 }
 
 #[inline(always)]
-fn tgid(key: u64) -> u32 {
+pub(crate) fn tgid(key: u64) -> u32 {
     (key >> 32) as u32
 }
 
@@ -441,7 +448,7 @@ fn cpu() -> u32 {
 }
 
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_ns() }
 }

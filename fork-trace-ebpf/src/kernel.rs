@@ -175,6 +175,46 @@ impl Task {
         field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_LIVE: u32)
     }
 
+    /// How the task ended: the process's exit code where the whole process was told to end, else
+    /// that of its first thread.
+    ///
+    /// KERNEL: kernel/exit.c `wait_task_zombie` tells the same; include/linux/sched/signal.h.
+    #[inline(always)]
+    pub(crate) fn process_exit_code(self) -> Option<u32> {
+        const SIGNAL_GROUP_EXIT: u32 = 4;
+        let signal = self.0.follow(TASK_SIGNAL.load())?;
+        if field!(signal, SIGNAL_FLAGS: u32)? & SIGNAL_GROUP_EXIT != 0 {
+            return field!(signal, SIGNAL_GROUP_EXIT_CODE: u32);
+        }
+        field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_EXIT_CODE: u32)
+    }
+
+    /// How this one task ended.
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> Option<u32> {
+        field!(self.0, TASK_EXIT_CODE: u32)
+    }
+
+    /// Whether the task is about to be killed.
+    ///
+    /// KERNEL: include/linux/sched/signal.h `__fatal_signal_pending`.
+    #[inline(always)]
+    pub(crate) fn dying(self) -> bool {
+        const SIGKILL_BIT: u64 = 1 << 8;
+        field!(self.0, TASK_PENDING: u64).is_some_and(|pending| pending & SIGKILL_BIT != 0)
+    }
+
+    /// Where the arguments of the task's program lie in its memory: first byte, and length.
+    ///
+    /// KERNEL: `fs/binfmt_elf.c` `create_elf_tables` sets both before `sched_process_exec`.
+    #[inline(always)]
+    pub(crate) fn args(self) -> Option<(*const u8, u64)> {
+        let mm = self.0.follow(TASK_MM.load())?;
+        let start = field!(mm, MM_ARG_START: u64)?;
+        let end = field!(mm, MM_ARG_END: u64)?;
+        Some((start as *const u8, end.checked_sub(start)?))
+    }
+
     /// How deep the task's own pid namespace is nested.
     #[inline(always)]
     pub(crate) fn pid_level(self) -> Option<u32> {
@@ -241,6 +281,24 @@ impl Task {
         }
         // SAFETY: as the caller promises.
         unsafe { self.0.load::<u32>(TASK_FLAGS.load()) & NOT_A_USERS == 0 }
+    }
+}
+
+/// The `linux_binprm` of an exec.
+#[derive(Clone, Copy)]
+pub(crate) struct Program(Ptr);
+
+impl Program {
+    /// From a tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn new(program: *const c_void) -> Self {
+        Self(Ptr::new(program))
+    }
+
+    /// The file as it was named to the kernel: a string in kernel memory.
+    #[inline(always)]
+    pub(crate) fn name(self) -> Option<*const u8> {
+        field!(self.0, BPRM_FILENAME: *const u8)
     }
 }
 

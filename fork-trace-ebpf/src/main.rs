@@ -3,7 +3,7 @@
 //!
 //! Marks come in through `task` (fork's own tracepoints) and `inner` (those that fire inside a
 //! fork, whose places `learn` helps to find); `flight` keeps one record per calling
-//! thread and is the only writer of the ring; `kernel` is the only reader of kernel structs;
+//! thread and submits it; `life` follows the child after that; `kernel` is the only reader of kernel structs;
 //! `filter` says whose attempts are wanted; `maps` holds every map.
 #![no_std]
 #![no_main]
@@ -13,6 +13,7 @@ mod flight;
 mod inner;
 mod kernel;
 mod learn;
+mod life;
 mod maps;
 mod task;
 

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
+    life::{Born, ExecRecord},
     record::ForkRecord,
     site::{LESSONS, Lesson},
 };
@@ -35,6 +36,18 @@ pub(crate) struct OnCpu {
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
+
+/// Children whose further life is followed, by tgid.
+#[map]
+pub(crate) static BORN: HashMap<u32, Born> = HashMap::with_max_entries(8192, 0);
+
+/// Parents that wait for a vfork child, by `bpf_get_current_pid_tgid` of the waiting thread.
+#[map]
+pub(crate) static WAITS: HashMap<u64, Born> = HashMap::with_max_entries(8192, 0);
+
+/// Where a program's name and arguments are put together: too large for the stack.
+#[map]
+pub(crate) static EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// Events of the learning process's own fork, in order.
 #[map]

@@ -15,7 +15,7 @@ use aya_log::EbpfLogger;
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
-    settings::{FOLLOW_CHILDREN, FOLLOW_ONLY, TYPED},
+    settings::{FOLLOW_CHILDREN, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, TYPED},
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
 };
 
@@ -32,16 +32,23 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
 
+/// Children whose life can be followed at once when all of them are: some 6 MiB.
+const CHILDREN: u32 = 65_536;
+
 /// Bytes of a record as a map value.
 type FlightBytes = [u8; size_of::<ForkRecord>()];
 
 /// What is set before load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// Only this process's children and their descendants.
     pub follow_children_of: Option<u32>,
     /// Size of the ring; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,
+    /// Tell every child's execs.
+    pub execs: bool,
+    /// Tell every child's end.
+    pub exits: bool,
     /// The kernel side's debug lines.
     pub kernel_log: bool,
 }
@@ -102,7 +109,7 @@ impl Lesson {
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU"] {
+        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU", "BORN", "WAITS"] {
             loader.map_max_entries(unused, 1);
         }
         let log_level = 0u8;
@@ -151,6 +158,7 @@ fn loader(host: &Host) -> EbpfLoader<'_> {
 }
 
 fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
+    let (execs, exits) = (u8::from(settings.execs), u8::from(settings.exits));
     let follow = u8::from(settings.follow_children_of.is_some());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
@@ -163,8 +171,13 @@ fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
         loader.override_global(global, site, true);
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
+    loader.override_global(FOLLOW_EXECS, &execs, true);
+    loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(aya_log::LEVEL, &log_level, false);
     loader.map_max_entries("RING", settings.ring_bytes);
+    if settings.execs || settings.exits {
+        loader.map_max_entries("BORN", CHILDREN);
+    }
     if follow == 0 {
         loader.map_max_entries("FOLLOW", 1);
     }

@@ -70,6 +70,12 @@ pub struct Live {
     /// Where stage boundaries come from
     #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
+    /// Tell when a child runs another program, which, and with which arguments
+    #[arg(long)]
+    pub exec: bool,
+    /// Tell when a child process ends, and how
+    #[arg(long)]
+    pub exit: bool,
     /// Exit with 4 if a record was lost
     #[arg(long)]
     pub fail_on_loss: bool,

@@ -95,7 +95,7 @@ fn examine(report: &mut Report) -> Result<()> {
     let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
     report.stages.clone_from(&plan.coverage);
     permitted?;
-    let settings = Settings { follow_children_of: None, ring_bytes: 4096, kernel_log: false };
+    let settings = Settings { ring_bytes: 4096, ..Settings::default() };
     drop(attach(&host, &plan, settings)?);
     report.can_trace = true;
     Ok(())

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::life::{Exec, Exit, ReleasedBy, VforkDone};
+
 /// Raised when a field, its meaning or its unit changes; added fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -24,6 +26,12 @@ pub enum Event {
     Start(Box<Start>),
     /// One attempt to make a task.
     Fork(Box<Fork>),
+    /// The parent of a vfork goes on.
+    VforkDone(VforkDone),
+    /// A child runs another program.
+    Exec(Exec),
+    /// A child process ended.
+    Exit(Exit),
     /// Records were lost.
     Loss(Loss),
     /// Something the user should know.
@@ -463,6 +471,9 @@ pub struct Warning {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Id of the fork it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
 }
 
 /// The last line: counts, and whether they agree with the kernel's own.

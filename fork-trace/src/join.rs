@@ -57,6 +57,8 @@ impl Joiner {
                 self.start_ages.push_back((now_ns, key));
                 self.starts.insert(key, start);
             }
+            // Follow-ups carry their fork's id: nothing to pair.
+            Record::Life(_) | Record::Exec(_) => {}
         }
         self.bound();
     }

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
     counter::Counter,
+    life::{LifeKind, bits::WHOLE},
     record::{ForkRecord, bits},
 };
 use jiff::Timestamp;
@@ -32,7 +33,8 @@ use crate::{
     attach::{Settings, Tracer, attach},
     decode::{Record, decode},
     enrich::Enricher,
-    fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
+    follow::Follower,
+    fork::{Event, Filters, Fork, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
     host::{self, Host},
     join::{Joined, Joiner},
     pipeline::Outputs,
@@ -56,13 +58,16 @@ const CLOSING_NS: u64 = 5_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 6] = [
+const LOSSES: [(Counter, &str, bool); 9] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
+    (Counter::RingFullLives, "follow_up_ring_full", false),
+    (Counter::BornFull, "children_full", false),
+    (Counter::WaitsFull, "vfork_waits_full", false),
 ];
 
 /// When to stop, apart from signals and the command's end.
@@ -94,6 +99,8 @@ pub struct Live {
     attached_ns: u64,
     attach_ns: u64,
     joiner: Joiner,
+    follower: Follower,
+    exits: bool,
     enricher: Enricher,
     tally: Tally,
     outputs: Outputs,
@@ -153,6 +160,7 @@ impl Live {
                 code: Name::Borrowed("no-inner-marks"),
                 text: format!("most stages of copy_process cannot be told apart: {reason}"),
                 hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+                fork: None,
             }));
         }
         outputs.flush()?;
@@ -164,6 +172,8 @@ impl Live {
             attached_ns: mono_ns,
             attach_ns,
             joiner: Joiner::default(),
+            follower: Follower::default(),
+            exits: settings.exits,
             enricher: Enricher::new(),
             tally: Tally::default(),
             outputs,
@@ -270,8 +280,18 @@ impl Live {
         let Ok(now_ns) = host::monotonic_ns() else {
             return false;
         };
-        let Self { ring, joiner, received, .. } = self;
+        let Self { ring, joiner, received, follower, exits, clock, .. } = self;
         ring.drain(BATCH, |bytes| match decode(bytes) {
+            Ok(Record::Life(life)) => {
+                follower.push(&life, *clock, now_ns);
+                if *exits && life.kind == LifeKind::Ended as u32 && life.bits & WHOLE != 0 {
+                    follower.exited(&life, *clock, now_ns);
+                }
+            }
+            Ok(Record::Exec(exec)) => {
+                follower.push(&exec.life, *clock, now_ns);
+                follower.execed(&exec, *clock, now_ns);
+            }
             Ok(record) => {
                 if let Record::Fork(fork) = &record {
                     *received += u64::from(fork.has(bits::CHILD));
@@ -283,30 +303,40 @@ impl Live {
     }
 
     fn release(&mut self, all: bool) -> Result<()> {
-        let joined = if all {
-            self.joiner.release_all()
-        } else {
-            self.joiner.release(host::monotonic_ns().context("read the monotonic clock")?)
-        };
+        let now_ns = host::monotonic_ns().context("read the monotonic clock")?;
+        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        let mut events = Vec::with_capacity(joined.len());
         for joined in joined {
-            self.show(&joined);
+            let fork = self.shown(&joined);
+            let child = &joined.0.child;
+            if joined.0.has(bits::CHILD) && child.tid == child.tgid {
+                self.follower.fork(child, fork.is_some(), now_ns);
+            }
+            events.extend(fork.map(|fork| (fork.mono_ns, Event::Fork(Box::new(fork)))));
+        }
+        let until_ns = if all { u64::MAX } else { now_ns };
+        events.extend(self.follower.release(self.clock, until_ns));
+        events.sort_by_key(|(at_ns, _)| *at_ns);
+        for (_, event) in events {
+            self.outputs.event(&event);
         }
         Ok(())
     }
 
-    fn show(&mut self, (record, start): &Joined) {
+    /// An attempt as it is shown, if it is to be.
+    fn shown(&mut self, (record, start): &Joined) -> Option<Fork> {
         if !record.has(bits::ENTERED | bits::KERNEL_MADE) && self.may_be_under_way(record) {
             self.under_way += 1;
-            return;
+            return None;
         }
         if self.enough() {
             self.cut += u64::from(record.has(bits::CHILD));
-            return;
+            return None;
         }
         let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
         self.enricher.add(&mut fork);
         self.tally.add(&fork);
-        self.outputs.event(&Event::Fork(Box::new(fork)));
+        Some(fork)
     }
 
     /// A call without an entry: was it under way when tracing began or ended, or was its entry

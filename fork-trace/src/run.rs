@@ -53,6 +53,8 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         let settings = Settings {
             follow_children_of: command.then(std::process::id),
             ring_bytes: options.buffer,
+            execs: options.exec,
+            exits: options.exit,
             kernel_log: options.output.verbose >= 3,
         };
         let limits = Limits { duration: options.duration, max_events: options.max_events };

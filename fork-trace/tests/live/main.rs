@@ -16,6 +16,7 @@
 mod endings;
 mod ftrace;
 mod inner;
+mod life;
 mod readme;
 mod rights;
 mod storm;
