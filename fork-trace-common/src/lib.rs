@@ -7,6 +7,7 @@
 pub mod counter;
 pub mod flags;
 pub mod life;
+pub mod memory;
 pub mod record;
 pub mod settings;
 pub mod site;

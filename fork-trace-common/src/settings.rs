@@ -35,6 +35,16 @@ macro_rules! for_each_offset {
             MM_ARG_END: "mm_struct", "arg_end", required;
             BPRM_FILENAME: "linux_binprm", "filename", required;
             MM_MAP_COUNT: "mm_struct", "map_count", required;
+            MM_TOTAL_VM: "mm_struct", "total_vm", required;
+            MM_RSS_STAT: "mm_struct", "rss_stat", required;
+            MM_RSS_COUNT: "mm_rss_stat", "count", optional;
+            TASK_RSS_STAT: "task_struct", "rss_stat", optional;
+            TASK_RSS_COUNT: "task_rss_stat", "count", optional;
+            PERCPU_COUNTER_SIZE: "percpu_counter", "", required;
+            PERCPU_COUNTER_COUNT: "percpu_counter", "count", required;
+            PERCPU_COUNTER_COUNTERS: "percpu_counter", "counters", optional;
+            TASK_PARENT: "task_struct", "parent", required;
+            TASK_PTRACE: "task_struct", "ptrace", required;
             MM_PGTABLES_BYTES: "mm_struct", "pgtables_bytes", optional;
             SIGNAL_MULTIPROCESS: "signal_struct", "multiprocess", required;
             SIGNAL_NR_THREADS: "signal_struct", "nr_threads", required;
@@ -98,6 +108,11 @@ pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
 pub const FOLLOW_EXECS: &str = "FOLLOW_EXECS";
 /// As above.
 pub const FOLLOW_EXITS: &str = "FOLLOW_EXITS";
+
+/// Symbol of the address of the kernel's array of per-CPU offsets, a `u64`; 0: not known.
+pub const PER_CPU_OFFSETS: &str = "PER_CPU_OFFSETS";
+/// Symbol of the number of CPUs there may be, a `u32`.
+pub const CPUS: &str = "CPUS";
 
 /// Symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
 pub const TYPED: &str = "TYPED";

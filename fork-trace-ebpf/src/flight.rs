@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::{CLONE_VFORK, CLONE_VM},
+    flags::{CLONE_PARENT, CLONE_VFORK, CLONE_VM},
     record::{ForkRecord, RecordKind, StartRecord, Syscall, bits},
     stage::Mark,
 };
@@ -67,6 +67,12 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     set(record, Mark::SysEnter, now);
     identify(record, task, key);
     call(record, regs, syscall, compat);
+    if record.has(bits::FLAGS)
+        && record.clone_flags & CLONE_VM == 0
+        && let Some(rss) = task.memory(record.threads, &mut record.memory)
+    {
+        record.bits |= bits::MEMORY | if rss { bits::RSS } else { 0 };
+    }
 }
 
 /// An attempt whose return the kernel passed without this program: it is shown all the same. One
@@ -81,7 +87,7 @@ fn return_not_seen(flight: &ForkRecord) {
 /// An empty record in flight.
 #[inline(always)]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
-    if FLIGHTS.insert(key, EMPTY, 0).is_err() {
+    if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
     flight(key)
@@ -166,6 +172,9 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
         flight.copied_vmas = vmas;
         flight.copied_page_table_bytes = page_table_bytes;
         flight.bits |= bits::COPIED;
+    }
+    if clone_flags & CLONE_PARENT != 0 {
+        flight.real_parent = child.ppid().unwrap_or_default();
     }
     if let Some(level) = child.pid_level() {
         flight.child_ns_tid = child.nr_at(level).unwrap_or_default();
@@ -331,12 +340,13 @@ fn refused_before_entry(
     compat: bool,
     ret: i64,
 ) {
-    let mut record = ForkRecord::zeroed();
-    set(&mut record, Mark::SysExit, now());
-    identify(&mut record, task, key);
-    call(&mut record, regs, syscall, compat);
+    // In the map: it is too large for the stack.
+    let Some(record) = begin(key) else { return };
+    set(record, Mark::SysExit, now());
+    identify(record, task, key);
+    call(record, regs, syscall, compat);
     record.ret = ret;
-    submit(&record);
+    finish(record, key);
 }
 
 /// Who calls.
@@ -352,6 +362,11 @@ fn identify(record: &mut ForkRecord, task: Task, key: u64) {
         record.threads = threads;
         record.bits |= bits::THREADS;
     }
+    record.parent_ns_pid = task.ns_pid().unwrap_or_default();
+    if let Some((ptrace, tracer)) = task.tracer() {
+        record.ptrace = ptrace;
+        record.tracer = tracer;
+    }
     record.comm = bpf_get_current_comm().unwrap_or_default();
     // SAFETY: the helper has no preconditions.
     record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
@@ -365,6 +380,10 @@ fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
         record.bits |= bits::COMPAT;
     }
     let (flags, exit_signal) = regs.clone_args(syscall, compat);
+    if let Some(set_tids) = regs.set_tids(syscall, compat) {
+        record.set_tids = set_tids;
+        record.bits |= bits::SET_TIDS;
+    }
     if let Some(flags) = flags {
         record.clone_flags = flags;
         record.bits |= bits::FLAGS;

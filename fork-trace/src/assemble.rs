@@ -13,9 +13,10 @@ use nix::errno::Errno;
 use crate::{
     flags,
     fork::{
-        Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Name, Parent,
+        Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Memory, Name, Parent,
         Precision, Source, Span, Status, Ts,
     },
+    identity,
     plan::{Plan, Timed, optional},
 };
 
@@ -63,6 +64,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         clone_flags: clone_flags(record).map(HexFlags),
         clone_flags_names: clone_flags(record).map(|word| flags::names(word, call)),
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
+        set_tids: Some(record.set_tids).filter(|set| *set > 0),
         parent: parent(record),
         child: child(record),
         ret,
@@ -71,6 +73,7 @@ pub fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
+        memory: Memory::of(record),
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
         child_start: start.map(|start| child_start(record, start)),
@@ -172,6 +175,12 @@ fn parent(record: &ForkRecord) -> Parent {
         threads: record.has(bits::THREADS).then_some(record.threads),
         start_ns: known(record.parent_process_start_ns),
         cgroup_id: known(record.cgroup_id),
+        cgroup: None,
+        ns_pid: Some(record.parent_ns_pid).filter(|pid| ![0, record.parent.tgid].contains(pid)),
+        container: None,
+        real_parent_pid: Some(record.real_parent)
+            .filter(|pid| ![0, record.parent.tgid].contains(pid)),
+        ptrace: identity::ptrace(record, call(record)),
     }
 }
 

@@ -8,16 +8,21 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
 use fork_trace_common::{
     counter::Counter,
-    record::{ForkRecord, bits},
-    settings::{FOLLOW_CHILDREN, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, TYPED},
+    life::{Born, state},
+    record::{ForkRecord, TaskIds, bits},
+    settings::{
+        CPUS, FOLLOW_CHILDREN, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED,
+    },
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
 };
+
+use zerocopy::FromBytes as _;
 
 use crate::{
     advice::Advice,
@@ -37,6 +42,8 @@ const CHILDREN: u32 = 65_536;
 
 /// Bytes of a record as a map value.
 type FlightBytes = [u8; size_of::<ForkRecord>()];
+/// Bytes of a child as a map value.
+type BornBytes = [u8; size_of::<Born>()];
 
 /// What is set before load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -151,6 +158,8 @@ fn loader(host: &Host) -> EbpfLoader<'_> {
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
     }
+    loader.override_global(CPUS, &host.cpus.0, true);
+    loader.override_global(PER_CPU_OFFSETS, &host.cpus.1, true);
     if !log::log_enabled!(log::Level::Debug) {
         loader.verifier_log_level(VerifierLogLevel::DISABLE);
     }
@@ -233,6 +242,21 @@ impl Tracer {
             }
         }
         Ok(count)
+    }
+
+    /// Whether a child of a process with threads lives and has not run another program.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn runs_on(&self, child: &TaskIds) -> Result<bool> {
+        let map = self.ebpf.map("BORN").context("find map BORN in the eBPF object")?;
+        let born: HashMap<_, u32, BornBytes> = HashMap::try_from(map).context("open map BORN")?;
+        let bytes = match born.get(&child.tgid, 0) {
+            Err(MapError::KeyNotFound) => return Ok(false),
+            bytes => bytes.context("read map BORN")?,
+        };
+        let born = Born::read_from_bytes(&bytes).ok().context("decode a child")?;
+        Ok(born.child.start_ns == child.start_ns && born.state & state::EXECED == 0)
     }
 
     /// Prints the kernel side's debug lines that have come.

@@ -89,7 +89,7 @@ fn examine(report: &mut Report) -> Result<()> {
     report.host = Some(host.info.clone());
     let permitted = host::check_capabilities();
     host.facts.inner = match &permitted {
-        Ok(()) => learn::inner_marks(&host),
+        Ok(()) => learn::inner_marks(&mut host),
         Err(_) => sites::nothing("it can only be learned by one who may trace"),
     };
     let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;

@@ -10,7 +10,11 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use crate::life::{Exec, Exit, ReleasedBy, VforkDone};
+pub use crate::{
+    identity::{Container, Ptrace},
+    life::{Exec, Exit, ReleasedBy, VforkDone},
+    memory::Memory,
+};
 
 /// Raised when a field, its meaning or its unit changes; added fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -240,6 +244,10 @@ pub struct Fork {
     /// The flags set in it, kernel spelling, lowest bit first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_flags_names: Option<Vec<Name>>,
+    /// Thread ids that the caller of `clone3` chose itself, one for each nested pid namespace;
+    /// absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_tids: Option<u64>,
     /// Signal sent to the parent when the child ends; 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_signal: Option<u64>,
@@ -269,6 +277,9 @@ pub struct Fork {
     /// What was built for the child; absent when it shares its parent's address space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,
+    /// The caller's memory when the call began; absent when the child shares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// `total_ns` without the `self_ns` of all stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ns: Option<u64>,
@@ -356,6 +367,22 @@ pub struct Parent {
     /// Id of its cgroup in the unified hierarchy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
+    /// Path of that cgroup; where there is no unified hierarchy or the process stands at its root,
+    /// the path in the older hierarchies that lies deepest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Process id in its own pid namespace, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
+    /// The container it runs in, where the cgroup's path tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// Process id of the child's parent, where `CLONE_PARENT` makes it another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_parent_pid: Option<u32>,
+    /// Who traces the calling task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ptrace: Option<Ptrace>,
 }
 
 /// The new task.

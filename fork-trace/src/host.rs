@@ -20,6 +20,10 @@ use crate::{
     sites::{self, InnerMarks, Symbols},
 };
 
+/// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
+/// KERNEL: `arch/x86/kernel/setup_percpu.c`.
+pub const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the plan needs to know: no I/O behind it, so that tests can make one up.
@@ -43,6 +47,9 @@ pub struct Host {
     pub offsets: Vec<(&'static str, u32)>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
+    /// How many CPUs there may be, and where the kernel keeps each one's own memory: the second is
+    /// 0 until it was learned, and where it is not known.
+    pub cpus: (u32, u64),
 }
 
 impl Host {
@@ -58,7 +65,8 @@ impl Host {
         let inner = sites::nothing("inner tracepoints are not used");
         let facts = Facts { tracepoints, release: info.kernel.clone(), inner };
         let typed = btf.has_function(TYPED_HELPER);
-        Ok(Self { info, facts, offsets: offsets(&btf)?, typed })
+        let cpus = (possible_cpus()?, 0);
+        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, cpus })
     }
 }
 
@@ -118,7 +126,7 @@ pub fn check_capabilities() -> Result<()> {
     Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
-/// Where the functions lie whose allocations are marks.
+/// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`].
 ///
 /// # Errors
 /// Why not: kallsyms cannot be read, or hides addresses.
@@ -130,6 +138,7 @@ pub fn symbols() -> Result<Symbols, String> {
 
 fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
     let wanted = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
+    let wanted = wanted.chain(&[PER_CPU_OFFSETS]);
     let wanted: Vec<&'static str> = wanted.copied().collect();
     let mut starts = Vec::new();
     let mut found = Vec::new();
@@ -166,6 +175,14 @@ fn parse_symbols(kallsyms: &str) -> Result<Symbols, String> {
         }
     }
     Ok(symbols)
+}
+
+/// How many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
+fn possible_cpus() -> Result<u32> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(POSSIBLE).with_context(|| format!("read {POSSIBLE}"))?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
+    Ok(last.with_context(|| format!("{POSSIBLE} says {text:?}"))? + 1)
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is

@@ -18,13 +18,15 @@ use crate::{
     sites::{self, InnerMarks, Lessons},
 };
 
-/// Learns where the inner marks are; a mark that cannot be learned says why.
-pub fn inner_marks(host: &Host) -> InnerMarks {
+/// Learns where the inner marks are, and where CPUs keep their own memory; a mark that cannot be
+/// learned says why.
+pub fn inner_marks(host: &mut Host) -> InnerMarks {
     let symbols = match host::symbols() {
         Ok(symbols) => symbols,
         Err(reason) => return sites::nothing(&reason),
     };
     log::info!("read {} symbols", symbols.len());
+    host.cpus.1 = symbols.get(host::PER_CPU_OFFSETS).map_or(0, |place| place.start);
     match lessons(host) {
         Ok(lessons) => sites::identify(&lessons, &symbols),
         Err(error) => sites::nothing(&format!("learning failed: {error:#}")),

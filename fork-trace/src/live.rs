@@ -41,6 +41,7 @@ use crate::{
     plan::{Backend, Plan, Tracepoint},
     ring::Ring,
     summary::Tally,
+    warn::{self, Storms, Watcher},
 };
 
 /// How often the ring is emptied when nobody calls.
@@ -101,6 +102,8 @@ pub struct Live {
     joiner: Joiner,
     follower: Follower,
     exits: bool,
+    watcher: Watcher,
+    storms: Storms,
     enricher: Enricher,
     tally: Tally,
     outputs: Outputs,
@@ -174,6 +177,8 @@ impl Live {
             joiner: Joiner::default(),
             follower: Follower::default(),
             exits: settings.exits,
+            watcher: Watcher::default(),
+            storms: Storms::default(),
             enricher: Enricher::new(),
             tally: Tally::default(),
             outputs,
@@ -306,21 +311,43 @@ impl Live {
         let now_ns = host::monotonic_ns().context("read the monotonic clock")?;
         let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
         let mut events = Vec::with_capacity(joined.len());
+        let mut warnings = Vec::new();
         for joined in joined {
             let fork = self.shown(&joined);
             let child = &joined.0.child;
             if joined.0.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, fork.is_some(), now_ns);
             }
+            if let Some(fork) = &fork {
+                self.watcher.add(&joined.0, fork);
+                warnings.extend(self.storms.add(fork));
+            }
             events.extend(fork.map(|fork| (fork.mono_ns, Event::Fork(Box::new(fork)))));
         }
         let until_ns = if all { u64::MAX } else { now_ns };
         events.extend(self.follower.release(self.clock, until_ns));
         events.sort_by_key(|(at_ns, _)| *at_ns);
-        for (_, event) in events {
+        warnings.extend(self.without_exec(now_ns)?);
+        let warnings = warnings.into_iter().map(Event::Warning);
+        for event in events.into_iter().map(|(_, event)| event).chain(warnings) {
             self.outputs.event(&event);
         }
         Ok(())
+    }
+
+    /// Children of processes with threads that have run for a second without exec.
+    fn without_exec(&mut self, now_ns: u64) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for watched in self.watcher.due(now_ns) {
+            if !self.tracer.runs_on(&watched.child)? {
+                continue;
+            }
+            let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
+            let child = line((watched.child.tgid, watched.child.start_ns));
+            let parent = line(watched.parent);
+            warnings.extend(self.watcher.warning(&watched, parent, child));
+        }
+        Ok(warnings)
     }
 
     /// An attempt as it is shown, if it is to be.
@@ -335,6 +362,7 @@ impl Live {
         }
         let mut fork = assemble::fork(record, start.as_ref(), &self.plan, self.clock);
         self.enricher.add(&mut fork);
+        fork.warnings.extend(warn::slow(&fork));
         self.tally.add(&fork);
         Some(fork)
     }
@@ -370,6 +398,10 @@ impl Live {
                 *loss.by.entry(Name::Borrowed(*name)).or_default() += new;
                 loss.records += u64::from(*attempt) * new;
             }
+        }
+        let left_out = std::mem::take(&mut self.watcher.left_out);
+        if left_out > 0 {
+            loss.by.insert(Name::Borrowed("watched_full"), left_out);
         }
         if loss.by.is_empty() {
             return Ok(());

@@ -41,7 +41,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
     let mut host = Host::read()?;
     log::info!("read the kernel's types after {:.1?}", since.elapsed());
     if options.backend != Backend::Tracepoint {
-        host.facts.inner = learn::inner_marks(&host);
+        host.facts.inner = learn::inner_marks(&mut host);
         log::info!("learned the inner marks after {:.1?}", since.elapsed());
     }
     let stages = options.output.stages.as_ref().unwrap_or(&Stages::All);

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on panics, and says why"
 )]
 
+mod around;
 mod endings;
 mod ftrace;
 mod inner;

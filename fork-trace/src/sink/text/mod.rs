@@ -2,6 +2,7 @@
 //! at the end, if asked for, the summary.
 
 mod bar;
+pub(crate) mod bill;
 mod cells;
 mod columns;
 mod follow;

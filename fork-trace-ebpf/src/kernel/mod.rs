@@ -51,6 +51,8 @@ macro_rules! field {
     };
 }
 
+mod memory;
+
 impl Ptr {
     /// From a tracepoint's argument.
     #[inline(always)]
@@ -161,6 +163,22 @@ impl Task {
     #[inline(always)]
     pub(crate) fn process_start_ns(self) -> Option<u64> {
         field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_START_TIME: u64)
+    }
+
+    /// Process id of the task's first thread in the task's own, innermost pid namespace.
+    #[inline(always)]
+    pub(crate) fn ns_pid(self) -> Option<u32> {
+        let leader = Self(self.0.follow(TASK_GROUP_LEADER.load())?);
+        leader.nr_at(self.pid_level()?)
+    }
+
+    /// What a tracer asked for, and its process id; `None` for a task that is not traced.
+    ///
+    /// KERNEL: kernel/ptrace.c `__ptrace_link`: a traced task's `parent` is its tracer.
+    #[inline(always)]
+    pub(crate) fn tracer(self) -> Option<(u32, u32)> {
+        let ptrace = field!(self.0, TASK_PTRACE: u32).filter(|ptrace| *ptrace != 0)?;
+        Some((ptrace, field!(self.0.follow(TASK_PARENT.load())?, TASK_TGID: u32)?))
     }
 
     /// Threads in the task's process.
@@ -345,21 +363,28 @@ impl Regs {
             Syscall::Clone3 => {
                 // KERNEL: include/uapi/linux/sched.h `struct clone_args`: flags, pidfd, child_tid,
                 // parent_tid, exit_signal, ..., of 64 bits each.
-                let (Some(args), Some(size)) = (self.first(compat), self.second(compat)) else {
-                    return (None, None);
-                };
-                let member = |index: u64| {
-                    if size < (index + 1) * 8 {
-                        return None;
-                    }
-                    let address = (args + index * 8) as *const u64;
-                    // SAFETY: the helper checks the address and fails on a bad one.
-                    unsafe { bpf_probe_read_user(address) }.ok()
-                };
-                (member(0), member(4))
+                (self.clone3_arg(compat, 0), self.clone3_arg(compat, 4))
             }
             Syscall::None => (None, None),
         }
+    }
+
+    /// How many thread ids the caller of `clone3` chose itself.
+    #[inline(always)]
+    pub(crate) fn set_tids(self, syscall: Syscall, compat: bool) -> Option<u64> {
+        if matches!(syscall, Syscall::Clone3) { self.clone3_arg(compat, 9) } else { None }
+    }
+
+    /// A member of `clone3`'s struct, if the struct is that long and can be read.
+    #[inline(always)]
+    fn clone3_arg(self, compat: bool, index: u64) -> Option<u64> {
+        let (args, size) = (self.first(compat)?, self.second(compat)?);
+        if size < (index + 1) * 8 {
+            return None;
+        }
+        let address = (args + index * 8) as *const u64;
+        // SAFETY: the helper checks the address and fails on a bad one.
+        unsafe { bpf_probe_read_user(address) }.ok()
     }
 
     #[inline(always)]
