@@ -12,3 +12,4 @@ pub mod record;
 pub mod settings;
 pub mod site;
 pub mod stage;
+pub mod wish;

@@ -124,3 +124,7 @@ pub const FOLLOW_SHOWN: u8 = 1;
 /// Value in the `FOLLOW` map: only its children are followed (fork-trace itself, which starts
 /// the command).
 pub const FOLLOW_CHILDREN: u8 = 2;
+/// Value in the `FOLLOW` map: the process's own attempts are shown, its children are not followed.
+pub const FOLLOW_ALONE: u8 = 3;
+/// Value in the `FOLLOW` map: a child of such a process, of which only its start is told.
+pub const FOLLOW_START: u8 = 4;

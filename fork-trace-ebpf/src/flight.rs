@@ -44,7 +44,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     let compat = task.compat();
     let syscall = kernel::syscall(nr, compat);
     let key = bpf_get_current_pid_tgid();
-    if matches!(syscall, Syscall::None) || !filter::wanted(tgid(key)) {
+    if matches!(syscall, Syscall::None) || !filter::wanted(task, tgid(key)) {
         return;
     }
     let now = now();
@@ -67,6 +67,11 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     set(record, Mark::SysEnter, now);
     identify(record, task, key);
     call(record, regs, syscall, compat);
+    if unwanted(record) {
+        // It was there a moment ago, and only this thread removes it.
+        _ = FLIGHTS.remove(key);
+        return;
+    }
     if record.has(bits::FLAGS)
         && record.clone_flags & CLONE_VM == 0
         && let Some(rss) = task.memory(record.threads, &mut record.memory)
@@ -86,11 +91,21 @@ fn return_not_seen(flight: &ForkRecord) {
 
 /// An empty record in flight.
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "given by value it would be copied to the stack, which is too small for it"
+)]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
     if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
     flight(key)
+}
+
+/// Whether an attempt is known to be of a kind that is not wanted.
+#[inline(always)]
+fn unwanted(record: &ForkRecord) -> bool {
+    record.has(bits::FLAGS) && !filter::kind_wanted(record.clone_flags)
 }
 
 /// Takes `mark` of the calling thread's attempt, if there is one; the first time counts.
@@ -147,6 +162,14 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
     let pf = child.flags().unwrap_or_default();
+    if !filter::task_wanted(ids.tid, pf, clone_flags) {
+        count(Counter::FilteredKind);
+        // Only of a call whose flags could not be read at its entry.
+        if flight(key).is_some_and(|flight| !flight.has(bits::RESTARTING | bits::CHILD)) {
+            _ = FLIGHTS.remove(key);
+        }
+        return;
+    }
     // A call that waits for its restart makes nothing: this task is somebody else's. One that has
     // made its task has returned unseen.
     let entered = flight(key).filter(|flight| !flight.has(bits::RESTARTING));
@@ -156,7 +179,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
         submit(flight);
     }
     let entered = entered.filter(|flight| !flight.has(bits::CHILD));
-    let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
+    let Some(flight) = entered.or_else(|| begin_unentered(key, pf)) else {
         return;
     };
     count(Counter::Seen);
@@ -184,16 +207,11 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     }
 }
 
-/// A new task whose call was not seen to begin: counted, and begun here if it is of a kind that is
-/// shown: made by the kernel for itself, or by a call whose entry was not seen.
+/// A new task whose call was not seen to begin: counted, and begun here if it is wanted: made by the kernel for itself, or by a call whose entry was not seen.
 #[inline(always)]
-fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecord> {
+fn begin_unentered(key: u64, pf: u32) -> Option<&'static mut ForkRecord> {
     let task = Task::current();
-    if pf & (PF_KTHREAD | PF_IO_WORKER) != 0 || tid == 0 {
-        count(Counter::FilteredKind);
-        return None;
-    }
-    if !filter::wanted(tgid(key)) {
+    if !filter::wanted(task, tgid(key)) {
         count(Counter::FilteredTask);
         return None;
     }
@@ -202,8 +220,10 @@ fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecor
         return None;
     };
     identify(record, task, key);
-    // A helper program started by a kernel thread, or a worker of vhost.
-    if pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0) {
+    // A kernel thread, a helper program started by one, a worker of io_uring or vhost.
+    if pf & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) != 0
+        || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
+    {
         record.bits |= bits::KERNEL_MADE;
     }
     Some(record)
@@ -240,7 +260,7 @@ pub(crate) fn wakeup_new(child: Task) {
 #[inline(always)]
 pub(crate) fn first_switch(child: Task) {
     let Some(ids) = child.ids() else { return };
-    if !filter::wanted(ids.tgid) {
+    if !filter::start_followed(ids.tgid) {
         return;
     }
     let on_cpu = OnCpu { at_ns: now(), cpu: u64::from(cpu()) };
@@ -264,7 +284,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         return;
     }
     let Some(flight) = flight(key) else {
-        if ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key)) {
+        if ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(task, tgid(key)) {
             refused_before_entry(task, key, regs, syscall, compat, ret);
         } else if ret > 0 {
             life::vfork_returns(task, key);
@@ -307,7 +327,7 @@ pub(crate) fn task_ends() {
 /// The child returns from its parent's call for the first time.
 #[inline(always)]
 fn child_returns(task: Task, key: u64) {
-    if !filter::wanted(tgid(key)) {
+    if !filter::start_wanted(tgid(key)) {
         return;
     }
     let Some(child) = task.ids() else { return };
@@ -346,6 +366,11 @@ fn refused_before_entry(
     identify(record, task, key);
     call(record, regs, syscall, compat);
     record.ret = ret;
+    if unwanted(record) {
+        // It was there a moment ago, and only this thread removes it.
+        _ = FLIGHTS.remove(key);
+        return;
+    }
     finish(record, key);
 }
 
@@ -403,6 +428,13 @@ fn finish(flight: &ForkRecord, key: u64) {
 
 #[inline(always)]
 fn submit(record: &ForkRecord) {
+    if !filter::outcome_wanted(record) {
+        if record.has(bits::CHILD) {
+            life::unwanted(record);
+            count(Counter::FilteredOutcome);
+        }
+        return;
+    }
     if RING.output::<ForkRecord>(record, wake_up()).is_err() {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks

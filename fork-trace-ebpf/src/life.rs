@@ -20,6 +20,7 @@ use fork_trace_common::{
 };
 
 use crate::{
+    filter,
     flight::{at, now, tgid, wake_up},
     kernel::{Program, Task},
     maps::{BORN, EXEC, RING, WAITS, count},
@@ -35,7 +36,7 @@ static FOLLOW_EXITS: Global<u8> = Global::new(0);
 /// The child of `fork` is on a run queue, and has not run.
 #[inline(always)]
 pub(crate) fn begins(fork: &ForkRecord, key: u64) {
-    if fork.task_flags & CLONE_THREAD != 0 {
+    if fork.task_flags & CLONE_THREAD != 0 || !filter::successes_wanted() {
         return;
     }
     let vfork = fork.task_flags & CLONE_VFORK != 0;
@@ -59,6 +60,17 @@ pub(crate) fn begins(fork: &ForkRecord, key: u64) {
     }
     if vfork && WAITS.insert(key, born, 0).is_err() {
         count(Counter::WaitsFull);
+    }
+}
+
+/// The fork of this child is not shown: neither is what becomes of it.
+#[inline(always)]
+pub(crate) fn unwanted(fork: &ForkRecord) {
+    // Of a vfork its parent's wait is not told either.
+    _ = WAITS.remove((u64::from(fork.parent.tgid) << 32) | u64::from(fork.parent.tid));
+    if BORN.get_ptr(fork.child.tgid).is_some() {
+        // It may end at the same time.
+        _ = BORN.remove(fork.child.tgid);
     }
 }
 

@@ -9,6 +9,7 @@ use fork_trace_common::{
     life::{Born, ExecRecord},
     record::ForkRecord,
     site::{LESSONS, Lesson},
+    wish::Wish,
 };
 
 /// Finished records, read by userspace.
@@ -36,6 +37,10 @@ pub(crate) struct OnCpu {
 /// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
+
+/// What is wanted of callers and outcomes; userspace fills it.
+#[map]
+pub(crate) static WISH: HashMap<Wish, u8> = HashMap::with_max_entries(256, 0);
 
 /// Children whose further life is followed, by tgid.
 #[map]

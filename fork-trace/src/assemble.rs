@@ -151,8 +151,15 @@ fn clone_flags(record: &ForkRecord) -> Option<u64> {
 }
 
 fn kind(record: &ForkRecord) -> Option<Kind> {
+    // KERNEL: include/linux/sched.h, the same in every release since 5.10.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    const PF_IO_WORKER: u32 = 0x10;
     if record.has(bits::KERNEL_MADE) {
-        return Some(Kind::Other);
+        return Some(match record.child_pf {
+            pf if pf & PF_KTHREAD != 0 => Kind::Kthread,
+            pf if pf & PF_IO_WORKER != 0 => Kind::IoWorker,
+            _ => Kind::Other,
+        });
     }
     let flags = clone_flags(record)?;
     Some(match flags {

@@ -16,10 +16,9 @@ use fork_trace_common::{
     counter::Counter,
     life::{Born, state},
     record::{ForkRecord, TaskIds, bits},
-    settings::{
-        CPUS, FOLLOW_CHILDREN, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED,
-    },
+    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
+    wish::{FAILED_ONLY, KINDS, LEAST_NS, WISHES, Wish},
 };
 
 use zerocopy::FromBytes as _;
@@ -29,6 +28,7 @@ use crate::{
     decode::{Record, decode},
     host::{Host, lockdown},
     plan::{Plan, Tracepoint},
+    wishes::Wishes,
 };
 
 /// Aligned as ELF needs it.
@@ -46,10 +46,10 @@ type FlightBytes = [u8; size_of::<ForkRecord>()];
 type BornBytes = [u8; size_of::<Born>()];
 
 /// What is set before load.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Only this process's children and their descendants.
-    pub follow_children_of: Option<u32>,
+    /// Which attempts are wanted.
+    pub wishes: Wishes,
     /// Size of the ring; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,
     /// Tell every child's execs.
@@ -74,7 +74,7 @@ pub struct Tracer {
 /// # Errors
 /// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
 /// verifier's log.
-pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, RingBuf<MapData>)> {
+pub fn attach(host: &Host, plan: &Plan, settings: &Settings) -> Result<(Tracer, RingBuf<MapData>)> {
     let mut ebpf = load(host, plan, settings)?;
     let btf = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
     let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
@@ -83,10 +83,15 @@ pub fn attach(host: &Host, plan: &Plan, settings: Settings) -> Result<(Tracer, R
     let counters = PerCpuArray::try_from(counters).context("open the counters")?;
     let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
     let logger = logger.context("set up the kernel side's log")?;
-    if let Some(tgid) = settings.follow_children_of {
-        let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
-        let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
-        follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
+    let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
+    let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
+    for (tgid, mode) in &settings.wishes.follow {
+        follow.insert(tgid, mode, 0).context("follow a process")?;
+    }
+    let map = ebpf.map_mut("WISH").context("find map WISH in the eBPF object")?;
+    let mut wishes: HashMap<_, Wish, u8> = HashMap::try_from(map).context("open map WISH")?;
+    for wish in &settings.wishes.wishes {
+        wishes.insert(wish, 1, 0).context("set a filter")?;
     }
     let mut tracer = Tracer { ebpf, links: BTreeMap::new(), counters, logger };
     for tracepoint in &plan.tracepoints {
@@ -116,7 +121,7 @@ impl Lesson {
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU", "BORN", "WAITS"] {
+        for unused in ["FOLLOW", "FLIGHTS", "ON_CPU", "BORN", "WAITS", "WISH"] {
             loader.map_max_entries(unused, 1);
         }
         let log_level = 0u8;
@@ -166,9 +171,11 @@ fn loader(host: &Host) -> EbpfLoader<'_> {
     loader
 }
 
-fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
+fn load(host: &Host, plan: &Plan, settings: &Settings) -> Result<Ebpf> {
     let (execs, exits) = (u8::from(settings.execs), u8::from(settings.exits));
-    let follow = u8::from(settings.follow_children_of.is_some());
+    let wishes = &settings.wishes;
+    let follow = u8::from(!wishes.follow.is_empty());
+    let (failed_only, properties) = (u8::from(wishes.failed_only), wishes.properties());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
     let typed = u8::from(host.typed);
@@ -180,6 +187,10 @@ fn load(host: &Host, plan: &Plan, settings: Settings) -> Result<Ebpf> {
         loader.override_global(global, site, true);
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
+    loader.override_global(KINDS, &wishes.kinds, true);
+    loader.override_global(WISHES, &properties, true);
+    loader.override_global(FAILED_ONLY, &failed_only, true);
+    loader.override_global(LEAST_NS, &wishes.least_ns, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(aya_log::LEVEL, &log_level, false);

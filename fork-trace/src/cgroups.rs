@@ -9,7 +9,7 @@ use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, path::PathBu
 const MOST: usize = 4096;
 
 /// Where the unified hierarchy is mounted: alone, or beside the older ones.
-const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+pub const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
 /// Paths of cgroups.
 #[derive(Default)]

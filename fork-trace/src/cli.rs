@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fork_trace_common::stage::{STAGES, Stage};
 use jiff::SignedDuration;
 
-use crate::plan::Backend;
+use crate::{plan::Backend, wishes::Wanted};
 
 /// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
 /// clone3, stage by stage, also those that fail.
@@ -70,6 +70,9 @@ pub struct Live {
     /// Where stage boundaries come from
     #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
+    /// Which attempts to show.
+    #[command(flatten)]
+    pub wanted: Wanted,
     /// Tell when a child runs another program, which, and with which arguments
     #[arg(long)]
     pub exec: bool,

@@ -17,6 +17,7 @@ use crate::{
     learn,
     plan::{Backend, Plan},
     sites,
+    wishes::Wishes,
 };
 
 /// What `doctor` says.
@@ -95,8 +96,8 @@ fn examine(report: &mut Report) -> Result<()> {
     let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
     report.stages.clone_from(&plan.coverage);
     permitted?;
-    let settings = Settings { ring_bytes: 4096, ..Settings::default() };
-    drop(attach(&host, &plan, settings)?);
+    let settings = Settings { ring_bytes: 4096, wishes: Wishes::all(), ..Settings::default() };
+    drop(attach(&host, &plan, &settings)?);
     report.can_trace = true;
     Ok(())
 }

@@ -49,9 +49,17 @@ pub struct Follower {
     forks: HashMap<Key, bool>,
     fork_ages: VecDeque<(u64, Key)>,
     held: VecDeque<Held>,
+    /// A fork that does not come may have been left out by the kernel side.
+    strict: bool,
 }
 
 impl Follower {
+    /// With `strict`, follow-ups of a fork that does not come are left out too.
+    #[must_use]
+    pub fn new(strict: bool) -> Self {
+        Self { strict, ..Self::default() }
+    }
+
     /// Takes a record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: &LifeRecord, clock: Clock, now_ns: u64) {
         let key = key(&record.born.child);
@@ -135,13 +143,14 @@ impl Follower {
             self.cause_ages.pop_front().map(|(_, key)| self.causes.remove(&key));
         }
         let surplus = self.held.len().saturating_sub(MOST);
-        let Self { held, forks, .. } = self;
+        let Self { held, forks, strict, .. } = self;
         let mut ready = Vec::new();
         let mut waiting = VecDeque::new();
         for (place, one) in held.drain(..).enumerate() {
             match forks.get(&one.key) {
                 Some(false) => {}
                 Some(true) => ready.push((one.at_ns, one.event)),
+                None if *strict && old(one.since_ns) && one.key.1 + HOLD_NS > one.at_ns => {}
                 // A fork that was not shown by now is lost, or its child is older than that.
                 None if place < surplus || old(one.since_ns) || old(one.key.1) => {
                     ready.push((one.at_ns, one.event));

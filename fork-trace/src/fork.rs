@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::{
+    filters::Filters,
     identity::{Container, Ptrace},
     life::{Exec, Exit, ReleasedBy, VforkDone},
     memory::Memory,
@@ -111,14 +112,6 @@ pub struct HostInfo {
     pub boot_id: String,
 }
 
-/// Whose attempts are shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filters {
-    /// The command that was started and whose descendants are followed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-}
-
 /// How well a stage's time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -175,7 +168,11 @@ pub enum Kind {
     Vfork,
     /// A thread of the caller's process (`CLONE_THREAD`).
     Thread,
-    /// A task that the kernel makes for itself: a helper program, a vhost worker.
+    /// A kernel thread.
+    Kthread,
+    /// A thread of `io_uring`.
+    IoWorker,
+    /// Another task that the kernel makes: a helper program, a vhost worker.
     Other,
 }
 
@@ -187,6 +184,8 @@ impl Kind {
             Self::Process => "process",
             Self::Vfork => "vfork",
             Self::Thread => "thread",
+            Self::Kthread => "kthread",
+            Self::IoWorker => "io-worker",
             Self::Other => "other",
         }
     }

@@ -36,7 +36,10 @@ impl Joiner {
     /// Takes one record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: Record, now_ns: u64) {
         match record {
-            Record::Fork(fork) if !fork.has(bits::CHILD) => self.ready.push((fork, None)),
+            // A task that the kernel makes does not return from a system call.
+            Record::Fork(fork) if !fork.has(bits::CHILD) || fork.has(bits::KERNEL_MADE) => {
+                self.ready.push((fork, None));
+            }
             Record::Fork(fork) => {
                 let key = key(&fork.child);
                 if let Some(start) = self.starts.remove(&key) {

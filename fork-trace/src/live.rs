@@ -139,7 +139,7 @@ impl Live {
         mut outputs: Outputs,
         since: Instant,
     ) -> Result<Self> {
-        let (tracer, ring) = attach(host, &plan, settings)?;
+        let (tracer, ring) = attach(host, &plan, &settings)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
         let difference = account::difference(&tracer)?;
@@ -175,7 +175,7 @@ impl Live {
             attached_ns: mono_ns,
             attach_ns,
             joiner: Joiner::default(),
-            follower: Follower::default(),
+            follower: Follower::new(settings.wishes.by_outcome()),
             exits: settings.exits,
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -418,11 +418,12 @@ impl Live {
         let seen = count(Counter::Seen)?;
         let new_tasks = account::new_tasks(&self.tracer)?;
         let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
+        let outcome = count(Counter::FilteredOutcome)?;
         let agreed = self.difference.zip(difference);
-        let received = self.received + count(Counter::RingFullForks)? + flights;
+        let received = self.received + count(Counter::RingFullForks)? + flights + outcome;
         Ok(Summary {
             lost: self.lost,
-            filtered: Some(filtered + self.cut),
+            filtered: Some(filtered + outcome + self.cut),
             under_way: Some(count(Counter::Unentered)? + flights + self.under_way),
             kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
             accounted: agreed.map(|(began, ended)| began == ended && seen == received),

@@ -18,13 +18,13 @@ use crate::{
     attach::Settings,
     cli::{self, Stages},
     command::{self, Caller},
-    fork::Filters,
     host::{self, Host},
     learn,
     live::{Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
     plan::{Backend, Plan},
     replay::Replay,
+    wishes::{self, Wishes},
 };
 
 /// Traces live; returns the exit status.
@@ -51,14 +51,14 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         // Before anything is attached: a signal must not end this process half way.
         let signals = Signals::new()?;
         let settings = Settings {
-            follow_children_of: command.then(std::process::id),
+            wishes: Wishes::new(&options.wanted, command.then(std::process::id))?,
             ring_bytes: options.buffer,
             execs: options.exec,
             exits: options.exit,
             kernel_log: options.output.verbose >= 3,
         };
         let limits = Limits { duration: options.duration, max_events: options.max_events };
-        let filters = Filters { command: command.then(|| words(&options.cmd)) };
+        let filters = wishes::filters(&options.wanted, command.then(|| words(&options.cmd)));
         let mut live = Live::begin(&host, plan, settings, filters, limits, outputs, since)?;
         let mut child = None;
         if command {

@@ -1,11 +1,11 @@
 //! What surrounds a fork: the caller's memory, who it is, and what is worth a warning.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, process::Stdio};
 
 use serde_json::Value;
 
 use crate::support::{
-    Folder, check, fork_trace, forker, here, lines, of_type, read, run, slowness, summary,
+    Cgroup, Folder, check, fork_trace, forker, here, lines, of_type, read, run, slowness, summary,
 };
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -222,25 +222,6 @@ fn callers_are_known_in_their_own_namespace_and_by_whom_they_fork_for() {
     assert_eq!(siblings, 1);
 }
 
-/// A cgroup of the unified hierarchy that goes away.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn make(name: &str) -> Option<Self> {
-        let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-        let mount = mounts.iter().map(PathBuf::from).find(|at| at.join("cgroup.procs").exists())?;
-        let path = mount.join(name);
-        fs::create_dir(&path).ok()?;
-        Some(Self(path))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        fs::remove_dir(&self.0).ok();
-    }
-}
-
 #[test]
 fn a_container_is_told_by_its_cgroup() {
     const TEST: &str = "a_container_is_told_by_its_cgroup";
@@ -253,7 +234,8 @@ fn a_container_is_told_by_its_cgroup() {
         println!("skip {TEST}: no unified hierarchy to make a group in");
         return;
     };
-    let script = format!("echo $$ > {}/cgroup.procs && (exit 0) && exec cat", group.0.display());
+    let script =
+        format!("echo $$ > {}/cgroup.procs && (exit 0) && exec cat", group.path().display());
     let mut command = fork_trace();
     command.args(["--json", "--", "sh", "-c", &script]).stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -15,6 +15,7 @@
 
 mod around;
 mod endings;
+mod filters;
 mod ftrace;
 mod inner;
 mod life;
