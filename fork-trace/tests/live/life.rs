@@ -34,7 +34,7 @@ fn joined(traced: &[Value]) {
     for line in traced {
         if line["type"] == "fork" {
             forks.insert(line["id"].as_str().unwrap(), line);
-        } else if let Some(id) = line["fork"].as_str() {
+        } else if let (Some(id), true) = (line["fork"].as_str(), line["type"] != "warning") {
             let fork = forks.get(id).unwrap_or_else(|| panic!("before its fork: {line}"));
             assert_eq!(fork["child"]["pid"], line["pid"], "{fork} {line}");
             assert!(number(&fork["mono_ns"]) < number(&line["mono_ns"]), "{fork} {line}");
