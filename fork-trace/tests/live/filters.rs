@@ -186,7 +186,8 @@ fn callers_are_found_by_their_parent_and_by_their_cgroup() {
         println!("skip {TEST}: no unified hierarchy to make a group in");
         return;
     };
-    let script = format!("(exit 0); echo $$ > {}/cgroup.procs; (exit 0)", group.path().display());
+    let script =
+        format!("(exit 0); echo $$ > {}/cgroup.procs; (exit 0); :", group.path().display());
     let forks = shown("--cgroup", &format!("/{name}"), &mut || {
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     });
