@@ -28,9 +28,9 @@ macro_rules! counters {
 counters! {
     /// New tasks whose attempt has a record in flight.
     Seen,
-    /// New tasks of a kind that is not shown: kernel threads, `io_uring` workers, idle tasks.
+    /// New tasks of a kind that is not wanted, and idle tasks.
     FilteredKind,
-    /// New tasks of a parent that is not followed.
+    /// New tasks of a caller that is not wanted.
     FilteredTask,
     /// New tasks not tracked because the in-flight map was full.
     Unentered,
@@ -50,4 +50,13 @@ counters! {
     FollowFull,
     /// Failed attempts whose evidence was lost because the ring was full.
     RingFullRefusals,
+    /// Successful attempts that were recorded and then not wanted for their outcome; each is among
+    /// `Seen` too.
+    FilteredOutcome,
+    /// Follow-up records lost because the ring was full.
+    RingFullLives,
+    /// Children with no follow-up because the map of children was full.
+    BornFull,
+    /// Vforks whose parent's wait is not measured because the map of waits was full.
+    WaitsFull,
 }

@@ -14,6 +14,8 @@ pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_SIGHAND: u64 = 0x800;
 /// The parent waits until the child execs or ends.
 pub const CLONE_VFORK: u64 = 0x4000;
+/// The caller's parent becomes the child's.
+pub const CLONE_PARENT: u64 = 0x8000;
 /// Same thread group as the caller.
 pub const CLONE_THREAD: u64 = 0x1_0000;
 /// Share the System V semaphore undo list.
@@ -23,8 +25,6 @@ pub const CLONE_SYSVSEM: u64 = 0x4_0000;
 pub const CLONE_NEWTIME: u64 = 0x80;
 /// A file that stands for the child.
 pub const CLONE_PIDFD: u64 = 0x1000;
-/// The child becomes a sibling of the caller.
-pub const CLONE_PARENT: u64 = 0x8000;
 /// A new mount namespace.
 pub const CLONE_NEWNS: u64 = 0x2_0000;
 /// Thread-local storage is set for the child.

@@ -7,8 +7,11 @@
 pub mod counter;
 pub mod flags;
 pub mod func;
+pub mod life;
+pub mod memory;
 pub mod record;
 pub mod refusal;
 pub mod settings;
 pub mod site;
 pub mod stage;
+pub mod wish;

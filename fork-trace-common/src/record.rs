@@ -7,6 +7,7 @@
 
 use crate::{
     func::{MANY, ONCE},
+    memory::Memory,
     stage::Mark,
 };
 
@@ -19,9 +20,9 @@ pub enum RecordKind {
     /// A [`StartRecord`].
     Start = 2,
     /// A [`CallsRecord`].
-    Calls = 3,
+    Calls = 7,
     /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
-    Refusal = 4,
+    Refusal = 8,
 }
 
 /// The system call of an attempt.
@@ -64,6 +65,12 @@ pub mod bits {
     pub const COPIED: u32 = 1 << 8;
     /// The kernel makes the task for itself; there is no system call.
     pub const KERNEL_MADE: u32 = 1 << 9;
+    /// `memory` was read, its `rss_pages` apart.
+    pub const MEMORY: u32 = 1 << 10;
+    /// `memory.rss_pages` was read.
+    pub const RSS: u32 = 1 << 11;
+    /// `set_tids` was read from the caller.
+    pub const SET_TIDS: u32 = 1 << 12;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }
@@ -144,6 +151,20 @@ pub struct ForkRecord {
     pub child_pf: u32,
     /// The child's id in its own, innermost pid namespace, with [`bits::CHILD`].
     pub child_ns_tid: u32,
+    /// The caller's process id in its own, innermost pid namespace; 0 where it was not read.
+    pub parent_ns_pid: u32,
+    /// Process id of the child's parent, initial pid namespace, where that is not the caller
+    /// (`CLONE_PARENT`); 0 where it is.
+    pub real_parent: u32,
+    /// Process id of the caller's tracer, initial pid namespace; 0 for none.
+    pub tracer: u32,
+    /// The caller's `task_struct.ptrace`: what the tracer asked for.
+    pub ptrace: u32,
+    /// `clone3`'s `set_tid_size`, with [`bits::SET_TIDS`].
+    pub set_tids: u64,
+    /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]; only of
+    /// calls that copy it.
+    pub memory: Memory,
     /// Name of the calling task.
     pub comm: [u8; 16],
 }
@@ -262,6 +283,12 @@ impl ForkRecord {
             parent_cpu: 0,
             child_pf: 0,
             child_ns_tid: 0,
+            parent_ns_pid: 0,
+            real_parent: 0,
+            tracer: 0,
+            ptrace: 0,
+            set_tids: 0,
+            memory: Memory::zeroed(),
             comm: [0; 16],
         }
     }
@@ -276,7 +303,10 @@ impl ForkRecord {
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<TaskIds>() == 16);
-const _: () = assert!(size_of::<ForkRecord>() == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16);
+const _: () = assert!(
+    size_of::<ForkRecord>()
+        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 24 + size_of::<Memory>()
+);
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<CallsRecord>() == 24 + 16 * ONCE + 40 * MANY);
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -28,7 +28,24 @@ macro_rules! for_each_offset {
             TASK_NVCSW: "task_struct", "nvcsw", required;
             TASK_NIVCSW: "task_struct", "nivcsw", required;
             TASK_MM: "task_struct", "mm", required;
+            TASK_EXIT_CODE: "task_struct", "exit_code", required;
+            TASK_PENDING: "task_struct", "pending.signal", required;
+            SIGNAL_FLAGS: "signal_struct", "flags", required;
+            SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required;
+            MM_ARG_START: "mm_struct", "arg_start", required;
+            MM_ARG_END: "mm_struct", "arg_end", required;
+            BPRM_FILENAME: "linux_binprm", "filename", required;
             MM_MAP_COUNT: "mm_struct", "map_count", required;
+            MM_TOTAL_VM: "mm_struct", "total_vm", required;
+            MM_RSS_STAT: "mm_struct", "rss_stat", required;
+            MM_RSS_COUNT: "mm_rss_stat", "count", optional;
+            TASK_RSS_STAT: "task_struct", "rss_stat", optional;
+            TASK_RSS_COUNT: "task_rss_stat", "count", optional;
+            PERCPU_COUNTER_SIZE: "percpu_counter", "", required;
+            PERCPU_COUNTER_COUNT: "percpu_counter", "count", required;
+            PERCPU_COUNTER_COUNTERS: "percpu_counter", "counters", optional;
+            TASK_PARENT: "task_struct", "parent", required;
+            TASK_PTRACE: "task_struct", "ptrace", required;
             MM_PGTABLES_BYTES: "mm_struct", "pgtables_bytes", optional;
             SIGNAL_MULTIPROCESS: "signal_struct", "multiprocess", required;
             SIGNAL_NR_THREADS: "signal_struct", "nr_threads", required;
@@ -52,7 +69,6 @@ macro_rules! for_each_offset {
             TASK_NSPROXY: "task_struct", "nsproxy", optional;
             TASK_CGROUPS: "task_struct", "cgroups", optional;
             TASK_FILES: "task_struct", "files", optional;
-            TASK_PTRACE: "task_struct", "ptrace", optional;
             TASK_SECCOMP_MODE: "task_struct", "seccomp.mode", optional;
             CRED_UID: "cred", "uid", optional;
             CRED_EUID: "cred", "euid", optional;
@@ -69,7 +85,6 @@ macro_rules! for_each_offset {
             UCOUNTS_UID: "ucounts", "uid", optional;
             UCOUNTS_UCOUNT: "ucounts", "ucount", optional;
             UCOUNTS_RLIMIT: "ucounts", "rlimit", optional;
-            SIGNAL_FLAGS: "signal_struct", "flags", optional;
             SIGNAL_RLIM: "signal_struct", "rlim", optional;
             NSPROXY_PID_NS: "nsproxy", "pid_ns_for_children", optional;
             NSPROXY_TIME_NS: "nsproxy", "time_ns", optional;
@@ -145,6 +160,16 @@ for_each_offset!(table);
 /// descendants: a `u8`, 0 or 1.
 pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
 
+/// Symbols of the switches for follow-ups of every child: a `u8`, 0 or 1.
+pub const FOLLOW_EXECS: &str = "FOLLOW_EXECS";
+/// As above.
+pub const FOLLOW_EXITS: &str = "FOLLOW_EXITS";
+
+/// Symbol of the address of the kernel's array of per-CPU offsets, a `u64`; 0: not known.
+pub const PER_CPU_OFFSETS: &str = "PER_CPU_OFFSETS";
+/// Symbol of the number of CPUs there may be, a `u32`.
+pub const CPUS: &str = "CPUS";
+
 /// Symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
 pub const TYPED: &str = "TYPED";
 /// The helper that it needs, as a function of the kernel.
@@ -155,3 +180,7 @@ pub const FOLLOW_SHOWN: u8 = 1;
 /// Value in the `FOLLOW` map: only its children are followed (fork-trace itself, which starts
 /// the command).
 pub const FOLLOW_CHILDREN: u8 = 2;
+/// Value in the `FOLLOW` map: the process's own attempts are shown, its children are not followed.
+pub const FOLLOW_ALONE: u8 = 3;
+/// Value in the `FOLLOW` map: a child of such a process, of which only its start is told.
+pub const FOLLOW_START: u8 = 4;

@@ -16,6 +16,7 @@ use fork_trace_common::{
 
 use crate::{
     filter, flight,
+    kernel::Task,
     maps::{CALLS, ON_CPU, RING, count},
 };
 
@@ -100,7 +101,7 @@ pub(crate) fn leave(func: Func, errno: u32) -> i32 {
 #[inline(always)]
 fn begin_unseen() {
     let key = bpf_get_current_pid_tgid();
-    if of(key).is_none() && filter::wanted((key >> 32) as u32) {
+    if of(key).is_none() && filter::wanted(Task::current(), (key >> 32) as u32) {
         begin(key);
     }
 }

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
+    flags::{CLONE_PARENT, CLONE_VFORK, CLONE_VM, CSIGNAL},
     func::Func,
     record::{ForkRecord, RecordKind, StartRecord, Syscall, TaskIds, bits},
     refusal::RefusalRecord,
@@ -24,6 +24,7 @@ use fork_trace_common::{
 use crate::{
     calls, filter,
     kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
+    life,
     maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
     refusal::{self, Attempt},
 };
@@ -49,7 +50,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     let compat = task.compat();
     let syscall = kernel::syscall(nr, compat);
     let key = bpf_get_current_pid_tgid();
-    if matches!(syscall, Syscall::None) || !filter::wanted(tgid(key)) {
+    if matches!(syscall, Syscall::None) || !filter::wanted(task, tgid(key)) {
         return;
     }
     let now = now();
@@ -74,6 +75,17 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     set(record, Mark::SysEnter, now);
     identify(record, task, key);
     call(record, regs, syscall, compat);
+    if unwanted(record) {
+        // It was there a moment ago, and only this thread removes it.
+        _ = FLIGHTS.remove(key);
+        return;
+    }
+    if record.has(bits::FLAGS)
+        && record.clone_flags & CLONE_VM == 0
+        && let Some(rss) = task.memory(record.threads, &mut record.memory)
+    {
+        record.bits |= bits::MEMORY | if rss { bits::RSS } else { 0 };
+    }
 }
 
 /// An attempt whose return the kernel passed without this program: it is shown all the same. One
@@ -93,6 +105,12 @@ fn begin(key: u64) -> Option<&'static mut ForkRecord> {
         count(Counter::InFlightFull);
     }
     flight(key)
+}
+
+/// Whether an attempt is known to be of a kind that is not wanted.
+#[inline(always)]
+fn unwanted(record: &ForkRecord) -> bool {
+    record.has(bits::FLAGS) && !filter::kind_wanted(record.clone_flags)
 }
 
 /// Takes `mark` of the calling thread's attempt, if there is one; the first time counts.
@@ -149,6 +167,15 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
     let pf = child.flags().unwrap_or_default();
+    if !filter::task_wanted(ids.tid, pf, clone_flags) {
+        count(Counter::FilteredKind);
+        calls::forget(key);
+        // Only of a call whose flags could not be read at its entry.
+        if flight(key).is_some_and(|flight| !flight.has(bits::RESTARTING | bits::CHILD)) {
+            _ = FLIGHTS.remove(key);
+        }
+        return;
+    }
     // A call that waits for its restart makes nothing: this task is somebody else's. One that has
     // made its task has returned unseen.
     let entered = flight(key).filter(|flight| !flight.has(bits::RESTARTING));
@@ -158,7 +185,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
         submit(flight, key);
     }
     let entered = entered.filter(|flight| !flight.has(bits::CHILD));
-    let Some(flight) = entered.or_else(|| begin_unentered(key, ids.tid, pf)) else {
+    let Some(flight) = entered.or_else(|| begin_unentered(key, pf)) else {
         return;
     };
     set(flight, Mark::TaskNewtask, now());
@@ -181,6 +208,9 @@ fn made(flight: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clone_flags
         flight.copied_page_table_bytes = page_table_bytes;
         flight.bits |= bits::COPIED;
     }
+    if clone_flags & CLONE_PARENT != 0 {
+        flight.real_parent = child.ppid().unwrap_or_default();
+    }
     if let Some(level) = child.pid_level() {
         flight.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
@@ -189,17 +219,12 @@ fn made(flight: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clone_flags
     }
 }
 
-/// A new task whose call was not seen to begin: counted, and begun here if it is of a kind that is
-/// shown: made by the kernel for itself, or by a call whose entry was not seen.
+/// A new task whose call was not seen to begin: counted, and begun here if it is wanted: made by
+/// the kernel for itself, or by a call whose entry was not seen.
 #[inline(always)]
-fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecord> {
+fn begin_unentered(key: u64, pf: u32) -> Option<&'static mut ForkRecord> {
     let task = Task::current();
-    if pf & (PF_KTHREAD | PF_IO_WORKER) != 0 || tid == 0 {
-        count(Counter::FilteredKind);
-        calls::forget(key);
-        return None;
-    }
-    if !filter::wanted(tgid(key)) {
+    if !filter::wanted(task, tgid(key)) {
         count(Counter::FilteredTask);
         calls::forget(key);
         return None;
@@ -209,8 +234,10 @@ fn begin_unentered(key: u64, tid: u32, pf: u32) -> Option<&'static mut ForkRecor
         return None;
     };
     identify(record, task, key);
-    // A helper program started by a kernel thread, or a worker of vhost.
-    if pf & PF_USER_WORKER != 0 || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0) {
+    // A kernel thread, a helper program started by one, a worker of io_uring or vhost.
+    if pf & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) != 0
+        || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
+    {
         record.bits |= bits::KERNEL_MADE;
         record.start_ns = kernel_began_ns(key);
     }
@@ -281,6 +308,7 @@ pub(crate) fn wakeup_new(child: Task) {
     }
     set(flight, Mark::SchedWakeupNew, now);
     flight.parent_cpu = cpu();
+    life::begins(flight, key);
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
     }
@@ -306,7 +334,7 @@ pub(crate) fn woken(key: u64) {
 #[inline(always)]
 pub(crate) fn first_switch(child: Task) {
     let Some(ids) = child.ids() else { return };
-    if !filter::wanted(ids.tgid) {
+    if !filter::start_followed(ids.tgid) {
         return;
     }
     let on_cpu = OnCpu { at_ns: now(), cpu: u64::from(cpu()), tail_entered_ns: 0, tail_ns: 0 };
@@ -330,12 +358,14 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         return;
     }
     let at_ns = now();
-    let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(tgid(key));
+    let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(task, tgid(key));
     let attempt = Attempt { regs, syscall, compat, ret, tid: low(key), at_ns };
     let refusal = if refused { evidence(&attempt) } else { None };
     let Some(flight) = flight(key) else {
         if let Some(refusal) = refusal {
             refused_before_entry(task, key, &attempt, refusal);
+        } else if ret > 0 {
+            life::vfork_returns(task, key);
         }
         return;
     };
@@ -354,7 +384,11 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         // that 5.10 does not load.
         flight.syscall = syscall as u32;
     }
+    let waited = flight.has(bits::VFORK_WAIT);
     finish(flight, key);
+    if waited {
+        life::vfork_returns(task, key);
+    }
 }
 
 /// A task ends: nothing of it stays behind in a map.
@@ -369,7 +403,9 @@ pub(crate) fn task_ends() {
     calls::forget(key);
     _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
-    if Task::current().live() == Some(0) {
+    let last = Task::current().live() == Some(0);
+    life::ends(key, last);
+    if last {
         filter::died(tgid(key));
     }
 }
@@ -377,7 +413,7 @@ pub(crate) fn task_ends() {
 /// The child returns from its parent's call for the first time.
 #[inline(always)]
 fn child_returns(task: Task, key: u64) {
-    if !filter::wanted(tgid(key)) {
+    if !filter::start_wanted(tgid(key)) {
         return;
     }
     let Some(child) = task.ids() else { return };
@@ -434,6 +470,11 @@ fn refused_before_entry(task: Task, key: u64, attempt: &Attempt, refusal: &Refus
         record.bits |= bits::EXIT_SIGNAL;
     }
     record.ret = attempt.ret;
+    if unwanted(record) {
+        // It was there a moment ago, and only this thread removes it.
+        _ = FLIGHTS.remove(key);
+        return;
+    }
     finish(record, key);
 }
 
@@ -450,6 +491,11 @@ fn identify(record: &mut ForkRecord, task: Task, key: u64) {
         record.threads = threads;
         record.bits |= bits::THREADS;
     }
+    record.parent_ns_pid = task.ns_pid().unwrap_or_default();
+    if let Some((ptrace, tracer)) = task.tracer() {
+        record.ptrace = ptrace;
+        record.tracer = tracer;
+    }
     // Straight into the record: the stack of `sys_exit` is nearly full.
     // SAFETY: the helper writes as many bytes as the array has, and none if it fails.
     unsafe { bpf_get_current_comm(record.comm.as_mut_ptr().cast(), COMM_BYTES) };
@@ -465,6 +511,10 @@ fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
         record.bits |= bits::COMPAT;
     }
     let (flags, exit_signal) = regs.clone_args(syscall, compat);
+    if let Some(set_tids) = regs.set_tids(syscall, compat) {
+        record.set_tids = set_tids;
+        record.bits |= bits::SET_TIDS;
+    }
     if let Some(flags) = flags {
         record.clone_flags = flags;
         record.bits |= bits::FLAGS;
@@ -484,6 +534,14 @@ fn finish(flight: &ForkRecord, key: u64) {
 
 #[inline(always)]
 fn submit(record: &ForkRecord, key: u64) {
+    if !filter::outcome_wanted(record) {
+        calls::forget(key);
+        if record.has(bits::CHILD) {
+            life::unwanted(record);
+            count(Counter::FilteredOutcome);
+        }
+        return;
+    }
     calls::submit(key, record.start_ns, BPF_RB_NO_WAKEUP);
     if RING.output::<ForkRecord>(record, wake_up()).is_err() {
         count(if record.has(bits::CHILD) {
@@ -494,8 +552,9 @@ fn submit(record: &ForkRecord, key: u64) {
     }
 }
 
+/// How to submit to the ring.
 #[inline(always)]
-fn wake_up() -> u64 {
+pub(crate) fn wake_up() -> u64 {
     if RING.query(BPF_RB_AVAIL_DATA) >= WAKE_ABOVE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }
 
@@ -509,7 +568,7 @@ fn flight(key: u64) -> Option<&'static mut ForkRecord> {
 static EMPTY: ForkRecord = ForkRecord::zeroed();
 
 #[inline(always)]
-fn at(record: &ForkRecord, mark: Mark) -> u64 {
+pub(crate) fn at(record: &ForkRecord, mark: Mark) -> u64 {
     record.marks.get(mark as usize).copied().unwrap_or_default()
 }
 
@@ -531,7 +590,7 @@ fn set(record: &mut ForkRecord, mark: Mark, at: u64) {
 }
 
 #[inline(always)]
-fn tgid(key: u64) -> u32 {
+pub(crate) fn tgid(key: u64) -> u32 {
     (key >> 32) as u32
 }
 
@@ -548,7 +607,7 @@ fn cpu() -> u32 {
 }
 
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_ns() }
 }

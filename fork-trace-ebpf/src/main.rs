@@ -3,8 +3,9 @@
 //!
 //! Marks come in through `task` (fork's own tracepoints) and `inner` (those that fire inside a
 //! fork, whose places `learn` helps to find); `flight` keeps one record per calling
-//! thread and is the only writer of the ring; `kernel` reads kernel structs, and `refusal` those
-//! that say why an attempt failed; `filter` says whose attempts are wanted; `maps` holds every map.
+//! thread and submits it; `life` follows the child after that; `kernel` reads kernel structs, and
+//! `refusal` those that say why an attempt failed; `filter` says whose attempts are wanted; `maps`
+//! holds every map.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -16,6 +17,7 @@ mod functions;
 mod inner;
 mod kernel;
 mod learn;
+mod life;
 mod maps;
 mod refusal;
 mod task;

@@ -6,9 +6,11 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
+    life::{Born, ExecRecord},
     record::{CallsRecord, ForkRecord},
     refusal::RefusalRecord,
     site::{LESSONS, Lesson},
+    wish::Wish,
 };
 
 /// Finished records, read by userspace.
@@ -48,6 +50,22 @@ pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0)
 /// Room to put a refusal's evidence together, too large for a stack.
 #[map]
 pub(crate) static REFUSAL: PerCpuArray<RefusalRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is wanted of callers and outcomes; userspace fills it.
+#[map]
+pub(crate) static WISH: HashMap<Wish, u8> = HashMap::with_max_entries(256, 0);
+
+/// Children whose further life is followed, by tgid.
+#[map]
+pub(crate) static BORN: HashMap<u32, Born> = HashMap::with_max_entries(8192, 0);
+
+/// Parents that wait for a vfork child, by `bpf_get_current_pid_tgid` of the waiting thread.
+#[map]
+pub(crate) static WAITS: HashMap<u64, Born> = HashMap::with_max_entries(8192, 0);
+
+/// Where a program's name and arguments are put together: too large for the stack.
+#[map]
+pub(crate) static EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// Events of the learning process's own fork, in order.
 #[map]

@@ -8,7 +8,8 @@ use aya_log_ebpf::debug;
 
 use crate::{
     flight,
-    kernel::{self, Regs, Task},
+    kernel::{self, Program, Regs, Task},
+    life,
 };
 
 /// `sys_enter(struct pt_regs *regs, long id)`: runs for every system call of the host, so it
@@ -78,5 +79,12 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     flight::task_ends();
+    0
+}
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    life::execs(Task::new(ctx.arg(0)), Program::new(ctx.arg(2)));
     0
 }

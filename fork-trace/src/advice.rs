@@ -36,6 +36,15 @@ pub enum Advice {
         /// Why not.
         reason: String,
     },
+    /// A filter names what there is not.
+    Filter {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An output cannot be opened or written.
     Output {
         /// Where to.
@@ -82,6 +91,7 @@ impl Advice {
             | Self::Backend { .. }
             | Self::Refused { .. } => 3,
             Self::Output { .. } | Self::Replay { .. } => 1,
+            Self::Filter { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::Unexplained { .. } => 2,
             Self::Lost { .. } => 4,
@@ -111,6 +121,7 @@ impl Advice {
             Self::Refused { .. } => "a security policy or a container's seccomp filter may forbid \
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),
+            Self::Filter { .. } => "see `fork-trace --help` for what each filter takes".to_owned(),
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
@@ -144,6 +155,7 @@ impl fmt::Display for Advice {
             Self::Backend { name, reason } => {
                 write!(f, "backend {name} cannot be used here: {reason}")
             }
+            Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),

@@ -12,7 +12,11 @@ use nix::errno::Errno;
 
 use crate::{
     flags,
-    fork::{Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Name, Parent, Ts},
+    fork::{
+        Call, Child, ChildStart, Copied, Fork, ForkWarning, HexFlags, Kind, Memory, Name, Parent,
+        Ts,
+    },
+    identity,
     join::Joined,
     plan::Plan,
     spans::{Times, spans},
@@ -64,6 +68,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         clone_flags: clone_flags(record).map(HexFlags),
         clone_flags_names: clone_flags(record).map(|word| flags::names(word, call)),
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
+        set_tids: Some(record.set_tids).filter(|set| *set > 0),
         parent: parent(record),
         child: child(record),
         ret,
@@ -75,6 +80,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
+        memory: Memory::of(record),
         other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
         stages,
         child_start: start.as_ref().map(|start| child_start(record, start)),
@@ -139,8 +145,15 @@ fn clone_flags(record: &ForkRecord) -> Option<u64> {
 }
 
 fn kind(record: &ForkRecord) -> Option<Kind> {
+    // KERNEL: include/linux/sched.h, the same in every release since 5.10.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    const PF_IO_WORKER: u32 = 0x10;
     if record.has(bits::KERNEL_MADE) {
-        return Some(Kind::Other);
+        return Some(match record.child_pf {
+            pf if pf & PF_KTHREAD != 0 => Kind::Kthread,
+            pf if pf & PF_IO_WORKER != 0 => Kind::IoWorker,
+            _ => Kind::Other,
+        });
     }
     let flags = clone_flags(record)?;
     Some(match flags {
@@ -163,6 +176,12 @@ fn parent(record: &ForkRecord) -> Parent {
         threads: record.has(bits::THREADS).then_some(record.threads),
         start_ns: known(record.parent_process_start_ns),
         cgroup_id: known(record.cgroup_id),
+        cgroup: None,
+        ns_pid: Some(record.parent_ns_pid).filter(|pid| ![0, record.parent.tgid].contains(pid)),
+        container: None,
+        real_parent_pid: Some(record.real_parent)
+            .filter(|pid| ![0, record.parent.tgid].contains(pid)),
+        ptrace: identity::ptrace(record, call(record)),
     }
 }
 

@@ -14,17 +14,21 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLink},
 };
 use aya_log::EbpfLogger;
 use fork_trace_common::{
     counter::Counter,
     func::{ARITY, CALLS_ON, Func},
-    record::{ForkRecord, bits},
-    settings::{FOLLOW_CHILDREN, FOLLOW_ONLY, TYPED},
+    life::{Born, state},
+    record::{ForkRecord, TaskIds, bits},
+    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
+    wish::{FAILED_ONLY, KINDS, LEAST_NS, WISHES, Wish},
 };
+
+use zerocopy::FromBytes as _;
 
 use crate::{
     advice::Advice,
@@ -33,6 +37,7 @@ use crate::{
     functions::{Candidate, How, Probe, hoped},
     host::{Host, lockdown},
     plan::{self, Backend, Ends, Plan, Tracepoint},
+    wishes::Wishes,
 };
 
 /// Aligned as ELF needs it.
@@ -51,8 +56,13 @@ fn types() -> Result<&'static Btf> {
     Ok(TYPES.get_or_init(|| types))
 }
 
+/// Children whose life can be followed at once when all of them are: some 6 MiB.
+const CHILDREN: u32 = 65_536;
+
 /// Bytes of a record as a map value.
 type FlightBytes = [u8; size_of::<ForkRecord>()];
+/// Bytes of a child as a map value.
+type BornBytes = [u8; size_of::<Born>()];
 
 /// What is set before load.
 #[derive(Clone, Debug, Default)]
@@ -61,10 +71,14 @@ pub struct Settings {
     pub sites: Vec<(&'static str, u64)>,
     /// Whether functions will be probed.
     pub functions: bool,
-    /// Only this process's children and their descendants.
-    pub follow_children_of: Option<u32>,
+    /// Which attempts are wanted.
+    pub wishes: Wishes,
     /// Size of the ring; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,
+    /// Tell every child's execs.
+    pub execs: bool,
+    /// Tell every child's end.
+    pub exits: bool,
     /// The kernel side's debug lines.
     pub kernel_log: bool,
 }
@@ -95,11 +109,15 @@ impl Tracer {
         let counters = PerCpuArray::try_from(counters).context("open the counters")?;
         let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
         let logger = logger.context("set up the kernel side's log")?;
-        if let Some(tgid) = settings.follow_children_of {
-            let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
-            let mut follow: HashMap<_, u32, u8> =
-                HashMap::try_from(map).context("open map FOLLOW")?;
-            follow.insert(tgid, FOLLOW_CHILDREN, 0).context("follow the command")?;
+        let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
+        let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
+        for (tgid, mode) in &settings.wishes.follow {
+            follow.insert(tgid, mode, 0).context("follow a process")?;
+        }
+        let map = ebpf.map_mut("WISH").context("find map WISH in the eBPF object")?;
+        let mut wishes: HashMap<_, Wish, u8> = HashMap::try_from(map).context("open map WISH")?;
+        for wish in &settings.wishes.wishes {
+            wishes.insert(wish, 1, 0).context("set a filter")?;
         }
         let links = BTreeMap::new();
         Ok((
@@ -304,7 +322,7 @@ impl Lesson {
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "FLIGHTS", "CALLS", "ON_CPU"] {
+        for unused in ["FOLLOW", "FLIGHTS", "CALLS", "ON_CPU", "BORN", "WAITS", "WISH"] {
             loader.map_max_entries(unused, 1);
         }
         let log_level = 0u8;
@@ -346,6 +364,8 @@ fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
     }
+    loader.override_global(CPUS, &host.cpus.0, true);
+    loader.override_global(PER_CPU_OFFSETS, &host.cpus.1, true);
     if !log::log_enabled!(log::Level::Debug) {
         loader.verifier_log_level(VerifierLogLevel::DISABLE);
     }
@@ -353,7 +373,10 @@ fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
 }
 
 fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
-    let follow = u8::from(settings.follow_children_of.is_some());
+    let (execs, exits) = (u8::from(settings.execs), u8::from(settings.exits));
+    let wishes = &settings.wishes;
+    let follow = u8::from(!wishes.follow.is_empty());
+    let (failed_only, properties) = (u8::from(wishes.failed_only), wishes.properties());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
     let typed = u8::from(host.typed);
@@ -373,6 +396,12 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
         loader.override_global(global, site, true);
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
+    loader.override_global(KINDS, &wishes.kinds, true);
+    loader.override_global(WISHES, &properties, true);
+    loader.override_global(FAILED_ONLY, &failed_only, true);
+    loader.override_global(LEAST_NS, &wishes.least_ns, true);
+    loader.override_global(FOLLOW_EXECS, &execs, true);
+    loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(CALLS_ON, &calls, true);
     for (global, arity) in &arities {
         // Not in the object where the function returns nothing.
@@ -380,6 +409,9 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     }
     loader.override_global(aya_log::LEVEL, &log_level, false);
     loader.map_max_entries("RING", settings.ring_bytes);
+    if settings.execs || settings.exits {
+        loader.map_max_entries("BORN", CHILDREN);
+    }
     for (map, used) in [("FOLLOW", follow), ("CALLS", calls)] {
         if used == 0 {
             loader.map_max_entries(map, 1);
@@ -437,6 +469,21 @@ impl Tracer {
             }
         }
         Ok(count)
+    }
+
+    /// Whether a child of a process with threads lives and has not run another program.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn runs_on(&self, child: &TaskIds) -> Result<bool> {
+        let map = self.ebpf.map("BORN").context("find map BORN in the eBPF object")?;
+        let born: HashMap<_, u32, BornBytes> = HashMap::try_from(map).context("open map BORN")?;
+        let bytes = match born.get(&child.tgid, 0) {
+            Err(MapError::KeyNotFound) => return Ok(false),
+            bytes => bytes.context("read map BORN")?,
+        };
+        let born = Born::read_from_bytes(&bytes).ok().context("decode a child")?;
+        Ok(born.child.start_ns == child.start_ns && born.state & state::EXECED == 0)
     }
 
     /// Prints the kernel side's debug lines that have come.

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fork_trace_common::stage::{STAGES, Stage};
 use jiff::SignedDuration;
 
-use crate::{cause::explain::parse_errno, fork::Fork, plan::Backend};
+use crate::{cause::explain::parse_errno, fork::Fork, plan::Backend, wishes::Wanted};
 
 /// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
 /// clone3, stage by stage, also those that fail.
@@ -41,6 +41,9 @@ pub enum Task {
     Replay {
         /// What --json or -o FILE.json wrote; - for standard input
         file: PathBuf,
+        /// Which attempts.
+        #[command(flatten)]
+        only: Only,
         /// Options of output.
         #[command(flatten)]
         output: Output,
@@ -80,6 +83,15 @@ pub struct Live {
     /// Where stage boundaries come from
     #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
+    /// Which attempts to show.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Tell when a child runs another program, which, and with which arguments
+    #[arg(long)]
+    pub exec: bool,
+    /// Tell when a child process ends, and how
+    #[arg(long)]
+    pub exit: bool,
     /// Exit with 4 if a record was lost
     #[arg(long)]
     pub fail_on_loss: bool,
@@ -116,9 +128,6 @@ impl Only {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct Output {
-    /// Which attempts.
-    #[command(flatten)]
-    pub only: Only,
     /// Text: the stages as an indented waterfall under each fork; SET says which to measure:
     /// default, all (also those whose functions run often outside of forks), or names separated by
     /// commas
@@ -208,7 +217,8 @@ fn stages(text: &str) -> Result<Stages, String> {
     text.split(',').map(stage).collect::<Result<_, _>>().map(Stages::Only)
 }
 
-fn errno(text: &str) -> Result<u32, String> {
+/// An error by name or number.
+pub(crate) fn errno(text: &str) -> Result<u32, String> {
     let known = parse_errno(text).ok_or_else(|| {
         format!("there is no error {text}: give a name such as EAGAIN, or its number")
     })?;

@@ -2,10 +2,11 @@
 
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::{
+    life::{ARGS_BYTES, ExecRecord, LifeKind, LifeRecord, bits},
     record::{CallsRecord, ForkRecord, RecordKind, StartRecord},
     refusal::RefusalRecord,
 };
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// What the kernel side wrote.
 #[derive(Clone, Debug)]
@@ -18,6 +19,11 @@ pub enum Record {
     Calls(Box<CallsRecord>),
     /// The evidence of a refusal.
     Refusal(Box<RefusalRecord>),
+    /// An event in a child's life.
+    Life(LifeRecord),
+    /// A child runs another program, told with its name and arguments; the unused end of `args` is
+    /// zero.
+    Exec(Box<ExecRecord>),
 }
 
 /// Decodes one entry of the ring.
@@ -29,6 +35,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const START: u32 = RecordKind::Start as u32;
     const CALLS: u32 = RecordKind::Calls as u32;
     const REFUSAL: u32 = RecordKind::Refusal as u32;
+    const RETURNED: u32 = LifeKind::VforkReturned as u32;
+    const ENDED: u32 = LifeKind::Ended as u32;
+    const EXECED: u32 = LifeKind::Execed as u32;
+    const EXECED_WITH: u32 = LifeKind::ExecedWith as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -48,8 +58,22 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
             let record = RefusalRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Refusal(Box::new(record)))
         }
+        Some(RETURNED | ENDED | EXECED) => {
+            let record = LifeRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Life(record))
+        }
+        Some(EXECED_WITH) => Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?))),
         _ => bail!("{} is of no known kind", length()),
     }
+}
+
+/// The record of variable length: as long as its own head says.
+fn exec(bytes: &[u8]) -> Option<ExecRecord> {
+    let mut record = ExecRecord::zeroed();
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(ARGS_BYTES);
+    let kept = if record.life.bits & bits::ARGS != 0 { kept } else { 0 };
+    (bytes.len() == ExecRecord::HEAD + kept).then_some(record)
 }
 
 #[cfg(test)]
@@ -81,6 +105,24 @@ mod tests {
         calls.errno = 12;
         let Record::Calls(back) = decode(calls.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), calls.as_bytes());
+    }
+
+    #[test]
+    fn an_exec_is_as_long_as_its_head_says() {
+        let mut exec = ExecRecord::zeroed();
+        exec.life.bits = bits::ARGS;
+        exec.args_bytes = 6;
+        exec.args[..6].copy_from_slice(b"ls\0/a\0");
+        let bytes = exec.as_bytes();
+        let Record::Exec(back) = decode(&bytes[..ExecRecord::HEAD + 6]).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), bytes);
+        for wrong in [0, ExecRecord::HEAD, ExecRecord::HEAD + 5, ExecRecord::HEAD + 7] {
+            assert!(decode(&bytes[..wrong]).is_err(), "{wrong}");
+        }
+        exec.args_bytes = 100_000;
+        assert!(decode(exec.as_bytes()).is_ok(), "cut");
+        let longer = [exec.as_bytes(), &[0]].concat();
+        assert!(decode(&longer).is_err());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     plan::{Backend, Plan},
     run::prepare,
     sites,
+    wishes::Wishes,
 };
 
 /// What `doctor` says.
@@ -102,7 +103,7 @@ fn examine(report: &mut Report) -> Result<()> {
         report.stages = plan.coverage;
         return Err(error);
     }
-    let settings = Settings { ring_bytes: 4096, ..Settings::default() };
+    let settings = Settings { ring_bytes: 4096, wishes: Wishes::all(), ..Settings::default() };
     let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
     let ((mut tracer, _ring), plan) = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);

@@ -1,20 +1,26 @@
-//! What `/proc` and `/etc/passwd` add to a [`Fork`]: user name and program.
+//! What `/proc` and `/etc/passwd` add to a [`Fork`]: user name, program, cgroup.
 //!
 //! Bounded and never waiting: users come from one read of `/etc/passwd` (a directory service could
 //! take seconds), programs from a cache and at most `LOOKUPS` fresh look-ups per batch. A value
 //! that may belong to another process is left out.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, io::Read as _};
 
 use nix::{
     time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
 
-use crate::fork::{Fork, Parent};
+use crate::{
+    cgroups::Cgroups,
+    fork::{Fork, Parent},
+    identity::container,
+};
 
 /// Fresh look-ups in `/proc` per batch.
 const LOOKUPS: u32 = 256;
+/// Bytes of a command line that are shown.
+const COMMAND_LINE: u64 = 256;
 /// Programs remembered; the cache starts anew when it is full.
 const MOST: usize = 4096;
 
@@ -23,6 +29,7 @@ pub struct Enricher {
     users: HashMap<u32, String>,
     /// By process, its start and its task's name: an exec changes the last.
     programs: HashMap<(u32, u64, String), Option<String>>,
+    cgroups: Cgroups,
     lookups: u32,
     /// `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC`: time asleep so far.
     asleep_ns: u64,
@@ -39,6 +46,7 @@ impl Enricher {
         Self {
             users: users(&passwd),
             programs: HashMap::new(),
+            cgroups: Cgroups::default(),
             lookups: 0,
             asleep_ns: asleep_ns(),
             tick_ns: 1_000_000_000 / ticks.unwrap_or(100),
@@ -54,6 +62,34 @@ impl Enricher {
     pub fn add(&mut self, fork: &mut Fork) {
         fork.parent.user = self.users.get(&fork.parent.uid).cloned();
         fork.parent.exe = self.program(&fork.parent);
+        fork.parent.cgroup = self.cgroup(&fork.parent);
+        fork.parent.container = fork.parent.cgroup.as_deref().and_then(container);
+    }
+
+    /// The command line of a process, if the one with that id still is the one that began then;
+    /// shortened to [`COMMAND_LINE`] bytes.
+    #[must_use]
+    pub fn command_line(&self, pid: u32, start_ns: u64) -> Option<String> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+        file.take(COMMAND_LINE).read_to_end(&mut bytes).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, start_ticks) = stat_fields(&stat)?;
+        let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let line = words.join(" ").trim_end().to_owned();
+        (self.is_start(start_ticks, start_ns) && !line.is_empty()).then_some(line)
+    }
+
+    fn cgroup(&mut self, parent: &Parent) -> Option<String> {
+        let (id, process) = (parent.cgroup_id?, (parent.pid, parent.start_ns?));
+        if let Some(known) = self.cgroups.known(id, process) {
+            return Some(known.to_owned());
+        }
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        self.cgroups.read(id, process).map(str::to_owned)
     }
 
     fn program(&mut self, parent: &Parent) -> Option<String> {
@@ -80,10 +116,14 @@ impl Enricher {
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (comm, start_ticks) = stat_fields(&stat)?;
-        let start = (start_ns + self.asleep_ns) / self.tick_ns;
-        let same_process = start_ticks.abs_diff(start) <= 1;
+        let same_process = self.is_start(start_ticks, start_ns);
         let same_program = comm == parent.comm;
         (same_process && same_program).then(|| program.to_string_lossy().into_owned())
+    }
+
+    /// Whether `/proc`'s ticks since boot are the kernel's `start_ns`.
+    fn is_start(&self, ticks: u64, start_ns: u64) -> bool {
+        ticks.abs_diff((start_ns + self.asleep_ns) / self.tick_ns) <= 1
     }
 }
 
@@ -167,6 +207,11 @@ mod tests {
             threads: None,
             start_ns: Some(start_ns),
             cgroup_id: None,
+            cgroup: None,
+            ns_pid: None,
+            container: None,
+            real_parent_pid: None,
+            ptrace: None,
         };
         let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
         assert_eq!(enricher.read_program(&parent, start_ns), Some(own));

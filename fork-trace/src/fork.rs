@@ -10,7 +10,13 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use crate::cause::kind::{Cause, CauseKind, Confidence};
+pub use crate::{
+    cause::kind::{Cause, CauseKind, Confidence},
+    filters::Filters,
+    identity::{Container, Ptrace},
+    life::{Exec, Exit, ReleasedBy, VforkDone},
+    memory::Memory,
+};
 
 /// Raised when a field, its meaning or its unit changes; added fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -26,6 +32,12 @@ pub enum Event {
     Start(Box<Start>),
     /// One attempt to make a task.
     Fork(Box<Fork>),
+    /// The parent of a vfork goes on.
+    VforkDone(VforkDone),
+    /// A child runs another program.
+    Exec(Exec),
+    /// A child process ended.
+    Exit(Exit),
     /// Records were lost.
     Loss(Loss),
     /// Something the user should know.
@@ -101,20 +113,6 @@ pub struct HostInfo {
     pub boot_id: String,
 }
 
-/// Whose attempts are shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filters {
-    /// The command that was started and whose descendants are followed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-    /// Only attempts that failed; absent otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<bool>,
-    /// Only attempts that failed with one of these errors.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errnos: Vec<Name>,
-}
-
 /// How well a stage's time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,7 +186,11 @@ pub enum Kind {
     Vfork,
     /// A thread of the caller's process (`CLONE_THREAD`).
     Thread,
-    /// A task that the kernel makes for itself: a helper program, a vhost worker.
+    /// A kernel thread.
+    Kthread,
+    /// A thread of `io_uring`.
+    IoWorker,
+    /// Another task that the kernel makes: a helper program, a vhost worker.
     Other,
 }
 
@@ -200,6 +202,8 @@ impl Kind {
             Self::Process => "process",
             Self::Vfork => "vfork",
             Self::Thread => "thread",
+            Self::Kthread => "kthread",
+            Self::IoWorker => "io-worker",
             Self::Other => "other",
         }
     }
@@ -257,6 +261,10 @@ pub struct Fork {
     /// The flags set in it, kernel spelling, lowest bit first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_flags_names: Option<Vec<Name>>,
+    /// Thread ids that the caller of `clone3` chose itself, one for each nested pid namespace;
+    /// absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_tids: Option<u64>,
     /// Signal sent to the parent when the child ends; 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_signal: Option<u64>,
@@ -295,6 +303,9 @@ pub struct Fork {
     /// What was built for the child; absent when it shares its parent's address space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,
+    /// The caller's memory when the call began; absent when the child shares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// `total_ns` without the `self_ns` of all stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ns: Option<u64>,
@@ -382,6 +393,22 @@ pub struct Parent {
     /// Id of its cgroup in the unified hierarchy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
+    /// Path of that cgroup; where there is no unified hierarchy or the process stands at its root,
+    /// the path in the older hierarchies that lies deepest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Process id in its own pid namespace, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
+    /// The container it runs in, where the cgroup's path tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// Process id of the child's parent, where `CLONE_PARENT` makes it another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_parent_pid: Option<u32>,
+    /// Who traces the calling task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ptrace: Option<Ptrace>,
 }
 
 /// The new task.
@@ -503,6 +530,9 @@ pub struct Warning {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Id of the fork it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
 }
 
 /// The last line: counts, and whether they agree with the kernel's own.

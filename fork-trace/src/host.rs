@@ -25,6 +25,10 @@ use crate::{
     sites::{self, InnerMarks, Symbols},
 };
 
+/// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
+/// KERNEL: `arch/x86/kernel/setup_percpu.c`.
+pub const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the plan needs to know: no I/O behind it, so that tests can make one up.
@@ -58,6 +62,9 @@ pub struct Host {
     pub symbols: Result<Symbols, String>,
     /// Which flags this kernel refuses, once that was learned.
     pub features: Features,
+    /// How many CPUs there may be, and where the kernel keeps each one's own memory: the second is
+    /// 0 where it is not known.
+    pub cpus: (u32, u64),
 }
 
 impl Host {
@@ -79,8 +86,19 @@ impl Host {
         let typed = btf.has_function(TYPED_HELPER);
         let features = Features::default();
         let (symbols, counts) = read_symbols();
+        let place = symbols.as_ref().ok().and_then(|symbols| symbols.get(PER_CPU_OFFSETS));
+        let cpus = (possible_cpus()?, place.map_or(0, |place| place.start));
         let candidates = functions::candidates(&btf, counts.as_ref())?;
-        Ok(Self { info, facts, offsets: offsets(&btf)?, typed, candidates, symbols, features })
+        Ok(Self {
+            info,
+            facts,
+            offsets: offsets(&btf)?,
+            typed,
+            candidates,
+            symbols,
+            features,
+            cpus,
+        })
     }
 
     /// Whether this kernel has the field whose offset global `name` holds.
@@ -151,7 +169,7 @@ pub fn check_capabilities() -> Result<()> {
     Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
-/// Where the functions lie whose allocations are marks, or why that is not known; and how many
+/// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not known; and how many
 /// symbols there are of each name in the function table, if they can be read.
 fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
     match fs::read_to_string("/proc/kallsyms") {
@@ -165,7 +183,7 @@ fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
 
 fn parse_symbols(kallsyms: &str) -> (Result<Symbols, String>, Counts) {
     let places = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
-    let places: HashSet<&'static str> = places.copied().collect();
+    let places: HashSet<&'static str> = places.chain(&[PER_CPU_OFFSETS]).copied().collect();
     let names = places.iter().copied().chain(functions::names());
     // Of each name the first address, and how many there are.
     let mut found: HashMap<&'static str, (u64, u64, usize)> =
@@ -209,6 +227,14 @@ fn kallsyms_after<'a>(lines: &(impl Iterator<Item = &'a str> + Clone), start: u6
 
 fn hex(digits: &str) -> u64 {
     u64::from_str_radix(digits, 16).unwrap_or_default()
+}
+
+/// How many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
+fn possible_cpus() -> Result<u32> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(POSSIBLE).with_context(|| format!("read {POSSIBLE}"))?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
+    Ok(last.with_context(|| format!("{POSSIBLE} says {text:?}"))? + 1)
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is

@@ -79,12 +79,15 @@ impl Joiner {
                 self.starts.insert(key, start);
             }
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
+            // Follow-ups carry their fork's id: nothing to pair.
+            Record::Life(_) | Record::Exec(_) => {}
         }
         self.bound();
     }
 
     fn attempt(&mut self, attempt: Joined, now_ns: u64) {
-        if !attempt.record.has(bits::CHILD) {
+        // A task that the kernel makes does not return from a system call.
+        if !attempt.record.has(bits::CHILD) || attempt.record.has(bits::KERNEL_MADE) {
             let refusal = self.refusal(&attempt.record);
             self.ready.push(Joined { refusal, ..attempt });
             return;

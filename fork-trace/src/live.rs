@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use fork_trace_common::{
     counter::Counter,
+    life::{LifeKind, bits::WHOLE},
     record::{ForkRecord, bits},
 };
 use jiff::Timestamp;
@@ -33,10 +34,10 @@ use crate::{
     assemble::{self, Clock},
     attach::Tracer,
     cause::{self, Case, Features, Window},
-    cli::Only,
     decode::{Record, decode},
     enrich::Enricher,
-    fork::{Event, Filters, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
+    follow::Follower,
+    fork::{Event, Filters, Fork, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
     functions::How,
     host::{self, Host},
     join::{Joined, Joiner},
@@ -45,6 +46,7 @@ use crate::{
     ring::Ring,
     spans::Times,
     summary::Tally,
+    warn::{self, Storms, Watcher},
 };
 
 /// How often the ring is emptied when nobody calls.
@@ -62,7 +64,7 @@ const CLOSING_NS: u64 = 5_000_000;
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 8] = [
+const LOSSES: [(Counter, &str, bool); 11] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -71,7 +73,19 @@ const LOSSES: [(Counter, &str, bool); 8] = [
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
     (Counter::RingFullRefusals, "refusal_ring_full", false),
+    (Counter::RingFullLives, "follow_up_ring_full", false),
+    (Counter::BornFull, "children_full", false),
+    (Counter::WaitsFull, "vfork_waits_full", false),
 ];
+
+/// What becomes of children, as far as it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Followed {
+    /// Only of attempts that are wanted for their outcome.
+    pub by_outcome: bool,
+    /// Their ends.
+    pub exits: bool,
+}
 
 /// When to stop, apart from signals and the command's end.
 #[derive(Clone, Copy, Debug)]
@@ -110,13 +124,16 @@ pub struct Live {
     attached_ns: u64,
     attach_ns: u64,
     joiner: Joiner,
+    follower: Follower,
+    exits: bool,
+    watcher: Watcher,
+    storms: Storms,
     enricher: Enricher,
     after: After,
     features: Features,
     tally: Tally,
     outputs: Outputs,
     limits: Limits,
-    only: Only,
     /// `processes` of /proc/stat less the tasks counted by the kernel side, when tracing began.
     difference: Option<u64>,
     /// Records of tasks made that came through the ring.
@@ -143,7 +160,7 @@ impl Live {
         host: &Host,
         plan: Plan,
         (mut tracer, ring): (Tracer, RingBuf<MapData>),
-        filters: Filters,
+        (filters, followed): (Filters, Followed),
         limits: Limits,
         mut outputs: Outputs,
         since: Instant,
@@ -169,6 +186,7 @@ impl Live {
                 code: Name::Borrowed("no-inner-marks"),
                 text: format!("most stages of copy_process cannot be told apart: {reason}"),
                 hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+                fork: None,
             }));
         }
         outputs.flush()?;
@@ -180,13 +198,16 @@ impl Live {
             attached_ns: mono_ns,
             attach_ns,
             joiner: Joiner::default(),
+            follower: Follower::new(followed.by_outcome),
+            exits: followed.exits,
+            watcher: Watcher::default(),
+            storms: Storms::default(),
             enricher: Enricher::new(),
             after: After::new(),
             features: host.features,
             tally: Tally::default(),
             outputs,
             limits,
-            only: Only::default(),
             difference,
             received: 0,
             cut: 0,
@@ -196,11 +217,6 @@ impl Live {
             losses: [0; LOSSES.len()],
             loss_since_ns: mono_ns,
         })
-    }
-
-    /// Shows these attempts only.
-    pub fn only(&mut self, only: Only) {
-        self.only = only;
     }
 
     /// Says something to the user.
@@ -295,8 +311,18 @@ impl Live {
         let Ok(now_ns) = host::monotonic_ns() else {
             return false;
         };
-        let Self { ring, joiner, received, .. } = self;
+        let Self { ring, joiner, received, follower, exits, clock, .. } = self;
         ring.drain(BATCH, |bytes| match decode(bytes) {
+            Ok(Record::Life(life)) => {
+                follower.push(&life, *clock, now_ns);
+                if *exits && life.kind == LifeKind::Ended as u32 && life.bits & WHOLE != 0 {
+                    follower.exited(&life, *clock, now_ns);
+                }
+            }
+            Ok(Record::Exec(exec)) => {
+                follower.push(&exec.life, *clock, now_ns);
+                follower.execed(&exec, *clock, now_ns);
+            }
             Ok(record) => {
                 if let Record::Fork(fork) = &record {
                     *received += u64::from(fork.has(bits::CHILD));
@@ -308,32 +334,60 @@ impl Live {
     }
 
     fn release(&mut self, all: bool) -> Result<()> {
-        let joined = if all {
-            self.joiner.release_all()
-        } else {
-            self.joiner.release(host::monotonic_ns().context("read the monotonic clock")?)
-        };
+        let now_ns = host::monotonic_ns().context("read the monotonic clock")?;
+        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        let mut events = Vec::with_capacity(joined.len());
+        let mut warnings = Vec::new();
         for joined in joined {
-            self.show(&joined);
+            let fork = self.shown(&joined);
+            let child = &joined.record.child;
+            if joined.record.has(bits::CHILD) && child.tid == child.tgid {
+                self.follower.fork(child, fork.is_some(), now_ns);
+            }
+            if let Some(fork) = &fork {
+                self.watcher.add(&joined.record, fork);
+                warnings.extend(self.storms.add(fork));
+            }
+            events.extend(fork.map(|fork| (fork.mono_ns, Event::Fork(Box::new(fork)))));
+        }
+        let until_ns = if all { u64::MAX } else { now_ns };
+        events.extend(self.follower.release(self.clock, until_ns));
+        events.sort_by_key(|(at_ns, _)| *at_ns);
+        warnings.extend(self.without_exec(now_ns)?);
+        let warnings = warnings.into_iter().map(Event::Warning);
+        for event in events.into_iter().map(|(_, event)| event).chain(warnings) {
+            self.outputs.event(&event);
         }
         Ok(())
     }
 
-    fn show(&mut self, joined: &Joined) {
+    /// Children of processes with threads that have run for a second without exec.
+    fn without_exec(&mut self, now_ns: u64) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for watched in self.watcher.due(now_ns) {
+            if !self.tracer.runs_on(&watched.child)? {
+                continue;
+            }
+            let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
+            let child = line((watched.child.tgid, watched.child.start_ns));
+            let parent = line(watched.parent);
+            warnings.extend(self.watcher.warning(&watched, parent, child));
+        }
+        Ok(warnings)
+    }
+
+    /// An attempt as it is shown, if it is to be.
+    fn shown(&mut self, joined: &Joined) -> Option<Fork> {
         let record = &joined.record;
         if !record.has(bits::ENTERED | bits::KERNEL_MADE) && self.may_be_under_way(record) {
             self.under_way += 1;
-            return;
+            return None;
         }
         if self.enough() {
             self.cut += u64::from(record.has(bits::CHILD));
-            return;
+            return None;
         }
         let mut fork = assemble::fork(joined, &self.plan, self.clock);
-        if !self.only.shows(&fork) {
-            self.cut += u64::from(fork.succeeded());
-            return;
-        }
         self.enricher.add(&mut fork);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
@@ -347,8 +401,9 @@ impl Live {
             };
             cause::add(&mut fork, &case);
         }
+        fork.warnings.extend(warn::slow(&fork));
         self.tally.add(&fork);
-        self.outputs.event(&Event::Fork(Box::new(fork)));
+        Some(fork)
     }
 
     /// A call without an entry: was it under way when tracing began or ended, or was its entry
@@ -383,6 +438,10 @@ impl Live {
                 loss.records += u64::from(*attempt) * new;
             }
         }
+        let left_out = std::mem::take(&mut self.watcher.left_out);
+        if left_out > 0 {
+            loss.by.insert(Name::Borrowed("watched_full"), left_out);
+        }
         if loss.by.is_empty() {
             return Ok(());
         }
@@ -398,11 +457,12 @@ impl Live {
         let seen = count(Counter::Seen)?;
         let new_tasks = account::new_tasks(&self.tracer)?;
         let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
+        let outcome = count(Counter::FilteredOutcome)?;
         let agreed = self.difference.zip(difference);
-        let received = self.received + count(Counter::RingFullForks)? + flights;
+        let received = self.received + count(Counter::RingFullForks)? + flights + outcome;
         Ok(Summary {
             lost: self.lost,
-            filtered: Some(filtered + self.cut),
+            filtered: Some(filtered + outcome + self.cut),
             under_way: Some(count(Counter::Unentered)? + flights + self.under_way),
             kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
             accounted: agreed.map(|(began, ended)| began == ended && seen == received),

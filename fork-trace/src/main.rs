@@ -17,9 +17,9 @@ fn main() -> ExitCode {
             listen(cli.live.output.verbose);
             run::live(&cli.live)
         }
-        Some(Task::Replay { file, output }) => {
+        Some(Task::Replay { file, only, output }) => {
             listen(output.verbose);
-            run::replay(file, output)
+            run::replay(file, only, output)
         }
         Some(Task::Explain { words, markdown }) => run::explain(words, *markdown),
         Some(Task::Doctor { json }) => doctor::doctor(*json),

@@ -43,6 +43,8 @@ macro_rules! tracepoints {
 tracepoints! {
     /// `sched:sched_process_exit`: keeps the kernel side's maps clean.
     SchedProcessExit = "sched_process_exit",
+    /// `sched:sched_process_exec`: what lets the parent of a vfork go.
+    SchedProcessExec = "sched_process_exec",
     /// `raw_syscalls:sys_exit`.
     SysExit = "sys_exit",
     /// `sched:sched_switch`.
@@ -88,6 +90,7 @@ impl Tracepoint {
                 | Self::TaskNewtask
                 | Self::SchedWakeupNew
                 | Self::SchedProcessExit
+                | Self::SchedProcessExec
         )
     }
 

@@ -17,19 +17,19 @@ use tokio::process::Child;
 use crate::{
     advice::Advice,
     aside,
-    assemble::errno_name,
     attach::{Settings, Tracer},
     cause,
     cli::{self, Stages},
     command::{self, Caller},
-    fork::{Event, Filters},
+    fork::Event,
     host::{self, Host},
     learn,
-    live::{Ended, Limits, Live, Signals, Stop},
+    live::{Ended, Followed, Limits, Live, Signals, Stop},
     pipeline::{Default, Outputs},
     plan::{self, Backend, Plan},
     probe,
     replay::Replay,
+    wishes::{self, Wishes},
 };
 
 /// Traces live; returns the exit status.
@@ -53,21 +53,19 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         // Before anything is attached: a signal must not end this process half way.
         let signals = Signals::new()?;
         let settings = Settings {
-            follow_children_of: command.then(std::process::id),
+            wishes: Wishes::new(&options.wanted, command.then(std::process::id))?,
             ring_bytes: options.buffer,
+            execs: options.exec,
+            exits: options.exit,
             kernel_log: options.output.verbose >= 3,
             ..Settings::default()
         };
+        let followed = Followed { by_outcome: settings.wishes.by_outcome(), exits: settings.exits };
         let (loaded, plan) = prepare(&mut host, options.backend, stages, settings, since)?;
         let limits = Limits { duration: options.duration, max_events: options.max_events };
-        let only = &options.output.only;
-        let filters = Filters {
-            command: command.then(|| words(&options.cmd)),
-            failed: only.failed.then_some(true),
-            errnos: only.errnos.iter().map(|errno| errno_name(*errno)).collect(),
-        };
-        let mut live = Live::begin(&host, plan, loaded, filters, limits, outputs, since)?;
-        live.only(only.clone());
+        let filters = wishes::filters(&options.wanted, command.then(|| words(&options.cmd)));
+        let mut live =
+            Live::begin(&host, plan, loaded, (filters, followed), limits, outputs, since)?;
         let mut child = None;
         if command {
             child = Some(command::start(&options.cmd, caller)?);
@@ -145,7 +143,7 @@ async fn trace(
 ///
 /// # Errors
 /// [`Advice::Replay`] or [`Advice::Output`].
-pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
+pub fn replay(file: &Path, only: &cli::Only, options: &cli::Output) -> Result<u8> {
     let name = file.display().to_string();
     let mut outputs = Outputs::open(options, Default::Stdout)?;
     let reader: Box<dyn Read> =
@@ -160,7 +158,7 @@ pub fn replay(file: &Path, options: &cli::Output) -> Result<u8> {
     let mut replay = Replay::new(BufReader::new(reader), name);
     let shown = loop {
         match replay.next_event() {
-            Ok(Some(Event::Fork(fork))) if !options.only.shows(&fork) => {}
+            Ok(Some(Event::Fork(fork))) if !only.shows(&fork) => {}
             Ok(Some(event)) => outputs.event(&event),
             Ok(None) => break Ok(0),
             Err(error) => break Err(error),

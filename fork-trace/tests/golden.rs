@@ -18,8 +18,18 @@ use fork_trace::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-const STREAMS: &[&str] =
-    &["simple", "failures", "flags", "namespace", "memory", "hostile", "notes", "summary", "empty"];
+const STREAMS: &[&str] = &[
+    "simple",
+    "failures",
+    "flags",
+    "namespace",
+    "memory",
+    "hostile",
+    "notes",
+    "summary",
+    "empty",
+    "life",
+];
 
 fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)

@@ -49,7 +49,12 @@ impl<W: Write> Sink for Notes<W> {
         match event {
             Event::Warning(warning) => self.warning(warning),
             Event::Loss(loss) => self.loss(loss),
-            Event::Start(_) | Event::Fork(_) | Event::Summary(_) => Ok(()),
+            Event::Start(_)
+            | Event::Fork(_)
+            | Event::VforkDone(_)
+            | Event::Exec(_)
+            | Event::Exit(_)
+            | Event::Summary(_) => Ok(()),
         }
     }
 
@@ -79,6 +84,7 @@ mod tests {
             code: "x".into(),
             text: "sys_enter\x1b of i386".to_owned(),
             hint: Some("do this".to_owned()),
+            fork: None,
         };
         assert_eq!(
             noted(Event::Warning(warning)),

@@ -13,11 +13,14 @@
     reason = "a test that cannot go on panics, and says why"
 )]
 
+mod around;
 mod causes;
 mod endings;
+mod filters;
 mod ftrace;
 mod functions;
 mod inner;
+mod life;
 mod readme;
 mod rights;
 mod storm;

@@ -84,6 +84,29 @@ impl Drop for Folder {
     }
 }
 
+/// A cgroup of the unified hierarchy that goes away.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    pub(crate) fn make(name: &str) -> Option<Self> {
+        let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let mount = mounts.iter().map(PathBuf::from).find(|at| at.join("cgroup.procs").exists())?;
+        let path = mount.join(name);
+        fs::create_dir(&path).ok()?;
+        Some(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
 /// Runs to its end, which has to come within a minute.
 pub(crate) fn run(command: &mut Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -77,7 +77,7 @@ fn plain(text: impl Into<String>) -> Cell {
     vec![(PLAIN, text.into())]
 }
 
-fn time(ts: Ts, zone: &TimeZone) -> String {
+pub(super) fn time(ts: Ts, zone: &TimeZone) -> String {
     let at = zone.to_datetime(ts.0);
     let micros = at.subsec_nanosecond() / 1000;
     format!("{:02}:{:02}:{:02}.{micros:06}", at.hour(), at.minute(), at.second())

@@ -2,9 +2,11 @@
 //! at the end, if asked for, the summary.
 
 mod bar;
+pub(crate) mod bill;
 mod cause;
 mod cells;
 mod columns;
+mod follow;
 pub(crate) mod line;
 mod summary;
 pub(crate) mod units;
@@ -21,7 +23,7 @@ use self::{
     line::{DIM, Line, PLAIN, RED, YELLOW},
 };
 use super::Sink;
-use crate::fork::{Event, Fork};
+use crate::fork::{Event, Fork, Ts};
 
 /// How text looks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,11 +78,16 @@ impl<W: Write> Text<W> {
         Ok(())
     }
 
-    fn fork(&mut self, fork: &Fork) -> io::Result<()> {
+    fn begin(&mut self) -> io::Result<()> {
         if !self.began {
             self.header()?;
             self.began = true;
         }
+        Ok(())
+    }
+
+    fn fork(&mut self, fork: &Fork) -> io::Result<()> {
+        self.begin()?;
         self.headline(fork)?;
         self.remarks(fork)?;
         if self.options.stages {
@@ -110,6 +117,20 @@ impl<W: Write> Text<W> {
             self.line.pad_to(self.line.column() + columns::GAP);
         }
         self.line.end(&mut self.writer)
+    }
+
+    /// One line of what became of a child, at moment `ts`.
+    fn follow_up(
+        &mut self,
+        ts: Ts,
+        write: impl FnOnce(&follow::Place<'_>, &mut Line, &mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.begin()?;
+        let timed = self.columns.iter().find(|slot| slot.column == Column::Time);
+        let start = timed.map_or(0, |slot| slot.start + slot.width + columns::GAP);
+        let time = timed.map(|_| cells::time(ts, &self.context.zone));
+        let place = follow::Place { time: time.as_deref(), start };
+        write(&place, &mut self.line, &mut self.writer)
     }
 
     /// The columns a cell may take.
@@ -151,6 +172,14 @@ impl<W: Write> Sink for Text<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::Fork(fork) => self.fork(fork),
+            Event::VforkDone(done) => self
+                .follow_up(done.ts, |place, line, out| follow::vfork_done(done, place, line, out)),
+            Event::Exec(exec) => {
+                self.follow_up(exec.ts, |place, line, out| follow::exec(exec, place, line, out))
+            }
+            Event::Exit(exit) => {
+                self.follow_up(exit.ts, |place, line, out| follow::exit(exit, place, line, out))
+            }
             Event::Summary(summary) if self.options.summary => {
                 if self.began && !self.options.stages {
                     self.line.end(&mut self.writer)?;

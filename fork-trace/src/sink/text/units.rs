@@ -17,7 +17,7 @@ pub(crate) fn duration(ns: u64) -> String {
 }
 
 /// A size with three significant digits: `812 B`, `4.10 MiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
     }
@@ -39,7 +39,7 @@ fn decimal(scaled: u128, decimals: usize, unit: &str) -> String {
 }
 
 /// `part` of `whole` in whole percent; `<1%` for what would be none.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     let (part, whole) = (u128::from(part), u128::from(whole.max(1)));
     match (part * 100 + whole / 2) / whole {
         0 if part > 0 => "<1%".to_owned(),

@@ -7,6 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     bar::blocks,
+    bill,
     columns::GAP,
     line::{CYAN, DIM, Line, PLAIN, printable},
     units::{duration, percent, size},
@@ -54,6 +55,14 @@ struct Widths {
     most: usize,
 }
 
+/// What the caller's memory was, and what copying it cost.
+fn memory(fork: &Fork) -> String {
+    fork.memory.as_ref().map_or_else(String::new, |memory| {
+        let copy_ns = bill::copy_ns(&fork.stages);
+        bill::words(memory, copy_ns)
+    })
+}
+
 /// Explains the signs, once.
 pub(super) fn legend(line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     line.push_words(writer, DIM, LEGEND, 0)?;
@@ -80,6 +89,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
     }
     let named = |status| fork.stages.iter().filter(move |span| span.status == status);
     list("copied:", &copied(fork), line, writer)?;
+    list("memory:", &memory(fork), line, writer)?;
     list("shared:", &sharing(named(Status::Shared)), line, writer)?;
     let missing: Vec<&str> = named(Status::Missing).map(|span| span.name.as_ref()).collect();
     list("not seen:", &missing.join(", "), line, writer)?;

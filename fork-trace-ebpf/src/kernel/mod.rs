@@ -51,6 +51,8 @@ macro_rules! field {
     };
 }
 
+mod memory;
+
 impl Ptr {
     /// From a tracepoint's argument.
     #[inline(always)]
@@ -163,6 +165,22 @@ impl Task {
         field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_START_TIME: u64)
     }
 
+    /// Process id of the task's first thread in the task's own, innermost pid namespace.
+    #[inline(always)]
+    pub(crate) fn ns_pid(self) -> Option<u32> {
+        let leader = Self(self.0.follow(TASK_GROUP_LEADER.load())?);
+        leader.nr_at(self.pid_level()?)
+    }
+
+    /// What a tracer asked for, and its process id; `None` for a task that is not traced.
+    ///
+    /// KERNEL: kernel/ptrace.c `__ptrace_link`: a traced task's `parent` is its tracer.
+    #[inline(always)]
+    pub(crate) fn tracer(self) -> Option<(u32, u32)> {
+        let ptrace = field!(self.0, TASK_PTRACE: u32).filter(|ptrace| *ptrace != 0)?;
+        Some((ptrace, field!(self.0.follow(TASK_PARENT.load())?, TASK_TGID: u32)?))
+    }
+
     /// Threads in the task's process.
     #[inline(always)]
     pub(crate) fn threads(self) -> Option<u32> {
@@ -173,6 +191,46 @@ impl Task {
     #[inline(always)]
     pub(crate) fn live(self) -> Option<u32> {
         field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_LIVE: u32)
+    }
+
+    /// How the task ended: the process's exit code where the whole process was told to end, else
+    /// that of its first thread.
+    ///
+    /// KERNEL: kernel/exit.c `wait_task_zombie` tells the same; include/linux/sched/signal.h.
+    #[inline(always)]
+    pub(crate) fn process_exit_code(self) -> Option<u32> {
+        const SIGNAL_GROUP_EXIT: u32 = 4;
+        let signal = self.0.follow(TASK_SIGNAL.load())?;
+        if field!(signal, SIGNAL_FLAGS: u32)? & SIGNAL_GROUP_EXIT != 0 {
+            return field!(signal, SIGNAL_GROUP_EXIT_CODE: u32);
+        }
+        field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_EXIT_CODE: u32)
+    }
+
+    /// How this one task ended.
+    #[inline(always)]
+    pub(crate) fn exit_code(self) -> Option<u32> {
+        field!(self.0, TASK_EXIT_CODE: u32)
+    }
+
+    /// Whether the task is about to be killed.
+    ///
+    /// KERNEL: include/linux/sched/signal.h `__fatal_signal_pending`.
+    #[inline(always)]
+    pub(crate) fn dying(self) -> bool {
+        const SIGKILL_BIT: u64 = 1 << 8;
+        field!(self.0, TASK_PENDING: u64).is_some_and(|pending| pending & SIGKILL_BIT != 0)
+    }
+
+    /// Where the arguments of the task's program lie in its memory: first byte, and length.
+    ///
+    /// KERNEL: `fs/binfmt_elf.c` `create_elf_tables` sets both before `sched_process_exec`.
+    #[inline(always)]
+    pub(crate) fn args(self) -> Option<(*const u8, u64)> {
+        let mm = self.0.follow(TASK_MM.load())?;
+        let start = field!(mm, MM_ARG_START: u64)?;
+        let end = field!(mm, MM_ARG_END: u64)?;
+        Some((start as *const u8, end.checked_sub(start)?))
     }
 
     /// How deep the task's own pid namespace is nested.
@@ -244,6 +302,24 @@ impl Task {
     }
 }
 
+/// The `linux_binprm` of an exec.
+#[derive(Clone, Copy)]
+pub(crate) struct Program(Ptr);
+
+impl Program {
+    /// From a tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn new(program: *const c_void) -> Self {
+        Self(Ptr::new(program))
+    }
+
+    /// The file as it was named to the kernel: a string in kernel memory.
+    #[inline(always)]
+    pub(crate) fn name(self) -> Option<*const u8> {
+        field!(self.0, BPRM_FILENAME: *const u8)
+    }
+}
+
 /// The `pt_regs` of a system call.
 #[derive(Clone, Copy)]
 pub(crate) struct Regs(Ptr);
@@ -287,18 +363,7 @@ impl Regs {
             Syscall::Clone3 => {
                 // KERNEL: include/uapi/linux/sched.h `struct clone_args`: flags, pidfd, child_tid,
                 // parent_tid, exit_signal, ..., of 64 bits each.
-                let (Some(args), Some(size)) = (self.first(compat), self.second(compat)) else {
-                    return (None, None);
-                };
-                let member = |index: u64| {
-                    if size < (index + 1) * 8 {
-                        return None;
-                    }
-                    let address = (args + index * 8) as *const u64;
-                    // SAFETY: the helper checks the address and fails on a bad one.
-                    unsafe { bpf_probe_read_user(address) }.ok()
-                };
-                (member(0), member(4))
+                (self.clone3_arg(compat, 0), self.clone3_arg(compat, 4))
             }
             Syscall::None => (None, None),
         }
@@ -317,6 +382,24 @@ impl Regs {
         };
         let read = |offset| self.0.read_by_helper::<u64>(offset);
         Some([read(first)?, read(second)?, read(REGS_DX.load())?, read(fourth)?, read(fifth)?])
+    }
+
+    /// How many thread ids the caller of `clone3` chose itself.
+    #[inline(always)]
+    pub(crate) fn set_tids(self, syscall: Syscall, compat: bool) -> Option<u64> {
+        if matches!(syscall, Syscall::Clone3) { self.clone3_arg(compat, 9) } else { None }
+    }
+
+    /// A member of `clone3`'s struct, if the struct is that long and can be read.
+    #[inline(always)]
+    fn clone3_arg(self, compat: bool, index: u64) -> Option<u64> {
+        let (args, size) = (self.first(compat)?, self.second(compat)?);
+        if size < (index + 1) * 8 {
+            return None;
+        }
+        let address = (args + index * 8) as *const u64;
+        // SAFETY: the helper checks the address and fails on a bad one.
+        unsafe { bpf_probe_read_user(address) }.ok()
     }
 
     #[inline(always)]

@@ -1,0 +1,261 @@
+//! Filters: what is wanted is shown, all of it, and what is left out is counted.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    process::{Child, Command, Stdio},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Cgroup, Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run,
+    slowness, summary,
+};
+
+/// Attempts by caller and outcome, and how often each was made.
+fn counted<'a>(
+    attempts: impl IntoIterator<Item = (&'a Value, &'a Value)>,
+) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for (caller, outcome) in attempts {
+        *counts.entry(format!("{caller} {outcome}")).or_default() += 1;
+    }
+    counts
+}
+
+/// Whether an attempt of `forker` is wanted.
+type Wanted = fn(&Value) -> bool;
+
+#[test]
+fn each_filter_shows_what_it_names_and_counts_the_rest() {
+    if !here("each_filter_shows_what_it_names_and_counts_the_rest") {
+        return;
+    }
+    const SCENARIOS: [&str; 11] = [
+        "fork-libc",
+        "vfork",
+        "vfork-exec",
+        "posix-spawn",
+        "thread",
+        "clone3-88",
+        "nested",
+        "einval-thread",
+        "einval-sighand",
+        "eexist-set-tid",
+        "seccomp",
+    ];
+    let cases: [(&[&str], Wanted); 10] = [
+        (&["-k", "process"], |attempt| attempt["kind"] == "process"),
+        (&["-k", "vfork"], |attempt| attempt["kind"] == "vfork"),
+        (&["-k", "thread,kthread"], |attempt| attempt["kind"] == "thread"),
+        (&["-x"], |attempt| !attempt["errno"].is_null()),
+        (&["-e", "EINVAL", "-e", "EEXIST"], |attempt| {
+            attempt["errno"] == 22 || attempt["errno"] == 17
+        }),
+        (&["-e", "22", "-k", "thread"], |attempt| {
+            attempt["errno"] == 22 && attempt["kind"] == "thread"
+        }),
+        (&["-n", "forker", "-u", "root"], |_| true),
+        (&["-n", "another"], |_| false),
+        (&["-u", "12345678"], |_| false),
+        (&["--min-duration", "1h"], |_| false),
+    ];
+    for (options, wanted) in cases {
+        let mut trace = fork_trace();
+        trace.arg("--json").args(options).args(["--exec", "--exit", "--"]).arg(forker());
+        let output = run(trace.args(SCENARIOS));
+        assert!(output.status.success(), "{options:?}");
+        let (truth, traced) = (lines(&output.stdout), lines(&output.stderr));
+        check(&traced);
+        let attempts = of_type(&truth, "attempt").into_iter().filter(|attempt| wanted(attempt));
+        let want = counted(attempts.map(|attempt| (&attempt["parent_tid"], &attempt["errno"])));
+        let forks = of_type(&traced, "fork");
+        // An attempt refused before it began has no duration: it may be a long one.
+        let timed = |fork: &&&Value| options[0] != "--min-duration" || fork["total_ns"].is_u64();
+        let shown = forks.iter().filter(timed);
+        let got = counted(shown.map(|fork| (&fork["parent"]["tid"], &fork["errno"])));
+        assert_eq!(got, want, "{options:?}");
+        let summary = summary(&traced);
+        assert_eq!(summary["accounted"], true, "{options:?} {summary}");
+        // What becomes of a child is shown as its fork is.
+        let ids: Vec<_> = forks.iter().map(|fork| &fork["id"]).collect();
+        for line in traced.iter().filter(|line| line["fork"].is_string()) {
+            assert!(ids.contains(&&line["fork"]), "{options:?}: {line}");
+        }
+    }
+}
+
+/// A shell that forks when it is told to, with a child that forks all the time.
+struct Shell(Child);
+
+impl Shell {
+    fn start() -> Self {
+        let script = "(while :; do sleep 0.1; done) & read x; (exit 0); (exit 0); \
+                      sh -c '(exit 0); :'; read x; kill $!";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped());
+        Self(shell.spawn().unwrap())
+    }
+
+    fn go_on(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(600).mul_f64(slowness().min(5.0)));
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // At the end of its input it ends its child and itself.
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_process_is_traced_alone_or_with_its_descendants() {
+    if !here("a_process_is_traced_alone_or_with_its_descendants") {
+        return;
+    }
+    for follow in [false, true] {
+        let folder = Folder::new("pid");
+        let file = folder.file("forks.json");
+        let mut shell = Shell::start();
+        let pid = shell.0.id();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut trace = fork_trace();
+        trace.arg("-o").arg(&file).args(["-p", &pid.to_string()]);
+        let trace = HostTrace::of(if follow { trace.arg("-f") } else { &mut trace });
+        shell.go_on();
+        assert!(trace.stop(Signal::SIGINT).status.success());
+        drop(shell);
+        let traced = read(&file);
+        check(&traced);
+        let forks = of_type(&traced, "fork");
+        let own: Vec<_> = forks.iter().filter(|fork| fork["parent"]["pid"] == pid).collect();
+        assert_eq!(own.len(), 3, "{forks:?}");
+        assert!(own.iter().all(|fork| fork["child_start"]["to_user_ns"].is_u64()), "{own:?}");
+        if follow {
+            let older = forks
+                .iter()
+                .filter(|fork| fork["parent"]["ppid"] == pid)
+                .filter(|fork| own.iter().all(|own| own["child"]["pid"] != fork["parent"]["pid"]));
+            assert!(older.count() > 0, "its child was there before: {forks:?}");
+            let last = &own[2]["child"]["pid"];
+            assert!(forks.iter().any(|fork| &fork["parent"]["pid"] == last), "{forks:?}");
+        } else {
+            assert_eq!(forks.len(), 3, "{forks:?}");
+        }
+        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    }
+}
+
+#[test]
+fn callers_are_found_by_their_parent_and_by_their_cgroup() {
+    const TEST: &str = "callers_are_found_by_their_parent_and_by_their_cgroup";
+    if !here(TEST) {
+        return;
+    }
+    let shown = |option: &str, value: &str, work: &mut dyn FnMut()| {
+        let folder = Folder::new("callers");
+        let file = folder.file("forks.json");
+        let trace = HostTrace::of(fork_trace().arg("-o").arg(&file).args([option, value]));
+        work();
+        assert!(trace.stop(Signal::SIGINT).status.success());
+        let traced = read(&file);
+        check(&traced);
+        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        of_type(&traced, "fork").into_iter().cloned().collect::<Vec<_>>()
+    };
+    let own = std::process::id();
+    let mut pid = 0;
+    let forks = shown("-P", &own.to_string(), &mut || {
+        let script = "(exit 0); sh -c '(exit 0); :'; :";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        pid = child.id();
+        child.wait().unwrap();
+    });
+    assert!(forks.iter().all(|fork| fork["parent"]["ppid"] == own), "{forks:?}");
+    let count = forks.iter().filter(|fork| fork["parent"]["pid"] == pid).count();
+    assert_eq!(count, 2, "{forks:?}");
+
+    let name = format!("fork-trace-{own}");
+    let Some(group) = Cgroup::make(&name) else {
+        println!("skip {TEST}: no unified hierarchy to make a group in");
+        return;
+    };
+    let script =
+        format!("(exit 0); echo $$ > {}/cgroup.procs; (exit 0); :", group.path().display());
+    let forks = shown("--cgroup", &format!("/{name}"), &mut || {
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    });
+    assert_eq!(forks.len(), 1, "one of the two was made inside: {forks:?}");
+}
+
+/// Makes a polling thread of `io_uring`, or says that it cannot.
+const RING: &str = r#"
+import ctypes, struct, sys
+IORING_SETUP_SQPOLL = 2
+params = ctypes.create_string_buffer(struct.pack("III", 0, 0, IORING_SETUP_SQPOLL), 120)
+sys.exit(0 if ctypes.CDLL(None).syscall(425, 1, params) >= 0 else 77)
+"#;
+
+#[test]
+fn threads_of_io_uring_are_shown_where_asked_for() {
+    const TEST: &str = "threads_of_io_uring_are_shown_where_asked_for";
+    const PYTHON: &str = "/usr/bin/python3";
+    if !here(TEST) {
+        return;
+    }
+    if !fs::exists(PYTHON).unwrap() {
+        println!("skip {TEST}: there is no {PYTHON}");
+        return;
+    }
+    let traced = |kinds: &[&str]| {
+        let mut trace = fork_trace();
+        trace.arg("--json").args(kinds).args(["--", PYTHON, "-c", RING]);
+        let output = run(&mut trace);
+        let traced = lines(&output.stderr);
+        check(&traced);
+        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        (output.status.code(), traced)
+    };
+    let (status, asked) = traced(&["-k", "io-worker"]);
+    if status == Some(77) {
+        println!("skip {TEST}: this kernel makes no ring");
+        return;
+    }
+    let forks = of_type(&asked, "fork");
+    let [fork] = forks[..] else { panic!("{forks:?}") };
+    assert_eq!(fork["kind"], "io-worker");
+    assert!(fork["parent"]["comm"].as_str().unwrap().starts_with("python3"), "{fork}");
+    assert_eq!(fork["parent"]["pid"], fork["child"]["pid"], "a thread: {fork}");
+    for unknown in ["syscall", "ret", "total_ns"] {
+        assert!(fork[unknown].is_null(), "{unknown} of {fork}");
+    }
+    let (_, default) = traced(&[]);
+    assert!(of_type(&default, "fork").is_empty(), "{default:?}");
+    assert!(summary(&default)["filtered"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_filter_that_names_nothing_is_refused() {
+    if !here("a_filter_that_names_nothing_is_refused") {
+        return;
+    }
+    let cases = [
+        ["-p", "4194304"],
+        ["-u", "no such user"],
+        ["-n", "longer than fifteen"],
+        ["--cgroup", "/no/such/group"],
+        ["-e", "EWHAT"],
+    ];
+    for [option, value] in cases {
+        let output = run(fork_trace().args([option, value]));
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(option) && said.contains(value) && said.contains("--help"), "{said}");
+    }
+}
