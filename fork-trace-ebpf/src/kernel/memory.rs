@@ -44,9 +44,12 @@ const _: () = assert!(RSS == 4);
 #[inline(always)]
 fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut Memory) -> Option<()> {
     const KEPT_PAGES: u32 = 64;
+    // VERIFIER: by helper: 6.1 knows no pointer into an array of `atomic_long_t`.
     for (kind, pages) in KINDS.zip(&mut memory.rss_pages) {
-        let shared = mm.read::<i64>(offset(MM_RSS_STAT.load(), MM_RSS_COUNT.load() + kind * 8))?;
-        let own = task.read::<i32>(offset(TASK_RSS_STAT.load(), TASK_RSS_COUNT.load() + kind * 4));
+        let shared = offset(MM_RSS_STAT.load(), MM_RSS_COUNT.load() + kind * 8);
+        let shared = mm.read_by_helper::<i64>(shared)?;
+        let own = offset(TASK_RSS_STAT.load(), TASK_RSS_COUNT.load() + kind * 4);
+        let own = if own == ABSENT { None } else { task.read_by_helper::<i32>(own) };
         *pages = shared + i64::from(own.unwrap_or_default());
         if own.is_none() {
             memory.error_pages = KEPT_PAGES;

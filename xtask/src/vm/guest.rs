@@ -29,9 +29,9 @@ const SKIP: &str = "--skip each_command_of_the_readme_works";
 /// What the tests of a backend are narrowed to where none were named: attaching to functions takes an
 /// emulated CPU seconds, and what is the same for every backend is tested with the others.
 const NARROWED: [(&str, &str); 3] = [
-    ("fentry", "functions:: truth::"),
+    ("fentry", "functions:: truth:: causes::"),
     ("kprobe", "functions:: truth::"),
-    ("inner", "inner:: ftrace:: truth:: storm::"),
+    ("inner", "inner:: ftrace:: truth:: causes::"),
 ];
 
 /// Users as on any host; a lookup of them needs no more than this.
