@@ -9,6 +9,7 @@ pub mod flags;
 pub mod func;
 pub mod life;
 pub mod memory;
+pub mod point;
 pub mod record;
 pub mod refusal;
 pub mod settings;

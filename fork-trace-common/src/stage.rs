@@ -5,9 +5,11 @@
 //! that function cannot be probed. The plan, the decoder, every output and `docs/STAGES.md` are
 //! made from it. It knows nothing of how points are taken.
 
+pub use crate::point::{Mark, ORDER, Point};
 use crate::{
     flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM},
     func::Func,
+    point::point,
 };
 
 /// Whose time a stage takes.
@@ -19,102 +21,6 @@ pub enum Side {
     Parent,
     /// The child.
     Child,
-}
-
-macro_rules! marks {
-    ($($(#[doc = $doc:literal])* $mark:ident = $name:literal,)*) => {
-        /// A point in time that a source can take, in kernel order.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u32)]
-        pub enum Mark { $($(#[doc = $doc])* $mark,)* }
-
-        impl Mark {
-            /// Every mark, in order.
-            pub const ALL: &[Self] = &[$(Self::$mark,)*];
-
-            /// The name used in output: the tracepoint's, with where it fired after `@`, or the
-            /// field's.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$mark => $name,)* }
-            }
-        }
-    };
-}
-
-marks! {
-    /// `raw_syscalls:sys_enter`, after ptrace and seccomp let the call pass.
-    /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
-    SysEnter = "sys_enter",
-    /// The `task_struct` was allocated. As all allocations it is marked once the object exists, a
-    /// few hundred nanoseconds into its stage.
-    /// KERNEL: kernel/fork.c `dup_task_struct`.
-    TaskAlloc = "kmem_cache_alloc@copy_process#1",
-    /// The credentials were allocated. KERNEL: kernel/cred.c `prepare_creds`.
-    CredAlloc = "kmem_cache_alloc@prepare_creds",
-    /// The first deadline timer of the child is set up (mode `REL|HARD`).
-    /// KERNEL: kernel/sched/core.c `__sched_fork`.
-    SchedForkTimer = "hrtimer_setup",
-    /// The table of files was allocated. KERNEL: fs/file.c `dup_fd`.
-    FilesAlloc = "kmem_cache_alloc@dup_fd",
-    /// KERNEL: `fs/fs_struct.c` `copy_fs_struct`.
-    FsAlloc = "kmem_cache_alloc@copy_fs_struct",
-    /// The table of handlers was allocated. KERNEL: kernel/fork.c `copy_sighand`.
-    SighandAlloc = "kmem_cache_alloc@copy_process#2",
-    /// The `signal_struct` was allocated. KERNEL: kernel/fork.c `copy_signal`.
-    SignalAlloc = "kmem_cache_alloc@copy_process#3",
-    /// The `mm_struct` was allocated. KERNEL: kernel/fork.c `dup_mm`.
-    MmAlloc = "kmem_cache_alloc@copy_process#4",
-    /// The parent's `mmap_lock` is wanted. KERNEL: kernel/fork.c `dup_mmap`.
-    MmapLockStart = "mmap_lock_start_locking",
-    /// The parent's `mmap_lock` is held.
-    MmapLockTaken = "mmap_lock_acquire_returned",
-    /// The child's `mmap_lock` is released: every mapping was copied.
-    ChildMmapReleased = "mmap_lock_released@child",
-    /// The parent's `mmap_lock` is released.
-    ParentMmapReleased = "mmap_lock_released",
-    /// The child's FPU state is written. KERNEL: arch/x86/kernel/fpu/core.c `fpu_clone`.
-    FpuCopy = "x86_fpu_copy_dst",
-    /// The `struct pid` was allocated. KERNEL: kernel/pid.c `alloc_pid`.
-    PidAlloc = "kmem_cache_alloc@alloc_pid",
-    /// The child's `task_struct.start_time`, written by `copy_process` just before it takes
-    /// `tasklist_lock`. KERNEL: kernel/fork.c `copy_process`; `ktime_get_ns`, the clock of
-    /// `bpf_ktime_get_ns`.
-    StartTime = "task_struct.start_time",
-    /// `lock:contention_begin` of a writer that spins: `tasklist_lock` is held by another.
-    /// KERNEL: kernel/locking/qrwlock.c `queued_write_lock_slowpath`.
-    LockContended = "contention_begin",
-    /// `lock:contention_end` of the same.
-    LockTaken = "contention_end",
-    /// `task:task_newtask`, near the end of `copy_process`.
-    TaskNewtask = "task_newtask",
-    /// `sched:sched_process_fork`, in `kernel_clone` after `copy_process`.
-    SchedProcessFork = "sched_process_fork",
-    /// `sched:sched_wakeup_new`, in `wake_up_new_task` once the child is on a run queue.
-    SchedWakeupNew = "sched_wakeup_new",
-    /// `raw_syscalls:sys_exit` in the caller.
-    SysExit = "sys_exit",
-    /// `sched:sched_switch` to the child for the first time.
-    /// KERNEL: kernel/sched/core.c `__schedule`, just before the switch.
-    ChildSwitch = "sched_switch@child",
-    /// `raw_syscalls:sys_exit` in the child: its first way back to user space.
-    ChildSysExit = "sys_exit@child",
-}
-
-impl Mark {
-    /// Marks kept in a fork record, the child's own apart: `SysEnter` up to `SysExit`.
-    pub const IN_RECORD: usize = Self::SysExit as usize + 1;
-}
-
-/// A point in time: a mark, or the entry or return of a function that can be probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// What a tracepoint marks.
-    Mark(Mark),
-    /// Entry of a function, the first in an attempt.
-    Enter(Func),
-    /// Return of a function; of one that runs many times, the last.
-    Leave(Func),
 }
 
 /// Two points that a stage lies between, and what else lies there.
@@ -192,18 +98,6 @@ macro_rules! parent {
     };
     ($parent:ident) => {
         Some(Stage::$parent)
-    };
-}
-
-macro_rules! point {
-    (enter $func:ident) => {
-        Point::Enter(Func::$func)
-    };
-    (leave $func:ident) => {
-        Point::Leave(Func::$func)
-    };
-    ($mark:ident) => {
-        Point::Mark(Mark::$mark)
     };
 }
 
@@ -516,86 +410,6 @@ stages! {
         func ScheduleTail;
 }
 
-macro_rules! order {
-    ($(($($point:ident)+))*) => {
-        /// Every point of the caller, in kernel order, as of 6.12.
-        pub const ORDER: &[Point] = &[$(point!($($point)+)),*];
-    };
-}
-
-order! {
-    (SysEnter) (enter CopyCloneArgs) (leave CopyCloneArgs) (enter KernelClone) (enter CopyProcess)
-    (enter RecalcSigpending) (leave RecalcSigpending) (enter TskForkGetNode) (leave TskForkGetNode)
-    (TaskAlloc) (enter DupUserCpusPtr) (leave DupUserCpusPtr)
-    (enter TaskExecStateCopy) (leave TaskExecStateCopy)
-    (enter CopyCreds) (CredAlloc) (leave CopyCreds) (enter IsRlimitOverlimit) (leave IsRlimitOverlimit)
-    (enter AcctClearIntegrals) (leave AcctClearIntegrals)
-    (enter SchedFork) (SchedForkTimer) (leave SchedFork)
-    (enter PerfEventInitTask) (leave PerfEventInitTask) (enter AuditAlloc) (leave AuditAlloc)
-    (enter SecurityTaskAlloc) (leave SecurityTaskAlloc) (enter CopySemundo) (leave CopySemundo)
-    (enter DupFd) (FilesAlloc) (leave DupFd) (enter CopyFsStruct) (FsAlloc) (leave CopyFsStruct)
-    (SighandAlloc) (SignalAlloc) (enter PosixCputimersGroupInit) (leave PosixCputimersGroupInit)
-    (MmAlloc) (enter MmInit) (leave MmInit) (enter UprobeStartDupMmap) (leave UprobeStartDupMmap)
-    (enter DupMmap) (MmapLockStart) (MmapLockTaken) (enter UprobeDupMmap) (leave UprobeDupMmap)
-    (enter VmAreaDup) (leave VmAreaDup) (enter AnonVmaFork) (leave AnonVmaFork)
-    (enter CopyPageRange) (leave CopyPageRange)
-    (ChildMmapReleased) (enter FlushTlbMmRange) (leave FlushTlbMmRange) (ParentMmapReleased)
-    (leave DupMmap) (enter UprobeEndDupMmap) (leave UprobeEndDupMmap)
-    (enter CopyNamespaces) (enter CreateNewNamespaces) (leave CreateNewNamespaces)
-    (leave CopyNamespaces) (enter CopyThread) (FpuCopy) (leave CopyThread)
-    (enter AllocPid) (PidAlloc) (leave AllocPid)
-    (enter UserDisableSingleStep) (leave UserDisableSingleStep)
-    (enter CgroupCanFork) (leave CgroupCanFork) (enter SchedCgroupFork) (leave SchedCgroupFork)
-    (enter FutexHash) (leave FutexHash) (StartTime) (LockContended) (LockTaken)
-    (enter GetSeccompFilter) (leave GetSeccompFilter) (enter AttachPid) (leave AttachPid)
-    (enter ProcForkConnector) (leave ProcForkConnector) (enter SchedPostFork) (leave SchedPostFork)
-    (enter CgroupPostFork) (leave CgroupPostFork) (enter PerfEventFork) (leave PerfEventFork)
-    (TaskNewtask) (enter UprobeCopyProcess) (leave UprobeCopyProcess)
-    (enter CgroupCancelFork) (leave CgroupCancelFork) (enter FreePid) (leave FreePid)
-    (enter ExitThread) (leave ExitThread) (enter ExitNamespaces) (leave ExitNamespaces)
-    (enter Mmput) (leave Mmput) (enter CleanupSighand) (leave CleanupSighand)
-    (enter ExitFs) (leave ExitFs) (enter ExitFiles) (leave ExitFiles) (enter ExitSem) (leave ExitSem)
-    (enter SecurityTaskFree) (leave SecurityTaskFree)
-    (enter PerfEventFreeTask) (leave PerfEventFreeTask)
-    (enter SchedCancelFork) (leave SchedCancelFork) (enter ExitCreds) (leave ExitCreds)
-    (enter PutTaskStack) (leave PutTaskStack) (leave CopyProcess)
-    (enter AddDeviceRandomness) (leave AddDeviceRandomness) (SchedProcessFork)
-    (enter GetTaskPid) (leave GetTaskPid) (enter LruGenAddMm) (leave LruGenAddMm)
-    (enter WakeUpNewTask) (SchedWakeupNew) (leave WakeUpNewTask) (enter PutPid) (leave PutPid)
-    (leave KernelClone) (SysExit)
-}
-
-impl core::fmt::Display for Point {
-    /// A mark's name, or `enter` or `leave` and the function's name in the table.
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Mark(mark) => f.write_str(mark.name()),
-            Self::Enter(func) => write!(f, "enter {}", func.row().id),
-            Self::Leave(func) => write!(f, "leave {}", func.row().id),
-        }
-    }
-}
-
-impl Point {
-    /// The function whose entry or return it is.
-    #[must_use]
-    pub fn func(self) -> Option<Func> {
-        match self {
-            Self::Mark(_) => None,
-            Self::Enter(func) | Self::Leave(func) => Some(func),
-        }
-    }
-
-    /// Its place in [`ORDER`]; the child's marks come after.
-    #[must_use]
-    pub fn rank(self) -> usize {
-        ORDER.iter().position(|point| *point == self).unwrap_or_else(|| match self {
-            Self::Mark(mark) => ORDER.len() + mark as usize,
-            _ => usize::MAX,
-        })
-    }
-}
-
 impl Stage {
     /// The stage's row.
     #[must_use]
@@ -610,10 +424,6 @@ impl Stage {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
-    use std::vec::Vec;
-
     use super::*;
     use crate::func::FUNCTIONS;
 
@@ -666,18 +476,6 @@ mod tests {
                 }
                 ancestor = stage.row().parent;
             }
-        }
-    }
-
-    #[test]
-    fn each_point_has_one_place_in_the_order_and_marks_keep_theirs() {
-        for (place, point) in ORDER.iter().enumerate() {
-            assert_eq!(point.rank(), place, "{point:?} stands twice");
-        }
-        let ranks: Vec<_> = Mark::ALL.iter().map(|mark| Point::Mark(*mark).rank()).collect();
-        assert!(ranks.is_sorted(), "{ranks:?}");
-        for row in FUNCTIONS.iter().filter(|row| row.func != Func::ScheduleTail) {
-            assert!(Point::Enter(row.func).rank() < Point::Leave(row.func).rank(), "{}", row.id);
         }
     }
 
