@@ -19,6 +19,8 @@ pub enum Side {
     Libc,
     /// The caller, in the kernel.
     Parent,
+    /// The caller, in the kernel after the attempt: not part of its total.
+    Wait,
     /// The child.
     Child,
 }
@@ -388,8 +390,9 @@ stages! {
         between [SchedProcessFork..SchedWakeupNew + GetTaskPid + LruGenAddMm];
     Parent PtraceEventPid "ptrace_event_pid" in KernelClone, "include/linux/ptrace.h",
         "a traced parent stops and tells its tracer", gap [leave WakeUpNewTask..enter PutPid];
-    Parent WaitForVforkDone "wait_for_vfork_done" in KernelClone, "kernel/fork.c",
-        "vfork only: the parent waits until the child execs or ends; not part of total_ns";
+    Wait WaitForVforkDone "wait_for_vfork_done" in -, "kernel/fork.c",
+        "vfork only: the caller waits until the child execs or ends; told apart from the attempt",
+        between [SchedWakeupNew..SysExit];
     Parent PutPid "put_pid" in KernelClone, "kernel/pid.c",
         "the reference on the child's pid is dropped", func PutPid;
     Parent SysExit "sys_exit" in -, "kernel/entry/common.c",

@@ -256,7 +256,8 @@ impl Attempt<'_> {
             .any(|stage| stage.row().shared_by & record.task_flags != 0);
         let waits = record.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
             && timed.rank > Point::Mark(Mark::SchedWakeupNew).rank();
-        row.occurs == Occurs::Always && !shared && !waits && !seldom(row.func)
+        let entry = record.has(bits::KERNEL_MADE) && timed.stage == Stage::SysEnter;
+        row.occurs == Occurs::Always && !shared && !waits && !entry && !seldom(row.func)
     }
 }
 

@@ -33,9 +33,10 @@ between the two is named after `+`, so the time between them is an upper bound f
 ";
 
 /// The parts of the page.
-const SIDES: [(Side, &str); 3] = [
+const SIDES: [(Side, &str); 4] = [
     (Side::Libc, "In the C library"),
     (Side::Parent, "In the kernel, the parent"),
+    (Side::Wait, "In the kernel, the parent after the attempt"),
     (Side::Child, "In the kernel, the child"),
 ];
 

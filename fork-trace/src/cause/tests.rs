@@ -1,6 +1,7 @@
 //! Every rule and every limit, each from evidence of its own.
 
 use fork_trace_common::{
+    func::{FUNCTIONS, FuncRow},
     record::{ForkRecord, Syscall, TaskIds, bits},
     refusal::{RefusalRecord, known},
     stage::Mark,
@@ -10,6 +11,7 @@ use zerocopy::FromZeros as _;
 use super::*;
 use crate::{
     cli::Stages,
+    functions::{How, Probe},
     host::Facts,
     join::Joined,
     plan::{Backend, Plan, Tracepoint},
@@ -23,6 +25,19 @@ pub(super) fn learned_plan() -> Plan {
     let tracepoints = Tracepoint::ALL.iter().copied().collect();
     let facts = Facts { tracepoints, inner, ..Facts::default() };
     Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
+}
+
+/// A plan of a host with every function.
+pub(super) fn probed_plan() -> Plan {
+    let probe =
+        |row: &FuncRow| (row.func, Ok(Probe { how: How::Fentry, name: row.id, leaves: true }));
+    let facts = Facts {
+        tracepoints: Tracepoint::ALL.iter().copied().collect(),
+        inner: nothing("not used"),
+        probes: FUNCTIONS.iter().map(probe).collect(),
+        ..Facts::default()
+    };
+    Plan::new(&facts, Backend::Fentry, &Stages::All).unwrap()
 }
 
 /// A failed attempt that passed no mark but its entry and return.

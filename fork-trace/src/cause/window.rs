@@ -48,13 +48,17 @@ impl Window {
         });
         let must_pass =
             |timed: &&Timed| flags(times.record).is_some_and(|flags| !skips(timed, flags));
-        let ahead = opened.filter(must_pass).filter(|timed| times.at(timed.opens).is_none());
+        // What lies before the last point passed was passed too, though it may not have been seen.
+        let reached = first.map_or(0, |timed| timed.opens.rank());
+        let ahead = opened
+            .filter(must_pass)
+            .filter(|timed| timed.opens.rank() > reached && times.at(timed.opens).is_none());
         let last = ahead.min_by_key(|timed| {
             // Of stages that one point opens, the innermost.
             (timed.opens.rank(), std::cmp::Reverse(timed.stage))
         });
         Self {
-            first: first.map(|timed| timed.stage),
+            first: first.map(decides),
             last: last.map(|timed| timed.stage),
             before_last: last.is_some_and(|timed| timed.opens.func().is_some()),
         }
@@ -76,6 +80,13 @@ impl Window {
     pub fn only(&self) -> Option<Stage> {
         self.first.filter(|first| self.last == Some(*first) && !self.before_last)
     }
+}
+
+/// The first stage that can have refused once `timed` was come to: what a function before it
+/// returned may be judged only then.
+fn decides(timed: &Timed) -> Stage {
+    let Point::Leave(func) = timed.opens else { return timed.stage };
+    STAGES.iter().find(|row| row.func == Some(func)).map_or(timed.stage, |row| row.stage)
 }
 
 fn flags(record: &ForkRecord) -> Option<u64> {
@@ -121,7 +132,7 @@ mod tests {
     use fork_trace_common::{func::Func, record::CallsRecord};
 
     use super::*;
-    use crate::cause::tests::{learned_plan, refused};
+    use crate::cause::tests::{learned_plan, probed_plan, refused};
 
     fn window_of(record: &ForkRecord) -> Window {
         Window::of(Times { record, calls: None }, &learned_plan())
@@ -170,6 +181,25 @@ mod tests {
         let window = window_of(&record);
         assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyPageRange));
         assert!(!window.admits(Stage::CopySignal) && !window.admits(Stage::AllocPid));
+    }
+
+    #[test]
+    fn what_a_function_returned_may_be_judged_after_it() {
+        let mut calls = CallsRecord::zeroed();
+        let mut record = refused(0x11);
+        record.marks[Mark::TaskAlloc as usize] = 1_010;
+        for (at, func) in (1_020..).step_by(10).zip([
+            Func::KernelClone,
+            Func::CopyProcess,
+            Func::TskForkGetNode,
+            Func::CopyCreds,
+            Func::IsRlimitOverlimit,
+        ]) {
+            calls.once[func as usize] = [at, at + 5];
+        }
+        let window = Window::of(Times { record: &record, calls: Some(&calls) }, &probed_plan());
+        assert!(window.admits(Stage::RlimitNproc) && window.admits(Stage::MaxThreads));
+        assert!(!window.admits(Stage::CopyCreds) && !window.admits(Stage::SchedFork));
     }
 
     #[test]

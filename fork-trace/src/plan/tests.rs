@@ -219,7 +219,7 @@ fn with_functions_every_stage_of_the_kernel_is_seen() {
         if no_inner {
             expected.push("queued_write_lock_slowpath");
         }
-        expected.extend(["user_events_fork", "wait_for_vfork_done"]);
+        expected.push("user_events_fork");
         assert_eq!(missing, expected);
         assert_eq!(row(&plan, "copy_creds").precision, Precision::Exact);
         assert_eq!(row(&plan, "copy_creds").source, Some(Source::Fentry));
