@@ -206,7 +206,7 @@ impl Report<'_> {
 
     /// One backend: its numbers, and under them what failed.
     fn run(&mut self, run: &Run) {
-        let Run { backend, passed, failed } = run;
+        let Run { backend, passed, failed, again } = run;
         match passed {
             Some((passed, seconds)) => self.line(&format!(
                 "{backend}: {passed} passed, {} failed ({seconds:.0} s)",
@@ -215,6 +215,10 @@ impl Report<'_> {
             None => self.failure(&format!("{backend}: FAILED")),
         }
         self.failed |= !failed.is_empty();
+        for (name, reason) in again {
+            let reason: String = reason.chars().take(100).collect();
+            self.lines.push(format!("    {name}: passed at the second try, after {reason}"));
+        }
         for (name, reason) in failed {
             let reason: String = reason.chars().take(200).collect();
             self.lines.push(format!("    {name}: {reason}"));

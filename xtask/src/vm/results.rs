@@ -22,6 +22,8 @@ pub(crate) struct Run {
     pub(crate) passed: Option<(u32, f64)>,
     /// What did not work, with its reason.
     pub(crate) failed: Vec<(String, String)>,
+    /// What worked only when it was tried once more, with the reason why it did not at first.
+    pub(crate) again: Vec<(String, String)>,
 }
 
 impl Results {
@@ -42,6 +44,13 @@ impl Results {
                         run.failed.push(("it does not trace".to_owned(), rest.to_owned()));
                     }
                 }
+                "again" => {
+                    if let Some(run) = results.runs.last_mut() {
+                        run.take(&output);
+                        run.again = std::mem::take(&mut run.failed);
+                    }
+                    output.clear();
+                }
                 "end" => {
                     if let Some(run) = results.runs.last_mut() {
                         run.take(&output);
@@ -57,7 +66,7 @@ impl Results {
 
 impl Run {
     fn begun(backend: &str) -> Self {
-        Self { backend: backend.to_owned(), passed: None, failed: Vec::new() }
+        Self { backend: backend.to_owned(), passed: None, failed: Vec::new(), again: Vec::new() }
     }
 
     /// Reads the test program's output.
@@ -74,7 +83,10 @@ impl Run {
         };
         let seconds =
             result.rsplit(' ').next().and_then(|last| last.trim_end_matches('s').parse().ok());
-        self.passed = number(" passed").zip(seconds);
+        let (before, time) = self.passed.unwrap_or_default();
+        self.passed = number(" passed")
+            .zip(seconds)
+            .map(|(passed, seconds): (u32, f64)| (before + passed, time + seconds));
         if result.starts_with("ok") {
             return;
         }
@@ -84,6 +96,7 @@ impl Run {
         let names = names.filter_map(|line| line.strip_prefix("    "));
         self.failed = names.map(|name| (name.to_owned(), reason(output, name))).collect();
         self.failed.reverse();
+        self.again.retain(|(name, _)| self.failed.iter().all(|(failed, _)| failed != name));
     }
 }
 
@@ -139,6 +152,21 @@ running 3 tests\r
         assert_eq!(tracepoint.passed, None);
         assert_eq!(tracepoint.failed[0].1, "fork-trace: cannot load sys_enter");
         assert_eq!((fentry.passed, fentry.failed.len()), (None, 0), "cut off");
+    }
+
+    #[test]
+    fn what_works_at_the_second_try_is_told_as_such() {
+        let first = TOLD.split("end\r\n").next().unwrap();
+        let passes = "test result: ok. 1 passed; 0 failed; finished in 0.18s\r\nend\r\n";
+        let results = Results::read(&format!("{first}again\r\nrunning 1 test\r\n{passes}"));
+        let run = &results.runs[0];
+        assert_eq!((run.passed, run.failed.len(), run.again.len()), (Some((2, 2.0)), 0, 1));
+        let results = Results::read(&format!("{first}again\r\n{}", first.replace("begin", "x")));
+        let run = &results.runs[0];
+        assert_eq!((run.failed.len(), run.again.len()), (0, 1), "it ended before its time");
+        let twice = first.split("begin inner\r\n").nth(1).unwrap();
+        let results = Results::read(&format!("{first}again\r\n{twice}end\r\n"));
+        assert_eq!((results.runs[0].failed.len(), results.runs[0].again.len()), (1, 0));
     }
 
     #[test]
