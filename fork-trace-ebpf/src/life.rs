@@ -15,7 +15,7 @@ use fork_trace_common::{
     counter::Counter,
     flags::{CLONE_THREAD, CLONE_VFORK, CLONE_VM},
     life::{ARGS_BYTES, Born, EXE_BYTES, ExecRecord, LifeKind, LifeRecord, bits, state},
-    record::{self, ForkRecord},
+    record::ForkRecord,
     stage::Mark,
 };
 
@@ -46,11 +46,8 @@ pub(crate) fn begins(fork: &ForkRecord, key: u64) {
     }
     let born = Born {
         child: fork.child,
-        began_ns: if fork.has(record::bits::ENTERED) {
-            fork.start_ns
-        } else {
-            at(fork, Mark::StartTime)
-        },
+        // As in the fork's id.
+        began_ns: if fork.start_ns != 0 { fork.start_ns } else { at(fork, Mark::StartTime) },
         woken_ns: at(fork, Mark::SchedWakeupNew),
         parent_tid: fork.parent.tid,
         state: if vfork { state::VFORK } else { 0 } | if threads { state::THREADS } else { 0 },
