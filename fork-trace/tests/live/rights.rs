@@ -86,8 +86,15 @@ fn doctor_tells_what_can_be_seen() {
     assert_eq!(report["can_trace"], true);
     let stages = report["stages"].as_array().unwrap();
     let copy = stages.iter().find(|stage| stage["name"] == "copy_process").unwrap();
-    assert_eq!(copy["precision"], "bounded");
-    assert_eq!(copy["closes"], "sched_process_fork");
+    // Whether functions can be probed is the kernel's to say; here it said so by refusing, or not.
+    let (precision, closes) = match report["no_functions"].is_string() {
+        true => ("bounded", "sched_process_fork"),
+        false => ("exact", "leave copy_process"),
+    };
+    assert_eq!(
+        (copy["precision"].as_str(), copy["closes"].as_str()),
+        (Some(precision), Some(closes))
+    );
     assert!(stages.iter().all(|s| (s["precision"] == "missing") == s["reason"].is_string()));
     let text = String::from_utf8(run(tool().arg("doctor")).stdout).unwrap();
     assert!(text.contains("copy_process") && text.contains("works"), "{text}");
@@ -136,12 +143,15 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
 
     let auto = without_syslog(&["--json", "-q"]);
     let traced = lines(&auto.stderr);
-    assert_eq!(traced[0]["backend"], "tracepoint");
+    assert_eq!(of_type(&traced, "fork").len(), 1);
+    if traced[0]["backend"] != "tracepoint" {
+        // Functions are found by name.
+        return assert!(of_type(&traced, "warning").is_empty());
+    }
     let warning = of_type(&traced, "warning")[0];
     assert_eq!(warning["code"], "no-inner-marks");
     assert!(warning["text"].as_str().unwrap().contains("kptr_restrict"), "{warning}");
     let stages = traced[0]["stages"].as_array().unwrap();
     let files = stages.iter().find(|stage| stage["name"] == "copy_files").unwrap();
     assert!(files["reason"].as_str().unwrap().contains("CAP_SYSLOG"), "{files}");
-    assert_eq!(of_type(&traced, "fork").len(), 1);
 }
