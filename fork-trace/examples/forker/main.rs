@@ -22,6 +22,7 @@ mod refused;
 mod scenarios;
 mod sys;
 mod thread;
+mod whole;
 
 use std::{
     io::{self, Write as _},

@@ -1,6 +1,6 @@
 //! The one list of scenarios.
 
-use crate::{call::Outcome, failure, i386, process, refused, thread};
+use crate::{call::Outcome, failure, i386, process, refused, thread, whole};
 
 /// One workload with a known truth.
 pub(crate) struct Scenario {
@@ -25,7 +25,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // One row, one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 53] = [
+pub(crate) static SCENARIOS: [Scenario; 55] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -77,6 +77,8 @@ pub(crate) static SCENARIOS: [Scenario; 53] = [
     row("eperm-chroot", refused::user_namespace_in_chroot, "NEWUSER in a chroot: EPERM"),
     row("into-cgroup", refused::into_cgroup, "EBADF, ENOENT, EOPNOTSUPP, EACCES"),
     heavy("eagain-pid-max", refused::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
+    heavy("eagain-threads-max", whole::no_threads, "kernel.threads-max, in a guest: EAGAIN"),
+    heavy("enomem-overcommit", whole::no_promises, "vm.overcommit_memory=2, in a guest: ENOMEM"),
     heavy("big-parent", process::big_parent, "a fork with 256 MiB of touched memory"),
     heavy("restart", process::restart, "300 forks under a flood of signals; some restart"),
 ];

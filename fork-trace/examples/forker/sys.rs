@@ -269,19 +269,22 @@ pub(crate) fn stop_on_signals() -> Result<[OldHandler; 2], Errno> {
     Ok([term, int])
 }
 
+/// Maps private memory, which is promised and not used; it stays to the end.
+pub(crate) fn promise(bytes: usize) -> Result<*mut libc::c_void, Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: asks for new memory, at no special place.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED { Err(errno()) } else { Ok(at) }
+}
+
 /// Maps private memory and writes to each of its pages, none of them huge; it stays to the end.
 pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
     const PAGE: usize = 4096;
     if bytes == 0 {
         return Ok(());
     }
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: asks for new memory, at no special place.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
-    if at == libc::MAP_FAILED {
-        return Err(errno());
-    }
+    let at = promise(bytes)?;
     // SAFETY: advice about the mapping just made.
     unsafe { libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE) };
     for offset in (0..bytes).step_by(PAGE) {

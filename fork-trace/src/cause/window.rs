@@ -41,7 +41,9 @@ impl Window {
                 && timed.opens.rank() < Point::Mark(Mark::TaskNewtask).rank()
         };
         let opened = plan.timed.iter().filter(opens_inside);
-        let behind = opened.clone().filter(|timed| times.at(timed.opens).is_some());
+        let behind = opened
+            .clone()
+            .filter(|timed| !also_undone(timed.opens) && times.at(timed.opens).is_some());
         let first = behind.max_by_key(|timed| {
             // Of stages that one point opens, the outermost.
             (timed.opens.rank(), std::cmp::Reverse(timed.stage))
@@ -87,6 +89,11 @@ impl Window {
 fn decides(timed: &Timed) -> Stage {
     let Point::Leave(func) = timed.opens else { return timed.stage };
     STAGES.iter().find(|row| row.func == Some(func)).map_or(timed.stage, |row| row.stage)
+}
+
+/// Whether a point is passed too where the copy of the address space fails and is undone.
+fn also_undone(point: Point) -> bool {
+    matches!(point, Point::Mark(Mark::ChildMmapReleased | Mark::ParentMmapReleased))
 }
 
 fn flags(record: &ForkRecord) -> Option<u64> {
@@ -180,6 +187,17 @@ mod tests {
         }
         let window = window_of(&record);
         assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyPageRange));
+        assert!(!window.admits(Stage::CopySignal) && !window.admits(Stage::AllocPid));
+    }
+
+    #[test]
+    fn a_copy_that_is_undone_releases_its_locks_too() {
+        let mut record = refused(0x11);
+        for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::ParentMmapReleased) {
+            record.marks[*mark as usize] = 1_000;
+        }
+        let window = window_of(&record);
+        assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyNamespaces));
         assert!(!window.admits(Stage::CopySignal) && !window.admits(Stage::AllocPid));
     }
 

@@ -1,0 +1,68 @@
+//! Scenarios that change a limit of the whole machine for a moment: only in a guest, which says so by
+//! `FORK_TRACE_EMULATED`. Each limit is put back, and stands long enough to be read by a tracer.
+
+use std::fs;
+
+use crate::{
+    call::{Call, Outcome, Skip, attempt, helper},
+    raw::{self, flag},
+    sys::{self, Errno},
+};
+
+/// How long a limit stands after the refusal.
+const STANDS_MS: u64 = 500;
+/// Memory that is asked for and not used: with as much again for the child, more than half of a
+/// guest's, which is the most that may be promised.
+const PROMISED_MIB: usize = 500;
+
+/// A setting under `/proc/sys`, put back when dropped.
+struct Setting {
+    path: &'static str,
+    old: String,
+}
+
+impl Setting {
+    fn change(path: &'static str, value: &str) -> Result<Self, Errno> {
+        let old = fs::read_to_string(path).map_err(sys::number)?;
+        fs::write(path, value).map_err(sys::number)?;
+        Ok(Self { path, old })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        sys::sleep_ms(STANDS_MS);
+        fs::write(self.path, &self.old).ok();
+    }
+}
+
+fn require_guest() -> Outcome {
+    if std::env::var_os("FORK_TRACE_EMULATED").is_some() {
+        return Ok(());
+    }
+    Err(Skip("it would change a limit of the whole machine".to_owned()))
+}
+
+fn refused(expected: Errno, cause: &'static str) {
+    let call = Call::clone(flag::SIGCHLD).fails(expected).because(cause, "");
+    attempt(&call, || raw::clone(flag::SIGCHLD));
+}
+
+pub(crate) fn no_threads() -> Outcome {
+    require_guest()?;
+    helper(|| {
+        let _limit = Setting::change("/proc/sys/kernel/threads-max", "1")?;
+        refused(libc::EAGAIN, "threads-max");
+        Ok(())
+    })
+}
+
+pub(crate) fn no_promises() -> Outcome {
+    require_guest()?;
+    helper(|| {
+        sys::promise(PROMISED_MIB << 20)?;
+        let _limit = Setting::change("/proc/sys/vm/overcommit_memory", "2")?;
+        refused(libc::ENOMEM, "overcommit");
+        Ok(())
+    })
+}
