@@ -264,7 +264,7 @@ fn checking(set: &Set, host: &Host) -> Option<(&'static str, Errno)> {
         {
             "pidfd-is-parent-tid"
         }
-        () if set.word(at::EXIT_SIGNAL) > 64 => "exit-signal-unknown",
+        () if set.word(at::EXIT_SIGNAL) > 64 => "exit-signal-unknown-late",
         () if set.has(flag::NEWNS | flag::FS) => "newns-and-fs",
         () if set.has(flag::NEWUSER | flag::FS) => "newuser-and-fs",
         () if set.has(flag::THREAD) && !set.has(flag::SIGHAND) => "thread-without-sighand",
