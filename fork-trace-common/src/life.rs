@@ -31,13 +31,13 @@ pub mod state {
 
 /// What is known of an event; `bits` of [`LifeRecord`].
 pub mod bits {
-    /// [`LifeKind::Ended`]: it was the last task of its process, and `exit_code` is the process's.
+    /// [`super::LifeKind::Ended`]: it was the last task of its process, and `exit_code` is the process's.
     pub const WHOLE: u32 = 1;
-    /// [`LifeKind::VforkReturned`]: a fatal signal waits for the parent.
+    /// [`super::LifeKind::VforkReturned`]: a fatal signal waits for the parent.
     pub const DYING: u32 = 1 << 1;
-    /// [`ExecRecord`]: the program's name is longer than there is room for.
+    /// [`super::ExecRecord`]: the program's name is longer than there is room for.
     pub const EXE_CUT: u32 = 1 << 2;
-    /// [`ExecRecord`]: the arguments were read.
+    /// [`super::ExecRecord`]: the arguments were read.
     pub const ARGS: u32 = 1 << 3;
 }
 
