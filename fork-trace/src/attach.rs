@@ -314,7 +314,7 @@ impl Lesson {
     /// Loads and attaches every program that teaches something on this host.
     ///
     /// # Errors
-    /// As [`attach`].
+    /// As [`Tracer::load`].
     pub fn begin(host: &Host) -> Result<Self> {
         let tgid = std::process::id();
         let typed = u8::from(host.typed);

@@ -67,7 +67,7 @@ impl Enricher {
     }
 
     /// The command line of a process, if the one with that id still is the one that began then;
-    /// shortened to [`COMMAND_LINE`] bytes.
+    /// shortened to `COMMAND_LINE` bytes.
     #[must_use]
     pub fn command_line(&self, pid: u32, start_ns: u64) -> Option<String> {
         let mut bytes = Vec::new();
