@@ -1,6 +1,14 @@
-//! The clone flags, with the kernel's values and spelling.
+//! The clone flags, and those of a task that tell the kernel's own from a user's, with the kernel's
+//! values and spelling.
 //!
-//! KERNEL: include/uapi/linux/sched.h.
+//! KERNEL: include/uapi/linux/sched.h, include/linux/sched.h.
+
+/// A task's: a kernel thread.
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+/// A task's: a thread of `io_uring`.
+pub const PF_IO_WORKER: u32 = 0x10;
+/// A task's, 6.4 and later: a thread the kernel made for a process (vhost).
+pub const PF_USER_WORKER: u32 = 0x4000;
 
 /// The low byte of `clone`'s flags word: the signal sent to the parent when the child ends.
 pub const CSIGNAL: u64 = 0xff;

@@ -84,13 +84,7 @@ impl Row {
     /// How deep the stage is nested: 0 for a stage that is part of no other.
     #[must_use]
     pub fn depth(&self) -> usize {
-        let mut depth = 0;
-        let mut parent = self.parent;
-        while let Some(stage) = parent {
-            depth += 1;
-            parent = stage.row().parent;
-        }
-        depth
+        self.stage.around().count()
     }
 }
 
@@ -422,6 +416,17 @@ impl Stage {
     )]
     pub const fn row(self) -> &'static Row {
         &STAGES[self as usize]
+    }
+
+    /// The stages that it is part of, the innermost first.
+    pub fn around(self) -> impl Iterator<Item = Self> {
+        core::iter::successors(self.row().parent, |outer| outer.row().parent)
+    }
+
+    /// Whether it is part of `outer`, at any depth.
+    #[must_use]
+    pub fn is_within(self, outer: Self) -> bool {
+        self.around().any(|stage| stage == outer)
     }
 }
 

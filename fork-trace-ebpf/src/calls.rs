@@ -4,10 +4,7 @@
 //! A [`CallsRecord`] is kept beside the attempt's record, under the same key, and is submitted
 //! right before it. A function that runs while its thread has none does not belong to a fork.
 
-use aya_ebpf::{
-    Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-};
+use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use fork_trace_common::{
     counter::Counter,
     func::{FIRST_MANY, Func},
@@ -15,7 +12,8 @@ use fork_trace_common::{
 };
 
 use crate::{
-    filter, flight,
+    filter,
+    flight::{self, low, now, tgid},
     kernel::Task,
     maps::{CALLS, ON_CPU, RING, count},
 };
@@ -43,7 +41,7 @@ pub(crate) fn submit(key: u64, start_ns: u64, flags: u64) {
         return;
     }
     if let Some(calls) = of(key) {
-        calls.tid = (key & 0xffff_ffff) as u32;
+        calls.tid = low(key);
         calls.start_ns = start_ns;
         if RING.output::<CallsRecord>(&*calls, flags).is_err() {
             count(Counter::CallsLost);
@@ -101,7 +99,7 @@ pub(crate) fn leave(func: Func, errno: u32) -> i32 {
 #[inline(always)]
 fn begin_unseen() {
     let key = bpf_get_current_pid_tgid();
-    if of(key).is_none() && filter::wanted(Task::current(), (key >> 32) as u32) {
+    if of(key).is_none() && filter::wanted(Task::current(), tgid(key)) {
         begin(key);
     }
 }
@@ -165,7 +163,7 @@ pub(crate) fn leave_many(place: u32, errno: u32) -> i32 {
 #[inline(always)]
 fn tail_begins() -> i32 {
     let key = bpf_get_current_pid_tgid();
-    if let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) {
+    if let Some(on_cpu) = ON_CPU.get_ptr_mut(low(key)) {
         // SAFETY: only this thread's own programs change its entry.
         unsafe { (*on_cpu).tail_entered_ns = now() };
     }
@@ -177,7 +175,7 @@ fn tail_begins() -> i32 {
 fn tail_ends() -> i32 {
     let now = now();
     let key = bpf_get_current_pid_tgid();
-    let Some(on_cpu) = ON_CPU.get_ptr_mut((key & 0xffff_ffff) as u32) else { return 0 };
+    let Some(on_cpu) = ON_CPU.get_ptr_mut(low(key)) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
     let Some(on_cpu) = (unsafe { on_cpu.as_mut() }) else { return 0 };
     if on_cpu.tail_entered_ns != 0 {
@@ -199,10 +197,4 @@ fn fails(calls: &mut CallsRecord, func: u32, errno: u32) {
 fn of(key: u64) -> Option<&'static mut CallsRecord> {
     // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
     CALLS.get_ptr_mut(key).and_then(|calls| unsafe { calls.as_mut() })
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::{CLONE_THREAD, CLONE_VFORK},
+    flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER},
     record::{ForkRecord, bits},
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN, FOLLOW_START},
     stage::Mark,
@@ -18,7 +18,7 @@ use fork_trace_common::{
 
 use crate::{
     flight::at,
-    kernel::{PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Task},
+    kernel::Task,
     maps::{FOLLOW, WISH, count},
 };
 

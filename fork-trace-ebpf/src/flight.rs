@@ -1,5 +1,4 @@
-//! One record per attempt: begun at the entry, filled at each mark, submitted once. The only
-//! writer of the ring.
+//! One record per attempt: begun at the entry, filled at each mark, submitted once.
 //!
 //! A record is kept under the calling thread's ids until the call returns, or, for a vfork, until
 //! the child is awake: the parent's wait may last for hours. Marks of the last pass count when the
@@ -14,7 +13,9 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
-    flags::{CLONE_PARENT, CLONE_VFORK, CLONE_VM, CSIGNAL},
+    flags::{
+        CLONE_PARENT, CLONE_VFORK, CLONE_VM, CSIGNAL, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER,
+    },
     func::Func,
     record::{ForkRecord, RecordKind, StartRecord, Syscall, TaskIds, bits},
     refusal::RefusalRecord,
@@ -23,7 +24,7 @@ use fork_trace_common::{
 
 use crate::{
     calls, filter,
-    kernel::{self, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER, Regs, Task},
+    kernel::{self, Regs, Task},
     life,
     maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
     refusal::{self, Attempt},
@@ -454,21 +455,10 @@ fn refused_before_entry(task: Task, key: u64, attempt: &Attempt, refusal: &Refus
     let Some(record) = begin(key) else { return };
     set(record, Mark::SysExit, attempt.at_ns);
     identify(record, task, key);
-    record.syscall = attempt.syscall as u32;
-    if attempt.compat {
-        record.bits |= bits::COMPAT;
-    }
     // VERIFIER: read once, by the evidence; twice in one program, LLVM merges the reads such that
     // 5.10 sees a register that was never written.
-    let (flags, exit_signal) = refusal.called(matches!(attempt.syscall, Syscall::Clone3));
-    if let Some(flags) = flags {
-        record.clone_flags = flags;
-        record.bits |= bits::FLAGS;
-    }
-    if let Some(exit_signal) = exit_signal {
-        record.exit_signal = exit_signal;
-        record.bits |= bits::EXIT_SIGNAL;
-    }
+    let args = refusal.called(matches!(attempt.syscall, Syscall::Clone3));
+    called(record, attempt.syscall, attempt.compat, args);
     record.ret = attempt.ret;
     if unwanted(record) {
         // It was there a moment ago, and only this thread removes it.
@@ -506,14 +496,24 @@ fn identify(record: &mut ForkRecord, task: Task, key: u64) {
 /// What is called.
 #[inline(always)]
 fn call(record: &mut ForkRecord, regs: Regs, syscall: Syscall, compat: bool) {
-    record.syscall = syscall as u32;
-    if compat {
-        record.bits |= bits::COMPAT;
-    }
-    let (flags, exit_signal) = regs.clone_args(syscall, compat);
+    called(record, syscall, compat, regs.clone_args(syscall, compat));
     if let Some(set_tids) = regs.set_tids(syscall, compat) {
         record.set_tids = set_tids;
         record.bits |= bits::SET_TIDS;
+    }
+}
+
+/// The call, its flags and exit signal.
+#[inline(always)]
+fn called(
+    record: &mut ForkRecord,
+    syscall: Syscall,
+    compat: bool,
+    (flags, exit_signal): (Option<u64>, Option<u64>),
+) {
+    record.syscall = syscall as u32;
+    if compat {
+        record.bits |= bits::COMPAT;
     }
     if let Some(flags) = flags {
         record.clone_flags = flags;
@@ -596,7 +596,7 @@ pub(crate) fn tgid(key: u64) -> u32 {
 
 /// The low half of a helper's pair of ids: tid, or uid.
 #[inline(always)]
-fn low(pair: u64) -> u32 {
+pub(crate) fn low(pair: u64) -> u32 {
     (pair & 0xffff_ffff) as u32
 }
 

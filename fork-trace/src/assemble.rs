@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fork_trace_common::{
-    flags::{CLONE_THREAD, CLONE_VFORK},
+    flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
     record::{ForkRecord, StartRecord, Syscall, bits},
     stage::Mark,
 };
@@ -145,9 +145,6 @@ fn clone_flags(record: &ForkRecord) -> Option<u64> {
 }
 
 fn kind(record: &ForkRecord) -> Option<Kind> {
-    // KERNEL: include/linux/sched.h, the same in every release since 5.10.
-    const PF_KTHREAD: u32 = 0x0020_0000;
-    const PF_IO_WORKER: u32 = 0x10;
     if record.has(bits::KERNEL_MADE) {
         return Some(match record.child_pf {
             pf if pf & PF_KTHREAD != 0 => Kind::Kthread,

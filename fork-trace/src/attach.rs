@@ -281,19 +281,16 @@ impl Tracer {
 
 /// Whether an error means that no function can be probed in this way.
 fn general(how: How, error: &anyhow::Error) -> bool {
-    let kind = |wanted| {
-        error.chain().any(|cause| {
-            let io = cause.downcast_ref::<std::io::Error>();
-            io.is_some_and(|io| io.kind() == wanted)
-        })
-    };
-    match how {
-        How::Fentry => kind(std::io::ErrorKind::PermissionDenied),
-        How::Kprobe => {
-            kind(std::io::ErrorKind::PermissionDenied)
-                || !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true)
-        }
-    }
+    let no_kprobes = || !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true);
+    not_permitted(error) || matches!(how, How::Kprobe) && no_kprobes()
+}
+
+/// Whether the kernel did not permit it.
+fn not_permitted(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+    })
 }
 
 /// The last cause of an error, which says what the kernel said.
@@ -496,11 +493,7 @@ impl Tracer {
 
 /// [`Advice::Refused`] where the kernel does not permit it, else the error with what was tried.
 fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
-    let not_permitted = error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
-    });
-    if not_permitted {
+    if not_permitted(&error) {
         let what = format!("{what}: operation not permitted");
         return Advice::Refused { what, lockdown: lockdown() }.into();
     }

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -177,20 +178,22 @@ pub struct Coverage {
 }
 
 /// What an attempt makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+///
+/// The descriptions are the help's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A process.
+    /// Processes
     Process,
-    /// A process for which the caller waits (`CLONE_VFORK`): vfork, `posix_spawn`.
+    /// Processes for which the caller waits: vfork, `posix_spawn`
     Vfork,
-    /// A thread of the caller's process (`CLONE_THREAD`).
+    /// Threads
     Thread,
-    /// A kernel thread.
+    /// Kernel threads
     Kthread,
-    /// A thread of `io_uring`.
+    /// Threads of `io_uring`
     IoWorker,
-    /// Another task that the kernel makes: a helper program, a vhost worker.
+    /// Other tasks that the kernel makes: helper programs, workers of vhost
     Other,
 }
 

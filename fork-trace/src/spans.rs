@@ -6,7 +6,7 @@
 use fork_trace_common::{
     func::{FUNCTIONS, Func, ONCE, Runs},
     record::{self, CallsRecord, ForkRecord, bits},
-    stage::{Mark, ORDER, Occurs, Point, Row, STAGES, Side, Stage},
+    stage::{Mark, ORDER, Occurs, Point, STAGES, Side, Stage},
 };
 
 use crate::{
@@ -182,17 +182,12 @@ fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
         None => (None, times.ended_ns().filter(|end| *end > opens_ns)?),
     };
     // What follows the function that failed is not a stage that was come to.
-    let came_to = closed_by == Some(timed.closes) || !within(row, Stage::CopyProcess);
+    let came_to = closed_by == Some(timed.closes) || !row.stage.is_within(Stage::CopyProcess);
     let failure = times.failed_in().and_then(|func| times.at(Point::Leave(func)));
     if !came_to && failure.is_some_and(|failure| opens_ns >= failure) {
         return None;
     }
     Some(Interval { opens_ns, dur_ns: closes_ns - opens_ns, runs: None, closed_by })
-}
-
-/// Whether a stage is part of `outer`, at any depth.
-fn within(row: &Row, outer: Stage) -> bool {
-    std::iter::successors(row.parent, |parent| parent.row().parent).any(|stage| stage == outer)
 }
 
 /// An attempt, and what was seen of each stage of the plan.
@@ -242,7 +237,7 @@ impl Attempt<'_> {
             return false;
         }
         match failed_stage(self.times) {
-            Some(failed) => failed == stage || within(failed.row(), stage),
+            Some(failed) => failed == stage || failed.is_within(stage),
             // Around what failed unseen, functions return on time.
             None => !on_time || matches!(stage, Stage::CopyProcess | Stage::KernelClone),
         }

@@ -7,14 +7,16 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fork_trace_common::{
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN},
     wish::{Wish, kind, property},
 };
 use nix::unistd::User;
 
-use crate::{advice::Advice, cause::explain::parse_errno, cgroups::MOUNTS, cli, filters::Filters};
+use crate::{
+    advice::Advice, cause::explain::parse_errno, cgroups::MOUNTS, cli, filters::Filters, fork::Kind,
+};
 
 /// Which attempts to show.
 #[derive(Args, Debug, Default)]
@@ -40,7 +42,7 @@ pub struct Wanted {
     pub cgroups: Vec<String>,
     /// Only these kinds, separated by commas; default: all but kthread and io-worker
     #[arg(short = 'k', long = "kind", value_name = "KIND", value_enum, value_delimiter = ',')]
-    pub kinds: Vec<KindWanted>,
+    pub kinds: Vec<Kind>,
     /// Only attempts that failed
     #[arg(short = 'x', long)]
     pub failed: bool,
@@ -50,36 +52,6 @@ pub struct Wanted {
     /// Only attempts that took at least so long: 1ms, 500us
     #[arg(long, value_name = "TIME", value_parser = least_ns)]
     pub min_duration: Option<u64>,
-}
-
-/// A kind of task, as typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KindWanted {
-    /// Processes
-    Process,
-    /// Processes for which the caller waits: vfork, `posix_spawn`
-    Vfork,
-    /// Threads
-    Thread,
-    /// Kernel threads
-    Kthread,
-    /// Threads of `io_uring`
-    IoWorker,
-    /// Other tasks that the kernel makes: helper programs, workers of vhost
-    Other,
-}
-
-impl KindWanted {
-    const fn bit(self) -> u32 {
-        match self {
-            Self::Process => kind::PROCESS,
-            Self::Vfork => kind::VFORK,
-            Self::Thread => kind::THREAD,
-            Self::Kthread => kind::KTHREAD,
-            Self::IoWorker => kind::IO_WORKER,
-            Self::Other => kind::OTHER,
-        }
-    }
 }
 
 /// What the kernel side filters by.
@@ -138,7 +110,7 @@ impl Wishes {
         for name in &wanted.errnos {
             wish(property::ERRNO, errno(name)?, 0);
         }
-        let kinds = wanted.kinds.iter().fold(0, |bits, kind| bits | kind.bit());
+        let kinds = wanted.kinds.iter().fold(0, |bits, kind| bits | bit(*kind));
         Ok(Self {
             follow,
             kinds: if kinds == 0 { kind::DEFAULT } else { kinds },
@@ -165,9 +137,6 @@ impl Wishes {
 /// As the `start` line tells it.
 #[must_use]
 pub fn filters(wanted: &Wanted, command: Option<Vec<String>>) -> Filters {
-    let kind = |kind: &KindWanted| {
-        kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    };
     Filters {
         command,
         pids: wanted.pids.clone(),
@@ -176,10 +145,22 @@ pub fn filters(wanted: &Wanted, command: Option<Vec<String>>) -> Filters {
         users: wanted.users.clone(),
         comms: wanted.comms.clone(),
         cgroups: wanted.cgroups.clone(),
-        kinds: wanted.kinds.iter().map(kind).collect(),
+        kinds: wanted.kinds.iter().map(|kind| kind.name().to_owned()).collect(),
         failed: wanted.failed.then_some(true),
         errnos: wanted.errnos.clone(),
         min_duration_ns: wanted.min_duration,
+    }
+}
+
+/// A kind's bit in the kernel side's filter.
+const fn bit(of: Kind) -> u32 {
+    match of {
+        Kind::Process => kind::PROCESS,
+        Kind::Vfork => kind::VFORK,
+        Kind::Thread => kind::THREAD,
+        Kind::Kthread => kind::KTHREAD,
+        Kind::IoWorker => kind::IO_WORKER,
+        Kind::Other => kind::OTHER,
     }
 }
 
@@ -280,7 +261,7 @@ mod tests {
     fn what_was_typed_becomes_wishes() {
         let own = std::process::id();
         let mut wanted = Wanted { pids: vec![own], ppids: vec![1, 2], ..Wanted::default() };
-        wanted.kinds = vec![KindWanted::Thread, KindWanted::IoWorker];
+        wanted.kinds = vec![Kind::Thread, Kind::IoWorker];
         wanted.errnos = vec!["EINVAL".to_owned()];
         let wishes = Wishes::new(&wanted, None).unwrap();
         assert_eq!(wishes.follow, [(own, FOLLOW_ALONE)]);

@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
 };
 use fork_trace_common::{
-    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
+    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER},
     record::{Syscall, TaskIds},
     settings::ABSENT,
 };
@@ -27,12 +27,6 @@ fork_trace_common::for_each_offset!(globals);
 
 /// KERNEL: `arch/x86/include/asm/thread_info.h`: the call came through a 32-bit entry.
 const TS_COMPAT: u32 = 0x2;
-/// KERNEL: include/linux/sched.h, the same in every release since 5.10.
-pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
-/// KERNEL: include/linux/sched.h: a thread of `io_uring`.
-pub(crate) const PF_IO_WORKER: u32 = 0x10;
-/// KERNEL: include/linux/sched.h, 6.4 and later: a thread the kernel made for a process (vhost).
-pub(crate) const PF_USER_WORKER: u32 = 0x4000;
 
 /// 1 where the kernel hands out the calling task as a pointer whose type the verifier knows (5.11
 /// and later): then fields are loaded directly, else by a helper call each.

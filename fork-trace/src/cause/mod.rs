@@ -71,19 +71,26 @@ fn name(stage: Stage) -> Name {
 
 /// Nothing in the tables explains it.
 fn unknown() -> Cause {
+    cause(
+        CauseKind::Unknown,
+        "none of the known reasons",
+        "look at dmesg and at /proc/sys/kernel; `fork-trace explain` lists what is known",
+    )
+}
+
+/// A reason without figures, not yet weighed against others.
+const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause {
     Cause {
-        kind: CauseKind::Unknown,
+        kind,
         rule: None,
-        what: Name::Borrowed("none of the known reasons"),
+        what: Name::Borrowed(what),
         limit: None,
         current: None,
         max: None,
         path: None,
         uid: None,
         confidence: Confidence::Likely,
-        hint: Name::Borrowed(
-            "look at dmesg and at /proc/sys/kernel; `fork-trace explain` lists what is known",
-        ),
+        hint: Name::Borrowed(hint),
     }
 }
 
@@ -126,18 +133,8 @@ fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
         Some(true) => Strength::Yes,
         None => Strength::Maybe,
     };
-    let cause = Cause {
-        kind: rule.kind,
-        rule: Some(Name::Borrowed(rule.name)),
-        what: Name::Borrowed(rule.what),
-        limit: None,
-        current: None,
-        max: None,
-        path: None,
-        uid: None,
-        confidence: Confidence::Likely,
-        hint: Name::Borrowed(rule.hint),
-    };
+    let of_rule = cause(rule.kind, rule.what, rule.hint);
+    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..of_rule };
     Some(Candidate { stage: Some(rule.stage), strength, cause })
 }
 
@@ -149,18 +146,9 @@ fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
         Finding::Yes(details) => (Strength::Yes, details),
     };
     let Details { limit: name, current, max, path, uid, hint } = details;
-    let cause = Cause {
-        kind: limit.kind,
-        rule: None,
-        what: Name::Borrowed(limit.what),
-        limit: name,
-        current,
-        max,
-        path,
-        uid,
-        confidence: Confidence::Likely,
-        hint: hint.map_or(Name::Borrowed(limit.hint), Name::Owned),
-    };
+    let of_limit = cause(limit.kind, limit.what, limit.hint);
+    let hint = hint.map_or_else(|| of_limit.hint.clone(), Name::Owned);
+    let cause = Cause { limit: name, current, max, path, uid, hint, ..of_limit };
     Some(Candidate { stage: limit.stage, strength, cause })
 }
 

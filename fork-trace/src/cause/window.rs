@@ -69,10 +69,10 @@ impl Window {
     /// Whether `stage` can have refused.
     #[must_use]
     pub fn admits(&self, stage: Stage) -> bool {
-        let after = |first: Stage| stage >= first || within(first, stage);
+        let after = |first: Stage| stage >= first || first.is_within(stage);
         let before = |last: Stage| match self.before_last {
             true => stage < last,
-            false => stage <= last || within(stage, last),
+            false => stage <= last || stage.is_within(last),
         };
         self.first.is_none_or(after) && self.last.is_none_or(before)
     }
@@ -103,8 +103,8 @@ fn flags(record: &ForkRecord) -> Option<u64> {
 /// Whether an attempt with `flags` shares what a stage would make, and does not pass its opening
 /// point.
 fn skips(timed: &Timed, flags: u64) -> bool {
-    let around = std::iter::successors(Some(timed.stage), |stage| stage.row().parent);
-    let shared_by = around.fold(0, |flags, stage| flags | stage.row().shared_by);
+    let own = timed.stage.row().shared_by;
+    let shared_by = timed.stage.around().fold(own, |flags, outer| flags | outer.row().shared_by);
     let Point::Mark(mark) = timed.opens else { return flags & shared_by != 0 };
     let shared_by = match mark {
         // KERNEL: kernel/cred.c `copy_creds`: a thread shares its process's credentials.
@@ -120,18 +120,6 @@ fn skips(timed: &Timed, flags: u64) -> bool {
         _ => 0,
     };
     flags & shared_by != 0
-}
-
-/// Whether `stage` is part of `outer`.
-fn within(stage: Stage, outer: Stage) -> bool {
-    let mut parent = STAGES.get(stage as usize).and_then(|row| row.parent);
-    while let Some(around) = parent {
-        if around == outer {
-            return true;
-        }
-        parent = around.row().parent;
-    }
-    false
 }
 
 #[cfg(test)]

@@ -277,10 +277,7 @@ fn exact(bounds: &Bounds) -> bool {
 
 /// Whether one stage is part of the other.
 fn nested(one: &Row, other: &Row) -> bool {
-    let within = |row: &Row, stage| {
-        std::iter::successors(row.parent, |parent| parent.row().parent).any(|at| at == stage)
-    };
-    within(one, other.stage) || within(other, one.stage)
+    one.stage.is_within(other.stage) || other.stage.is_within(one.stage)
 }
 
 /// A bounded stage ends where the next one begins, and begins where a function around its first

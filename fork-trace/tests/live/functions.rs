@@ -42,7 +42,7 @@ fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
 /// Whether a stage of the table is `outer` or part of it.
 fn within(name: &Value, outer: Stage) -> bool {
     let row = STAGES.iter().find(|row| *name == row.name).unwrap();
-    std::iter::successors(Some(row.stage), |stage| stage.row().parent).any(|stage| stage == outer)
+    row.stage == outer || row.stage.is_within(outer)
 }
 
 #[test]

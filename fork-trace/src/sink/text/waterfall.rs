@@ -103,7 +103,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     for span in &fork.stages {
         let Some(dur_ns) = span.dur_ns else { continue };
         let stage = row_of(span);
-        around.retain(|outer| stage.is_some_and(|row| is_within(row, *outer)));
+        around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
         let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
         bars.push(Bar {
             name: span.name.clone().into_owned(),
@@ -175,17 +175,6 @@ fn row_of(span: &Span) -> Option<&'static Row> {
     STAGES.iter().find(|row| row.name == span.name)
 }
 
-fn is_within(row: &Row, outer: Stage) -> bool {
-    let mut parent = row.parent;
-    while let Some(stage) = parent {
-        if stage == outer {
-            return true;
-        }
-        parent = stage.row().parent;
-    }
-    false
-}
-
 impl Widths {
     /// Of a duration with its `~`.
     const DUR: usize = 8;
@@ -230,7 +219,7 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     let mut named: Vec<Stage> = Vec::new();
     for span in spans {
         let row = row_of(span);
-        if row.is_some_and(|row| named.iter().any(|outer| is_within(row, *outer))) {
+        if row.is_some_and(|row| named.iter().any(|outer| row.stage.is_within(*outer))) {
             continue;
         }
         named.extend(row.map(|row| row.stage));
