@@ -71,6 +71,10 @@ pub mod bits {
     pub const RSS: u32 = 1 << 11;
     /// `set_tids` was read from the caller.
     pub const SET_TIDS: u32 = 1 << 12;
+    /// `pids_refusals` was read.
+    pub const PIDS_REFUSALS: u32 = 1 << 13;
+    /// `memory_ooms` was read.
+    pub const MEMORY_OOMS: u32 = 1 << 14;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }
@@ -165,6 +169,14 @@ pub struct ForkRecord {
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]; only of
     /// calls that copy it.
     pub memory: Memory,
+    /// How many tasks the pids controller had refused the caller's own group when the call began,
+    /// with [`bits::PIDS_REFUSALS`].
+    pub pids_refusals: u64,
+    /// How often the caller's own group of the memory controller had been out of memory then, with
+    /// [`bits::MEMORY_OOMS`].
+    pub memory_ooms: u64,
+    /// The mark of the first allocation that found no memory, plus 1; 0: none.
+    pub failed_alloc: u64,
     /// Name of the calling task.
     pub comm: [u8; 16],
 }
@@ -289,6 +301,9 @@ impl ForkRecord {
             ptrace: 0,
             set_tids: 0,
             memory: Memory::zeroed(),
+            pids_refusals: 0,
+            memory_ooms: 0,
+            failed_alloc: 0,
             comm: [0; 16],
         }
     }
@@ -305,7 +320,7 @@ impl ForkRecord {
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()
-        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 24 + size_of::<Memory>()
+        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<Memory>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<CallsRecord>() == 24 + 16 * ONCE + 40 * MANY);

@@ -48,12 +48,16 @@ pub mod known {
     pub const OTHER_TIME_NS: u32 = 1 << 16;
     /// The group that `CLONE_INTO_CGROUP` names was found: `pids` and `memory` are its own.
     pub const INTO: u32 = 1 << 17;
-    /// `names` holds the whole path of the group of `pids`.
-    pub const PIDS_PATH: u32 = 1 << 18;
+    /// `names` holds the whole path of the group of `pids`, or for `ENOMEM` of `memory`.
+    pub const GROUP_PATH: u32 = 1 << 18;
     /// The caller has a tracer.
     pub const TRACED: u32 = 1 << 19;
     /// `namespaces` holds a limit that is full.
     pub const NAMESPACE_FULL: u32 = 1 << 20;
+    /// `pids_refusals` was read.
+    pub const PIDS_REFUSALS: u32 = 1 << 21;
+    /// `memory_ooms` was read.
+    pub const MEMORY_OOMS: u32 = 1 << 22;
 }
 
 /// A counter and its limit.
@@ -150,14 +154,21 @@ pub struct RefusalRecord {
     /// The first namespace limit of `user.max_*` that is full, with
     /// [`known::NAMESPACE_FULL`]; read for `ENOSPC` only.
     pub namespaces: Counted,
-    /// Names of the path of the group of `pids`, its own first, each closed by a NUL.
+    /// How many tasks the pids controller has refused the caller's own group, with
+    /// [`known::PIDS_REFUSALS`]: more than when the call began if it refused this one.
+    pub pids_refusals: u64,
+    /// How often the caller's own group of the memory controller was out of memory, with
+    /// [`known::MEMORY_OOMS`]; as above.
+    pub memory_ooms: u64,
+    /// Names of the path of the group of `pids`, for `ENOMEM` of that of `memory`: its own first, each
+    /// closed by a NUL.
     pub names: [[u8; NAME_BYTES]; NAMES],
 }
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(
     size_of::<RefusalRecord>()
-        == 32 + 8 * arg::COUNT + 16 + 8 + 8 + 8 + 16 + 5 * 32 + NAMES * NAME_BYTES
+        == 32 + 8 * arg::COUNT + 16 + 8 + 8 + 8 + 16 + 5 * 32 + 16 + NAMES * NAME_BYTES
 );
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 

@@ -85,6 +85,7 @@ macro_rules! for_each_offset {
             UCOUNTS_UID: "ucounts", "uid", optional;
             UCOUNTS_UCOUNT: "ucounts", "ucount", optional;
             UCOUNTS_RLIMIT: "ucounts", "rlimit", optional;
+            UCOUNT_NPROC: "enum ucount_type", "UCOUNT_RLIMIT_NPROC", optional;
             SIGNAL_RLIM: "signal_struct", "rlim", optional;
             NSPROXY_PID_NS: "nsproxy", "pid_ns_for_children", optional;
             NSPROXY_TIME_NS: "nsproxy", "time_ns", optional;
@@ -100,9 +101,14 @@ macro_rules! for_each_offset {
             CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional;
             PIDS_COUNTER: "pids_cgroup", "counter", optional;
             PIDS_LIMIT: "pids_cgroup", "limit", optional;
+            PIDS_EVENTS_LIMIT: "pids_cgroup", "events_limit", optional;
+            PIDS_EVENTS_LOCAL: "pids_cgroup", "events_local", optional;
+            PIDS_FORKFAIL: "enum pidcg_event", "PIDCG_FORKFAIL", optional;
             PIDS_CGRP_ID: "enum cgroup_subsys_id", "pids_cgrp_id", optional;
             MEMORY_USAGE: "mem_cgroup", "memory.usage", optional;
             MEMORY_MAX: "mem_cgroup", "memory.max", optional;
+            MEMORY_EVENTS_LOCAL: "mem_cgroup", "memory_events_local", optional;
+            MEMORY_OOM: "enum memcg_memory_event", "MEMCG_OOM", optional;
             MEMORY_CGRP_ID: "enum cgroup_subsys_id", "memory_cgrp_id", optional;
             CGROUP_KN: "cgroup", "kn", optional;
             CGROUP_SUBSYS: "cgroup", "subsys", optional;

@@ -3,32 +3,34 @@
 //! A slab tracepoint tells the address it was called from. Which address is which mark differs
 //! from build to build, so userspace learns it from forks of its own and sets it before load.
 
-use crate::stage::Mark;
+use crate::stage::{Mark, Stage};
 
 /// An address that is no call site: the mark cannot be taken.
 pub const UNKNOWN: u64 = 0;
 
-/// Hands every site to macro `$m` as `GLOBAL: Mark;`, in kernel order.
+/// Hands every site to macro `$m` as `GLOBAL: Mark in Stage;`, in kernel order: the
+/// stage is the one that fails if there is no memory.
 #[macro_export]
 macro_rules! for_each_site {
     ($m:ident) => {
         $m! {
-            SITE_TASK: TaskAlloc;
-            SITE_CRED: CredAlloc;
-            SITE_FILES: FilesAlloc;
-            SITE_FS: FsAlloc;
-            SITE_SIGHAND: SighandAlloc;
-            SITE_SIGNAL: SignalAlloc;
-            SITE_MM: MmAlloc;
-            SITE_PID: PidAlloc;
+            SITE_TASK: TaskAlloc in DupTaskStruct;
+            SITE_CRED: CredAlloc in CopyCreds;
+            SITE_FILES: FilesAlloc in CopyFiles;
+            SITE_FS: FsAlloc in CopyFs;
+            SITE_SIGHAND: SighandAlloc in CopySighand;
+            SITE_SIGNAL: SignalAlloc in CopySignal;
+            SITE_MM: MmAlloc in CopyMm;
+            SITE_PID: PidAlloc in AllocPid;
         }
     };
 }
 
 macro_rules! table {
-    ($($global:ident: $mark:ident;)*) => {
-        /// Every site: the symbol of its address in the object, a `u64`, and its mark.
-        pub const SITES: &[(&str, Mark)] = &[$((stringify!($global), Mark::$mark)),*];
+    ($($global:ident: $mark:ident in $stage:ident;)*) => {
+        /// Every site: the symbol of its address in the object, a `u64`, its mark and its stage.
+        pub const SITES: &[(&str, Mark, Stage)] =
+            &[$((stringify!($global), Mark::$mark, Stage::$stage)),*];
     };
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
             calls::begin(key);
             flight.bits &= !bits::RESTARTING;
             flight.marks = [0; Mark::IN_RECORD];
+            flight.failed_alloc = 0;
             set(flight, Mark::SysEnter, now);
             return;
         }
@@ -80,6 +81,14 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         // It was there a moment ago, and only this thread removes it.
         _ = FLIGHTS.remove(key);
         return;
+    }
+    if let Some(refusals) = task.pids_refusals() {
+        record.pids_refusals = refusals;
+        record.bits |= bits::PIDS_REFUSALS;
+    }
+    if let Some(ooms) = task.memory_ooms() {
+        record.memory_ooms = ooms;
+        record.bits |= bits::MEMORY_OOMS;
     }
     if record.has(bits::FLAGS)
         && record.clone_flags & CLONE_VM == 0
@@ -119,6 +128,17 @@ fn unwanted(record: &ForkRecord) -> bool {
 pub(crate) fn mark(mark: Mark) {
     if let Some(flight) = flight(bpf_get_current_pid_tgid()) {
         first(flight, mark, now());
+    }
+}
+
+/// An allocation of the calling thread's attempt, if there is one: its mark, and whether there was
+/// memory.
+#[inline(always)]
+pub(crate) fn allocated(mark: Mark, object: bool) {
+    let Some(flight) = flight(bpf_get_current_pid_tgid()) else { return };
+    first(flight, mark, now());
+    if !object && flight.failed_alloc == 0 {
+        flight.failed_alloc = mark as u64 + 1;
     }
 }
 

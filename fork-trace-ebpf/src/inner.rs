@@ -12,7 +12,7 @@ use fork_trace_common::{
 use crate::{flight, kernel::Task, learn};
 
 macro_rules! sites {
-    ($($site:ident: $mark:ident;)*) => {
+    ($($site:ident: $mark:ident in $stage:ident;)*) => {
         $(
             #[unsafe(no_mangle)]
             static $site: Global<u64> = Global::new(UNKNOWN);
@@ -41,25 +41,26 @@ fork_trace_common::for_each_site!(sites);
 static SITE_BITS: Global<u64> = Global::new(0);
 
 #[inline(always)]
-fn slab(site: u64) {
+fn slab(site: u64, object: u64) {
     if learn::on() {
         learn::lesson(LessonKind::Slab, site);
     } else if let Some(mark) = mark_of(site) {
-        flight::mark(mark);
+        flight::allocated(mark, object != 0);
     }
 }
 
-/// `kmem_cache_alloc(unsigned long call_site, ...)`: after the object was allocated.
+/// `kmem_cache_alloc(unsigned long call_site, const void *ptr, ...)`: after the object was allocated,
+/// or could not be.
 #[btf_tracepoint(function = "kmem_cache_alloc")]
 pub(crate) fn kmem_cache_alloc(ctx: BtfTracePointContext) -> i32 {
-    slab(ctx.arg(0));
+    slab(ctx.arg(0), ctx.arg(1));
     0
 }
 
-/// `kmem_cache_alloc_node(unsigned long call_site, ...)`: before 6.1, for a `task_struct`.
+/// `kmem_cache_alloc_node(unsigned long call_site, const void *ptr, ...)`: before 6.1, for a `task_struct`.
 #[btf_tracepoint(function = "kmem_cache_alloc_node")]
 pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
-    slab(ctx.arg(0));
+    slab(ctx.arg(0), ctx.arg(1));
     0
 }
 

@@ -28,9 +28,9 @@ use crate::{
         NSPROXY_TIME_NS, PID_LEVEL, PID_NS_ALLOCATED, PID_NS_INUM, PID_NS_LEVEL, PID_NS_PARENT,
         PID_NS_PID_MAX, PID_NUMBERS, PIDS_CGRP_ID, PIDS_COUNTER, PIDS_LIMIT, Regs, SIGNAL_FLAGS,
         SIGNAL_RLIM, TASK_CGROUPS, TASK_CRED, TASK_FILES, TASK_NSPROXY, TASK_POLICY, TASK_PTRACE,
-        TASK_SECCOMP_MODE, TASK_SIGNAL, TASK_THREAD_PID, UCOUNTS_NS, UCOUNTS_RLIMIT,
-        UCOUNTS_UCOUNT, UCOUNTS_UID, UPID_NS, UPID_SIZE, USER_NS_LEVEL, USER_NS_RLIMIT_MAX,
-        USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
+        TASK_SECCOMP_MODE, TASK_SIGNAL, TASK_THREAD_PID, Task, UCOUNT_NPROC, UCOUNTS_NS,
+        UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, UPID_NS, UPID_SIZE, USER_NS_LEVEL,
+        USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
     },
     maps::REFUSAL,
 };
@@ -45,6 +45,7 @@ const MOST_TIDS: u64 = 32;
 const TAIL_WORDS: u64 = 512;
 /// Size of a pointer.
 const WORD: u32 = 8;
+const ENOMEM: i64 = 12;
 const ENOSPC: i64 = 28;
 /// KERNEL: include/uapi/asm-generic/resource.h.
 const RLIMIT_NPROC: u32 = 6;
@@ -122,7 +123,7 @@ pub(crate) fn collect(attempt: &Attempt) -> Option<&'static RefusalRecord> {
         }
     }
     pid_namespaces(record, task);
-    groups(record, task);
+    groups(record, task, attempt.ret == -ENOMEM);
     Some(record)
 }
 
@@ -280,8 +281,9 @@ fn credentials(record: &mut RefusalRecord, cred: At) {
 
 /// Processes of the user against `RLIMIT_NPROC`.
 ///
-/// KERNEL: kernel/ucount.c `is_rlimit_overlimit`, 6.1 and later: in each user namespace outwards,
-/// against the limit that stood when the namespace below it was made. Before: `user_struct`.
+/// KERNEL: kernel/ucount.c `is_rlimit_overlimit`: in each user namespace outwards, against the limit
+/// that stood when the namespace below it was made. Up to 5.18 among the counts of namespaces, up to
+/// 5.13 in `user_struct`.
 #[inline(always)]
 fn processes(record: &mut RefusalRecord, task: At, cred: At) {
     let limit = task.follow(TASK_SIGNAL.load()).and_then(|at| rlimit(at, RLIMIT_NPROC));
@@ -294,10 +296,15 @@ fn processes(record: &mut RefusalRecord, task: At, cred: At) {
         record.bits |= known::NPROC;
         return;
     }
+    let (counts, maxima, index) = if UCOUNTS_RLIMIT.load() == ABSENT {
+        (UCOUNTS_UCOUNT.load(), USER_NS_UCOUNT_MAX.load(), UCOUNT_NPROC.load())
+    } else {
+        (UCOUNTS_RLIMIT.load(), USER_NS_RLIMIT_MAX.load(), 0)
+    };
     let Some(mut ucounts) = cred.follow(CRED_UCOUNTS.load()) else { return };
     for place in 0..NESTED {
         let (Some(current), Some(uid), Some(ns)) = (
-            ucounts.word(UCOUNTS_RLIMIT.load(), 0),
+            ucounts.word(counts, index),
             get!(ucounts, UCOUNTS_UID: u32),
             ucounts.follow(UCOUNTS_NS.load()),
         ) else {
@@ -310,7 +317,7 @@ fn processes(record: &mut RefusalRecord, task: At, cred: At) {
         if current >= max {
             return;
         }
-        max = ns.word(USER_NS_RLIMIT_MAX.load(), 0).unwrap_or(u64::MAX);
+        max = ns.word(maxima, index).unwrap_or(u64::MAX);
         let Some(outer) = ns.follow(USER_NS_UCOUNTS.load()) else { return };
         ucounts = outer;
     }
@@ -418,7 +425,7 @@ fn active_pid_ns(record: &mut RefusalRecord, task: At) -> Option<At> {
 
 /// The control groups that the child would be in: the caller's, or the one it names.
 #[inline(always)]
-fn groups(record: &mut RefusalRecord, task: At) {
+fn groups(record: &mut RefusalRecord, task: At, no_memory: bool) {
     let named = record.args[arg::FLAGS] & CLONE_INTO_CGROUP != 0;
     let (holder, offset) = if named {
         let Some(group) = named_group(task, record.args[arg::CGROUP]) else { return };
@@ -428,12 +435,37 @@ fn groups(record: &mut RefusalRecord, task: At) {
         let Some(set) = task.follow(TASK_CGROUPS.load()) else { return };
         (set, CSET_SUBSYS.load())
     };
+    // VERIFIER: plain words: of an `Option`'s value LLVM saves what was never written.
+    let (mut shown, mut place) = (0, 0);
     if let Some(css) = holder.word(offset, PIDS_CGRP_ID.load()).filter(|css| *css != 0) {
         pids(record, At(css));
-        path(record, At(css));
+        (shown, place) = (css, record.pids.place);
     }
     if let Some(css) = holder.word(offset, MEMORY_CGRP_ID.load()).filter(|css| *css != 0) {
         memory(record, At(css));
+        if no_memory {
+            (shown, place) = (css, record.memory.place);
+        }
+    }
+    if shown != 0 {
+        path(record, At(shown), place);
+    }
+    if !named {
+        moved(record);
+    }
+}
+
+/// What the caller's own groups count of their refusals.
+#[inline(always)]
+fn moved(record: &mut RefusalRecord) {
+    let task = Task::current();
+    if let Some(refusals) = task.pids_refusals() {
+        record.pids_refusals = refusals;
+        record.bits |= known::PIDS_REFUSALS;
+    }
+    if let Some(ooms) = task.memory_ooms() {
+        record.memory_ooms = ooms;
+        record.bits |= known::MEMORY_OOMS;
     }
 }
 
@@ -516,12 +548,12 @@ fn id(css: At) -> Option<u64> {
     get!(node(css)?, KN_ID: u64)
 }
 
-/// The names of the path of the group that `pids` is of.
+/// The names of the path of the group that lies `place` above `own`.
 #[inline(always)]
-fn path(record: &mut RefusalRecord, own: At) {
+fn path(record: &mut RefusalRecord, own: At, place: u64) {
     let mut css = own;
-    for place in 0..GROUPS {
-        if place == record.pids.place {
+    for above in 0..GROUPS {
+        if above == place {
             break;
         }
         let Some(parent) = css.follow(CSS_PARENT.load()) else { return };
@@ -532,7 +564,7 @@ fn path(record: &mut RefusalRecord, own: At) {
         let parent = node.follow(KN_PARENT.load()).or_else(|| node.follow(KN_PARENT_RCU.load()));
         // The root has neither name nor parent.
         let Some(parent) = parent else {
-            record.bits |= known::PIDS_PATH;
+            record.bits |= known::GROUP_PATH;
             return;
         };
         let Some(name) = node.follow(KN_NAME.load()) else { return };
@@ -545,6 +577,6 @@ fn path(record: &mut RefusalRecord, own: At) {
         node = parent;
     }
     if node.follow(KN_PARENT.load()).or_else(|| node.follow(KN_PARENT_RCU.load())).is_none() {
-        record.bits |= known::PIDS_PATH;
+        record.bits |= known::GROUP_PATH;
     }
 }

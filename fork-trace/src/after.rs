@@ -19,6 +19,8 @@ const LOOKUPS: u32 = 64;
 /// A mounted hierarchy of control groups.
 struct Hierarchy {
     place: String,
+    /// Whether it is version 1.
+    v1: bool,
     /// Its root directory, to find groups by id.
     root: File,
 }
@@ -38,8 +40,8 @@ impl After {
     pub fn new() -> Self {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let hierarchy = |controller| {
-            let place = mount(&mounts, controller)?;
-            Some(Hierarchy { root: File::open(&place).ok()?, place })
+            let (place, v1) = mount(&mounts, controller)?;
+            Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
         };
         let (pids, memory) = (hierarchy("pids"), hierarchy("memory"));
         Self { pids, memory, known: Aftermath::default(), fresh: false, lookups: 0 }
@@ -60,13 +62,17 @@ impl After {
         let mut after = self.known.clone();
         after.pids_mount = self.pids.as_ref().map(|pids| pids.place.clone());
         after.memory_mount = self.memory.as_ref().map(|memory| memory.place.clone());
+        after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
-        if is(Errno::EAGAIN) && refusal.has(known::PIDS) && !refusal.has(known::PIDS_PATH) {
-            after.pids_path = self.path(refusal.pids.owner, true);
+        if refusal.has(known::GROUP_PATH) {
+            return after;
+        }
+        if is(Errno::EAGAIN) && refusal.has(known::PIDS) {
+            after.group_path = self.path(refusal.pids.owner, true);
         }
         if is(Errno::ENOMEM) && refusal.has(known::MEMORY) {
-            after.memory_path = self.path(refusal.memory.owner, false);
+            after.group_path = self.path(refusal.memory.owner, false);
         }
         after
     }
@@ -109,8 +115,8 @@ fn open_by_id(root: RawFd, id: u64) -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Where the hierarchy with this controller is mounted: version 1, else version 2.
-fn mount(mounts: &str, controller: &str) -> Option<String> {
+/// Where the hierarchy with this controller is mounted, and whether it is version 1; else version 2.
+fn mount(mounts: &str, controller: &str) -> Option<(String, bool)> {
     let place = |kind: &str, option: Option<&str>| {
         mounts.lines().find_map(|line| {
             let mut words = line.split(' ').skip(1);
@@ -119,7 +125,8 @@ fn mount(mounts: &str, controller: &str) -> Option<String> {
             (fs == kind && wanted).then(|| place.to_owned())
         })
     };
-    place("cgroup", Some(controller)).or_else(|| place("cgroup2", None))
+    let first = place("cgroup", Some(controller)).map(|place| (place, true));
+    first.or_else(|| Some((place("cgroup2", None)?, false)))
 }
 
 fn read() -> Aftermath {
@@ -164,8 +171,8 @@ mod tests {
     fn version_1_comes_before_version_2() {
         let mounts =
             "none /cg cgroup rw,memory 0 0\nnone /u cgroup2 rw 0 0\nx / ext4 rw,pids 0 0\n";
-        assert_eq!(mount(mounts, "memory").as_deref(), Some("/cg"));
-        assert_eq!(mount(mounts, "pids").as_deref(), Some("/u"));
+        assert_eq!(mount(mounts, "memory"), Some(("/cg".to_owned(), true)));
+        assert_eq!(mount(mounts, "pids"), Some(("/u".to_owned(), false)));
         assert_eq!(mount("", "pids"), None);
     }
 

@@ -6,6 +6,7 @@
 use fork_trace_common::{
     func::{FUNCTIONS, Func, ONCE, Runs},
     record::{self, CallsRecord, ForkRecord, bits},
+    site::SITES,
     stage::{Mark, ORDER, Occurs, Point, STAGES, Side, Stage},
 };
 
@@ -99,12 +100,20 @@ impl Times<'_> {
         let around = matches!(func, Func::CopyProcess | Func::KernelClone);
         (!around && !self.record.has(bits::CHILD)).then_some(func)
     }
+
+    /// The stage whose allocation found no memory.
+    fn failed_alloc(&self) -> Option<Stage> {
+        let mark = self.record.failed_alloc.checked_sub(1)?;
+        let site = SITES.iter().find(|(_, of, _)| *of as u64 == mark);
+        site.filter(|_| !self.record.has(bits::CHILD)).map(|(_, _, stage)| *stage)
+    }
 }
 
-/// The stage that failed, where its function was seen to return an error.
+/// The stage that failed, where its function was seen to return an error, or its allocation to find
+/// no memory.
 #[must_use]
 pub fn failed_stage(times: Times<'_>) -> Option<Stage> {
-    let func = times.failed_in()?;
+    let Some(func) = times.failed_in() else { return times.failed_alloc() };
     STAGES.iter().find(|row| row.func == Some(func)).map(|row| row.stage)
 }
 

@@ -45,6 +45,7 @@ macro_rules! field {
     };
 }
 
+mod groups;
 mod memory;
 
 impl Ptr {

@@ -1,10 +1,11 @@
 //! Scenarios that fail, each with the errno it expects, and those that fail at last.
 
-use std::ffi::c_ulong;
+use std::{ffi::c_ulong, fs, io::Write as _};
 
 use crate::{
-    call::{After, Call, Note, Outcome, attempt, finish, helper, in_child, libc_fork},
-    host,
+    call::{After, Call, Note, Outcome, Skip, attempt, finish, helper, in_child, libc_fork, timed},
+    cgroup::{Group, Hierarchy},
+    host, journal, process,
     raw::{self, Clone3Size, CloneArgs, Leash, flag},
     sys::{self, Errno},
 };
@@ -144,16 +145,73 @@ pub(crate) fn eagain_nproc() -> Outcome {
 }
 
 pub(crate) fn eagain_pids() -> Outcome {
+    in_group("pids", |group, _v1| {
+        group.set("pids.max", &LIMIT.to_string())?;
+        group.enter()?;
+        fork_to_the_limit("cgroup-pids")
+    })
+}
+
+/// Bytes that a group may have.
+const GROUP_BYTES: &str = "1048576";
+/// Children that are more than fit into it.
+const CROWD: usize = 1_000;
+
+pub(crate) fn enomem_memory() -> Outcome {
+    // KERNEL: mm/memcontrol.c `try_charge` takes more than the limit allows where nothing can be
+    // killed, unless the group forbids the killing, which only version 1 can.
+    if !Hierarchy::of("memory")?.v1 && host::release() < (5, 17) {
+        return Err(Skip("before Linux 5.17 cgroup2 lets such forks pass".to_owned()));
+    }
+    in_group("memory", |group, v1| {
+        // Nothing there can be killed, so the charge fails.
+        let (max, none) = if v1 {
+            group.set("memory.oom_control", "1")?;
+            ("memory.limit_in_bytes", "-1")
+        } else {
+            fs::write("/proc/self/oom_score_adj", "-1000").map_err(sys::number)?;
+            ("memory.max", "max")
+        };
+        let mut limit = group.set(max, GROUP_BYTES)?;
+        let call = Call::clone(flag::VM | flag::SIGCHLD);
+        let stack = process::stack();
+        let mut made = Vec::with_capacity(CROWD);
+        group.enter()?;
+        // Until the limit is off, a page that this process touches first may never come: its children
+        // share its memory, end at once, and nothing is written down.
+        while made.len() < CROWD {
+            let (ret, times) = timed(|| raw::clone_on_stack(call.flags, stack));
+            made.push((ret, times));
+            if ret < 0 {
+                break;
+            }
+        }
+        limit.write_all(none.as_bytes()).map_err(sys::number)?;
+        for (ret, times) in made {
+            if ret < 0 {
+                journal::write(&call.fails(libc::ENOMEM).because("cgroup-memory", ""), times, ret);
+            } else {
+                journal::write(&call, times, ret);
+                sys::reap(ret);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs `body` in a child, for it to enter a group of this controller; it is told whether that is of
+/// version 1.
+fn in_group(
+    controller: &'static str,
+    body: impl FnOnce(&Group, bool) -> Result<(), Errno>,
+) -> Outcome {
     host::require_root()?;
-    let place = host::PidsParent::find()?;
+    let place = Hierarchy::of(controller)?;
     // The keeper lives on when forker is killed: it has a control group to remove.
     let call = Call::libc_fork().note(Note::Helper);
     finish(in_child(&call, false, libc_fork, || {
-        let group = place.group(LIMIT)?;
-        let worker = in_child(&call, true, libc_fork, || {
-            group.enter()?;
-            fork_to_the_limit("cgroup-pids")
-        });
+        let group = place.group()?;
+        let worker = in_child(&call, true, libc_fork, || body(&group, place.v1));
         let end = sys::wait(worker.tid()?)?;
         drop(group);
         match end {

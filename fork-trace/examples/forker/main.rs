@@ -10,6 +10,7 @@
 compile_error!("forker makes x86-64 system calls in assembler");
 
 mod call;
+mod cgroup;
 mod failure;
 mod host;
 mod i386;

@@ -123,9 +123,14 @@ pub(crate) fn clone_files_fs() -> Outcome {
     Ok(())
 }
 
+/// A stack that a child gets and does not touch.
+pub(crate) fn stack() -> &'static [u128] {
+    &STACK
+}
+
 pub(crate) fn clone_vm() -> Outcome {
     let flags = flag::VM | flag::SIGHAND | flag::SIGCHLD;
-    attempt(&Call::clone(flags), || raw::clone_on_stack(flags, &STACK));
+    attempt(&Call::clone(flags), || raw::clone_on_stack(flags, stack()));
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Scenarios that run into a limit or a right other than those of `failure`; each says why it
 //! ought to be refused. All of it ends with the process that set it up.
 
-use std::{ffi::c_int, fs, path::PathBuf};
+use std::{ffi::c_int, fs};
 
 use crate::{
     call::{Call, Note, Outcome, Skip, attempt, finish, helper, in_child},
+    cgroup::{Hierarchy, INNER},
     failure::NOBODY,
     host, journal,
     raw::{self, Clone3Size, CloneArgs, flag},
@@ -151,27 +152,6 @@ pub(crate) fn user_namespace_in_chroot() -> Outcome {
     })
 }
 
-/// A group of the cgroup2 hierarchy, removed on drop with those below it.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(dir: PathBuf) -> Result<Self, Errno> {
-        fs::create_dir(&dir).map_err(sys::number)?;
-        Ok(Self(dir))
-    }
-
-    fn open(&self) -> Result<fs::File, Errno> {
-        fs::File::open(&self.0).map_err(sys::number)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // It may be gone by then.
-        drop(fs::remove_dir(&self.0));
-    }
-}
-
 fn into(group: &fs::File, expected: Errno, rule: &'static str) {
     let args = CloneArgs::new(flag::INTO_CGROUP).cgroup(group);
     refused3(&args, expected, "cgroup-into", rule);
@@ -180,20 +160,25 @@ fn into(group: &fs::File, expected: Errno, rule: &'static str) {
 /// The keeper lives on when forker is killed: it has control groups to remove.
 pub(crate) fn into_cgroup() -> Outcome {
     host::require_root()?;
-    let root = host::unified().ok_or_else(|| Skip("no cgroup2 is mounted".to_owned()))?;
+    let root = Hierarchy::unified()?;
     let call = Call::libc_fork().note(Note::Helper);
     finish(in_child(&call, false, crate::call::libc_fork, || {
         let proc = fs::File::open("/proc").map_err(sys::number)?;
         into(&proc, libc::EBADF, "into-cgroup-bad-fd");
-        let name = format!("{}{}", host::GROUP_PREFIX, sys::tgid());
-        let outer = Group::new(root.join(name))?;
-        let gone = Group::new(outer.0.join("gone"))?;
+        let outer = root.group()?;
+        let [gone, threaded, invalid] = INNER;
+        let gone = outer.inner(gone)?;
         let open = gone.open()?;
         drop(gone);
         into(&open, libc::ENOENT, "into-cgroup-removed");
-        let threaded = Group::new(outer.0.join("threaded"))?;
-        let invalid = Group::new(outer.0.join("invalid"))?;
-        fs::write(threaded.0.join("cgroup.type"), "threaded").map_err(sys::number)?;
+        if let Some(controller) = root.controller() {
+            outer.set("cgroup.subtree_control", &format!("+{controller}"))?;
+            into(&outer.open()?, libc::EBUSY, "into-cgroup-has-controllers");
+            outer.set("cgroup.subtree_control", &format!("-{controller}"))?;
+        }
+        let threaded = outer.inner(threaded)?;
+        let invalid = outer.inner(invalid)?;
+        threaded.set("cgroup.type", "threaded")?;
         into(&invalid.open()?, libc::EOPNOTSUPP, "into-cgroup-domain");
         let foreign = outer.open()?;
         let worker = in_child(&call, true, crate::call::libc_fork, || {

@@ -25,7 +25,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // One row, one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 55] = [
+pub(crate) static SCENARIOS: [Scenario; 56] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -63,6 +63,7 @@ pub(crate) static SCENARIOS: [Scenario; 55] = [
     row("eperm-newns", failure::eperm_newns, "NEWNS as nobody: EPERM"),
     row("eagain-nproc", failure::eagain_nproc, "a user's limit of processes: EAGAIN"),
     row("eagain-pids", failure::eagain_pids, "the pids limit of a control group: EAGAIN"),
+    row("enomem-memory", failure::enomem_memory, "the memory of a control group: ENOMEM"),
     row("seccomp", failure::seccomp, "seccomp answers clone with EPERM"),
     row("seccomp-clone3-enosys", failure::seccomp_clone3_enosys, "and clone3 with ENOSYS"),
     row("failed-then-ok", failure::failed_then_ok, "EINVAL, then a success in the same thread"),
@@ -75,7 +76,7 @@ pub(crate) static SCENARIOS: [Scenario; 55] = [
     row("eperm-set-tid", refused::set_tid_not_permitted, "set_tid as nobody: EPERM"),
     row("emfile-pidfd", refused::no_files, "PIDFD without a free descriptor: EMFILE"),
     row("eperm-chroot", refused::user_namespace_in_chroot, "NEWUSER in a chroot: EPERM"),
-    row("into-cgroup", refused::into_cgroup, "EBADF, ENOENT, EOPNOTSUPP, EACCES"),
+    row("into-cgroup", refused::into_cgroup, "EBADF, ENOENT, EBUSY, EOPNOTSUPP, EACCES"),
     heavy("eagain-pid-max", refused::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
     heavy("eagain-threads-max", whole::no_threads, "kernel.threads-max, in a guest: EAGAIN"),
     heavy("enomem-overcommit", whole::no_promises, "vm.overcommit_memory=2, in a guest: ENOMEM"),

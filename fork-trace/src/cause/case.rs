@@ -42,14 +42,15 @@ pub struct Aftermath {
     pub overcommit_mode: Option<u64>,
     /// `Committed_AS` and `CommitLimit`, bytes.
     pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, where the kernel side could not give it.
-    pub pids_path: Option<String>,
-    /// Path of the group of the memory controller.
-    pub memory_path: Option<String>,
+    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
+    /// kernel side could not give it.
+    pub group_path: Option<String>,
     /// Where the hierarchy of the pids controller is mounted.
     pub pids_mount: Option<String>,
     /// Where the hierarchy of the memory controller is mounted.
     pub memory_mount: Option<String>,
+    /// Whether that is version 1.
+    pub memory_v1: bool,
 }
 
 /// One refused attempt.
@@ -155,6 +156,20 @@ impl Case<'_> {
     /// KERNEL: include/linux/sched/signal.h `SIGNAL_UNKILLABLE`: an init process.
     pub(super) fn init(&self) -> Option<bool> {
         self.with(known::SIGNAL).map(|refusal| refusal.signal_flags & 0x40 != 0)
+    }
+
+    /// Whether the pids controller refused the caller's own group a task during the attempt.
+    pub(super) fn pids_refused(&self) -> Option<bool> {
+        let refusal = self.with(known::PIDS_REFUSALS)?;
+        let known = self.record.has(bits::PIDS_REFUSALS);
+        known.then_some(refusal.pids_refusals > self.record.pids_refusals)
+    }
+
+    /// Whether the caller's own group was out of memory during the attempt.
+    pub(super) fn out_of_group_memory(&self) -> Option<bool> {
+        let refusal = self.with(known::MEMORY_OOMS)?;
+        let known = self.record.has(bits::MEMORY_OOMS);
+        known.then_some(refusal.memory_ooms > self.record.memory_ooms)
     }
 
     pub(super) fn other_pid_ns(&self) -> Option<bool> {

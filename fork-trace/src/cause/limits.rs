@@ -75,6 +75,8 @@ const PAGE_BYTES: u64 = 4096;
 /// Tasks that may have ended between the refusal and the look at a counter.
 const SLACK: u64 = 64;
 const SECCOMP_FILTER: u32 = 2;
+/// `vm.overcommit_memory`: never promise more than there is.
+const NEVER: u64 = 2;
 
 /// Every reason that is no rule of `rules`, in the kernel's order for each error number.
 pub static LIMITS: &[Limit] = &[
@@ -366,27 +368,30 @@ fn cgroup_pids(case: &Case<'_>) -> Finding {
     if !refusal.has(known::PIDS) {
         return maybe(Some(!refusal.has(known::PIDS_WALKED)));
     }
-    let path = case.pids_path();
+    let path = case.group_path();
     let details = Details {
-        hint: path.as_deref().map(|path| pids_hint(path, case.after.pids_mount.as_deref())),
+        hint: path
+            .as_deref()
+            .map(|path| group_hint(path, case.after.pids_mount.as_deref(), "TasksMax", "pids.max")),
         path,
         ..counted(&refusal.pids, "pids.max")
     };
-    match (refusal.pids.full(), refusal.has(known::PIDS_WALKED)) {
-        (true, _) => Finding::Yes(details),
+    match (case.pids_refused(), refusal.pids.full(), refusal.has(known::PIDS_WALKED)) {
+        (Some(false), _, _) => Finding::No,
+        (_, true, _) => Finding::Yes(details),
         // Some may have ended meanwhile.
-        (false, true) if refusal.pids.current + SLACK < refusal.pids.max => Finding::No,
-        (false, _) => Finding::Maybe(details),
+        (None, false, true) if refusal.pids.current + SLACK < refusal.pids.max => Finding::No,
+        (_, false, _) => Finding::Maybe(details),
     }
 }
 
 /// systemd keeps the limit of its units; the file is for the rest.
-fn pids_hint(path: &str, mount: Option<&str>) -> String {
+fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
     let unit = path.rsplit('/').next().unwrap_or_default();
     if [".slice", ".service", ".scope"].iter().any(|ending| unit.ends_with(ending)) {
-        return format!("raise TasksMax= of {unit}");
+        return format!("raise {setting}= of {unit}");
     }
-    format!("raise {}{path}/pids.max", mount.unwrap_or_default())
+    format!("raise {}{path}/{file}", mount.unwrap_or_default())
 }
 
 /// KERNEL: kernel/ucount.c `inc_ucount`.
@@ -451,29 +456,41 @@ fn pid_namespace_dead(case: &Case<'_>) -> Finding {
     }
 }
 
-/// What the attempt took is given back by now, so a group at its limit has some pages left.
+/// What the attempt took is given back by now, so a group at its limit has some pages left. Only the
+/// caller's own group is known to have been out of memory or not.
 fn cgroup_memory(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::MEMORY) else {
         return Finding::No;
     };
     let pages = &refusal.memory;
-    if pages.current.saturating_add(SHORT_PAGES) < pages.max {
+    let short = pages.current.saturating_add(SHORT_PAGES) >= pages.max;
+    let own = pages.place == 0;
+    let proven = match case.out_of_group_memory() {
+        Some(false) if own => return Finding::No,
+        Some(moved) => moved && own,
+        None => false,
+    };
+    if !proven && !short {
         return Finding::No;
     }
-    let path = case.after.memory_path.clone();
-    let mount = case.after.memory_mount.as_deref().unwrap_or_default();
-    Finding::Maybe(Details {
+    let path = case.group_path();
+    let file = if case.after.memory_v1 { "memory.limit_in_bytes" } else { "memory.max" };
+    let details = Details {
         limit: Some(Name::Borrowed("memory.max")),
         current: Some(pages.current.saturating_mul(PAGE_BYTES)),
         max: Some(pages.max.saturating_mul(PAGE_BYTES)),
-        hint: path.as_deref().map(|path| format!("give the group {mount}{path} more memory")),
+        hint: path
+            .as_deref()
+            .map(|path| group_hint(path, case.after.memory_mount.as_deref(), "MemoryMax", file)),
         path,
         uid: None,
-    })
+    };
+    // Another thread of the group may have been the one that moved the counter.
+    let promised = case.after.overcommit_mode == Some(NEVER) && case.window.admits(Stage::DupMmap);
+    if proven && !promised { Finding::Yes(details) } else { Finding::Maybe(details) }
 }
 
 fn overcommit(case: &Case<'_>) -> Finding {
-    const NEVER: u64 = 2;
     if case.any(CLONE_VM) == Some(true) || case.after.overcommit_mode == Some(1) {
         return Finding::No;
     }
@@ -509,17 +526,17 @@ fn open_files(case: &Case<'_>) -> Finding {
 }
 
 impl Case<'_> {
-    /// Path of the group of the pids controller that refused.
-    pub(super) fn pids_path(&self) -> Option<String> {
-        let Some(refusal) = self.with(known::PIDS_PATH) else {
-            return self.after.pids_path.clone();
+    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller.
+    fn group_path(&self) -> Option<String> {
+        let Some(refusal) = self.with(known::GROUP_PATH) else {
+            return self.after.group_path.clone();
         };
         let mut path = String::new();
         for name in refusal.names.iter().rev() {
             let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
             if text.len() + 1 == name.len() {
                 // It may have been cut.
-                return self.after.pids_path.clone();
+                return self.after.group_path.clone();
             }
             if !text.is_empty() {
                 path.push('/');

@@ -446,7 +446,7 @@ fn before_5_15_the_user_s_limit_comes_before_the_credentials() {
 #[test]
 fn the_pids_group_that_is_full_is_named() {
     let scene = eagain(Mark::PidAlloc, |s| {
-        s.refusal.bits |= known::PIDS | known::PIDS_PATH;
+        s.refusal.bits |= known::PIDS | known::GROUP_PATH;
         s.refusal.pids = counter(512, 512, 77);
         s.refusal.names[0][..9].copy_from_slice(b"ci.slice\0");
         s.refusal.names[1][..11].copy_from_slice(b"user.slice\0");
@@ -468,6 +468,24 @@ fn the_pids_group_that_is_full_is_named() {
     other.flags(1 << 33);
     assert_eq!(kind(&other), (CauseKind::CgroupPids, Confidence::Likely));
     assert_eq!(other.told().cause.unwrap().path, None);
+}
+
+#[test]
+fn the_group_s_own_counter_decides() {
+    let counted = |current, now| {
+        let mut scene = eagain(Mark::PidAlloc, |s| {
+            s.refusal.bits |= known::PIDS | known::PIDS_WALKED | known::PIDS_REFUSALS;
+            s.record.bits |= bits::PIDS_REFUSALS;
+            s.record.pids_refusals = 7;
+        });
+        scene.refusal.pids = counter(current, 512, 77);
+        scene.refusal.pids_refusals = now;
+        scene
+    };
+    assert_eq!(kind(&counted(512, 8)), (CauseKind::CgroupPids, Confidence::Certain));
+    assert_ne!(kind(&counted(512, 7)).0, CauseKind::CgroupPids, "it did not refuse");
+    // Many ended between the refusal and the look at the group.
+    assert_eq!(kind(&counted(3, 8)), (CauseKind::CgroupPids, Confidence::Likely));
 }
 
 #[test]
@@ -544,11 +562,39 @@ fn the_reasons_of_enomem() {
     let group = enomem(Mark::SysEnter, |s| {
         s.refusal.bits |= known::MEMORY;
         s.refusal.memory = counter(760, 768, 5);
-        s.after.memory_path = Some("/ci".to_owned());
+        s.after.group_path = Some("/ci".to_owned());
     });
     let cause = group.told().cause.unwrap();
     assert_eq!((cause.kind, cause.max), (CauseKind::CgroupMemory, Some(768 * 4096)));
-    assert_eq!(cause.hint, "give the group /sys/fs/cgroup/ci more memory");
+    assert_eq!(cause.hint, "raise /sys/fs/cgroup/ci/memory.max");
+    // The counter of the caller's own group proves it, or the contrary.
+    let counted = |now| {
+        let mut scene = enomem(Mark::SysEnter, |s| {
+            s.refusal.bits |= known::MEMORY | known::MEMORY_OOMS;
+            s.refusal.memory = counter(760, 768, 5);
+            s.record.bits |= bits::MEMORY_OOMS;
+            s.record.memory_ooms = 4;
+        });
+        scene.refusal.memory_ooms = now;
+        scene
+    };
+    assert_eq!(kind(&counted(5)), (CauseKind::CgroupMemory, Confidence::Certain));
+    assert_eq!(kind(&counted(4)), (CauseKind::NoMemory, Confidence::Likely));
+    let mut freed = counted(5);
+    freed.refusal.memory.current = 3;
+    assert_eq!(kind(&freed), (CauseKind::CgroupMemory, Confidence::Certain));
+    freed.passed = Some(Mark::MmapLockTaken);
+    freed.after.overcommit_mode = Some(2);
+    let told = freed.told();
+    assert_eq!(
+        told.cause.unwrap().confidence,
+        Confidence::Likely,
+        "another thread may have moved it"
+    );
+    assert!(told.other_causes.iter().any(|other| other.kind == CauseKind::CgroupMemory));
+    let mut above = counted(4);
+    above.refusal.memory.place = 1;
+    assert_eq!(kind(&above), (CauseKind::CgroupMemory, Confidence::Likely));
     let none = enomem(Mark::SysEnter, |_| ());
     assert_eq!(kind(&none), (CauseKind::NoMemory, Confidence::Likely));
 }

@@ -2,9 +2,13 @@
 
 use fork_trace_common::{
     flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM},
+    func::{Func, Returns},
     record::{ForkRecord, bits},
+    site::SITES,
     stage::{Mark, Occurs, Point, STAGES, Stage},
 };
+
+use nix::errno::Errno;
 
 use crate::{
     plan::{Plan, Timed, optional},
@@ -18,6 +22,9 @@ pub struct Window {
     last: Option<Stage>,
     /// Whether `last` was not even come to: the point before it is a function's.
     before_last: bool,
+    /// The same, for want of memory: the point before it is an allocation, which is seen whether or
+    /// not there is any.
+    no_memory: bool,
 }
 
 impl Window {
@@ -25,10 +32,15 @@ impl Window {
     #[must_use]
     pub fn of(times: Times<'_>, plan: &Plan) -> Self {
         if let Some(exact) = failed_stage(times) {
-            return Self { first: Some(exact), last: Some(exact), before_last: false };
+            return Self {
+                first: Some(exact),
+                last: Some(exact),
+                before_last: false,
+                no_memory: false,
+            };
         }
         if !times.record.has(bits::ENTERED) {
-            return Self { first: None, last: None, before_last: false };
+            return Self { first: None, last: None, before_last: false, no_memory: false };
         }
         let entry = Point::Mark(Mark::SysEnter);
         let opens_inside = |timed: &&Timed| {
@@ -45,8 +57,9 @@ impl Window {
             .clone()
             .filter(|timed| !also_undone(timed.opens) && times.at(timed.opens).is_some());
         let first = behind.max_by_key(|timed| {
-            // Of stages that one point opens, the outermost.
-            (timed.opens.rank(), std::cmp::Reverse(timed.stage))
+            // Of stages that one point opens, the outermost, but not all of `copy_process`.
+            let part = timed.stage != Stage::CopyProcess;
+            (timed.opens.rank(), part, std::cmp::Reverse(timed.stage))
         });
         let must_pass =
             |timed: &&Timed| flags(times.record).is_some_and(|flags| !skips(timed, flags));
@@ -63,6 +76,7 @@ impl Window {
             first: first.map(decides),
             last: last.map(|timed| timed.stage),
             before_last: last.is_some_and(|timed| timed.opens.func().is_some()),
+            no_memory: last.is_some_and(|timed| allocates(timed.opens)) && no_memory(times.record),
         }
     }
 
@@ -70,7 +84,7 @@ impl Window {
     #[must_use]
     pub fn admits(&self, stage: Stage) -> bool {
         let after = |first: Stage| stage >= first || first.is_within(stage);
-        let before = |last: Stage| match self.before_last {
+        let before = |last: Stage| match self.before_last || self.no_memory {
             true => stage < last,
             false => stage <= last || stage.is_within(last),
         };
@@ -80,8 +94,27 @@ impl Window {
     /// The stage, where it is only one.
     #[must_use]
     pub fn only(&self) -> Option<Stage> {
-        self.first.filter(|first| self.last == Some(*first) && !self.before_last)
+        let first = self.first?;
+        if !self.no_memory {
+            return (self.last == Some(first) && !self.before_last).then_some(first);
+        }
+        let apart =
+            |stage: Stage| stage != first && !stage.is_within(first) && !first.is_within(stage);
+        let fails = |func: Func| func.row().returns != Returns::Nothing;
+        let mut others = STAGES.iter().filter(|row| {
+            row.occurs == Occurs::Always && apart(row.stage) && row.func.is_some_and(fails)
+        });
+        others.all(|row| !self.admits(row.stage)).then_some(first)
     }
+}
+
+fn no_memory(record: &ForkRecord) -> bool {
+    record.ret == -i64::from(Errno::ENOMEM as i32)
+}
+
+/// Whether a point is an allocation, which is passed whether or not there is memory.
+fn allocates(point: Point) -> bool {
+    SITES.iter().any(|(_, mark, _)| point == Point::Mark(*mark))
 }
 
 /// The first stage that can have refused once `timed` was come to: what a function before it
@@ -124,7 +157,7 @@ fn skips(timed: &Timed, flags: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fork_trace_common::{func::Func, record::CallsRecord};
+    use fork_trace_common::record::CallsRecord;
 
     use super::*;
     use crate::cause::tests::{learned_plan, probed_plan, refused};
@@ -206,6 +239,31 @@ mod tests {
         let window = Window::of(Times { record: &record, calls: Some(&calls) }, &probed_plan());
         assert!(window.admits(Stage::RlimitNproc) && window.admits(Stage::MaxThreads));
         assert!(!window.admits(Stage::CopyCreds) && !window.admits(Stage::SchedFork));
+    }
+
+    #[test]
+    fn without_memory_the_next_allocation_was_not_come_to() {
+        let mut record = refused(0x11);
+        record.ret = -12;
+        for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::FilesAlloc) {
+            record.marks[*mark as usize] = 1_000;
+        }
+        assert_eq!(window_of(&record).only(), Some(Stage::CopyFiles));
+        record.ret = -11;
+        assert_eq!(window_of(&record).only(), None, "it may have been refused before it allocated");
+        record.ret = -12;
+        record.marks[Mark::CredAlloc as usize..].fill(0);
+        assert_eq!(window_of(&record).only(), None, "from 7.2 on the exec state may have been next");
+    }
+
+    #[test]
+    fn an_allocation_that_found_no_memory_is_the_only_one() {
+        let mut record = refused(0x11);
+        record.marks[Mark::SignalAlloc as usize] = 1_000;
+        record.failed_alloc = Mark::SignalAlloc as u64 + 1;
+        assert_eq!(window_of(&record).only(), Some(Stage::CopySignal));
+        record.failed_alloc = u64::MAX;
+        assert!(window_of(&record).only().is_none(), "no such mark");
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub fn sites(facts: &Facts, backend: Backend, wanted: &Stages) -> Vec<(&'static 
     let bounds = rows.flat_map(|row| row.inner.into_iter().chain(row.gaps.iter().copied()));
     let ends: Vec<_> = bounds.flat_map(|bounds| [bounds.opens, bounds.closes]).collect();
     let needed: BTreeSet<Mark> = marks(&ends).collect();
-    let site = |(global, mark): &(&'static str, Mark)| {
+    let site = |(global, mark, _): &(&'static str, Mark, Stage)| {
         let site = facts.inner.get(mark)?.as_ref().ok()?;
         needed.contains(mark).then_some((*global, *site))
     };

@@ -88,7 +88,8 @@ fn every_kind_that_can_be_provoked_is_named() {
         if (ruled && alone) || (inner && !unread && !NEVER_CERTAIN.contains(&kind)) {
             assert_eq!(cause["confidence"], "certain", "{fork}");
         }
-        assert!(fork["failed_stage"].is_string(), "{fork}");
+        // Memory may run out between two places that are seen.
+        assert!(fork["failed_stage"].is_string() || kind == "cgroup-memory", "{fork}");
         values(attempt, fork, kind);
         kinds.insert(kind.to_owned());
     }
@@ -96,7 +97,7 @@ fn every_kind_that_can_be_provoked_is_named() {
     // Two limits are the whole machine's, and only a guest's to change.
     let guest = slowness() > 1.0;
     let expected =
-        if guest { 14 } else { 12 } - usize::from(skipped.len() > if guest { 0 } else { 2 });
+        if guest { 15 } else { 13 } - usize::from(skipped.len() > if guest { 0 } else { 2 });
     assert!(kinds.len() >= expected, "only {kinds:?}, skipped {skipped:?}");
 }
 
@@ -114,6 +115,11 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
             assert_eq!((&cause["current"], &cause["max"]), (&Value::from(3), &Value::from(3)));
             let path = cause["path"].as_str().unwrap();
             // The process above the caller made the group.
+            assert!(path.ends_with(&format!("/forker-{}", fork["parent"]["ppid"])), "{path}");
+        }
+        "cgroup-memory" => {
+            assert_eq!((&cause["limit"], &cause["max"]), (&"memory.max".into(), &(1 << 20).into()));
+            let path = cause["path"].as_str().unwrap();
             assert!(path.ends_with(&format!("/forker-{}", fork["parent"]["ppid"])), "{path}");
         }
         "pid-max" => {
