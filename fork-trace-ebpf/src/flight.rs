@@ -23,6 +23,7 @@ use fork_trace_common::{
 };
 
 use crate::{
+    alone::alone,
     calls, filter,
     kernel::{self, Regs, Task},
     life,
@@ -70,31 +71,48 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     }
     let Some(record) = begin(key) else { return };
     calls::begin(key);
-    record.bits = bits::ENTERED;
+    record.bits |= bits::ENTERED;
     record.start_ns = now;
     record.sp = sp;
     record.ip = ip;
     set(record, Mark::SysEnter, now);
-    identify(record, task, key);
     call(record, regs, syscall, compat);
     if unwanted(record) {
         // It was there a moment ago, and only this thread removes it.
         _ = FLIGHTS.remove(key);
         return;
     }
-    if let Some(refusals) = task.pids_refusals() {
-        record.pids_refusals = refusals;
-        record.bits |= bits::PIDS_REFUSALS;
+    _ = measure_caller();
+}
+
+alone! {
+    /// What a refusal or the copy of its memory is held against: the counters of the caller's groups
+    /// and its memory, as the call begins.
+    measure_caller() {
+        let key = bpf_get_current_pid_tgid();
+        let Some(record) = flight(key) else { return 0 };
+        let task = Task::current();
+        if let Some(refusals) = task.pids_refusals() {
+            record.pids_refusals = refusals;
+            record.bits |= bits::PIDS_REFUSALS;
+        }
+        if let Some(ooms) = task.memory_ooms() {
+            record.memory_ooms = ooms;
+            record.bits |= bits::MEMORY_OOMS;
+        }
+        if record.has(bits::FLAGS)
+            && record.clone_flags & CLONE_VM == 0
+            && let Some(rss) = task.memory(record.threads, &mut record.memory)
+        {
+            record.bits |= bits::MEMORY | if rss { bits::RSS } else { 0 };
+        }
     }
-    if let Some(ooms) = task.memory_ooms() {
-        record.memory_ooms = ooms;
-        record.bits |= bits::MEMORY_OOMS;
-    }
-    if record.has(bits::FLAGS)
-        && record.clone_flags & CLONE_VM == 0
-        && let Some(rss) = task.memory(record.threads, &mut record.memory)
-    {
-        record.bits |= bits::MEMORY | if rss { bits::RSS } else { 0 };
+
+    /// Who calls.
+    identify_caller() {
+        let key = bpf_get_current_pid_tgid();
+        let Some(record) = flight(key) else { return 0 };
+        identify(record, Task::current(), key);
     }
 }
 
@@ -107,13 +125,14 @@ fn return_not_seen(flight: &ForkRecord, key: u64) {
     }
 }
 
-/// An empty record in flight.
+/// A record in flight that knows who calls.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 fn begin(key: u64) -> Option<&'static mut ForkRecord> {
     if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
+    _ = identify_caller();
     flight(key)
 }
 
@@ -254,7 +273,6 @@ fn begin_unentered(key: u64, pf: u32) -> Option<&'static mut ForkRecord> {
         count(Counter::Unentered);
         return None;
     };
-    identify(record, task, key);
     // A kernel thread, a helper program started by one, a worker of io_uring or vhost.
     if pf & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) != 0
         || task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
@@ -289,7 +307,6 @@ pub(crate) fn not_made(key: u64, errno: u32) {
         calls::forget(key);
         return;
     };
-    identify(record, task, key);
     record.bits |= bits::KERNEL_MADE;
     record.start_ns = kernel_began_ns(key);
     record.ret = -i64::from(errno);
@@ -384,7 +401,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     let refusal = if refused { evidence(&attempt) } else { None };
     let Some(flight) = flight(key) else {
         if let Some(refusal) = refusal {
-            refused_before_entry(task, key, &attempt, refusal);
+            refused_before_entry(key, &attempt, refusal);
         } else if ret > 0 {
             life::vfork_returns(task, key);
         }
@@ -470,11 +487,10 @@ fn evidence(attempt: &Attempt) -> Option<&'static RefusalRecord> {
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`: both come before the `sys_enter`
 /// tracepoint.
 #[inline(always)]
-fn refused_before_entry(task: Task, key: u64, attempt: &Attempt, refusal: &RefusalRecord) {
+fn refused_before_entry(key: u64, attempt: &Attempt, refusal: &RefusalRecord) {
     // In the map, as any other: a record and all else that the exit needs do not fit on a stack.
     let Some(record) = begin(key) else { return };
     set(record, Mark::SysExit, attempt.at_ns);
-    identify(record, task, key);
     // VERIFIER: read once, by the evidence; twice in one program, LLVM merges the reads such that
     // 5.10 sees a register that was never written.
     let args = refusal.called(matches!(attempt.syscall, Syscall::Clone3));
@@ -488,7 +504,6 @@ fn refused_before_entry(task: Task, key: u64, attempt: &Attempt, refusal: &Refus
     finish(record, key);
 }
 
-/// Who calls.
 #[inline(always)]
 fn identify(record: &mut ForkRecord, task: Task, key: u64) {
     record.parent = task.ids().unwrap_or_default();

@@ -3,7 +3,10 @@
 //! Most fire far more often elsewhere, so each rejects in a few instructions before any look-up:
 //! by call site, by mode, or by whether the caller's process is forking at all.
 
-use aya_ebpf::{Global, cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext as _, Global, cty::c_void, helpers::bpf_probe_read_kernel, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use fork_trace_common::{
     site::{LessonKind, MODE_REL_HARD, UNKNOWN, site_bit},
     stage::Mark,
@@ -41,11 +44,16 @@ fork_trace_common::for_each_site!(sites);
 static SITE_BITS: Global<u64> = Global::new(0);
 
 #[inline(always)]
-fn slab(site: u64, object: u64) {
+fn slab(ctx: &BtfTracePointContext) {
+    let site = ctx.arg(0);
     if learn::on() {
         learn::lesson(LessonKind::Slab, site);
     } else if let Some(mark) = mark_of(site) {
-        flight::allocated(mark, object != 0);
+        // VERIFIER: up to 6.12 a program may not load an argument that points to `const void`.
+        let object = ctx.as_ptr().wrapping_byte_add(size_of::<u64>()).cast::<u64>();
+        // SAFETY: the helper checks the address; the arguments are words.
+        let object = unsafe { bpf_probe_read_kernel(object) };
+        flight::allocated(mark, object != Ok(0));
     }
 }
 
@@ -53,14 +61,14 @@ fn slab(site: u64, object: u64) {
 /// or could not be.
 #[btf_tracepoint(function = "kmem_cache_alloc")]
 pub(crate) fn kmem_cache_alloc(ctx: BtfTracePointContext) -> i32 {
-    slab(ctx.arg(0), ctx.arg(1));
+    slab(&ctx);
     0
 }
 
 /// `kmem_cache_alloc_node(unsigned long call_site, const void *ptr, ...)`: before 6.1, for a `task_struct`.
 #[btf_tracepoint(function = "kmem_cache_alloc_node")]
 pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
-    slab(ctx.arg(0), ctx.arg(1));
+    slab(&ctx);
     0
 }
 

@@ -10,6 +10,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod alone;
 mod calls;
 mod filter;
 mod flight;

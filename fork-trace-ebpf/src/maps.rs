@@ -47,9 +47,25 @@ pub(crate) struct OnCpu {
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
 
-/// Room to put a refusal's evidence together, too large for a stack.
+/// Where a refusal's evidence is put together, too large for a stack.
 #[map]
-pub(crate) static REFUSAL: PerCpuArray<RefusalRecord> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static REFUSAL: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a refusal's evidence.
+#[repr(C)]
+pub(crate) struct Room {
+    pub(crate) record: RefusalRecord,
+    /// Where each read of the kernel's memory arrives.
+    pub(crate) word: u64,
+    /// The caller's `pt_regs`.
+    pub(crate) regs: u64,
+    /// What was called: a `Syscall`.
+    pub(crate) syscall: u32,
+    /// 1: by the 32-bit entry.
+    pub(crate) compat: u32,
+    /// What it returned.
+    pub(crate) ret: i64,
+}
 
 /// What is wanted of callers and outcomes; userspace fills it.
 #[map]

@@ -8,31 +8,34 @@
 use aya_ebpf::{
     cty::c_void,
     helpers::{
-        bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
-        bpf_probe_read_user,
+        bpf_get_current_task, bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_probe_read_kernel, bpf_probe_read_user},
     },
 };
 use fork_trace_common::{
     flags::{CLONE_INTO_CGROUP, CLONE_VFORK, CLONE_VM, CSIGNAL},
     record::{RecordKind, Syscall},
-    refusal::{Counted, NAMESPACE_ORDER, NAMESPACES, RefusalRecord, arg, known},
+    refusal::{Counted, NAME_BYTES, NAMES, NAMESPACE_ORDER, NAMESPACES, RefusalRecord, arg, known},
     settings::ABSENT,
 };
 
 use crate::{
+    alone::alone,
+    flight::low,
     kernel::{
         CGROUP_KN, CGROUP_SUBSYS, CRED_CAPS, CRED_EUID, CRED_UCOUNTS, CRED_UID, CRED_USER,
         CRED_USER_NS, CSET_SUBSYS, CSS_CGROUP, CSS_PARENT, FDT_FD, FDT_MAX_FDS, FILE_INODE,
         FILES_FDT, INODE_PRIVATE, KN_ID, KN_NAME, KN_PARENT, KN_PARENT_RCU, KN_PRIV,
         MEMORY_CGRP_ID, MEMORY_MAX, MEMORY_USAGE, NSPROXY_CHILD_TIME_NS, NSPROXY_PID_NS,
         NSPROXY_TIME_NS, PID_LEVEL, PID_NS_ALLOCATED, PID_NS_INUM, PID_NS_LEVEL, PID_NS_PARENT,
-        PID_NS_PID_MAX, PID_NUMBERS, PIDS_CGRP_ID, PIDS_COUNTER, PIDS_LIMIT, Regs, SIGNAL_FLAGS,
-        SIGNAL_RLIM, TASK_CGROUPS, TASK_CRED, TASK_FILES, TASK_NSPROXY, TASK_POLICY, TASK_PTRACE,
+        PID_NS_PID_MAX, PID_NUMBERS, PIDS_CGRP_ID, PIDS_COUNTER, PIDS_LIMIT, REGS_BX, REGS_CX,
+        REGS_DI, REGS_DX, REGS_R8, REGS_R10, REGS_SI, Regs, SIGNAL_FLAGS, SIGNAL_RLIM,
+        TASK_CGROUPS, TASK_CRED, TASK_FILES, TASK_NSPROXY, TASK_POLICY, TASK_PTRACE,
         TASK_SECCOMP_MODE, TASK_SIGNAL, TASK_THREAD_PID, Task, UCOUNT_NPROC, UCOUNTS_NS,
         UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, UPID_NS, UPID_SIZE, USER_NS_LEVEL,
         USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
     },
-    maps::REFUSAL,
+    maps::{REFUSAL, Room},
 };
 
 /// Nested namespaces looked at, from the caller's outwards. VERIFIER: each costs load time.
@@ -41,8 +44,8 @@ const NESTED: u64 = 8;
 const GROUPS: u64 = 12;
 /// KERNEL: `include/linux/pid_namespace.h` `MAX_PID_NS_LEVEL`, the most that `set_tid` may have.
 const MOST_TIDS: u64 = 32;
-/// Words looked at behind `clone3`'s known ones; a struct has a page at most.
-const TAIL_WORDS: u64 = 512;
+/// A page, the most that `clone3`'s struct may have.
+const MOST_BYTES: u64 = 4096;
 /// Size of a pointer.
 const WORD: u32 = 8;
 const ENOMEM: i64 = 12;
@@ -58,35 +61,78 @@ const SIGCHLD: u64 = 17;
 #[derive(Clone, Copy, PartialEq)]
 struct At(u64);
 
-macro_rules! get {
-    ($base:expr, $offset:ident: $type:ty) => {
-        $base.read::<$type>($offset.load())
-    };
+/// Reads that belong together: each goes on whatever became of those before, and at the end it is
+/// asked once whether all of them worked. What could not be read is 0, and so is what lies behind.
+///
+/// VERIFIER: a branch for each read makes hundreds of thousands of ways through the program, of which
+/// the kernel tries each before it loads it.
+struct Reads {
+    /// Where the helper writes to: a program's stack has not room for a word of each read.
+    word: *mut u64,
+    failed: i64,
 }
 
-impl At {
+impl Reads {
     #[inline(always)]
-    fn read<T>(self, offset: u32) -> Option<T> {
+    const fn new(word: *mut u64) -> Self {
+        Self { word, failed: 0 }
+    }
+
+    /// Forgets what failed.
+    #[inline(always)]
+    const fn afresh(&mut self) {
+        self.failed = 0;
+    }
+
+    #[inline(always)]
+    const fn good(&self) -> bool {
+        self.failed == 0
+    }
+
+    /// Reads 64 bits.
+    #[inline(always)]
+    fn long(&mut self, base: At, offset: u32) -> u64 {
+        self.fetch(base, offset, 8);
+        // SAFETY: this program's own.
+        unsafe { self.word.read_volatile() }
+    }
+
+    /// Reads 32 bits.
+    #[inline(always)]
+    fn int(&mut self, base: At, offset: u32) -> u32 {
+        self.fetch(base, offset, 4);
+        // SAFETY: as above; a part of it.
+        unsafe { self.word.cast::<u32>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self, base: At, offset: u32, bytes: u32) {
         if offset == ABSENT {
-            return None;
+            self.failed = -1;
+            // SAFETY: this program's own.
+            unsafe { self.word.write_volatile(0) };
+            return;
         }
-        let address = self.0.wrapping_add(u64::from(offset)) as *const T;
-        // SAFETY: the helper checks the address and fails on a bad one; `T` is an integer here.
-        unsafe { bpf_probe_read_kernel(address) }.ok()
+        let address = base.0.wrapping_add(u64::from(offset)) as *const c_void;
+        // SAFETY: the helper checks the address, and fills as many bytes as are asked for, 8 at most:
+        // with zeros if it fails.
+        self.failed |= unsafe { bpf_probe_read_kernel(self.word.cast(), bytes, address) };
     }
 
+    /// Follows a pointer.
     #[inline(always)]
-    fn follow(self, offset: u32) -> Option<Self> {
-        self.read::<u64>(offset).filter(|target| *target != 0).map(Self)
+    fn at(&mut self, base: At, offset: u32) -> At {
+        At(self.long(base, offset))
     }
 
-    /// The element `index` of the array of words at `offset`.
+    /// Reads the element `index` of the array of words at `offset`.
     #[inline(always)]
-    fn word(self, offset: u32, index: u32) -> Option<u64> {
+    fn word(&mut self, base: At, offset: u32, index: u32) -> u64 {
         if offset == ABSENT || index == ABSENT {
-            return None;
+            self.failed = -1;
+            return 0;
         }
-        self.read(offset.wrapping_add(index.wrapping_mul(WORD)))
+        self.long(base, offset.wrapping_add(index.wrapping_mul(WORD)))
     }
 }
 
@@ -103,28 +149,102 @@ pub(crate) struct Attempt {
 /// Collects the evidence of `attempt`; the record is good until the next call on this CPU.
 #[inline(always)]
 pub(crate) fn collect(attempt: &Attempt) -> Option<&'static RefusalRecord> {
-    // SAFETY: a run of `sys_exit` is the only user, and none begins on this CPU during another:
-    // KERNEL: kernel/trace/bpf_trace.c `__bpf_trace_run` skips a program that is active there.
-    let record = unsafe { REFUSAL.get_ptr_mut(0)?.as_mut()? };
+    let room = room()?;
+    room.regs = attempt.regs.address();
+    room.syscall = attempt.syscall as u32;
+    room.compat = u32::from(attempt.compat);
+    room.ret = attempt.ret;
+    let record = &mut room.record;
     clear(record);
     record.kind = RecordKind::Refusal as u32;
     record.tid = attempt.tid;
     record.at_ns = attempt.at_ns;
-    arguments(record, attempt);
-    // SAFETY: the helper has no preconditions.
-    let task = At(unsafe { bpf_get_current_task() });
-    signals(record, task);
-    let cred = get!(task, TASK_CRED: u64).map(At);
-    if let Some(cred) = cred {
-        credentials(record, cred);
-        processes(record, task, cred);
-        if attempt.ret == -ENOSPC {
-            namespaces(record, cred);
+    // What they return says nothing.
+    _ = refusal_call();
+    _ = refusal_caller();
+    _ = refusal_namespaces();
+    _ = refusal_groups();
+    _ = refusal_moved();
+    Some(record)
+}
+
+/// This CPU's room.
+#[inline(always)]
+fn room() -> Option<&'static mut Room> {
+    // SAFETY: a run of `sys_exit` is the only user, and none begins on this CPU during another:
+    // KERNEL: kernel/trace/bpf_trace.c `__bpf_trace_run` skips a program that is active there.
+    unsafe { REFUSAL.get_ptr_mut(0)?.as_mut() }
+}
+
+/// What a part of the evidence is made of, and with.
+struct Part {
+    record: &'static mut RefusalRecord,
+    reads: Reads,
+    /// The caller.
+    task: At,
+    about: About,
+}
+
+#[inline(always)]
+fn part() -> Option<Part> {
+    let Room { record, word, regs, syscall, compat, ret } = room()?;
+    Some(Part {
+        record,
+        reads: Reads::new(word),
+        // SAFETY: the helper has no preconditions.
+        task: At(unsafe { bpf_get_current_task() }),
+        about: About { regs: At(*regs), syscall: *syscall, compat: *compat != 0, ret: *ret },
+    })
+}
+
+/// What a part may want to know of the attempt.
+struct About {
+    regs: At,
+    syscall: u32,
+    compat: bool,
+    ret: i64,
+}
+
+alone! {
+    /// What the caller asked for.
+    refusal_call() {
+        let Some(Part { record, reads, about, .. }) = &mut part() else { return 0 };
+        arguments(record, reads, about);
+    }
+
+    /// Who the caller is, and its user's processes.
+    refusal_caller() {
+        let Some(Part { record, reads, task, .. }) = &mut part() else { return 0 };
+        signals(record, reads, *task);
+        reads.afresh();
+        let cred = reads.at(*task, TASK_CRED.load());
+        credentials(record, reads, cred);
+        processes(record, reads, *task, cred);
+    }
+
+    /// Its namespaces.
+    refusal_namespaces() {
+        let Some(Part { record, reads, task, about }) = &mut part() else { return 0 };
+        if about.ret == -ENOSPC {
+            let cred = reads.at(*task, TASK_CRED.load());
+            namespaces(record, reads, cred);
+        }
+        pid_namespaces(record, reads, *task);
+    }
+
+    /// Its control groups.
+    refusal_groups() {
+        let Some(Part { record, reads, task, about }) = &mut part() else { return 0 };
+        groups(record, reads, *task, about.ret == -ENOMEM);
+    }
+
+    /// What its own groups count of their refusals.
+    refusal_moved() {
+        let Some(Part { record, .. }) = &mut part() else { return 0 };
+        if record.args[arg::FLAGS] & CLONE_INTO_CGROUP == 0 {
+            moved(record);
         }
     }
-    pid_namespaces(record, task);
-    groups(record, task, attempt.ret == -ENOMEM);
-    Some(record)
 }
 
 #[inline(always)]
@@ -138,143 +258,168 @@ fn clear(record: &mut RefusalRecord) {
     }
 }
 
+/// What the caller passed.
 #[inline(always)]
-fn user_word(address: u64) -> Option<u64> {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
-}
-
-#[inline(always)]
-fn arguments(record: &mut RefusalRecord, attempt: &Attempt) {
-    match attempt.syscall {
-        Syscall::Clone3 => clone3(record, attempt.regs.words(attempt.compat)),
-        Syscall::Clone => {
-            let Some([flags, stack, parent_tid, fourth, fifth]) =
-                attempt.regs.words(attempt.compat)
-            else {
-                return;
+fn arguments(record: &mut RefusalRecord, reads: &mut Reads, about: &About) {
+    const CLONE: u32 = Syscall::Clone as u32;
+    const CLONE3: u32 = Syscall::Clone3 as u32;
+    const VFORK: u32 = Syscall::Vfork as u32;
+    match about.syscall {
+        CLONE3 => clone3(record, reads, about),
+        CLONE => {
+            reads.afresh();
+            let [flags, stack, parent_tid, fourth, fifth] = if about.compat {
+                [REGS_BX.load(), REGS_CX.load(), REGS_DX.load(), REGS_SI.load(), REGS_DI.load()]
+            } else {
+                [REGS_DI.load(), REGS_SI.load(), REGS_DX.load(), REGS_R10.load(), REGS_R8.load()]
             };
             // KERNEL: kernel/fork.c: on i386 `tls` comes before `child_tid` (CLONE_BACKWARDS).
-            let (child_tid, tls) = if attempt.compat { (fifth, fourth) } else { (fourth, fifth) };
+            let (child_tid, tls) = if about.compat { (fifth, fourth) } else { (fourth, fifth) };
+            let flags = reads.long(about.regs, flags);
+            record.args[arg::FLAGS] = flags & 0xffff_ffff & !CSIGNAL;
+            record.args[arg::EXIT_SIGNAL] = flags & CSIGNAL;
+            record.args[arg::STACK] = reads.long(about.regs, stack);
             // KERNEL: kernel/fork.c `clone`: one pointer serves CLONE_PIDFD and PARENT_SETTID.
-            let pidfd = parent_tid;
-            let exit_signal = flags & CSIGNAL;
-            let flags = flags & 0xffff_ffff & !CSIGNAL;
-            // One by one: all at once is a call, for which 5.10 leaves no room on the stack.
-            record.args[arg::FLAGS] = flags;
-            record.args[arg::PIDFD] = pidfd;
-            record.args[arg::CHILD_TID] = child_tid;
+            let parent_tid = reads.long(about.regs, parent_tid);
             record.args[arg::PARENT_TID] = parent_tid;
-            record.args[arg::EXIT_SIGNAL] = exit_signal;
-            record.args[arg::STACK] = stack;
-            record.args[arg::TLS] = tls;
-            record.bits |= known::ARGS;
+            record.args[arg::PIDFD] = parent_tid;
+            record.args[arg::CHILD_TID] = reads.long(about.regs, child_tid);
+            record.args[arg::TLS] = reads.long(about.regs, tls);
+            if reads.good() {
+                record.bits |= known::ARGS;
+            }
         }
-        Syscall::Fork | Syscall::Vfork => {
-            let vfork = matches!(attempt.syscall, Syscall::Vfork);
-            record.args[arg::FLAGS] = if vfork { CLONE_VM | CLONE_VFORK } else { 0 };
+        other => {
+            record.args[arg::FLAGS] = if other == VFORK { CLONE_VM | CLONE_VFORK } else { 0 };
             record.args[arg::EXIT_SIGNAL] = SIGCHLD;
             record.bits |= known::ARGS;
         }
-        Syscall::None => {}
     }
+}
+
+/// Reads bytes of the caller's; whether they could be read.
+#[inline(always)]
+fn user_bytes(to: *mut c_void, bytes: u32, address: u64) -> bool {
+    // SAFETY: the callers have room for so many; the helper checks the address, and fills with zeros
+    // if it fails.
+    unsafe { bpf_probe_read_user(to, bytes, address as *const c_void) == 0 }
 }
 
 /// The words of `clone3`'s struct, whether zeros follow them, and the first id of `set_tid`.
 #[inline(always)]
-fn clone3(record: &mut RefusalRecord, words: Option<[u64; 5]>) {
-    let Some([address, size, ..]) = words else { return };
+fn clone3(record: &mut RefusalRecord, reads: &mut Reads, about: &About) {
+    #[expect(clippy::cast_possible_truncation, reason = "88")]
+    const BYTES: u32 = arg::COUNT as u32 * 8;
+    reads.afresh();
+    let (first, second) = if about.compat { (&REGS_BX, &REGS_CX) } else { (&REGS_DI, &REGS_SI) };
+    let address = reads.long(about.regs, first.load());
+    let size = reads.long(about.regs, second.load());
+    if !reads.good() {
+        return;
+    }
     record.args_bytes = size;
     record.bits |= known::ARGS;
-    for (index, slot) in record.args.iter_mut().enumerate() {
-        let at = index as u64 * 8;
-        if at >= size {
-            break;
-        }
-        // The last word may have fewer bytes: then it is read so that it ends where they end.
-        let spare = (at + 8).saturating_sub(size);
-        match user_word(address.wrapping_add(at).wrapping_sub(spare)) {
-            Some(word) => *slot = word >> ((spare * 8) & 63),
-            None => record.bits |= known::ARGS_UNREADABLE,
-        }
-    }
-    let known_bytes = arg::COUNT as u64 * 8;
-    if size > known_bytes && size <= TAIL_WORDS * 8 {
-        record.bits |= tail(address, known_bytes, size);
+    let bytes = if size < u64::from(BYTES) { low(size) } else { BYTES };
+    if !user_bytes(record.args.as_mut_ptr().cast(), bytes, address) {
+        record.bits |= known::ARGS_UNREADABLE;
     }
     let (set_tid, count) = (record.args[arg::SET_TID], record.args[arg::SET_TID_SIZE]);
     if count > 0 && count <= MOST_TIDS {
-        // SAFETY: the helper checks the address and fails on a bad one.
-        let first = unsafe { bpf_probe_read_user(set_tid as *const u32) };
-        let last = set_tid.wrapping_add((count - 1) * 4);
-        // SAFETY: as above.
-        let last = unsafe { bpf_probe_read_user(last as *const u32) };
-        if let (Ok(first), Ok(_)) = (first, last) {
-            record.set_tid = first;
+        let mut last = 0_u32;
+        let last_at = set_tid.wrapping_add((count - 1) * 4);
+        let readable = user_bytes((&raw mut record.set_tid).cast(), 4, set_tid)
+            & user_bytes((&raw mut last).cast(), 4, last_at);
+        if readable {
             record.bits |= known::SET_TID;
         }
     }
+    if size > u64::from(BYTES) && size <= MOST_BYTES {
+        record.bits |= tail(record, address + u64::from(BYTES), size - u64::from(BYTES));
+    }
 }
 
-/// What is wrong with the bytes from `begin` to `end` of the struct, as bits.
+/// Words looked at together; they are put where the names of a path come later, and are as zero then
+/// as before.
+const WORDS: usize = 8;
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+const PIECE: u32 = WORDS as u32 * 8;
+const _: () = assert!(WORDS * 8 <= NAMES * NAME_BYTES);
+
+/// What is wrong with so many bytes from `address` on, which ought to be zero, as bits.
 #[inline(always)]
-fn tail(address: u64, begin: u64, end: u64) -> u32 {
-    for index in 0..TAIL_WORDS {
-        let at = begin + index * 8;
-        if at >= end {
-            return 0;
+fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
+    let words = record.names.as_mut_ptr().cast::<u64>();
+    for piece in 0..MOST_BYTES / u64::from(PIECE) {
+        let at = piece * u64::from(PIECE);
+        if at + u64::from(PIECE) > bytes {
+            break;
         }
-        let spare = (at + 8).saturating_sub(end);
-        match user_word(address.wrapping_add(at - spare)) {
-            None => return known::TAIL_UNREADABLE,
-            Some(word) if word >> ((spare * 8) & 63) != 0 => return known::TAIL_NOT_ZERO,
-            Some(_) => {}
+        let wrong = not_zero(words, PIECE, address.wrapping_add(at));
+        if wrong != 0 {
+            return wrong;
         }
     }
-    0
+    let rest = bytes & u64::from(PIECE - 1);
+    not_zero(words, low(rest), address.wrapping_add(bytes - rest))
+}
+
+/// The same of up to `PIECE` bytes.
+#[inline(always)]
+fn not_zero(words: *mut u64, bytes: u32, address: u64) -> u32 {
+    let readable = user_bytes(words.cast(), bytes, address);
+    let mut any = 0;
+    for index in 0..WORDS {
+        // SAFETY: within the names, which are aligned as the record's words are.
+        let word = unsafe { words.add(index) };
+        // SAFETY: as above.
+        any |= unsafe { word.read_volatile() };
+        // SAFETY: as above.
+        unsafe { word.write_volatile(0) };
+    }
+    if !readable {
+        // Bytes that are not zero may come before those that cannot be read.
+        return known::TAIL_UNREADABLE | known::TAIL_NOT_ZERO;
+    }
+    if any == 0 { 0 } else { known::TAIL_NOT_ZERO }
 }
 
 #[inline(always)]
-fn signals(record: &mut RefusalRecord, task: At) {
-    if let Some(mode) = get!(task, TASK_SECCOMP_MODE: u32) {
-        record.seccomp_mode = mode;
+fn signals(record: &mut RefusalRecord, reads: &mut Reads, task: At) {
+    reads.afresh();
+    record.seccomp_mode = reads.int(task, TASK_SECCOMP_MODE.load());
+    if reads.good() {
         record.bits |= known::SECCOMP;
     }
-    if get!(task, TASK_PTRACE: u32).is_some_and(|flags| flags != 0) {
+    reads.afresh();
+    if reads.int(task, TASK_PTRACE.load()) != 0 {
         record.bits |= known::TRACED;
     }
-    let Some(signal) = task.follow(TASK_SIGNAL.load()) else { return };
-    if let (Some(flags), Some(policy), Some(open_files)) = (
-        get!(signal, SIGNAL_FLAGS: u32),
-        get!(task, TASK_POLICY: u32),
-        rlimit(signal, RLIMIT_NOFILE),
-    ) {
-        record.signal_flags = flags;
-        record.policy = policy;
-        record.open_files_max = open_files;
+    reads.afresh();
+    let signal = reads.at(task, TASK_SIGNAL.load());
+    record.signal_flags = reads.int(signal, SIGNAL_FLAGS.load());
+    record.policy = reads.int(task, TASK_POLICY.load());
+    record.open_files_max = reads.long(signal, rlimit(RLIMIT_NOFILE));
+    if reads.good() {
         record.bits |= known::SIGNAL;
     }
 }
 
+/// Where a limit's soft value lies in a `signal_struct`.
 #[inline(always)]
-fn rlimit(signal: At, which: u32) -> Option<u64> {
+fn rlimit(which: u32) -> u32 {
     let offset = SIGNAL_RLIM.load();
-    if offset == ABSENT { None } else { signal.read(offset + which * RLIMIT_BYTES) }
+    if offset == ABSENT { ABSENT } else { offset + which * RLIMIT_BYTES }
 }
 
 #[inline(always)]
-fn credentials(record: &mut RefusalRecord, cred: At) {
-    let user_ns = cred.follow(CRED_USER_NS.load());
-    if let (Some(uid), Some(euid), Some(caps), Some(level)) = (
-        get!(cred, CRED_UID: u32),
-        get!(cred, CRED_EUID: u32),
-        get!(cred, CRED_CAPS: u64),
-        user_ns.and_then(|ns| get!(ns, USER_NS_LEVEL: u32)),
-    ) {
-        record.uid = uid;
-        record.euid = euid;
-        record.caps = caps;
-        record.user_ns_level = level;
+fn credentials(record: &mut RefusalRecord, reads: &mut Reads, cred: At) {
+    reads.afresh();
+    record.uid = reads.int(cred, CRED_UID.load());
+    record.euid = reads.int(cred, CRED_EUID.load());
+    record.caps = reads.long(cred, CRED_CAPS.load());
+    let user_ns = reads.at(cred, CRED_USER_NS.load());
+    record.user_ns_level = reads.int(user_ns, USER_NS_LEVEL.load());
+    if reads.good() {
         record.bits |= known::CRED;
     }
 }
@@ -285,15 +430,18 @@ fn credentials(record: &mut RefusalRecord, cred: At) {
 /// that stood when the namespace below it was made. Up to 5.18 among the counts of namespaces, up to
 /// 5.13 in `user_struct`.
 #[inline(always)]
-fn processes(record: &mut RefusalRecord, task: At, cred: At) {
-    let limit = task.follow(TASK_SIGNAL.load()).and_then(|at| rlimit(at, RLIMIT_NPROC));
-    let Some(mut max) = limit else { return };
-    if let Some(count) =
-        cred.follow(CRED_USER.load()).and_then(|user| get!(user, USER_PROCESSES: u32))
-    {
-        let uid = u64::from(get!(cred, CRED_UID: u32).unwrap_or_default());
-        record.nproc = Counted { current: u64::from(count), max, owner: uid, place: 0 };
-        record.bits |= known::NPROC;
+fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: At, cred: At) {
+    reads.afresh();
+    let signal = reads.at(task, TASK_SIGNAL.load());
+    let mut max: u64 = reads.long(signal, rlimit(RLIMIT_NPROC));
+    if USER_PROCESSES.load() != ABSENT {
+        let user = reads.at(cred, CRED_USER.load());
+        let current = u64::from(reads.int(user, USER_PROCESSES.load()));
+        let owner = u64::from(reads.int(cred, CRED_UID.load()));
+        if reads.good() {
+            record.nproc = Counted { current, max, owner, place: 0 };
+            record.bits |= known::NPROC;
+        }
         return;
     }
     let (counts, maxima, index) = if UCOUNTS_RLIMIT.load() == ABSENT {
@@ -301,25 +449,24 @@ fn processes(record: &mut RefusalRecord, task: At, cred: At) {
     } else {
         (UCOUNTS_RLIMIT.load(), USER_NS_RLIMIT_MAX.load(), 0)
     };
-    let Some(mut ucounts) = cred.follow(CRED_UCOUNTS.load()) else { return };
+    let mut ucounts = reads.at(cred, CRED_UCOUNTS.load());
     for place in 0..NESTED {
-        let (Some(current), Some(uid), Some(ns)) = (
-            ucounts.word(counts, index),
-            get!(ucounts, UCOUNTS_UID: u32),
-            ucounts.follow(UCOUNTS_NS.load()),
-        ) else {
+        let current = reads.word(ucounts, counts, index);
+        let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
+        let ns = reads.at(ucounts, UCOUNTS_NS.load());
+        let full = current >= max;
+        if !reads.good() {
             return;
-        };
-        if place == 0 || current >= max {
-            record.nproc = Counted { current, max, owner: u64::from(uid), place };
+        }
+        if place == 0 || full {
+            record.nproc = Counted { current, max, owner, place };
             record.bits |= known::NPROC;
         }
-        if current >= max {
+        max = reads.word(ns, maxima, index);
+        ucounts = reads.at(ns, USER_NS_UCOUNTS.load());
+        if full || ucounts.0 == 0 {
             return;
         }
-        max = ns.word(maxima, index).unwrap_or(u64::MAX);
-        let Some(outer) = ns.follow(USER_NS_UCOUNTS.load()) else { return };
-        ucounts = outer;
     }
 }
 
@@ -327,84 +474,95 @@ fn processes(record: &mut RefusalRecord, task: At, cred: At) {
 ///
 /// KERNEL: kernel/ucount.c `inc_ucount`: in each user namespace outwards.
 #[inline(always)]
-fn namespaces(record: &mut RefusalRecord, cred: At) {
-    let Some(own) = cred.follow(CRED_UCOUNTS.load()) else { return };
+fn namespaces(record: &mut RefusalRecord, reads: &mut Reads, cred: At) {
+    reads.afresh();
+    let own = reads.at(cred, CRED_UCOUNTS.load());
+    if !reads.good() {
+        return;
+    }
     record.bits |= known::NAMESPACES;
     for kind in &NAMESPACE_ORDER {
         let kind = *kind;
         let asked = NAMESPACES.get(kind as usize).map_or(0, |(flag, _)| *flag);
-        if record.args[arg::FLAGS] & asked == 0 {
-            continue;
-        }
-        if let Some(full) = full_namespace(own, kind) {
-            record.namespaces = full;
+        if record.args[arg::FLAGS] & asked != 0 && full_namespace(record, reads, own, kind) {
             record.bits |= known::NAMESPACE_FULL;
             return;
         }
     }
 }
 
+/// Whether a limit of namespaces is full; which one is written down.
 #[inline(always)]
-fn full_namespace(own: At, kind: u32) -> Option<Counted> {
+fn full_namespace(record: &mut RefusalRecord, reads: &mut Reads, own: At, kind: u32) -> bool {
+    reads.afresh();
     let mut ucounts = own;
     for place in 0..NESTED {
-        let ns = ucounts.follow(UCOUNTS_NS.load())?;
-        let current = ucounts.word(UCOUNTS_UCOUNT.load(), kind)?;
-        let max = ns.word(USER_NS_UCOUNT_MAX.load(), kind)?;
-        if current >= max {
-            let owner = u64::from(get!(ucounts, UCOUNTS_UID: u32)?);
-            return Some(Counted { current, max, owner, place: u64::from(kind) << 32 | place });
+        let ns = reads.at(ucounts, UCOUNTS_NS.load());
+        let current = reads.word(ucounts, UCOUNTS_UCOUNT.load(), kind);
+        let max = reads.word(ns, USER_NS_UCOUNT_MAX.load(), kind);
+        let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
+        ucounts = reads.at(ns, USER_NS_UCOUNTS.load());
+        if !reads.good() {
+            return false;
         }
-        ucounts = ns.follow(USER_NS_UCOUNTS.load())?;
+        if current >= max {
+            let place = u64::from(kind) << 32 | place;
+            record.namespaces = Counted { current, max, owner, place };
+            return true;
+        }
+        if ucounts.0 == 0 {
+            return false;
+        }
     }
-    None
+    false
 }
 
 /// The pid namespace of the caller's children, and the fullest of it and those around it.
 #[inline(always)]
-fn pid_namespaces(record: &mut RefusalRecord, task: At) {
+fn pid_namespaces(record: &mut RefusalRecord, reads: &mut Reads, task: At) {
     /// KERNEL: `include/linux/pid_namespace.h` `PIDNS_ADDING`.
     const ADDING: u32 = 1 << 31;
-    let Some(nsproxy) = task.follow(TASK_NSPROXY.load()) else { return };
-    let Some(children) = nsproxy.follow(NSPROXY_PID_NS.load()) else { return };
-    if let (Some(active), Some(level), Some(allocated), Some(inum)) = (
-        active_pid_ns(record, task),
-        get!(children, PID_NS_LEVEL: u32),
-        get!(children, PID_NS_ALLOCATED: u32),
-        get!(children, PID_NS_INUM: u32),
-    ) {
-        record.children_level = level;
-        record.children_allocated = allocated;
-        record.children_inum = inum;
+    reads.afresh();
+    let nsproxy = reads.at(task, TASK_NSPROXY.load());
+    let children = reads.at(nsproxy, NSPROXY_PID_NS.load());
+    // The caller's own pid namespace.
+    let pid = reads.at(task, TASK_THREAD_PID.load());
+    record.pid_level = reads.int(pid, PID_LEVEL.load());
+    let number = PID_NUMBERS.load().wrapping_add(record.pid_level.wrapping_mul(UPID_SIZE.load()));
+    let active = reads.at(pid, number.wrapping_add(UPID_NS.load()));
+    record.children_level = reads.int(children, PID_NS_LEVEL.load());
+    record.children_allocated = reads.int(children, PID_NS_ALLOCATED.load());
+    record.children_inum = reads.int(children, PID_NS_INUM.load());
+    if reads.good() {
         record.bits |= known::PID_NS;
         if active != children {
             record.bits |= known::OTHER_PID_NS;
         }
     }
-    let time =
-        (nsproxy.follow(NSPROXY_TIME_NS.load()), nsproxy.follow(NSPROXY_CHILD_TIME_NS.load()));
-    if let (Some(own), Some(children)) = time
-        && own != children
-    {
+    reads.afresh();
+    let own_time = reads.at(nsproxy, NSPROXY_TIME_NS.load());
+    let time = reads.at(nsproxy, NSPROXY_CHILD_TIME_NS.load());
+    if reads.good() && own_time != time {
         record.bits |= known::OTHER_TIME_NS;
     }
+    reads.afresh();
     let mut ns = children;
     for place in 0..NESTED {
-        let (Some(allocated), Some(max), Some(inum)) = (
-            get!(ns, PID_NS_ALLOCATED: u32),
-            get!(ns, PID_NS_PID_MAX: u32),
-            get!(ns, PID_NS_INUM: u32),
-        ) else {
+        let allocated = reads.int(ns, PID_NS_ALLOCATED.load());
+        let max = u64::from(reads.int(ns, PID_NS_PID_MAX.load()));
+        let owner = u64::from(reads.int(ns, PID_NS_INUM.load()));
+        ns = reads.at(ns, PID_NS_PARENT.load());
+        if !reads.good() {
             return;
-        };
-        let current = u64::from(allocated & !ADDING);
-        let counted = Counted { current, max: u64::from(max), owner: u64::from(inum), place };
+        }
+        let counted = Counted { current: u64::from(allocated & !ADDING), max, owner, place };
         if place == 0 || left(&counted) < left(&record.pid_ns) {
             record.pid_ns = counted;
             record.bits |= known::PID_MAX;
         }
-        let Some(outer) = ns.follow(PID_NS_PARENT.load()) else { return };
-        ns = outer;
+        if ns.0 == 0 {
+            return;
+        }
     }
 }
 
@@ -413,49 +571,31 @@ fn left(counted: &Counted) -> u64 {
     counted.max.saturating_sub(counted.current)
 }
 
-/// The caller's own pid namespace; its level is noted.
-#[inline(always)]
-fn active_pid_ns(record: &mut RefusalRecord, task: At) -> Option<At> {
-    let pid = task.follow(TASK_THREAD_PID.load())?;
-    let level = get!(pid, PID_LEVEL: u32)?;
-    record.pid_level = level;
-    let number = PID_NUMBERS.load().wrapping_add(level.wrapping_mul(UPID_SIZE.load()));
-    pid.follow(number.wrapping_add(UPID_NS.load()))
-}
-
 /// The control groups that the child would be in: the caller's, or the one it names.
 #[inline(always)]
-fn groups(record: &mut RefusalRecord, task: At, no_memory: bool) {
+fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: At, no_memory: bool) {
+    reads.afresh();
     let named = record.args[arg::FLAGS] & CLONE_INTO_CGROUP != 0;
     let (holder, offset) = if named {
-        let Some(group) = named_group(task, record.args[arg::CGROUP]) else { return };
-        record.bits |= known::INTO;
-        (group, CGROUP_SUBSYS.load())
+        (named_group(reads, task, record.args[arg::CGROUP]), CGROUP_SUBSYS.load())
     } else {
-        let Some(set) = task.follow(TASK_CGROUPS.load()) else { return };
-        (set, CSET_SUBSYS.load())
+        (reads.at(task, TASK_CGROUPS.load()), CSET_SUBSYS.load())
     };
-    // VERIFIER: plain words: of an `Option`'s value LLVM saves what was never written.
-    let (mut shown, mut place) = (0, 0);
-    if let Some(css) = holder.word(offset, PIDS_CGRP_ID.load()).filter(|css| *css != 0) {
-        pids(record, At(css));
-        (shown, place) = (css, record.pids.place);
+    if !reads.good() {
+        return;
     }
-    if let Some(css) = holder.word(offset, MEMORY_CGRP_ID.load()).filter(|css| *css != 0) {
-        memory(record, At(css));
-        if no_memory {
-            (shown, place) = (css, record.memory.place);
-        }
-    }
-    if shown != 0 {
-        path(record, At(shown), place);
-    }
-    if !named {
-        moved(record);
+    record.bits |= if named { known::INTO } else { 0 };
+    let group = At(reads.word(holder, offset, PIDS_CGRP_ID.load()));
+    let memory_group = At(reads.word(holder, offset, MEMORY_CGRP_ID.load()));
+    pids(record, reads, group);
+    memory(record, reads, memory_group);
+    if no_memory {
+        path(record, reads, memory_group, record.memory.place);
+    } else {
+        path(record, reads, group, record.pids.place);
     }
 }
 
-/// What the caller's own groups count of their refusals.
 #[inline(always)]
 fn moved(record: &mut RefusalRecord) {
     let task = Task::current();
@@ -469,19 +609,22 @@ fn moved(record: &mut RefusalRecord) {
     }
 }
 
-/// The control group behind file descriptor `fd`.
+/// The control group behind file descriptor `fd`; a failed read if it is none.
 #[inline(always)]
-fn named_group(task: At, fd: u64) -> Option<At> {
-    let table = task.follow(TASK_FILES.load())?.follow(FILES_FDT.load())?;
-    if fd >= u64::from(get!(table, FDT_MAX_FDS: u32)?) {
-        return None;
-    }
-    let files = table.follow(FDT_FD.load())?;
-    let file = At(files.0.wrapping_add(fd.wrapping_mul(8))).follow(0)?;
-    let node = file.follow(FILE_INODE.load())?.follow(INODE_PRIVATE.load())?;
-    let group = node.follow(KN_PRIV.load())?;
+fn named_group(reads: &mut Reads, task: At, fd: u64) -> At {
+    let files = reads.at(task, TASK_FILES.load());
+    let table = reads.at(files, FILES_FDT.load());
+    let open = u64::from(reads.int(table, FDT_MAX_FDS.load()));
+    let slots = reads.at(table, FDT_FD.load());
+    let file = reads.at(At(slots.0.wrapping_add(fd.wrapping_mul(8))), 0);
+    let inode = reads.at(file, FILE_INODE.load());
+    let node = reads.at(inode, INODE_PRIVATE.load());
+    let group = reads.at(node, KN_PRIV.load());
     // What another file system keeps there does not point back.
-    (group.follow(CGROUP_KN.load())? == node).then_some(group)
+    if fd >= open || reads.at(group, CGROUP_KN.load()) != node {
+        reads.failed = -1;
+    }
+    group
 }
 
 /// The first full group of the pids controller, else the one with the fewest left.
@@ -489,19 +632,22 @@ fn named_group(task: At, fd: u64) -> Option<At> {
 /// KERNEL: kernel/cgroup/pids.c `pids_try_charge`: from the group upwards, the root has no limit.
 /// `struct pids_cgroup` begins with its `cgroup_subsys_state`.
 #[inline(always)]
-fn pids(record: &mut RefusalRecord, own: At) {
+fn pids(record: &mut RefusalRecord, reads: &mut Reads, own: At) {
+    reads.afresh();
     let mut css = own;
     for place in 0..GROUPS {
-        let Some(parent) = get!(css, CSS_PARENT: u64) else { return };
-        if parent == 0 {
+        let parent = reads.at(css, CSS_PARENT.load());
+        let current = reads.long(css, PIDS_COUNTER.load());
+        let max = reads.long(css, PIDS_LIMIT.load());
+        let owner = id(reads, css);
+        if !reads.good() {
+            return;
+        }
+        if parent.0 == 0 {
             record.bits |= known::PIDS_WALKED;
             return;
         }
-        let (Some(current), Some(max)) = (get!(css, PIDS_COUNTER: u64), get!(css, PIDS_LIMIT: u64))
-        else {
-            return;
-        };
-        let counted = Counted { current, max, owner: id(css).unwrap_or_default(), place };
+        let counted = Counted { current, max, owner, place };
         if place == 0 || left(&counted) < left(&record.pids) {
             record.pids = counted;
             record.bits |= known::PIDS;
@@ -510,7 +656,7 @@ fn pids(record: &mut RefusalRecord, own: At) {
             record.bits |= known::PIDS_WALKED;
             return;
         }
-        css = At(parent);
+        css = parent;
     }
 }
 
@@ -518,65 +664,71 @@ fn pids(record: &mut RefusalRecord, own: At) {
 ///
 /// KERNEL: include/linux/memcontrol.h: `struct mem_cgroup` begins with its `cgroup_subsys_state`.
 #[inline(always)]
-fn memory(record: &mut RefusalRecord, own: At) {
+fn memory(record: &mut RefusalRecord, reads: &mut Reads, own: At) {
+    reads.afresh();
     let mut css = own;
     for place in 0..GROUPS {
-        let Some(parent) = get!(css, CSS_PARENT: u64) else { return };
-        if parent == 0 {
+        let parent = reads.at(css, CSS_PARENT.load());
+        let current = reads.long(css, MEMORY_USAGE.load());
+        let max = reads.long(css, MEMORY_MAX.load());
+        let owner = id(reads, css);
+        if !reads.good() || parent.0 == 0 {
             return;
         }
-        let (Some(current), Some(max)) = (get!(css, MEMORY_USAGE: u64), get!(css, MEMORY_MAX: u64))
-        else {
-            return;
-        };
-        let counted = Counted { current, max, owner: id(css).unwrap_or_default(), place };
+        let counted = Counted { current, max, owner, place };
         if place == 0 || left(&counted) < left(&record.memory) {
             record.memory = counted;
             record.bits |= known::MEMORY;
         }
-        css = At(parent);
+        css = parent;
     }
 }
 
 #[inline(always)]
-fn node(css: At) -> Option<At> {
-    css.follow(CSS_CGROUP.load())?.follow(CGROUP_KN.load())
+fn node(reads: &mut Reads, css: At) -> At {
+    let group = reads.at(css, CSS_CGROUP.load());
+    reads.at(group, CGROUP_KN.load())
 }
 
+/// A group's id.
 #[inline(always)]
-fn id(css: At) -> Option<u64> {
-    get!(node(css)?, KN_ID: u64)
+fn id(reads: &mut Reads, css: At) -> u64 {
+    let node = node(reads, css);
+    reads.long(node, KN_ID.load())
 }
 
 /// The names of the path of the group that lies `place` above `own`.
 #[inline(always)]
-fn path(record: &mut RefusalRecord, own: At, place: u64) {
+fn path(record: &mut RefusalRecord, reads: &mut Reads, own: At, place: u64) {
+    reads.afresh();
     let mut css = own;
     for above in 0..GROUPS {
         if above == place {
             break;
         }
-        let Some(parent) = css.follow(CSS_PARENT.load()) else { return };
-        css = parent;
+        css = reads.at(css, CSS_PARENT.load());
     }
-    let Some(mut node) = node(css) else { return };
+    let mut node = node(reads, css);
+    let parent = if KN_PARENT.load() == ABSENT { KN_PARENT_RCU.load() } else { KN_PARENT.load() };
     for slot in &mut record.names {
-        let parent = node.follow(KN_PARENT.load()).or_else(|| node.follow(KN_PARENT_RCU.load()));
+        let above = reads.at(node, parent);
+        if !reads.good() {
+            return;
+        }
         // The root has neither name nor parent.
-        let Some(parent) = parent else {
+        if above.0 == 0 {
             record.bits |= known::GROUP_PATH;
             return;
-        };
-        let Some(name) = node.follow(KN_NAME.load()) else { return };
-        let name = name.0 as *const c_void;
+        }
+        let name = reads.at(node, KN_NAME.load()).0 as *const c_void;
         // SAFETY: the helper checks the address and fails on a bad one.
         let read = unsafe { bpf_probe_read_kernel_str_bytes(name.cast(), slot) };
         if read.is_err() {
             return;
         }
-        node = parent;
+        node = above;
     }
-    if node.follow(KN_PARENT.load()).or_else(|| node.follow(KN_PARENT_RCU.load())).is_none() {
+    if reads.at(node, parent).0 == 0 && reads.good() {
         record.bits |= known::GROUP_PATH;
     }
 }

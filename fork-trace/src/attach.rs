@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLink},
 };
@@ -46,13 +46,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
 
-/// The kernel's types as aya reads them, which takes it some milliseconds: once.
-fn types() -> Result<&'static Btf> {
+/// The kernel's types as aya reads them, once: all of them would take it some milliseconds.
+fn types(host: &Host) -> Result<&'static Btf> {
     static TYPES: OnceLock<Btf> = OnceLock::new();
     if let Some(types) = TYPES.get() {
         return Ok(types);
     }
-    let types = Btf::from_sys_fs().context("read the kernel's types for attaching")?;
+    let types = Btf::parse(&host.attachable, Endianness::default());
+    let types = types.context("read the kernel's types for attaching")?;
     Ok(TYPES.get_or_init(|| types))
 }
 
@@ -87,6 +88,7 @@ pub struct Settings {
 pub struct Tracer {
     /// Owns programs and maps, and the links of functions.
     ebpf: Ebpf,
+    types: &'static Btf,
     links: BTreeMap<Tracepoint, BtfTracePointLink>,
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -121,7 +123,15 @@ impl Tracer {
         }
         let links = BTreeMap::new();
         Ok((
-            Self { ebpf, links, counters, logger, functions: Vec::new(), loading: Duration::ZERO },
+            Self {
+                ebpf,
+                types: types(host)?,
+                links,
+                counters,
+                logger,
+                functions: Vec::new(),
+                loading: Duration::ZERO,
+            },
             ring,
         ))
     }
@@ -213,7 +223,7 @@ impl Tracer {
 
     /// Loads and attaches one program of a function.
     fn function(&mut self, program: &str, function: &'static str) -> Result<()> {
-        let btf = types()?;
+        let btf = self.types;
         let began = Instant::now();
         let found = self.ebpf.program_mut(program);
         let found = found.with_context(|| format!("find program {program} in the object"))?;
@@ -244,7 +254,7 @@ impl Tracer {
     /// verifier's log.
     pub fn attach(&mut self, plan: &Plan) -> Result<()> {
         for tracepoint in &plan.tracepoints {
-            let link = attach_one(&mut self.ebpf, *tracepoint)?;
+            let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;
             self.links.insert(*tracepoint, link);
         }
         Ok(())
@@ -331,8 +341,9 @@ impl Lesson {
         };
         let count = Array::try_from(take("LEARNED_COUNT")?).context("open map LEARNED_COUNT")?;
         let lessons = Array::try_from(take("LEARNED")?).context("open map LEARNED")?;
+        let types = types(host)?;
         let teachers = host.facts.tracepoints.iter().filter(|at| at.teaches());
-        let links = teachers.map(|at| attach_one(&mut ebpf, *at)).collect::<Result<_>>()?;
+        let links = teachers.map(|at| attach_one(&mut ebpf, types, *at)).collect::<Result<_>>()?;
         Ok(Self { _ebpf: ebpf, _links: links, count, lessons })
     }
 
@@ -357,7 +368,7 @@ impl Lesson {
 
 fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(types()?));
+    loader.btf(Some(types(host)?));
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
     }
@@ -417,14 +428,14 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }
 
-fn attach_one(ebpf: &mut Ebpf, tracepoint: Tracepoint) -> Result<BtfTracePointLink> {
+fn attach_one(ebpf: &mut Ebpf, types: &Btf, tracepoint: Tracepoint) -> Result<BtfTracePointLink> {
     let name = tracepoint.name();
     let program = ebpf.program_mut(name);
     let program = program.with_context(|| format!("find program {name} in the object"))?;
     let program: &mut BtfTracePoint =
         program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
     let what = format!("load the program for tracepoint {name}");
-    program.load(name, types()?).map_err(|error| refused_or(&what, load_error(error)))?;
+    program.load(name, types).map_err(|error| refused_or(&what, load_error(error)))?;
     let what = format!("attach to tracepoint {name}");
     let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
     let link = program.take_link(link).with_context(|| what.clone())?;

@@ -54,6 +54,8 @@ pub struct Host {
     pub facts: Facts,
     /// Offsets to inject: global of the object and value.
     pub offsets: Vec<(&'static str, u32)>,
+    /// The kernel's types as far as programs attach to them, as data.
+    pub attachable: Vec<u8>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
     /// How each function of the table may be probed.
@@ -93,6 +95,7 @@ impl Host {
             info,
             facts,
             offsets: offsets(&btf)?,
+            attachable: btf.attachable(),
             typed,
             candidates,
             symbols,
@@ -188,14 +191,25 @@ fn parse_symbols(kallsyms: &str) -> (Result<Symbols, String>, Counts) {
     // Of each name the first address, and how many there are.
     let mut found: HashMap<&'static str, (u64, u64, usize)> =
         names.map(|name| (name, (0, 0, 0))).collect();
-    let mut lines = kallsyms.lines().peekable();
+    // Of each first letter, how long names are: most of the many are told from ours by that.
+    let mut lengths = [0_u64; 256];
+    for name in found.keys() {
+        if let Some(lengths) = name.bytes().next().and_then(|first| lengths.get_mut(first as usize))
+        {
+            *lengths |= 1 << (name.len() % 64);
+        }
+    }
+    let mut lines = kallsyms.lines();
     while let Some(line) = lines.next() {
-        let mut words = line.splitn(3, ' ');
-        let (address, name) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
         // A module's symbol has its name behind a tab, and so is not found.
+        let name = line.rsplit_once(' ').map_or("", |(_, name)| name);
+        let lengths = name.bytes().next().and_then(|first| lengths.get(first as usize));
+        if lengths.is_none_or(|lengths| lengths >> (name.len() % 64) & 1 == 0) {
+            continue;
+        }
         if let Some((start, end, count)) = found.get_mut(name) {
             *count += 1;
-            *start = hex(address);
+            *start = hex(line.split(' ').next().unwrap_or_default());
             // The kernel's own symbols are in the order of their addresses; several may be one's.
             let later = kallsyms_after(&lines, *start);
             *end = later.unwrap_or(*start);

@@ -364,19 +364,10 @@ impl Regs {
         }
     }
 
-    /// The first five arguments of the call.
-    ///
-    /// VERIFIER: by helper on every release; beside `clone_args`, LLVM merges direct loads and
-    /// helper's reads such that 5.10 sees a register that was never written.
+    /// Where it lies.
     #[inline(always)]
-    pub(crate) fn words(self, compat: bool) -> Option<[u64; 5]> {
-        let [first, second, fourth, fifth] = if compat {
-            [REGS_BX.load(), REGS_CX.load(), REGS_SI.load(), REGS_DI.load()]
-        } else {
-            [REGS_DI.load(), REGS_SI.load(), REGS_R10.load(), REGS_R8.load()]
-        };
-        let read = |offset| self.0.read_by_helper::<u64>(offset);
-        Some([read(first)?, read(second)?, read(REGS_DX.load())?, read(fourth)?, read(fifth)?])
+    pub(crate) fn address(self) -> u64 {
+        self.0.0 as u64
     }
 
     /// How many thread ids the caller of `clone3` chose itself.

@@ -253,7 +253,11 @@ mod tests {
         assert_eq!(window_of(&record).only(), None, "it may have been refused before it allocated");
         record.ret = -12;
         record.marks[Mark::CredAlloc as usize..].fill(0);
-        assert_eq!(window_of(&record).only(), None, "from 7.2 on the exec state may have been next");
+        assert_eq!(
+            window_of(&record).only(),
+            None,
+            "from 7.2 on the exec state may have been next"
+        );
     }
 
     #[test]

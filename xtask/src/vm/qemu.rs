@@ -37,7 +37,7 @@ const TROUBLE: [&str; 8] = [
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Nothing that runs in a guest is silent for so long.
-const SILENCE: Duration = Duration::from_secs(150);
+const SILENCE: Duration = Duration::from_secs(240);
 
 /// Emulation by one thread: slower than by two, and never seen to hang.
 const EMULATED: &str = "tcg,thread=single";
