@@ -24,7 +24,7 @@ use self::{
     guest::{Programs, place},
     kernels::Kernel,
     plans::Compared,
-    qemu::Machine,
+    qemu::{Machine, Trouble},
     results::{Results, Run},
 };
 use crate::command::root;
@@ -65,6 +65,7 @@ pub(crate) struct Options {
 /// What every guest of this run has in common.
 struct Setting {
     initramfs: PathBuf,
+    backends: Vec<String>,
     accel: &'static str,
     limit: Duration,
     bless: bool,
@@ -89,6 +90,7 @@ pub(crate) fn vm(options: &Options) -> Result<()> {
     let runs = u32::try_from(backends.len()).context("count the backends")?;
     let setting = Setting {
         initramfs: programs.pack(&busybox, &backends, &options.tests)?,
+        backends,
         accel,
         limit: BOOT + BACKEND * runs,
         bless: options.bless,
@@ -132,6 +134,7 @@ fn accel(kernel: &Kernel, initramfs: PathBuf) -> Result<&'static str> {
     qemu::accel(&Machine {
         kernel: &kernel.image,
         initramfs: &initramfs,
+        backends: String::new(),
         log: place().join("trial.log"),
         told: place().join("trial.told"),
         limit: TRIAL,
@@ -168,17 +171,30 @@ struct Report<'a> {
 
 /// Boots one kernel and compares what it told with what it should.
 fn boot<'a>(kernel: &'a Kernel, setting: &Setting) -> Result<Report<'a>> {
-    let log = place().join(format!("{}.log", kernel.version));
-    let machine = Machine {
+    let machine = |suffix: &str, backends| Machine {
         kernel: &kernel.image,
         initramfs: &setting.initramfs,
-        told: place().join(format!("{}.told", kernel.version)),
-        log: log.clone(),
+        backends,
+        told: place().join(format!("{}{suffix}.told", kernel.version)),
+        log: place().join(format!("{}{suffix}.log", kernel.version)),
         limit: setting.limit,
     };
-    let end = machine.boot(setting.accel)?;
-    let results = Results::read(&end.told);
+    let mut attempt = machine("", String::new());
+    let mut end = attempt.boot(setting.accel)?;
+    let mut results = Results::read(&end.told);
     let mut report = Report { kernel, lines: Vec::new(), failed: false };
+    if let Some(Trouble::Stalled(why)) = &end.trouble {
+        // An emulated CPU stands still at times: what was left is tried once more, from there.
+        let ended =
+            |backend: &String| results.runs.iter().any(|run| run.ended && run.backend == *backend);
+        let left: Vec<_> = setting.backends.iter().filter(|name| !ended(name)).cloned().collect();
+        let left = left.join(",");
+        report.line(&format!("booted once more for {left}: {why}, see {}", attempt.log.display()));
+        attempt = machine("-again", left);
+        end = attempt.boot(setting.accel)?;
+        results.go_on(Results::read(&end.told));
+    }
+    let log = attempt.log;
     for run in &results.runs {
         report.run(run);
     }
@@ -206,7 +222,7 @@ impl Report<'_> {
 
     /// One backend: its numbers, and under them what failed.
     fn run(&mut self, run: &Run) {
-        let Run { backend, passed, failed, again } = run;
+        let Run { backend, passed, failed, again, .. } = run;
         match passed {
             Some((passed, seconds)) => self.line(&format!(
                 "{backend}: {passed} passed, {} failed ({seconds:.0} s)",

@@ -4,6 +4,7 @@
 //! Knows what a broken kernel says, and nothing of what runs in it.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read, Write as _},
     path::{Path, PathBuf},
@@ -46,6 +47,8 @@ const EMULATED: &str = "tcg,thread=single";
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
+    /// The backends to run the tests for, with commas; empty for those that the file system names.
+    pub(crate) backends: String,
     /// The console, each line after the seconds since the start.
     pub(crate) log: PathBuf,
     /// What the guest tells on its second serial line.
@@ -58,7 +61,23 @@ pub(crate) struct End {
     /// What the guest told.
     pub(crate) told: String,
     /// What went wrong with the machine itself.
-    pub(crate) trouble: Option<String>,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// What can be wrong with a machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Its kernel says so, or QEMU.
+    Broken(String),
+    /// It says no more, or never comes to its end.
+    Stalled(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Broken(what) | Self::Stalled(what)) = self;
+        f.write_str(what)
+    }
 }
 
 impl Machine<'_> {
@@ -86,7 +105,10 @@ impl Machine<'_> {
         let told = self.told.to_string_lossy().replace(',', ",,");
         qemu.args(["-serial", &format!("file:{told}")]);
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
-        qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1"]);
+        // What the kernel does not know it hands to the first process.
+        let backends = &self.backends;
+        let append = "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1";
+        qemu.args(["-append", &format!("{append} ONLY={backends}")]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         qemu
     }
@@ -144,7 +166,7 @@ fn watch(
     messages: &Receiver<String>,
     mut log: File,
     limit: Duration,
-) -> Result<Option<String>> {
+) -> Result<Option<Trouble>> {
     let began = Instant::now();
     let mut trouble: Option<(String, Instant)> = None;
     loop {
@@ -154,8 +176,8 @@ fn watch(
             None => SILENCE.min(left),
         };
         if patience.is_zero() {
-            let timeout = || format!("not through after {} s", limit.as_secs());
-            return Ok(Some(trouble.map_or_else(timeout, |(what, _)| what)));
+            let timeout = || Trouble::Stalled(format!("not through after {} s", limit.as_secs()));
+            return Ok(Some(trouble.map_or_else(timeout, |(what, _)| Trouble::Broken(what))));
         }
         match console.recv_timeout(patience) {
             Ok(line) => {
@@ -166,13 +188,14 @@ fn watch(
                 }
             }
             Err(RecvTimeoutError::Timeout) if trouble.is_none() && patience == SILENCE => {
-                return Ok(Some(format!("silent for {} s", SILENCE.as_secs())));
+                let silent = format!("silent for {} s", SILENCE.as_secs());
+                return Ok(Some(Trouble::Stalled(silent)));
             }
             Err(RecvTimeoutError::Timeout) => {}
             // QEMU has ended; what it says itself is about a machine that could not be.
             Err(RecvTimeoutError::Disconnected) => {
                 let said = messages.iter().last().map(|line| format!("QEMU says: {line}"));
-                return Ok(trouble.map(|(what, _)| what).or(said));
+                return Ok(trouble.map(|(what, _)| what).or(said).map(Trouble::Broken));
             }
         }
     }
@@ -194,7 +217,7 @@ mod tests {
     use super::*;
 
     /// What comes of a console with these lines, and of these words of QEMU's own.
-    fn ended(console: &[&str], messages: &[&str], limit: Duration) -> Option<String> {
+    fn ended(console: &[&str], messages: &[&str], limit: Duration) -> Option<Trouble> {
         let channel = |lines: &[&str]| {
             let (sender, receiver) = channel();
             lines.iter().for_each(|line| sender.send((*line).to_owned()).unwrap());
@@ -207,19 +230,19 @@ mod tests {
     #[test]
     fn a_kernel_in_trouble_is_found_by_its_first_words() {
         let lines = ["[ 1.0] BUG: unable to handle", "[ 1.1] Kernel panic - not syncing"];
-        assert_eq!(ended(&lines, &[], SILENCE).as_deref(), Some(lines[0]));
+        assert_eq!(ended(&lines, &[], SILENCE), Some(Trouble::Broken(lines[0].to_owned())));
         assert_eq!(ended(&["reboot: Power down"], &[], SILENCE), None);
     }
 
     #[test]
     fn a_machine_that_could_not_be_is_told_by_qemu() {
         let said = ended(&[], &["qemu: no such machine"], SILENCE);
-        assert_eq!(said.as_deref(), Some("QEMU says: qemu: no such machine"));
+        assert_eq!(said.unwrap().to_string(), "QEMU says: qemu: no such machine");
     }
 
     #[test]
     fn a_machine_has_no_more_than_its_time() {
         let late = ended(&["on and on"], &[], Duration::ZERO);
-        assert_eq!(late.as_deref(), Some("not through after 0 s"));
+        assert_eq!(late, Some(Trouble::Stalled("not through after 0 s".to_owned())));
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Run {
     pub(crate) failed: Vec<(String, String)>,
     /// What worked only when it was tried once more, with the reason why it did not at first.
     pub(crate) again: Vec<(String, String)>,
+    /// Whether it came to its end.
+    pub(crate) ended: bool,
 }
 
 impl Results {
@@ -53,6 +55,7 @@ impl Results {
                 }
                 "end" => {
                     if let Some(run) = results.runs.last_mut() {
+                        run.ended = true;
                         run.take(&output);
                     }
                 }
@@ -64,9 +67,25 @@ impl Results {
     }
 }
 
+impl Results {
+    /// Takes what a guest told that was booted once more, for the backends that had not ended.
+    pub(crate) fn go_on(&mut self, later: Self) {
+        self.runs.retain(|run| run.ended);
+        self.runs.extend(later.runs);
+        self.doctor = self.doctor.take().or(later.doctor);
+        self.done = later.done;
+    }
+}
+
 impl Run {
     fn begun(backend: &str) -> Self {
-        Self { backend: backend.to_owned(), passed: None, failed: Vec::new(), again: Vec::new() }
+        Self {
+            backend: backend.to_owned(),
+            passed: None,
+            failed: Vec::new(),
+            again: Vec::new(),
+            ended: false,
+        }
     }
 
     /// Reads the test program's output.
@@ -167,6 +186,17 @@ running 3 tests\r
         let twice = first.split("begin inner\r\n").nth(1).unwrap();
         let results = Results::read(&format!("{first}again\r\n{twice}end\r\n"));
         assert_eq!((results.runs[0].failed.len(), results.runs[0].again.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_had_not_ended_is_taken_from_the_next_boot() {
+        let mut results = Results::read(TOLD);
+        results
+            .go_on(Results::read("begin fentry\ntest result: ok. 3 passed; x 2.0s\nend\ndone\n"));
+        let names: Vec<_> = results.runs.iter().map(|run| run.backend.as_str()).collect();
+        assert_eq!(names, ["inner", "tracepoint", "fentry"]);
+        assert_eq!(results.runs[2].passed, Some((3, 2.0)));
+        assert!(results.done && results.doctor.is_some());
     }
 
     #[test]
