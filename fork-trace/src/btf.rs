@@ -199,10 +199,11 @@ impl Btf {
     /// one to anything else but void; `int` for what is no pointer.
     fn brief(&self, id: u32, depth: usize) -> Result<String> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
-        let Some(pointer) = self.behind(id)?.filter(|header| header.kind == POINTER) else {
+        let Some((_, pointer)) = self.behind(id)?.filter(|(_, header)| header.kind == POINTER)
+        else {
             return Ok("int".to_owned());
         };
-        let Some(target) = self.behind(pointer.size_or_type)? else {
+        let Some((_, target)) = self.behind(pointer.size_or_type)? else {
             return Ok("void*".to_owned());
         };
         Ok(match target.kind {
@@ -213,8 +214,8 @@ impl Btf {
         })
     }
 
-    /// The header behind typedefs and qualifiers; `None` for void.
-    fn behind(&self, mut id: u32) -> Result<Option<Header>> {
+    /// The type behind typedefs and qualifiers, where it lies and its header; `None` for void.
+    fn behind(&self, mut id: u32) -> Result<Option<(usize, Header)>> {
         for _ in 0..MAX_DEPTH {
             if id == 0 {
                 return Ok(None);
@@ -222,11 +223,16 @@ impl Btf {
             let at = *self.types.get(id as usize).context("a type id is out of range")?;
             let header = self.header(at)?;
             if !MODIFIERS.contains(&header.kind) {
-                return Ok(Some(header));
+                return Ok(Some((at, header)));
             }
             id = header.size_or_type;
         }
         bail!("types are nested too deep")
+    }
+
+    /// The same of a type that is not void.
+    fn resolve(&self, id: u32) -> Result<(usize, Header)> {
+        self.behind(id)?.context("a type is void where it cannot be")
     }
 
     /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size
@@ -298,19 +304,6 @@ impl Btf {
             }
         }
         Ok(None)
-    }
-
-    /// The type behind typedefs and qualifiers.
-    fn resolve(&self, mut id: u32) -> Result<(usize, Header)> {
-        for _ in 0..MAX_DEPTH {
-            let at = *self.types.get(id as usize).context("a type id is out of range")?;
-            let header = self.header(at)?;
-            if !MODIFIERS.contains(&header.kind) {
-                return Ok((at, header));
-            }
-            id = header.size_or_type;
-        }
-        bail!("types are nested too deep")
     }
 
     fn header(&self, at: usize) -> Result<Header> {

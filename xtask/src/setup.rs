@@ -46,6 +46,12 @@ fn rust_src(place: &Path) -> Result<()> {
         ))?;
         link(&source, place)?;
     }
+    if !place.exists() {
+        bail!(
+            "rustup has rust-src installed, but {shown} is gone: run `rustup component remove \
+             rust-src` and then `cargo xtask setup`"
+        );
+    }
     if !is_source(place) {
         bail!("{shown} is not the source of Rust {RUST}: remove it and run `cargo xtask setup`");
     }

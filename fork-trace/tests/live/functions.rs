@@ -283,7 +283,8 @@ fn the_function_graph_shows_the_same_durations() {
     let lines = traced("functions", &args).unwrap();
     let mut theirs = graph.durations("forker");
     drop(graph);
-    if !theirs.contains_key("copy_creds") {
+    let apart = !theirs.contains_key("copy_creds");
+    if apart {
         println!("this kernel's function graph leaves out what has a trampoline: forks of its own");
         let most = Instant::now() + Duration::from_secs(30);
         while programs() > 0 && Instant::now() < most {
@@ -300,7 +301,9 @@ fn the_function_graph_shows_the_same_durations() {
         let ours = forks.iter().filter_map(|fork| {
             let stage = stage(fork, &name)?;
             let once = stage["runs"].is_null();
-            stage["dur_ns"].as_u64().filter(|_| once).map(|ns| ns as f64 / 1e3)
+            // The probes of the functions inside count too, and the others' forks had none.
+            let bare = !apart || stage["self_ns"] == stage["dur_ns"];
+            stage["dur_ns"].as_u64().filter(|_| once && bare).map(|ns| ns as f64 / 1e3)
         });
         let mut ours: Vec<f64> = ours.collect();
         let Some(mut theirs) = theirs.get(&function).filter(|seen| seen.len() >= 50).cloned()
@@ -317,5 +320,6 @@ fn the_function_graph_shows_the_same_durations() {
         assert!((ours - theirs).abs() <= overhead, "{function}");
         compared += 1;
     }
-    assert!(compared >= 20, "{compared} functions were compared");
+    let least = if apart { 12 } else { 20 };
+    assert!(compared >= least, "{compared} functions were compared");
 }

@@ -10,21 +10,24 @@ use crate::support::{
 };
 
 #[test]
-fn twenty_thousand_forks_are_all_there() {
-    if !here("twenty_thousand_forks_are_all_there") {
+fn a_storm_of_forks_is_all_there() {
+    if !here("a_storm_of_forks_is_all_there") {
         return;
     }
+    // An emulated CPU would take minutes.
+    let count = if slowness() > 1.0 { 4_000 } else { 20_000 };
     let folder = Folder::new("storm");
     let file = folder.file("forks.json");
     let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
-    let child = Command::new(forker()).args(["loop", "--count", "20000"]).spawn().unwrap();
+    let child =
+        Command::new(forker()).args(["loop", "--count", &count.to_string()]).spawn().unwrap();
     let forker = child.id();
     assert!(child.wait_with_output().unwrap().status.success());
     assert!(trace.stop(Signal::SIGINT).status.success());
     let traced = read(&file);
     check(&traced);
     let ours = of_type(&traced, "fork").iter().filter(|f| f["parent"]["pid"] == forker).count();
-    assert_eq!(ours, 20_000);
+    assert_eq!(ours, count);
     assert_eq!(summary(&traced)["lost"], 0);
     assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
     assert!(of_type(&traced, "loss").is_empty());

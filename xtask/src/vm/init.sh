@@ -47,13 +47,14 @@ for backend in $BACKENDS; do
         export FORK_TRACE_BACKEND=$backend
         live --test-threads=1 --show-output $tests 2>&1 | tee /tmp/results
         cat /tmp/results >/dev/ttyS1
-        # An emulated CPU stands still at times: what failed is tried once more, alone.
-        failed=$(sed -n '/^failures:$/,$ s/^    \([a-z0-9_:]*\)$/\1/p' /tmp/results | sort -u)
-        if [ -n "$failed" ]; then
+        # An emulated CPU stands still at times: what failed is tried again, alone, twice at most.
+        for try in 2 3; do
+            failed=$(sed -n '/^failures:$/,$ s/^    \([a-z0-9_:]*\)$/\1/p' /tmp/results | sort -u)
+            [ -n "$failed" ] || break
             tell again
             live --test-threads=1 --show-output --exact $failed 2>&1 | tee /tmp/results
             cat /tmp/results >/dev/ttyS1
-        fi
+        done
     else
         tell "broken $(tail -n 1 /tmp/smoke)"
         # With what the verifier says.

@@ -233,7 +233,7 @@ impl Report<'_> {
         self.failed |= !failed.is_empty();
         for (name, reason) in again {
             let reason: String = reason.chars().take(100).collect();
-            self.lines.push(format!("    {name}: passed at the second try, after {reason}"));
+            self.lines.push(format!("    {name}: passed when tried again, after {reason}"));
         }
         for (name, reason) in failed {
             let reason: String = reason.chars().take(200).collect();

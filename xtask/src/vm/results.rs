@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) passed: Option<(u32, f64)>,
     /// What did not work, with its reason.
     pub(crate) failed: Vec<(String, String)>,
-    /// What worked only when it was tried once more, with the reason why it did not at first.
+    /// What worked only when it was tried again, with the reason why it did not at first.
     pub(crate) again: Vec<(String, String)>,
     /// Whether it came to its end.
     pub(crate) ended: bool,
@@ -49,7 +49,8 @@ impl Results {
                 "again" => {
                     if let Some(run) = results.runs.last_mut() {
                         run.take(&output);
-                        run.again = std::mem::take(&mut run.failed);
+                        let failed = std::mem::take(&mut run.failed);
+                        run.again.extend(failed);
                     }
                     output.clear();
                 }
@@ -186,6 +187,8 @@ running 3 tests\r
         let twice = first.split("begin inner\r\n").nth(1).unwrap();
         let results = Results::read(&format!("{first}again\r\n{twice}end\r\n"));
         assert_eq!((results.runs[0].failed.len(), results.runs[0].again.len()), (1, 0));
+        let results = Results::read(&format!("{first}again\r\n{twice}again\r\n{passes}"));
+        assert_eq!((results.runs[0].failed.len(), results.runs[0].again.len()), (0, 1), "thrice");
     }
 
     #[test]
