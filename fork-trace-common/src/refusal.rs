@@ -16,7 +16,7 @@ pub mod known {
     pub const ARGS: u32 = 1;
     /// The words of a `clone3` struct could not be read.
     pub const ARGS_UNREADABLE: u32 = 1 << 1;
-    /// The bytes after the words of `args` are not all zero.
+    /// The bytes after the words of `args` are not all zero, or cannot all be read.
     pub const TAIL_NOT_ZERO: u32 = 1 << 2;
     /// The bytes after the words of `args` could not be read.
     pub const TAIL_UNREADABLE: u32 = 1 << 3;
