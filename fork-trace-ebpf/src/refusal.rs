@@ -2,7 +2,7 @@
 //! refuse a task.
 //!
 //! Runs for failed attempts only, so every read is a helper's: that loads on any release, whatever
-//! a pointer's type. Walks are bounded; what a release lacks reads as `None` and is left unknown.
+//! a pointer's type. Walks are bounded; what a release lacks fails to be read and is left unknown.
 //! It knows nothing of causes.
 
 use aya_ebpf::{
@@ -33,7 +33,7 @@ use crate::{
         TASK_CGROUPS, TASK_CRED, TASK_FILES, TASK_NSPROXY, TASK_POLICY, TASK_PTRACE,
         TASK_SECCOMP_MODE, TASK_SIGNAL, TASK_THREAD_PID, Task, UCOUNT_NPROC, UCOUNTS_NS,
         UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, UPID_NS, UPID_SIZE, USER_NS_LEVEL,
-        USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
+        USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES, element,
     },
     maps::{REFUSAL, Room},
 };
@@ -46,8 +46,6 @@ const GROUPS: u64 = 12;
 const MOST_TIDS: u64 = 32;
 /// A page, the most that `clone3`'s struct may have.
 const MOST_BYTES: u64 = 4096;
-/// Size of a pointer.
-const WORD: u32 = 8;
 const ENOMEM: i64 = 12;
 const ENOSPC: i64 = 28;
 /// KERNEL: include/uapi/asm-generic/resource.h.
@@ -128,11 +126,7 @@ impl Reads {
     /// Reads the element `index` of the array of words at `offset`.
     #[inline(always)]
     fn word(&mut self, base: At, offset: u32, index: u32) -> u64 {
-        if offset == ABSENT || index == ABSENT {
-            self.failed = -1;
-            return 0;
-        }
-        self.long(base, offset.wrapping_add(index.wrapping_mul(WORD)))
+        self.long(base, element(offset, index))
     }
 }
 
@@ -616,12 +610,17 @@ fn named_group(reads: &mut Reads, task: At, fd: u64) -> At {
     let table = reads.at(files, FILES_FDT.load());
     let open = u64::from(reads.int(table, FDT_MAX_FDS.load()));
     let slots = reads.at(table, FDT_FD.load());
+    // The caller chose the number: beyond the table it would be an address of its choice.
+    if fd >= open {
+        reads.failed = -1;
+        return At(0);
+    }
     let file = reads.at(At(slots.0.wrapping_add(fd.wrapping_mul(8))), 0);
     let inode = reads.at(file, FILE_INODE.load());
     let node = reads.at(inode, INODE_PRIVATE.load());
     let group = reads.at(node, KN_PRIV.load());
     // What another file system keeps there does not point back.
-    if fd >= open || reads.at(group, CGROUP_KN.load()) != node {
+    if reads.at(group, CGROUP_KN.load()) != node {
         reads.failed = -1;
     }
     group

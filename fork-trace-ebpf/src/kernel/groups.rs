@@ -3,11 +3,8 @@
 
 use super::{
     ABSENT, CSET_SUBSYS, MEMORY_CGRP_ID, MEMORY_EVENTS_LOCAL, MEMORY_OOM, PIDS_CGRP_ID,
-    PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, Ptr, TASK_CGROUPS, Task,
+    PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, TASK_CGROUPS, Task, element,
 };
-
-/// Size of a pointer, and of an event counter.
-const WORD: u32 = 8;
 
 impl Task {
     /// How many tasks the pids controller has refused the task's own group, whichever group above
@@ -17,11 +14,11 @@ impl Task {
     /// `events_local[PIDCG_FORKFAIL]`.
     #[inline(always)]
     pub(crate) fn pids_refusals(self) -> Option<u64> {
-        let group = self.group(PIDS_CGRP_ID.load())?;
-        if PIDS_EVENTS_LIMIT.load() != ABSENT {
-            return group.read_by_helper(PIDS_EVENTS_LIMIT.load());
-        }
-        group.read_by_helper(element(PIDS_EVENTS_LOCAL.load(), PIDS_FORKFAIL.load())?)
+        let events = match PIDS_EVENTS_LIMIT.load() {
+            ABSENT => element(PIDS_EVENTS_LOCAL.load(), PIDS_FORKFAIL.load()),
+            events => events,
+        };
+        self.group_counter(PIDS_CGRP_ID.load(), events)
     }
 
     /// How often a charge to the task's own group of the memory controller found nothing left to
@@ -30,21 +27,16 @@ impl Task {
     /// KERNEL: mm/memcontrol.c `mem_cgroup_oom` counts `MEMCG_OOM` for the group at its limit.
     #[inline(always)]
     pub(crate) fn memory_ooms(self) -> Option<u64> {
-        let group = self.group(MEMORY_CGRP_ID.load())?;
-        group.read_by_helper(element(MEMORY_EVENTS_LOCAL.load(), MEMORY_OOM.load())?)
+        let events = element(MEMORY_EVENTS_LOCAL.load(), MEMORY_OOM.load());
+        self.group_counter(MEMORY_CGRP_ID.load(), events)
     }
 
-    /// The task's group of controller `id`. Its struct begins with a `cgroup_subsys_state`, which
-    /// is all that the verifier knows of it.
+    /// A counter of the task's group of controller `id`. The group's struct begins with a
+    /// `cgroup_subsys_state`, which is all that the verifier knows of it.
     #[inline(always)]
-    fn group(self, id: u32) -> Option<Ptr> {
+    fn group_counter(self, id: u32, offset: u32) -> Option<u64> {
         let groups = self.0.follow(TASK_CGROUPS.load())?;
-        groups.follow(element(CSET_SUBSYS.load(), id)?)
+        let group = groups.follow(element(CSET_SUBSYS.load(), id))?;
+        if offset == ABSENT { None } else { group.read_by_helper(offset) }
     }
-}
-
-/// The offset of an element of an array of words; `None` where this kernel lacks either.
-#[inline(always)]
-fn element(array: u32, index: u32) -> Option<u32> {
-    if array == ABSENT || index == ABSENT { None } else { Some(array + index * WORD) }
 }

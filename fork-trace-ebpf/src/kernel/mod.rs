@@ -48,6 +48,13 @@ macro_rules! field {
 mod groups;
 mod memory;
 
+/// The offset of an element of an array of words; absent where this kernel lacks either.
+#[inline(always)]
+pub(crate) fn element(array: u32, index: u32) -> u32 {
+    const WORD: u32 = 8;
+    if array == ABSENT || index == ABSENT { ABSENT } else { array + index * WORD }
+}
+
 impl Ptr {
     /// From a tracepoint's argument.
     #[inline(always)]

@@ -27,7 +27,7 @@ const DOMAIN: [&str; 5] = ["hugetlb", "rdma", "misc", "io", "memory"];
 pub(crate) struct Hierarchy {
     dir: PathBuf,
     /// The controller, where there is one.
-    controller: Option<&'static str>,
+    pub(crate) controller: Option<&'static str>,
     /// Whether it is version 1.
     pub(crate) v1: bool,
 }
@@ -65,11 +65,6 @@ impl Hierarchy {
         let has = |name: &&str| lists(&dir.join("cgroup.controllers"), name);
         let controller = DOMAIN.into_iter().find(has);
         Ok(Self { dir, controller, v1: false })
-    }
-
-    /// The controller, where there is one.
-    pub(crate) const fn controller(&self) -> Option<&'static str> {
-        self.controller
     }
 
     /// Makes a group that has the controller.

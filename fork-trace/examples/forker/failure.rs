@@ -145,7 +145,7 @@ pub(crate) fn eagain_nproc() -> Outcome {
 }
 
 pub(crate) fn eagain_pids() -> Outcome {
-    in_group("pids", |group, _v1| {
+    in_group(&Hierarchy::of("pids")?, |group| {
         group.set("pids.max", &LIMIT.to_string())?;
         group.enter()?;
         fork_to_the_limit("cgroup-pids")
@@ -160,12 +160,13 @@ const CROWD: usize = 1_000;
 pub(crate) fn enomem_memory() -> Outcome {
     // KERNEL: mm/memcontrol.c `try_charge` takes more than the limit allows where nothing can be
     // killed, unless the group forbids the killing, which only version 1 can.
-    if !Hierarchy::of("memory")?.v1 && host::release() < (5, 17) {
+    let place = Hierarchy::of("memory")?;
+    if !place.v1 && host::release() < (5, 17) {
         return Err(Skip("before Linux 5.17 cgroup2 lets such forks pass".to_owned()));
     }
-    in_group("memory", |group, v1| {
+    in_group(&place, |group| {
         // Nothing there can be killed, so the charge fails.
-        let (max, none) = if v1 {
+        let (max, none) = if place.v1 {
             group.set("memory.oom_control", "1")?;
             ("memory.limit_in_bytes", "-1")
         } else {
@@ -199,19 +200,14 @@ pub(crate) fn enomem_memory() -> Outcome {
     })
 }
 
-/// Runs `body` in a child, for it to enter a group of this controller; it is told whether that is of
-/// version 1.
-fn in_group(
-    controller: &'static str,
-    body: impl FnOnce(&Group, bool) -> Result<(), Errno>,
-) -> Outcome {
+/// Runs `body` in a child, for it to enter a group of its own.
+fn in_group(place: &Hierarchy, body: impl FnOnce(&Group) -> Result<(), Errno>) -> Outcome {
     host::require_root()?;
-    let place = Hierarchy::of(controller)?;
     // The keeper lives on when forker is killed: it has a control group to remove.
     let call = Call::libc_fork().note(Note::Helper);
     finish(in_child(&call, false, libc_fork, || {
         let group = place.group()?;
-        let worker = in_child(&call, true, libc_fork, || body(&group, place.v1));
+        let worker = in_child(&call, true, libc_fork, || body(&group));
         let end = sys::wait(worker.tid()?)?;
         drop(group);
         match end {

@@ -171,7 +171,7 @@ pub(crate) fn into_cgroup() -> Outcome {
         let open = gone.open()?;
         drop(gone);
         into(&open, libc::ENOENT, "into-cgroup-removed");
-        if let Some(controller) = root.controller() {
+        if let Some(controller) = root.controller {
             outer.set("cgroup.subtree_control", &format!("+{controller}"))?;
             into(&outer.open()?, libc::EBUSY, "into-cgroup-has-controllers");
             outer.set("cgroup.subtree_control", &format!("-{controller}"))?;
