@@ -69,7 +69,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         }
         return_not_seen(flight, key);
     }
-    let Some(record) = begin(key) else { return };
+    let Some(record) = insert(key) else { return };
     calls::begin(key);
     record.bits |= bits::ENTERED;
     record.start_ns = now;
@@ -82,23 +82,26 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         _ = FLIGHTS.remove(key);
         return;
     }
-    _ = measure_caller();
+    _ = caller_enters();
 }
 
 alone! {
-    /// What a refusal or the copy of its memory is held against: the counters of the caller's groups
-    /// and its memory, as the call begins.
-    measure_caller() {
+    /// Who calls, and what a refusal or the copy of its memory is held against: the counters of the
+    /// caller's groups and its memory, as the call begins.
+    caller_enters() {
         let key = bpf_get_current_pid_tgid();
         let Some(record) = flight(key) else { return 0 };
         let task = Task::current();
-        if let Some(refusals) = task.pids_refusals() {
-            record.pids_refusals = refusals;
-            record.bits |= bits::PIDS_REFUSALS;
-        }
-        if let Some(ooms) = task.memory_ooms() {
-            record.memory_ooms = ooms;
-            record.bits |= bits::MEMORY_OOMS;
+        identify(record, task, key);
+        if let Some(groups) = task.groups() {
+            if let Some(refusals) = groups.pids_refusals() {
+                record.pids_refusals = refusals;
+                record.bits |= bits::PIDS_REFUSALS;
+            }
+            if let Some(ooms) = groups.memory_ooms() {
+                record.memory_ooms = ooms;
+                record.bits |= bits::MEMORY_OOMS;
+            }
         }
         if record.has(bits::FLAGS)
             && record.clone_flags & CLONE_VM == 0
@@ -108,11 +111,11 @@ alone! {
         }
     }
 
-    /// Who calls.
-    identify_caller() {
+    /// Who calls, of an attempt that was not seen to begin.
+    caller_unentered() {
         let key = bpf_get_current_pid_tgid();
         let Some(record) = flight(key) else { return 0 };
-        identify(record, Task::current(), key);
+        identify(record, Task::current().by_helper(), key);
     }
 }
 
@@ -125,14 +128,21 @@ fn return_not_seen(flight: &ForkRecord, key: u64) {
     }
 }
 
-/// A record in flight that knows who calls.
+/// A record in flight.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
-fn begin(key: u64) -> Option<&'static mut ForkRecord> {
+fn insert(key: u64) -> Option<&'static mut ForkRecord> {
     if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
-    _ = identify_caller();
+    flight(key)
+}
+
+/// A record in flight of an attempt that was not seen to begin; it knows who calls.
+#[inline(always)]
+fn insert_unentered(key: u64) -> Option<&'static mut ForkRecord> {
+    insert(key)?;
+    _ = caller_unentered();
     flight(key)
 }
 
@@ -269,7 +279,7 @@ fn begin_unentered(key: u64, pf: u32) -> Option<&'static mut ForkRecord> {
         calls::forget(key);
         return None;
     }
-    let Some(record) = begin(key) else {
+    let Some(record) = insert_unentered(key) else {
         count(Counter::Unentered);
         return None;
     };
@@ -302,7 +312,7 @@ pub(crate) fn not_made(key: u64, errno: u32) {
     let task = Task::current();
     let by_kernel = task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
         || calls::entered_ns(key, Func::KernelClone) == 0;
-    let began = if by_kernel { begin(key) } else { None };
+    let began = if by_kernel { insert_unentered(key) } else { None };
     let Some(record) = began else {
         calls::forget(key);
         return;
@@ -331,7 +341,7 @@ pub(crate) fn wakeup_new(child: Task) {
     // every tracepoint may be preempted.
     if flight.has(bits::ENTERED)
         && !flight.has(bits::CHILD | bits::RESTARTING)
-        && let Some(ids) = child.ids()
+        && let Some(ids) = child.by_helper().ids()
     {
         filter::born(tgid(key), ids.tgid);
         let flags = if flight.syscall == Syscall::Clone3 as u32 {
@@ -339,7 +349,7 @@ pub(crate) fn wakeup_new(child: Task) {
         } else {
             flight.clone_flags & !CSIGNAL
         };
-        made(flight, child, ids, child.flags().unwrap_or_default(), flags);
+        made(flight, child.by_helper(), ids, child.flags().unwrap_or_default(), flags);
     }
     if !flight.has(bits::CHILD) || child.tid() != Some(flight.child.tid) {
         return;
@@ -489,7 +499,7 @@ fn evidence(attempt: &Attempt) -> Option<&'static RefusalRecord> {
 #[inline(always)]
 fn refused_before_entry(key: u64, attempt: &Attempt, refusal: &RefusalRecord) {
     // In the map, as any other: a record and all else that the exit needs do not fit on a stack.
-    let Some(record) = begin(key) else { return };
+    let Some(record) = insert_unentered(key) else { return };
     set(record, Mark::SysExit, attempt.at_ns);
     // VERIFIER: read once, by the evidence; twice in one program, LLVM merges the reads such that
     // 5.10 sees a register that was never written.

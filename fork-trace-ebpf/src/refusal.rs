@@ -592,12 +592,12 @@ fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: At, no_memory: bo
 
 #[inline(always)]
 fn moved(record: &mut RefusalRecord) {
-    let task = Task::current();
-    if let Some(refusals) = task.pids_refusals() {
+    let Some(groups) = Task::current().by_helper().groups() else { return };
+    if let Some(refusals) = groups.pids_refusals() {
         record.pids_refusals = refusals;
         record.bits |= known::PIDS_REFUSALS;
     }
-    if let Some(ooms) = task.memory_ooms() {
+    if let Some(ooms) = groups.memory_ooms() {
         record.memory_ooms = ooms;
         record.bits |= known::MEMORY_OOMS;
     }

@@ -27,7 +27,7 @@ use fork_trace_common::{
     site::{self, LEARN_TGID, SITE_BITS, site_bit},
     wish::{FAILED_ONLY, KINDS, LEAST_NS, WISHES, Wish},
 };
-
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zerocopy::FromBytes as _;
 
 use crate::{
@@ -366,8 +366,19 @@ impl Lesson {
     }
 }
 
+/// A loader without types. aya's first reads all of the kernel's, which takes half of the time that
+/// this process itself needs to start, and is thrown away for [`types`]; it does without them where it
+/// cannot open their file.
+fn bare_loader<'a>() -> Result<EbpfLoader<'a>> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read RLIMIT_NOFILE")?;
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("lower RLIMIT_NOFILE")?;
+    let loader = EbpfLoader::new();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("set RLIMIT_NOFILE again")?;
+    Ok(loader)
+}
+
 fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
-    let mut loader = EbpfLoader::new();
+    let mut loader = bare_loader()?;
     loader.btf(Some(types(host)?));
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);

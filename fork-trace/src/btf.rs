@@ -6,7 +6,7 @@
 //!
 //! KERNEL: include/uapi/linux/btf.h.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ffi::CStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -32,7 +32,7 @@ pub struct Btf {
     data: Vec<u8>,
     strings: usize,
     /// Where each type's header lies; type 0 is void.
-    types: Vec<usize>,
+    types: Vec<u32>,
     structs: HashMap<String, u32>,
     tracepoints: HashMap<String, u32>,
     /// By name; a name that repeats has several.
@@ -65,12 +65,12 @@ struct Header {
 }
 
 impl Btf {
-    /// Parses the bytes of `/sys/kernel/btf/vmlinux`; of the many functions in it, those for which
-    /// `wanted` holds are kept.
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`; of the many names in it, those of structs,
+    /// enumerations, tracepoints and functions for which `wanted` holds can be looked up.
     ///
     /// # Errors
     /// The data is cut short, of another byte order, or holds a kind of type that is not known.
-    pub fn parse(data: Vec<u8>, wanted: impl Fn(&str) -> bool) -> Result<Self> {
+    pub fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
         let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         ensure!(magic == Some(MAGIC), "no BTF of this machine's byte order (magic {magic:x?})");
         let header_len = word(&data, 4)? as usize;
@@ -91,42 +91,32 @@ impl Btf {
         while at < types_end {
             let header = btf.header(at)?;
             let id = u32::try_from(btf.types.len()).context("too many types")?;
-            btf.types.push(at);
-            match header.kind {
-                // Names repeat; the first struct of a name is the kernel's own.
-                STRUCT => {
-                    let name = btf.string(header.name)?;
-                    if !btf.structs.contains_key(name) {
-                        let name = name.to_owned();
-                        btf.structs.insert(name, id);
-                    }
+            btf.types.push(u32::try_from(at).context("too many types")?);
+            if let Some(name) = btf.name(header)?.filter(|name| wanted(name)) {
+                let name = text(name)?.to_owned();
+                match header.kind {
+                    TYPEDEF => _ = btf.tracepoints.insert(name, id),
+                    FUNC => btf.functions.entry(name).or_default().push(id),
+                    // Names repeat; the first struct of a name is the kernel's own.
+                    STRUCT => _ = btf.structs.entry(name).or_insert(id),
+                    _ => _ = btf.enums.entry(name).or_insert(id),
                 }
-                TYPEDEF => {
-                    if let Some(name) = btf.string(header.name)?.strip_prefix(TRACEPOINT) {
-                        let name = name.to_owned();
-                        btf.tracepoints.insert(name, id);
-                    }
-                }
-                ENUM => {
-                    let name = btf.string(header.name)?.to_owned();
-                    btf.enums.entry(name).or_insert(id);
-                }
-                FUNC => {
-                    let name = btf.string(header.name)?;
-                    if wanted(name) {
-                        let name = name.to_owned();
-                        btf.functions.entry(name).or_default().push(id);
-                    }
-                }
-                _ => {}
             }
             at += 12 + extra_bytes(header)?;
         }
         Ok(btf)
     }
 
+    /// The name by which a type is looked up; `None` for a kind that is not.
+    fn name(&self, header: Header) -> Result<Option<&[u8]>> {
+        Ok(match header.kind {
+            STRUCT | ENUM | FUNC => Some(self.bytes(header.name)?),
+            TYPEDEF => self.bytes(header.name)?.strip_prefix(TRACEPOINT.as_bytes()),
+            _ => None,
+        })
+    }
+
     /// Whether a BTF program can attach to tracepoint `name`.
-    ///
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains_key(name)
@@ -147,9 +137,8 @@ impl Btf {
         let Some([id]) = self.functions.get(name).map(Vec::as_slice) else {
             return Ok(None);
         };
-        let at = *self.types.get(*id as usize).context("a type id is out of range")?;
-        let prototype = self.header(at)?.size_or_type;
-        let at = *self.types.get(prototype as usize).context("a type id is out of range")?;
+        let prototype = self.header(self.place(*id)?)?.size_or_type;
+        let at = self.place(prototype)?;
         let header = self.header(at)?;
         ensure!(header.kind == FUNC_PROTO, "function {name} has no prototype");
         let parameters = (0..header.vlen)
@@ -220,7 +209,7 @@ impl Btf {
             if id == 0 {
                 return Ok(None);
             }
-            let at = *self.types.get(id as usize).context("a type id is out of range")?;
+            let at = self.place(id)?;
             let header = self.header(at)?;
             if !MODIFIERS.contains(&header.kind) {
                 return Ok(Some((at, header)));
@@ -318,11 +307,23 @@ impl Btf {
         })
     }
 
-    fn string(&self, offset: u32) -> Result<&str> {
-        let bytes = self.data.get(self.strings + offset as usize..).context("BTF is cut short")?;
-        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        std::str::from_utf8(text).context("a name is no text")
+    /// Where the header of a type lies.
+    fn place(&self, id: u32) -> Result<usize> {
+        Ok(*self.types.get(id as usize).context("a type id is out of range")? as usize)
     }
+
+    fn string(&self, offset: u32) -> Result<&str> {
+        text(self.bytes(offset)?)
+    }
+
+    fn bytes(&self, offset: u32) -> Result<&[u8]> {
+        let bytes = self.data.get(self.strings + offset as usize..).context("BTF is cut short")?;
+        Ok(CStr::from_bytes_until_nul(bytes).context("BTF is cut short")?.to_bytes())
+    }
+}
+
+fn text(name: &[u8]) -> Result<&str> {
+    std::str::from_utf8(name).context("a name is no text")
 }
 
 /// Bytes that follow a type's header.

@@ -1,8 +1,10 @@
 //! Facts about this host. The only reader of `/sys` and of `/proc` outside `enrich`.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    fs, io,
+    collections::{BTreeSet, HashMap},
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    ops::Range,
 };
 
 use anyhow::{Context as _, Result};
@@ -21,6 +23,7 @@ use crate::{
     cause::Features,
     fork::HostInfo,
     functions::{self, Candidates, Counts, Probes},
+    names::Names,
     plan::Tracepoint,
     sites::{self, InnerMarks, Symbols},
 };
@@ -113,14 +116,22 @@ impl Host {
 
 fn read_btf() -> Result<Btf> {
     let data = fs::read(BTF).map_err(|error| Advice::NoBtf { cause: format!("{BTF}: {error}") })?;
-    let names: HashSet<&str> = functions::names().chain([TYPED_HELPER]).collect();
-    Btf::parse(data, |name| names.contains(name))
+    let structs = OFFSETS.iter().map(|offset| of_enum(offset.of).unwrap_or(offset.of));
+    let tracepoints = Tracepoint::ALL.iter().map(|at| at.name());
+    let names: Names =
+        structs.chain(tracepoints).chain(functions::names()).chain([TYPED_HELPER]).collect();
+    Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))
+}
+
+/// The name of the enumeration that an offset is a value of.
+fn of_enum(of: &'static str) -> Option<&'static str> {
+    of.strip_prefix("enum ")
 }
 
 fn offsets(btf: &Btf) -> Result<Vec<(&'static str, u32)>> {
     let resolve = |offset: &fork_trace_common::settings::Offset| {
-        let found = match offset.of.strip_prefix("enum ") {
+        let found = match of_enum(offset.of) {
             Some(name) => btf.value(name, offset.field)?,
             None => btf.offset(offset.of, offset.field)?,
         };
@@ -175,72 +186,69 @@ pub fn check_capabilities() -> Result<()> {
 /// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not known; and how many
 /// symbols there are of each name in the function table, if they can be read.
 fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
-    match fs::read_to_string("/proc/kallsyms") {
-        Ok(text) => {
-            let (symbols, counts) = parse_symbols(&text);
-            (symbols, Some(counts))
-        }
+    let parsed = File::open("/proc/kallsyms").and_then(|file| parse_symbols(BufReader::new(file)));
+    match parsed {
+        Ok((symbols, counts)) => (symbols, Some(counts)),
         Err(error) => (Err(format!("kallsyms: {error}")), None),
     }
 }
 
-fn parse_symbols(kallsyms: &str) -> (Result<Symbols, String>, Counts) {
-    let places = FUNCTIONS.iter().map(|(name, _)| name).chain(COPY_PROCESS);
-    let places: HashSet<&'static str> = places.chain(&[PER_CPU_OFFSETS]).copied().collect();
-    let names = places.iter().copied().chain(functions::names());
-    // Of each name the first address, and how many there are.
-    let mut found: HashMap<&'static str, (u64, u64, usize)> =
-        names.map(|name| (name, (0, 0, 0))).collect();
-    // Of each first letter, how long names are: most of the many are told from ours by that.
-    let mut lengths = [0_u64; 256];
-    for name in found.keys() {
-        if let Some(lengths) = name.bytes().next().and_then(|first| lengths.get_mut(first as usize))
-        {
-            *lengths |= 1 << (name.len() % 64);
+/// A name among the kernel's symbols: the first symbol, from its address to the next one, and how
+/// many there are.
+#[derive(Default)]
+struct Symbol {
+    place: Range<u64>,
+    count: usize,
+}
+
+fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, String>, Counts)> {
+    let places = FUNCTIONS.iter().map(|(name, _)| *name);
+    let places: Vec<_> =
+        places.chain(COPY_PROCESS.iter().copied()).chain([PER_CPU_OFFSETS]).collect();
+    let names: Names = places.iter().copied().chain(functions::names()).collect();
+    let mut found: HashMap<&str, Symbol> = HashMap::new();
+    // The kernel's own symbols are in the order of their addresses; several may be one's.
+    let mut open: Vec<(&str, u64)> = Vec::new();
+    let mut line = Vec::new();
+    while kallsyms.read_until(b'\n', &mut line)? > 0 {
+        let bytes = line.trim_ascii_end();
+        if !open.is_empty() {
+            let address = address(bytes);
+            for (name, start) in open.extract_if(.., |(_, start)| address > *start) {
+                found.entry(name).or_default().place = start..address;
+            }
         }
-    }
-    let mut lines = kallsyms.lines();
-    while let Some(line) = lines.next() {
         // A module's symbol has its name behind a tab, and so is not found.
-        let name = line.rsplit_once(' ').map_or("", |(_, name)| name);
-        let lengths = name.bytes().next().and_then(|first| lengths.get(first as usize));
-        if lengths.is_none_or(|lengths| lengths >> (name.len() % 64) & 1 == 0) {
-            continue;
+        let name = bytes.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        if let Some(name) = names.get(name) {
+            let symbol = found.entry(name).or_default();
+            symbol.count += 1;
+            if symbol.count == 1 {
+                open.push((name, address(bytes)));
+            }
         }
-        if let Some((start, end, count)) = found.get_mut(name) {
-            *count += 1;
-            *start = hex(line.split(' ').next().unwrap_or_default());
-            // The kernel's own symbols are in the order of their addresses; several may be one's.
-            let later = kallsyms_after(&lines, *start);
-            *end = later.unwrap_or(*start);
-        }
+        line.clear();
     }
-    let counts = functions::names()
-        .map(|name| (name, found.get(name).map_or(0, |(_, _, count)| *count)))
-        .collect();
-    if found.values().all(|(start, ..)| *start == 0) {
+    let count = |name| found.get(name).map_or(0, |symbol| symbol.count);
+    let counts = functions::names().map(|name| (name, count(name))).collect();
+    let mut symbols = found.values();
+    if symbols.all(|symbol| symbol.place.is_empty()) {
         let hidden = "kernel addresses are hidden: set kernel.kptr_restrict to 1 or 0, and run \
                       with CAP_SYSLOG";
-        return (Err(hidden.to_owned()), counts);
+        return Ok((Err(hidden.to_owned()), counts));
     }
     let place = |name: &&'static str| {
-        let (start, end, count) = found.get(name)?;
+        let Symbol { place, count } = found.get(name)?;
         // Two functions of one name: neither is certain.
-        Some((*name, if *count == 1 { *start..*end } else { 0..0 })).filter(|_| *count > 0)
+        Some((*name, if *count == 1 { place.clone() } else { 0..0 }))
     };
-    (Ok(places.iter().filter_map(place).collect()), counts)
+    Ok((Ok(places.iter().filter_map(place).collect()), counts))
 }
 
-/// The first address beyond `start` in the lines that follow, if it is near.
-fn kallsyms_after<'a>(lines: &(impl Iterator<Item = &'a str> + Clone), start: u64) -> Option<u64> {
-    const NEAR: usize = 64;
-    let addresses =
-        lines.clone().take(NEAR).map(|line| hex(line.split(' ').next().unwrap_or_default()));
-    addresses.into_iter().find(|address| *address > start)
-}
-
-fn hex(digits: &str) -> u64 {
-    u64::from_str_radix(digits, 16).unwrap_or_default()
+/// The address that a line begins with; 0: hidden, or none.
+fn address(line: &[u8]) -> u64 {
+    let digits = line.iter().map_while(|digit| char::from(*digit).to_digit(16));
+    digits.fold(0, |address, digit| address << 4 | u64::from(digit))
 }
 
 /// How many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
@@ -286,15 +294,17 @@ mod tests {
 
     #[test]
     fn symbols_end_where_the_next_begins() {
-        let text = "ffff1000 T copy_process\nffff1000 t alias\nffff1800 t y\nffff2000 T dup_fd\n\
+        let text = "ffff1000 T copy_process\nffff1000 t dup_mm\nffff1800 t y\nffff2000 T dup_fd\n\
                     ffff3000 t dup_fd\t[btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
-        let (symbols, counts) = parse_symbols(text);
+        let parse = |text: &str| parse_symbols(text.as_bytes()).unwrap();
+        let (symbols, counts) = parse(text);
         let symbols = symbols.unwrap();
         assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);
+        assert_eq!(symbols["dup_mm"], symbols["copy_process"], "two names of one");
         assert_eq!(symbols["dup_fd"], 0xffff_2000..0xffff_3000);
         assert!(symbols["alloc_pid"].is_empty(), "two of one name");
         assert_eq!((counts["dup_fd"], counts["alloc_pid"], counts["copy_creds"]), (1, 2, 0));
-        let (hidden, counts) = parse_symbols("0000000000000000 T copy_process\n");
+        let (hidden, counts) = parse("0000000000000000 T copy_process\n");
         assert!(hidden.unwrap_err().contains("kptr_restrict"));
         assert_eq!(counts["copy_process"], 1, "names are not hidden");
     }

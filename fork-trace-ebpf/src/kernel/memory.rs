@@ -6,7 +6,7 @@ use fork_trace_common::memory::{MOST_CPUS, Memory, RSS};
 use super::{
     ABSENT, MM_MAP_COUNT, MM_PGTABLES_BYTES, MM_RSS_COUNT, MM_RSS_STAT, MM_TOTAL_VM,
     PERCPU_COUNTER_COUNT, PERCPU_COUNTER_COUNTERS, PERCPU_COUNTER_SIZE, Ptr, TASK_MM,
-    TASK_RSS_COUNT, TASK_RSS_STAT, Task, c_void,
+    TASK_RSS_COUNT, TASK_RSS_STAT, Task,
 };
 
 /// Address of the kernel's array of per-CPU offsets; 0: not known.
@@ -84,10 +84,8 @@ fn per_cpu(mm: Ptr, memory: &mut Memory) -> Option<()> {
         if cpu >= cpus {
             break;
         }
-        let at = Ptr((PER_CPU_OFFSETS.load() + u64::from(cpu) * 8) as *const c_void);
-        let area = at.read_by_helper::<u64>(0)?;
-        let parts =
-            Ptr(first.wrapping_add(area) as *const c_void).read_by_helper::<[i32; RSS]>(0)?;
+        let area = Ptr::at(PER_CPU_OFFSETS.load() + u64::from(cpu) * 8).read_by_helper::<u64>(0)?;
+        let parts = Ptr::at(first.wrapping_add(area)).read_by_helper::<[i32; RSS]>(0)?;
         for (sum, part) in memory.rss_pages.iter_mut().zip(parts) {
             *sum += i64::from(part);
         }

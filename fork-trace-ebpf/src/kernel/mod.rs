@@ -33,10 +33,14 @@ const TS_COMPAT: u32 = 0x2;
 #[unsafe(no_mangle)]
 static TYPED: Global<u8> = Global::new(0);
 
-/// A pointer into kernel memory, of a struct this side knows only by offsets. Where [`TYPED`] is
-/// set it comes from a BTF tracepoint's argument, from the calling task, or from a field of such.
+/// A pointer into kernel memory, of a struct this side knows only by offsets.
 #[derive(Clone, Copy)]
-pub(crate) struct Ptr(*const c_void);
+pub(crate) struct Ptr {
+    address: *const c_void,
+    /// Whether its type is made use of where [`TYPED`] is set: then it comes from a BTF tracepoint's
+    /// argument, from the calling task, or from a field of such.
+    typed: bool,
+}
 
 /// Reads the field whose offset global `$offset` holds.
 macro_rules! field {
@@ -59,7 +63,13 @@ impl Ptr {
     /// From a tracepoint's argument.
     #[inline(always)]
     pub(crate) fn new(address: *const c_void) -> Self {
-        Self(address)
+        Self { address, typed: true }
+    }
+
+    /// From a plain number.
+    #[inline(always)]
+    fn at(address: u64) -> Self {
+        Self { address: address as *const c_void, typed: false }
     }
 
     /// The calling task.
@@ -67,10 +77,10 @@ impl Ptr {
     pub(crate) fn current() -> Self {
         if TYPED.load() != 0 {
             // SAFETY: the helper has no preconditions.
-            return Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
+            return Self::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         }
         // SAFETY: the helper has no preconditions.
-        Self(unsafe { bpf_get_current_task() } as *const c_void)
+        Self::at(unsafe { bpf_get_current_task() })
     }
 
     #[inline(always)]
@@ -78,7 +88,7 @@ impl Ptr {
         if offset == ABSENT {
             return None;
         }
-        if TYPED.load() != 0 {
+        if self.typed && TYPED.load() != 0 {
             // SAFETY: the verifier knows the pointer's type.
             return Some(unsafe { self.load(offset) });
         }
@@ -88,7 +98,7 @@ impl Ptr {
     /// Reads at an address of any kind.
     #[inline(always)]
     fn read_by_helper<T>(self, offset: u32) -> Option<T> {
-        let address = self.0.wrapping_byte_add(offset as usize).cast::<T>();
+        let address = self.address.wrapping_byte_add(offset as usize).cast::<T>();
         // SAFETY: the helper checks the address and fails on a bad one; `T` is an integer here.
         unsafe { bpf_probe_read_kernel(address) }.ok()
     }
@@ -101,12 +111,13 @@ impl Ptr {
     #[inline(always)]
     unsafe fn load<T>(self, offset: u32) -> T {
         // SAFETY: as the caller promises.
-        unsafe { self.0.wrapping_byte_add(offset as usize).cast::<T>().read_volatile() }
+        unsafe { self.address.wrapping_byte_add(offset as usize).cast::<T>().read_volatile() }
     }
 
     #[inline(always)]
     fn follow(self, offset: u32) -> Option<Self> {
-        self.read::<*const c_void>(offset).filter(|target| !target.is_null()).map(Self)
+        let address = self.read::<*const c_void>(offset).filter(|target| !target.is_null())?;
+        Some(Self { address, typed: self.typed })
     }
 }
 
@@ -125,6 +136,16 @@ impl Task {
     #[inline(always)]
     pub(crate) fn current() -> Self {
         Self(Ptr::current())
+    }
+
+    /// The same task, every field of which is read by a helper: that takes some 10 ns more than a
+    /// direct load, but a load takes the kernel a millisecond to verify. For what seldom runs.
+    ///
+    /// KERNEL: kernel/bpf/verifier.c `check_ptr_to_btf_access` looks through all of the kernel's types
+    /// for up to four names, until 7.0 or so one by one.
+    #[inline(always)]
+    pub(crate) fn by_helper(self) -> Self {
+        Self(Ptr { address: self.0.address, typed: false })
     }
 
     /// `pid`, `tgid` and `start_time`.
@@ -253,14 +274,14 @@ impl Task {
         }
         // VERIFIER: a pointer of known type must not be moved by an amount that is not constant, so
         // this one is read as a plain number.
-        let pid = Ptr(self.0.read_by_helper::<*const c_void>(TASK_THREAD_PID.load())?);
+        let pid = Ptr::at(self.0.read_by_helper(TASK_THREAD_PID.load())?);
         pid.read_by_helper(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
     }
 
     /// Whether `mm` is the task's own address space.
     #[inline(always)]
     pub(crate) fn has_mm(self, mm: *const c_void) -> bool {
-        self.0.follow(TASK_MM.load()).is_some_and(|own| own.0 == mm)
+        self.0.follow(TASK_MM.load()).is_some_and(|own| own.address == mm)
     }
 
     /// Mappings and bytes of page tables of the task's address space; the second is `u64::MAX`
@@ -374,7 +395,7 @@ impl Regs {
     /// Where it lies.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
-        self.0.0 as u64
+        self.0.address as u64
     }
 
     /// How many thread ids the caller of `clone3` chose itself.
