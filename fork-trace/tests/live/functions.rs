@@ -124,7 +124,8 @@ fn vforks_that_wait_take_no_return_from_others() {
 
 #[test]
 fn inner_marks_agree_with_functions() {
-    let args = ["loop", "--count", "12", "--touch-mib", "64"];
+    // So much that what the probes themselves take weighs little.
+    let args = ["loop", "--count", "12", "--touch-mib", "256"];
     let Some(lines) = traced("functions", &args) else { return };
     let folder = Folder::new("agree");
     let file = folder.file("forks.json");

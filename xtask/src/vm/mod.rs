@@ -117,7 +117,8 @@ fn alone() -> Result<File> {
     Ok(file)
 }
 
-/// The kernels that were asked for.
+/// The kernels that were asked for, the newest first: it takes longest, and one guest should not be left
+/// to run alone at the end.
 fn chosen(options: &Options) -> Result<Vec<Kernel>> {
     let all = options.kernels.is_empty() && options.images.is_empty();
     let named = if all {
@@ -126,7 +127,7 @@ fn chosen(options: &Options) -> Result<Vec<Kernel>> {
         options.kernels.clone()
     };
     let named = named.iter().map(|name| kernels::fetch(name, options.fetch));
-    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).collect()
+    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).rev().collect()
 }
 
 /// Which way guests are run here.
