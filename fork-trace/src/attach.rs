@@ -36,6 +36,7 @@ use crate::{
     decode::{Record, decode},
     functions::{Candidate, How, Probe, hoped},
     host::{Host, lockdown},
+    missed,
     plan::{self, Backend, Ends, Plan, Tracepoint},
     wishes::Wishes,
 };
@@ -267,11 +268,9 @@ impl Tracer {
     }
 
     /// Runs of programs that the kernel skipped, by program.
-    ///
-    /// KERNEL: kernel/bpf/syscall.c `bpf_prog_show_fdinfo`, 5.12 and later.
     #[must_use]
     pub fn missed_runs(&self) -> BTreeMap<String, u64> {
-        let missed = |(name, program): (&str, &Program)| {
+        let fd = |(name, program): (_, &Program)| {
             let fd = match program {
                 Program::BtfTracePoint(program) => program.fd(),
                 Program::FEntry(program) => program.fd(),
@@ -279,13 +278,9 @@ impl Tracer {
                 Program::KProbe(program) => program.fd(),
                 _ => return None,
             };
-            let fd = fd.ok()?.as_fd().as_raw_fd();
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let missed = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            let missed = missed.trim().parse().ok().filter(|missed| *missed > 0)?;
-            Some((name.to_owned(), missed))
+            Some((name, fd.ok()?.as_fd().as_raw_fd()))
         };
-        self.ebpf.programs().filter_map(missed).collect()
+        missed::by_program(self.ebpf.programs().filter_map(fd))
     }
 }
 

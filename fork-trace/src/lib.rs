@@ -30,6 +30,7 @@ pub mod learn;
 pub mod life;
 pub mod live;
 pub mod memory;
+pub mod missed;
 pub mod names;
 pub mod pipeline;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! Loads that are measured or only counted: benchmarks, storms, held vforks.
 
-use std::ffi::c_int;
+use std::{ffi::c_int, sync::Barrier};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -68,7 +68,7 @@ fn tenths(value: f64) -> f64 {
 }
 
 /// Forks in libc; the child exits at once.
-fn fork_and_exit() -> c_int {
+pub(crate) fn fork_and_exit() -> c_int {
     let ret = libc_fork();
     if ret == 0 {
         sys::exit_now(0);
@@ -97,14 +97,31 @@ fn getppids_ns() -> u64 {
     times.end_ns - times.start_ns
 }
 
-/// Forks and waits `count` times; returns how many forks succeeded and failed.
-pub(crate) fn storm(count: usize) -> (usize, usize) {
+/// Forks and waits `count` times in each of `threads` threads; returns as [`storm`] does.
+pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
+    let all_are_there = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let of_one = || {
+            scope.spawn(|| {
+                all_are_there.wait();
+                storm(count, raw::fork)
+            })
+        };
+        let all: Vec<_> = (0..threads).map(|_| of_one()).collect();
+        let ended = all.into_iter().filter_map(|one| one.join().ok());
+        ended.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    })
+}
+
+/// Forks, by `fork` whose child exits, and waits `count` times; returns how many forks succeeded and
+/// failed.
+pub(crate) fn storm(count: usize, fork: fn() -> c_int) -> (usize, usize) {
     let (mut succeeded, mut failed) = (0, 0);
     for _ in 0..count {
         if sys::stop_signal().is_some() {
             break;
         }
-        match fork_and_exit() {
+        match fork() {
             child @ 1.. => {
                 succeeded += 1;
                 sys::reap(child);

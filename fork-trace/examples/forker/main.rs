@@ -68,6 +68,9 @@ enum Command {
         /// Memory to touch before, in pages of 4 KiB.
         #[arg(long, default_value_t = 0)]
         touch_mib: usize,
+        /// Threads that do it at once, by the raw system call: libc lets in one at a time.
+        #[arg(long)]
+        threads: Option<usize>,
     },
     /// Make children that vfork at the same time and are held.
     HoldVfork {
@@ -123,9 +126,12 @@ fn main() -> anyhow::Result<ExitCode> {
         None => run(&choose(&cli.scenarios)?, cli.repeat)?,
         Some(Command::List) => list()?,
         Some(Command::Bench { op, count }) => print(&load::bench(op, count))?,
-        Some(Command::Loop { count, touch_mib }) => {
+        Some(Command::Loop { count, touch_mib, threads }) => {
             sys::touch(touch_mib << 20).map_err(errno).context("touch memory")?;
-            let (succeeded, failed) = load::storm(count);
+            let (succeeded, failed) = match threads {
+                Some(threads) => load::storms(count, threads),
+                None => load::storm(count, load::fork_and_exit),
+            };
             let attempts = succeeded + failed;
             Done { attempts, succeeded, failed, ..Done::default() }.print()?;
         }
