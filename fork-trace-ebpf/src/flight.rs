@@ -128,7 +128,7 @@ fn return_not_seen(flight: &ForkRecord, key: u64) {
     }
 }
 
-/// A record in flight.
+/// A record in flight; who calls is still to be filled in.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 fn insert(key: u64) -> Option<&'static mut ForkRecord> {

@@ -363,11 +363,12 @@ impl Lesson {
 
 /// A loader without types. aya's first reads all of the kernel's, which takes half of the time that
 /// this process itself needs to start, and is thrown away for [`types`]; it does without them where it
-/// cannot open their file.
+/// cannot open their file. No other thread of this process opens anything meanwhile.
 fn bare_loader<'a>() -> Result<EbpfLoader<'a>> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read RLIMIT_NOFILE")?;
-    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("lower RLIMIT_NOFILE")?;
+    let lower = |(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, 0, hard).map(|()| (soft, hard));
+    let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(lower);
     let loader = EbpfLoader::new();
+    let Ok((soft, hard)) = limits else { return Ok(loader) };
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("set RLIMIT_NOFILE again")?;
     Ok(loader)
 }

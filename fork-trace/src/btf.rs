@@ -99,7 +99,8 @@ impl Btf {
                     FUNC => btf.functions.entry(name).or_default().push(id),
                     // Names repeat; the first struct of a name is the kernel's own.
                     STRUCT => _ = btf.structs.entry(name).or_insert(id),
-                    _ => _ = btf.enums.entry(name).or_insert(id),
+                    ENUM => _ = btf.enums.entry(name).or_insert(id),
+                    _ => {}
                 }
             }
             at += 12 + extra_bytes(header)?;
@@ -457,6 +458,17 @@ pub(crate) mod tests {
         assert!(btf.has_function("twice"));
         assert_eq!(btf.signature("twice").unwrap(), None, "which one?");
         assert_eq!(btf.signature("nobody").unwrap(), None);
+    }
+
+    #[test]
+    fn only_what_is_wanted_can_be_looked_up() {
+        let btf = Btf::parse(blob(), |name| [&b"outer"[..], b"x"].contains(&name)).unwrap();
+        // What a wanted struct is made of is found all the same.
+        assert_eq!(btf.offset("outer", "d.e").unwrap(), Some(12));
+        assert!(btf.has_tracepoint("x"));
+        assert_eq!(btf.offset("inner", "e").unwrap(), None);
+        assert_eq!(btf.value("color", "blue").unwrap(), None);
+        assert!(!btf.has_function("takes"));
     }
 
     #[test]

@@ -570,7 +570,8 @@ pub struct Summary {
     #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
     /// Runs of programs that the kernel skipped, by tracepoint or function: a program does not run
-    /// while it is under way on the same CPU. Absent where none was.
+    /// while it is under way on the same CPU, and a probed return not if there was no room for it.
+    /// Absent where none was.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missed_runs: BTreeMap<Name, u64>,
     /// `total_ns` by kind.

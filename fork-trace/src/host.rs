@@ -1,4 +1,4 @@
-//! Facts about this host. The only reader of `/sys` and of `/proc` outside `enrich`.
+//! Facts about this host, from `/sys` and `/proc`.
 
 use std::{
     collections::{BTreeSet, HashMap},

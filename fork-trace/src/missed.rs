@@ -81,10 +81,11 @@ fn of_link(link: RawFd) -> Option<u64> {
     // function, its length and offset, address, missed, cookie.
     let mut info = [0_u64; LINK_INFO_BYTES as usize / 8];
     let to = info.as_mut_ptr() as u64;
-    let ask = Ask { fd: u32::try_from(link).ok()?, bytes: LINK_INFO_BYTES, to };
-    // SAFETY: the kernel reads `Ask` and writes no more than `bytes` to `info`; both outlive the call.
+    let mut ask = Ask { fd: u32::try_from(link).ok()?, bytes: LINK_INFO_BYTES, to };
+    // SAFETY: the kernel writes no more than `bytes` to `info`, and to `ask` how many; both outlive the
+    // call.
     let ret = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const ask, size_of::<Ask>())
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut ask, size_of::<Ask>())
     };
     let [.., event, _, _, _, missed, _] = info;
     let probe = matches!(event & 0xffff_ffff, BPF_PERF_EVENT_KPROBE | BPF_PERF_EVENT_KRETPROBE);

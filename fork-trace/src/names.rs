@@ -5,7 +5,7 @@ use std::collections::HashMap;
 /// Some names; most others are told from them by first letter and length.
 pub struct Names {
     names: HashMap<&'static [u8], &'static str>,
-    /// Of each first letter a bit for each length, in steps of 64.
+    /// Of each first letter a bit for each length modulo 64.
     lengths: [u64; 256],
 }
 

@@ -80,7 +80,7 @@ impl Ptr {
             return Self::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         }
         // SAFETY: the helper has no preconditions.
-        Self::at(unsafe { bpf_get_current_task() })
+        Self::new(unsafe { bpf_get_current_task() } as *const c_void)
     }
 
     #[inline(always)]
@@ -139,10 +139,11 @@ impl Task {
     }
 
     /// The same task, every field of which is read by a helper: that takes some 10 ns more than a
-    /// direct load, but a load takes the kernel a millisecond to verify. For what seldom runs.
+    /// direct load, but the load of a pointer takes the kernel a millisecond to verify. For what seldom
+    /// runs.
     ///
     /// KERNEL: kernel/bpf/verifier.c `check_ptr_to_btf_access` looks through all of the kernel's types
-    /// for up to four names, until 7.0 or so one by one.
+    /// for up to four names, from 6.3 or so on, and until 7.0 or so one by one.
     #[inline(always)]
     pub(crate) fn by_helper(self) -> Self {
         Self(Ptr { address: self.0.address, typed: false })

@@ -1,6 +1,6 @@
 //! Loads that are measured or only counted: benchmarks, storms, held vforks.
 
-use std::{ffi::c_int, sync::Barrier};
+use std::{ffi::c_int, panic::resume_unwind, sync::RwLock};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -99,16 +99,20 @@ fn getppids_ns() -> u64 {
 
 /// Forks and waits `count` times in each of `threads` threads; returns as [`storm`] does.
 pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
-    let all_are_there = Barrier::new(threads);
+    let gate = RwLock::new(());
     std::thread::scope(|scope| {
+        let closed = gate.write();
         let of_one = || {
             scope.spawn(|| {
-                all_are_there.wait();
+                // Until all are there, or one could not be made.
+                drop(gate.read());
                 storm(count, raw::fork)
             })
         };
         let all: Vec<_> = (0..threads).map(|_| of_one()).collect();
-        let ended = all.into_iter().filter_map(|one| one.join().ok());
+        drop(closed);
+        let ended =
+            all.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)));
         ended.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     })
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run, slowness,
-    summary,
+    Background, Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run,
+    slowness, summary,
 };
 
 #[test]
@@ -96,12 +96,10 @@ fn descendants_are_followed_and_others_are_not() {
     if !here("descendants_are_followed_and_others_are_not") {
         return;
     }
-    // Until it is ended.
-    let mut other = Command::new(forker()).args(["loop", "--count", "1000000"]).spawn().unwrap();
+    let other = Background::start(Command::new(forker()).args(["loop", "--count", "1000000"]));
     let script = "(sh -c ': & : & wait') & wait; setsid sh -c ': & wait' & wait";
     let output = run(fork_trace().args(["--json", "--", "sh", "-c", script]));
-    other.kill().unwrap();
-    other.wait().unwrap();
+    drop(other);
     assert!(output.status.success());
     let traced = lines(&output.stderr);
     check(&traced);

@@ -107,6 +107,22 @@ impl Drop for Cgroup {
     }
 }
 
+/// A program that runs until this is dropped.
+pub(crate) struct Background(Child);
+
+impl Background {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Runs to its end, which has to come within a minute.
 pub(crate) fn run(command: &mut Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -29,7 +29,7 @@ const SKIP: &str = "--skip each_command_of_the_readme_works";
 /// What the tests of a backend are narrowed to where none were named: attaching to functions takes an
 /// emulated CPU seconds, and what is the same for every backend is tested with the others.
 const NARROWED: [(&str, &str); 3] = [
-    ("fentry", "functions:: causes:: truth::every truth::a_vfork truth::a_program"),
+    ("fentry", "functions:: causes:: truth::every truth::a_vfork truth::a_program truth::calls"),
     ("kprobe", "functions:: truth::every truth::a_vfork truth::a_program"),
     ("inner", "inner:: ftrace:: causes:: truth::every"),
 ];

@@ -117,17 +117,17 @@ fn alone() -> Result<File> {
     Ok(file)
 }
 
-/// The kernels that were asked for, the newest first: it takes longest, and one guest should not be left
-/// to run alone at the end.
+/// The kernels that were asked for; all of them the newest first: it takes longest, and one guest
+/// should not be left to run alone at the end.
 fn chosen(options: &Options) -> Result<Vec<Kernel>> {
     let all = options.kernels.is_empty() && options.images.is_empty();
     let named = if all {
-        kernels::names().into_iter().map(str::to_owned).collect()
+        kernels::names().into_iter().rev().map(str::to_owned).collect()
     } else {
         options.kernels.clone()
     };
     let named = named.iter().map(|name| kernels::fetch(name, options.fetch));
-    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).rev().collect()
+    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).collect()
 }
 
 /// Which way guests are run here.

@@ -43,8 +43,8 @@ const SILENCE: Duration = Duration::from_secs(240);
 /// Emulation by one thread: slower than by two, and never seen to hang.
 const EMULATED: &str = "tcg,thread=single";
 
-/// A plain CPU: more features take longer to emulate; on `max`, fork-trace starts a third slower.
-const CPU: &str = "qemu64";
+/// A plain CPU where it is emulated: more features take longer, fork-trace starts a third slower.
+const PLAIN_CPU: &str = "qemu64";
 
 /// What is booted, and where its output goes.
 pub(crate) struct Machine<'a> {
@@ -102,7 +102,8 @@ impl Machine<'_> {
 
     fn command(&self, accel: &str) -> Command {
         let mut qemu = Command::new(QEMU);
-        qemu.args(["-accel", accel, "-cpu", CPU, "-smp", "2", "-m", "1500"]);
+        let cpu = if accel == EMULATED { PLAIN_CPU } else { "max" };
+        qemu.args(["-accel", accel, "-cpu", cpu, "-smp", "2", "-m", "1500"]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         // A comma stands twice in an option of QEMU's.
         let told = self.told.to_string_lossy().replace(',', ",,");
