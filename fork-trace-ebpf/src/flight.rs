@@ -213,6 +213,8 @@ pub(crate) fn lock_taken() {
 /// A task was made by the calling thread.
 #[inline(always)]
 pub(crate) fn newtask(child: Task, clone_flags: u64) {
+    // First: what this program takes before would be missing in the stage that begins here.
+    let now = now();
     let key = bpf_get_current_pid_tgid();
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
@@ -238,7 +240,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let Some(flight) = entered.or_else(|| begin_unentered(key, pf)) else {
         return;
     };
-    set(flight, Mark::TaskNewtask, now());
+    set(flight, Mark::TaskNewtask, now);
     made(flight, child, ids, pf, clone_flags);
 }
 

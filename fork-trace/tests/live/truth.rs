@@ -43,16 +43,20 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
         }
     };
     // From 6.13 on the kernel skips a program of the system call tracepoints now and then.
-    let in_part = fork["warnings"].as_array().is_some_and(|warnings| {
-        let codes = ["entry-not-seen", "return-not-seen"];
-        warnings.iter().any(|warning| codes.contains(&warning["code"].as_str().unwrap()))
-    });
+    let warned = |code: &str| {
+        let warnings = fork["warnings"].as_array();
+        warnings.is_some_and(|warnings| warnings.iter().any(|warning| warning["code"] == code))
+    };
+    let in_part = warned("entry-not-seen") || warned("return-not-seen");
+    let refused = !attempt["errno"].is_null();
     for field in SAME {
         // Then the caller's arguments were not read either.
         if in_part && ["syscall", "clone_flags", "exit_signal"].contains(&field) {
             continue;
         }
-        if unknowable(attempt, field) {
+        // What it was refused with is known from its return alone.
+        let unseen = refused && warned("return-not-seen") && ["ret", "errno"].contains(&field);
+        if unseen || unknowable(attempt, field) {
             same(field, &Value::Null, &fork[field]);
         } else {
             same(field, &attempt[field], &fork[field]);
@@ -65,10 +69,9 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
     };
     same("child", child, &fork["child"]["tid"]);
     // Only a refusal before the call has no total.
-    let refused = attempt["scenario"].as_str().is_some_and(|name| name.starts_with("seccomp"))
-        && !attempt["errno"].is_null();
+    let before = attempt["scenario"].as_str().is_some_and(|name| name.starts_with("seccomp"));
     let total = fork["total_ns"].is_u64() || in_part;
-    same("has a total", &Value::from(!refused), &Value::from(total));
+    same("has a total", &Value::from(!(before && refused)), &Value::from(total));
     found
 }
 
