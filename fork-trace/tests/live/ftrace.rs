@@ -7,9 +7,7 @@ use std::{collections::HashMap, fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{
-    Folder, check, fork_trace, forker, here, median, of_type, read, run, slowness,
-};
+use crate::support::{Folder, check, forker, here, median, of_type, read, run, slowness, tool};
 
 /// What ftrace saw of one fork, in microseconds.
 #[derive(Default)]
@@ -297,8 +295,21 @@ fn stage(fork: &Value, name: &str) -> Option<f64> {
     micros(&stages.iter().find(|stage| stage["name"] == name)?["dur_ns"])
 }
 
+/// The tool with a backend that bounds stages by tracepoints, as ftrace sees them: the one that these
+/// tests are run with if it is `accepted`, the first of these if they are run with none.
+fn by_tracepoints(accepted: &[&str]) -> Option<Command> {
+    let given = std::env::var("FORK_TRACE_BACKEND");
+    let backend = given.as_deref().unwrap_or(accepted[0]);
+    accepted.contains(&backend).then(|| {
+        let mut tool = tool();
+        tool.args(["--backend", backend]);
+        tool
+    })
+}
+
 #[test]
 fn ftrace_sees_the_same_gaps() {
+    let Some(mut tool) = by_tracepoints(&["tracepoint", "inner"]) else { return };
     if !here("ftrace_sees_the_same_gaps") {
         return;
     }
@@ -308,7 +319,7 @@ fn ftrace_sees_the_same_gaps() {
     for (event, filter) in AROUND {
         instance.enable(event, Some(filter));
     }
-    let output = run(fork_trace()
+    let output = run(tool
         .arg("-o")
         .arg(&file)
         .arg("--")
@@ -373,8 +384,8 @@ const INSIDE_ROWS: [InsideRow; 13] = [
 
 #[test]
 fn ftrace_sees_the_same_inside() {
-    let other = std::env::var("FORK_TRACE_BACKEND").is_ok_and(|backend| backend != "inner");
-    if other || !here("ftrace_sees_the_same_inside") {
+    let Some(mut tool) = by_tracepoints(&["inner"]) else { return };
+    if !here("ftrace_sees_the_same_inside") {
         return;
     }
     let folder = Folder::new("ftrace-inside");
@@ -384,7 +395,7 @@ fn ftrace_sees_the_same_inside() {
         instance.enable(event, None);
     }
     let args = ["fork-raw", "--repeat", "100"];
-    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()).args(args));
+    let output = run(tool.arg("-o").arg(&file).arg("--").arg(forker()).args(args));
     assert!(output.status.success());
     let seen = instance.inside();
     drop(instance);
