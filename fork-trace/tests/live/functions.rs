@@ -125,7 +125,7 @@ fn vforks_that_wait_take_no_return_from_others() {
 #[test]
 fn returns_that_found_no_room_are_counted() {
     // One copies the memory, the others wait for its lock in the middle of `copy_process`.
-    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    let possible = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
     let last = possible.trim().rsplit(['-', ',']).next().unwrap();
     let threads = (4 * (last.parse::<u32>().unwrap() + 1)).max(40).to_string();
     let args = ["loop", "--count", "5", "--threads", &threads, "--touch-mib", "32"];
