@@ -183,8 +183,8 @@ pub fn check_capabilities() -> Result<()> {
     Err(Advice::NotPermitted { has: has.to_owned() }.into())
 }
 
-/// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not known; and how many
-/// symbols there are of each name in the function table, if they can be read.
+/// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not
+/// known; and how many symbols there are of each name in the function table, if they can be read.
 fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
     let parsed = File::open("/proc/kallsyms").and_then(|file| parse_symbols(BufReader::new(file)));
     match parsed {
@@ -252,7 +252,10 @@ fn address(line: &[u8]) -> u64 {
 }
 
 /// How many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
-fn possible_cpus() -> Result<u32> {
+///
+/// # Errors
+/// The file cannot be read, or does not end in a number.
+pub fn possible_cpus() -> Result<u32> {
     const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
     let text = fs::read_to_string(POSSIBLE).with_context(|| format!("read {POSSIBLE}"))?;
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());

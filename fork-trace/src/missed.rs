@@ -12,6 +12,9 @@ use std::{
 
 use nix::libc;
 
+/// KERNEL: `include/uapi/linux/bpf.h` `enum bpf_prog_type`.
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+
 /// Skipped runs by program, of those that had any. `programs` are names and descriptors.
 ///
 /// KERNEL: kernel/bpf/syscall.c `bpf_prog_show_fdinfo` (5.12 and later) and
@@ -24,16 +27,20 @@ pub fn by_program<'a>(programs: impl Iterator<Item = (&'a str, RawFd)>) -> BTree
             *missed.entry(name.to_owned()).or_default() += runs;
         }
     };
-    let mut names = HashMap::new();
+    let mut probes = HashMap::new();
     for (name, fd) in programs {
         let Ok(info) = fdinfo(fd) else { continue };
         add(name, value(&info, "recursion_misses").unwrap_or_default());
-        if let Some(id) = value::<u32>(&info, "prog_id") {
-            names.insert(id, name);
+        if value(&info, "prog_type") == Some(BPF_PROG_TYPE_KPROBE)
+            && let Some(id) = value::<u32>(&info, "prog_id")
+        {
+            probes.insert(id, name);
         }
     }
-    for (fd, info) in probe_links() {
-        if let Some(name) = value(&info, "prog_id").and_then(|id: u32| names.get(&id)) {
+    // Without probes there is no need to look at every descriptor.
+    let links = if probes.is_empty() { Vec::new() } else { probe_links() };
+    for (fd, info) in links {
+        if let Some(name) = value(&info, "prog_id").and_then(|id: u32| probes.get(&id)) {
             add(name, of_link(fd).unwrap_or_default());
         }
     }

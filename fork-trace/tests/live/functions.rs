@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fork_trace::host::possible_cpus;
 use fork_trace_common::stage::{STAGES, Stage};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -125,9 +126,7 @@ fn vforks_that_wait_take_no_return_from_others() {
 #[test]
 fn returns_that_found_no_room_are_counted() {
     // One copies the memory, the others wait for its lock in the middle of `copy_process`.
-    let possible = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
-    let last = possible.trim().rsplit(['-', ',']).next().unwrap();
-    let threads = (4 * (last.parse::<u32>().unwrap() + 1)).max(40).to_string();
+    let threads = (4 * possible_cpus().unwrap()).max(40).to_string();
     let args = ["loop", "--count", "5", "--threads", &threads, "--touch-mib", "32"];
     let Some(lines) = traced("functions", &args) else { return };
     let forks = of_type(&lines, "fork");
