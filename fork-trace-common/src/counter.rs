@@ -41,7 +41,7 @@ counters! {
     /// Records of failed attempts lost because the ring was full.
     RingFullFailures,
     /// Function times of attempts lost because the ring or their map was full.
-    CallsLost,
+    FunctionTimesLost,
     /// Child-start records lost because the ring was full.
     RingFullStarts,
     /// Children whose first moment on a CPU is not known because the map for it was full.
@@ -54,7 +54,7 @@ counters! {
     /// `Seen` too.
     FilteredOutcome,
     /// Follow-up records lost because the ring was full.
-    RingFullLives,
+    RingFullFollowUps,
     /// Children with no follow-up because the map of children was full.
     BornFull,
     /// Vforks whose parent's wait is not measured because the map of waits was full.

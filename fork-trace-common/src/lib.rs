@@ -4,15 +4,15 @@
 //! It owns layouts and names only: no BPF helper, no I/O, no allocation.
 #![no_std]
 
+pub mod call_site;
 pub mod counter;
+pub mod filter;
 pub mod flags;
-pub mod func;
-pub mod life;
+pub mod follow_up;
+pub mod function;
 pub mod memory;
 pub mod point;
 pub mod record;
 pub mod refusal;
 pub mod settings;
-pub mod site;
 pub mod stage;
-pub mod wish;

@@ -7,7 +7,7 @@
     feature = "user",
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
-pub struct Memory {
+pub struct MemoryCounts {
     /// `mm_struct.total_vm`.
     pub total_vm_pages: u64,
     /// `mm_struct.rss_stat`, by [`FILE`] to [`SHMEM`]. Sums of counters that change meanwhile may
@@ -36,7 +36,7 @@ pub const SHMEM: usize = 3;
 /// Most CPUs whose own counts are added up; some 60 ns each.
 pub const MOST_CPUS: u32 = 64;
 
-impl Memory {
+impl MemoryCounts {
     /// Every byte zero.
     #[must_use]
     #[inline(always)]
@@ -51,4 +51,4 @@ impl Memory {
     }
 }
 
-const _: () = assert!(size_of::<Memory>() == 56);
+const _: () = assert!(size_of::<MemoryCounts>() == 56);

@@ -1,7 +1,7 @@
 //! Points in time that a source can take: marks of tracepoints, and entries and returns of functions;
 //! and the order in which a fork passes them.
 
-use crate::func::Func;
+use crate::function::Function;
 
 macro_rules! marks {
     ($($(#[doc = $doc:literal])* $mark:ident = $name:literal,)*) => {
@@ -94,17 +94,17 @@ pub enum Point {
     /// What a tracepoint marks.
     Mark(Mark),
     /// Entry of a function, the first in an attempt.
-    Enter(Func),
+    Enter(Function),
     /// Return of a function; of one that runs many times, the last.
-    Leave(Func),
+    Leave(Function),
 }
 
 macro_rules! point {
-    (enter $func:ident) => {
-        Point::Enter(Func::$func)
+    (enter $function:ident) => {
+        Point::Enter(Function::$function)
     };
-    (leave $func:ident) => {
-        Point::Leave(Func::$func)
+    (leave $function:ident) => {
+        Point::Leave(Function::$function)
     };
     ($mark:ident) => {
         Point::Mark(Mark::$mark)
@@ -167,8 +167,8 @@ impl core::fmt::Display for Point {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Mark(mark) => f.write_str(mark.name()),
-            Self::Enter(func) => write!(f, "enter {}", func.row().id),
-            Self::Leave(func) => write!(f, "leave {}", func.row().id),
+            Self::Enter(function) => write!(f, "enter {}", function.row().id),
+            Self::Leave(function) => write!(f, "leave {}", function.row().id),
         }
     }
 }
@@ -176,10 +176,10 @@ impl core::fmt::Display for Point {
 impl Point {
     /// The function whose entry or return it is.
     #[must_use]
-    pub fn func(self) -> Option<Func> {
+    pub fn function(self) -> Option<Function> {
         match self {
             Self::Mark(_) => None,
-            Self::Enter(func) | Self::Leave(func) => Some(func),
+            Self::Enter(function) | Self::Leave(function) => Some(function),
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::func::FUNCTIONS;
+    use crate::function::FUNCTIONS;
 
     #[test]
     fn each_point_has_one_place_in_the_order_and_marks_keep_theirs() {
@@ -209,8 +209,12 @@ mod tests {
         }
         let ranks: Vec<_> = Mark::ALL.iter().map(|mark| Point::Mark(*mark).rank()).collect();
         assert!(ranks.is_sorted(), "{ranks:?}");
-        for row in FUNCTIONS.iter().filter(|row| row.func != Func::ScheduleTail) {
-            assert!(Point::Enter(row.func).rank() < Point::Leave(row.func).rank(), "{}", row.id);
+        for row in FUNCTIONS.iter().filter(|row| row.function != Function::ScheduleTail) {
+            assert!(
+                Point::Enter(row.function).rank() < Point::Leave(row.function).rank(),
+                "{}",
+                row.id
+            );
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The bytes the kernel side writes and the user side reads: one [`ForkRecord`] per attempt, one
-//! small [`StartRecord`] per child, and where functions are probed a [`CallsRecord`] per attempt.
+//! small [`StartRecord`] per child, and where functions are probed a [`FunctionTimes`] per attempt.
 //!
 //! Every byte is zeroed before it is filled, and a field that was not read is marked by an absent
 //! bit in `bits`, never by its zero. All times are `CLOCK_MONOTONIC` nanoseconds
 //! (`bpf_ktime_get_ns`). Layout is checked at compile time on both sides.
 
 use crate::{
-    func::{MANY, ONCE},
-    memory::Memory,
+    function::{MANY, ONCE},
+    memory::MemoryCounts,
     stage::Mark,
 };
 
@@ -19,8 +19,8 @@ pub enum RecordKind {
     Fork = 1,
     /// A [`StartRecord`].
     Start = 2,
-    /// A [`CallsRecord`].
-    Calls = 7,
+    /// A [`FunctionTimes`].
+    Functions = 7,
     /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
     Refusal = 8,
 }
@@ -168,7 +168,7 @@ pub struct ForkRecord {
     pub set_tids: u64,
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]; only of
     /// calls that copy it.
-    pub memory: Memory,
+    pub memory: MemoryCounts,
     /// How many tasks the pids controller had refused the caller's own group when the call began,
     /// with [`bits::PIDS_REFUSALS`].
     pub pids_refusals: u64,
@@ -210,10 +210,10 @@ pub struct StartRecord {
     feature = "user",
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
-pub struct CallsRecord {
-    /// [`RecordKind::Calls`].
+pub struct FunctionTimes {
+    /// [`RecordKind::Functions`].
     pub kind: u32,
-    /// The first function that returned an error: its place in `func::FUNCTIONS` plus 1; 0: none.
+    /// The first function that returned an error: its place in `function::FUNCTIONS` plus 1; 0: none.
     pub failed: u32,
     /// The calling thread, with `start_ns` the key to the [`ForkRecord`].
     pub tid: u32,
@@ -247,13 +247,13 @@ pub struct Runs {
     pub count: u64,
 }
 
-impl CallsRecord {
+impl FunctionTimes {
     /// A record with every byte zero but the kind.
     #[must_use]
     pub const fn zeroed() -> Self {
         const NONE: Runs = Runs { first_ns: 0, last_ns: 0, entered_ns: 0, spent_ns: 0, count: 0 };
         Self {
-            kind: RecordKind::Calls as u32,
+            kind: RecordKind::Functions as u32,
             failed: 0,
             tid: 0,
             errno: 0,
@@ -300,7 +300,7 @@ impl ForkRecord {
             tracer: 0,
             ptrace: 0,
             set_tids: 0,
-            memory: Memory::zeroed(),
+            memory: MemoryCounts::zeroed(),
             pids_refusals: 0,
             memory_ooms: 0,
             failed_alloc: 0,
@@ -320,8 +320,8 @@ impl ForkRecord {
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()
-        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<Memory>()
+        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<MemoryCounts>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
-const _: () = assert!(size_of::<CallsRecord>() == 24 + 16 * ONCE + 40 * MANY);
+const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -8,7 +8,7 @@
 pub use crate::point::{Mark, ORDER, Point};
 use crate::{
     flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM},
-    func::Func,
+    function::Function,
     point::point,
 };
 
@@ -69,7 +69,7 @@ pub struct Row {
     /// When an attempt has it.
     pub occurs: Occurs,
     /// The function that is the stage.
-    pub func: Option<Func>,
+    pub function: Option<Function>,
     /// Its bounds where functions are probed, the narrowest first.
     pub gaps: &'static [Bounds],
     /// Its bounds where inner tracepoints are used.
@@ -128,7 +128,7 @@ macro_rules! occurs {
 macro_rules! stages {
     ($(
         $side:ident $stage:ident $name:literal in $parent:tt, $at:literal,
-        $what:literal $(, shared by $shared:expr)? $(, occurs $occurs:ident)? $(, func $func:ident)?
+        $what:literal $(, shared by $shared:expr)? $(, occurs $occurs:ident)? $(, function $function:ident)?
         $(, gap [$($go:ident)+ .. $($gc:ident)+ $(+ $gi:ident)*])*
         $(, inner [$($io:ident)+ .. $($ic:ident)+ $(+ $ii:ident)*])?
         $(, coarse [$($co:ident)+ .. $($cc:ident)+ $(+ $ci:ident)*])*
@@ -149,7 +149,7 @@ macro_rules! stages {
             what: $what,
             shared_by: 0 $(| $shared)?,
             occurs: occurs!($($occurs)?),
-            func: first!($(Func::$func)?),
+            function: first!($(Function::$function)?),
             gaps: &[$(bounds!($($go)+ .. $($gc)+ ; $($gi)*)),*],
             inner: first!($(bounds!($($io)+ .. $($ic)+ ; $($ii)*))?),
             coarse: &[$(bounds!($($co)+ .. $($cc)+ ; $($ci)*)),*],
@@ -184,16 +184,16 @@ stages! {
         inner [SysEnter..TaskAlloc + CopyCloneArgs + Clone3ArgsValid + FlagChecks + SignalGate];
     Parent CopyCloneArgs "copy_clone_args_from_user" in SysEnter, "kernel/fork.c",
         "clone3 only: the argument struct is copied from the caller and its sizes checked",
-        occurs AtTimes, func CopyCloneArgs;
+        occurs AtTimes, function CopyCloneArgs;
     Parent Clone3ArgsValid "clone3_args_valid" in SysEnter, "kernel/fork.c",
         "clone3 only: unknown flags, signal and stack arguments are refused", occurs AtTimes,
         gap [leave CopyCloneArgs..enter KernelClone];
     Parent KernelClone "kernel_clone" in -, "kernel/fork.c",
-        "everything the system call does: copy_process, then wake the child", func KernelClone,
+        "everything the system call does: copy_process, then wake the child", function KernelClone,
         gap [enter KernelClone..leave WakeUpNewTask];
 
     Parent CopyProcess "copy_process" in KernelClone, "kernel/fork.c",
-        "the child is built, up to its place in the process tree", func CopyProcess,
+        "the child is built, up to its place in the process tree", function CopyProcess,
         inner [TaskAlloc..SchedProcessFork + AddDeviceRandomness],
         between [SysEnter..SchedProcessFork
             + SysEnter + CopyCloneArgs + Clone3ArgsValid + AddDeviceRandomness];
@@ -202,23 +202,23 @@ stages! {
         gap [enter CopyProcess..enter RecalcSigpending],
         gap [enter CopyProcess..enter TskForkGetNode + SignalGate];
     Parent SignalGate "recalc_sigpending" in CopyProcess, "kernel/fork.c copy_process",
-        "pending signals: the call is restarted after they are handled", func RecalcSigpending;
+        "pending signals: the call is restarted after they are handled", function RecalcSigpending;
     Parent DupTaskStruct "dup_task_struct" in CopyProcess, "kernel/fork.c",
         "task_struct and kernel stack are allocated, charged and copied",
         gap [enter TskForkGetNode..leave DupUserCpusPtr],
         gap [enter TskForkGetNode..enter CopyCreds + CopyExecState + IdentityBits + RlimitNproc],
         inner [TaskAlloc..CredAlloc + CopyExecState + IdentityBits];
     Parent CopyExecState "copy_exec_state" in CopyProcess, "kernel/fork.c",
-        "exec state of the task, 7.2 and later", func TaskExecStateCopy;
+        "exec state of the task, 7.2 and later", function TaskExecStateCopy;
     Parent IdentityBits "rt_mutex_init_task" in CopyProcess, "kernel/fork.c copy_process",
         "flags of the new task, tid pointers, priority-inheritance state",
         gap [leave TaskExecStateCopy..enter CopyCreds],
         gap [leave DupUserCpusPtr..enter CopyCreds];
     Parent CopyCreds "copy_creds" in CopyProcess, "kernel/cred.c",
-        "credentials; a new user namespace if asked for", func CopyCreds,
+        "credentials; a new user namespace if asked for", function CopyCreds,
         inner [CredAlloc..SchedForkTimer + RlimitNproc + MaxThreads + CgroupFork];
     Parent RlimitNproc "is_rlimit_overlimit" in CopyProcess, "kernel/fork.c copy_process",
-        "RLIMIT_NPROC of the user, along the chain of user namespaces", func IsRlimitOverlimit;
+        "RLIMIT_NPROC of the user, along the chain of user namespaces", function IsRlimitOverlimit;
     Parent MaxThreads "max_threads" in CopyProcess, "kernel/fork.c copy_process",
         "the host's limit on tasks, kernel.threads-max",
         gap [leave IsRlimitOverlimit..enter AcctClearIntegrals],
@@ -227,21 +227,21 @@ stages! {
         "small state: accounting, timers, lists, NUMA policy, empty cgroup link",
         gap [enter AcctClearIntegrals..enter SchedFork];
     Parent SchedFork "sched_fork" in CopyProcess, "kernel/sched/core.c",
-        "scheduling class, priority and entity of the child", func SchedFork,
+        "scheduling class, priority and entity of the child", function SchedFork,
         inner [SchedForkTimer..FilesAlloc
             + PerfEventInitTask + AuditAlloc + SecurityTaskAlloc + CopySemundo];
     Parent PerfEventInitTask "perf_event_init_task" in CopyProcess, "kernel/events/core.c",
-        "inherited perf events are cloned", func PerfEventInitTask;
+        "inherited perf events are cloned", function PerfEventInitTask;
     Parent AuditAlloc "audit_alloc" in CopyProcess, "kernel/auditsc.c",
-        "audit context, if auditing was ever on", func AuditAlloc;
+        "audit context, if auditing was ever on", function AuditAlloc;
     Parent SecurityTaskAlloc "security_task_alloc" in CopyProcess, "security/security.c",
-        "security modules are asked, and attach their state", func SecurityTaskAlloc;
+        "security modules are asked, and attach their state", function SecurityTaskAlloc;
     Parent CopySemundo "copy_semundo" in CopyProcess, "ipc/sem.c",
-        "System V semaphore undo list", shared by CLONE_SYSVSEM, func CopySemundo;
+        "System V semaphore undo list", shared by CLONE_SYSVSEM, function CopySemundo;
     Parent CopyFiles "copy_files" in CopyProcess, "kernel/fork.c",
-        "the table of open files", shared by CLONE_FILES, func DupFd, inner [FilesAlloc..FsAlloc];
+        "the table of open files", shared by CLONE_FILES, function DupFd, inner [FilesAlloc..FsAlloc];
     Parent CopyFs "copy_fs" in CopyProcess, "kernel/fork.c",
-        "root, working directory, umask", shared by CLONE_FS, func CopyFsStruct,
+        "root, working directory, umask", shared by CLONE_FS, function CopyFsStruct,
         inner [FsAlloc..SighandAlloc];
     Parent CopySighand "copy_sighand" in CopyProcess, "kernel/fork.c",
         "the table of signal handlers", shared by CLONE_SIGHAND,
@@ -254,10 +254,10 @@ stages! {
         "the address space", shared by CLONE_VM, gap [MmAlloc..enter CopyNamespaces],
         gap [enter MmInit..enter CopyNamespaces], inner [MmAlloc..ParentMmapReleased];
     Parent MmInit "mm_init" in CopyMm, "kernel/fork.c",
-        "an empty mm_struct: top page table, counters, context", func MmInit,
+        "an empty mm_struct: top page table, counters, context", function MmInit,
         inner [MmAlloc..MmapLockStart];
     Parent DupMmap "dup_mmap" in CopyMm, "mm/mmap.c, kernel/fork.c before 6.16",
-        "every mapping of the parent is copied under its mmap_lock", func DupMmap,
+        "every mapping of the parent is copied under its mmap_lock", function DupMmap,
         gap [enter UprobeStartDupMmap..leave UprobeEndDupMmap],
         inner [MmapLockStart..ParentMmapReleased];
     Parent MmapWriteLock "mmap_write_lock" in DupMmap, "include/linux/mmap_lock.h",
@@ -267,29 +267,29 @@ stages! {
         coarse [leave UprobeStartDupMmap..enter UprobeDupMmap];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
         "every mapping and its page tables, write-protected for copy on write",
-        func CopyPageRange, inner [MmapLockTaken..ChildMmapReleased];
+        function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased];
     Parent VmAreaDup "vm_area_dup" in DupMmap, "mm/vma_init.c, kernel/fork.c before 6.15",
-        "every mapping's own structure, all runs together", func VmAreaDup;
+        "every mapping's own structure, all runs together", function VmAreaDup;
     Parent AnonVmaFork "anon_vma_fork" in DupMmap, "mm/rmap.c",
         "reverse mapping of each mapping with anonymous pages, all runs together",
-        func AnonVmaFork;
+        function AnonVmaFork;
     Parent FlushTlbMm "flush_tlb_mm" in DupMmap, "arch/x86/mm/tlb.c",
-        "CPUs of the parent forget its writable pages", func FlushTlbMmRange,
+        "CPUs of the parent forget its writable pages", function FlushTlbMmRange,
         inner [ChildMmapReleased..ParentMmapReleased];
     Parent CopyNamespaces "copy_namespaces" in CopyProcess, "kernel/nsproxy.c",
         "mount, uts, ipc, pid, cgroup, network and time namespaces: the parent's, or new ones",
-        func CopyNamespaces, inner [ParentMmapReleased..FpuCopy + CopyIo];
+        function CopyNamespaces, inner [ParentMmapReleased..FpuCopy + CopyIo];
     Parent CreateNewNamespaces "create_new_namespaces" in CopyNamespaces, "kernel/nsproxy.c",
-        "with CLONE_NEW* flags: the new namespaces", occurs AtTimes, func CreateNewNamespaces;
+        "with CLONE_NEW* flags: the new namespaces", occurs AtTimes, function CreateNewNamespaces;
     Parent CopyIo "copy_io" in CopyProcess, "block/blk-ioc.c",
         "I/O context and priority", gap [leave CopyNamespaces..enter CopyThread];
     Parent CopyThread "copy_thread" in CopyProcess, "arch/x86/kernel/process.c",
-        "registers, FPU state, thread-local storage", func CopyThread,
+        "registers, FPU state, thread-local storage", function CopyThread,
         inner [FpuCopy..PidAlloc + StackleakTaskInit];
     Parent StackleakTaskInit "stackleak_task_init" in CopyProcess, "kernel/kstack_erase.c",
         "mark of the lowest stack use, where configured", gap [leave CopyThread..enter AllocPid];
     Parent AllocPid "alloc_pid" in CopyProcess, "kernel/pid.c",
-        "a number in every pid namespace of the child", func AllocPid, inner [PidAlloc..StartTime
+        "a number in every pid namespace of the child", function AllocPid, inner [PidAlloc..StartTime
             + PidfdPrepare + TaskFixups + CgroupCanFork + SchedCgroupFork + FutexHash];
     Parent PidfdPrepare "pidfd_prepare" in CopyProcess, "kernel/fork.c",
         "plug and pidfd: with CLONE_PIDFD a file that stands for the child",
@@ -298,11 +298,11 @@ stages! {
         "alternate signal stack, single step, futex state, tids",
         gap [enter UserDisableSingleStep..enter CgroupCanFork];
     Parent CgroupCanFork "cgroup_can_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
-        "cgroup controllers are asked: pids.max, cpuset", func CgroupCanFork;
+        "cgroup controllers are asked: pids.max, cpuset", function CgroupCanFork;
     Parent SchedCgroupFork "sched_cgroup_fork" in CopyProcess, "kernel/sched/core.c",
-        "task group and first CPU", func SchedCgroupFork;
+        "task group and first CPU", function SchedCgroupFork;
     Parent FutexHash "futex_hash_allocate_default" in CopyProcess, "kernel/futex/core.c",
-        "a futex hash of the process's own, 6.17 and later", occurs AtTimes, func FutexHash;
+        "a futex hash of the process's own, 6.17 and later", occurs AtTimes, function FutexHash;
     Parent TasklistLock "tasklist_lock" in CopyProcess, "kernel/fork.c copy_process",
         "waits for tasklist_lock, last checks, links into the process tree",
         gap [StartTime..leave AttachPid], between [StartTime..TaskNewtask
@@ -312,26 +312,26 @@ stages! {
         "waits for tasklist_lock; only when another holds it", occurs AtTimes,
         inner [LockContended..LockTaken];
     Parent CopySeccomp "copy_seccomp" in TasklistLock, "kernel/fork.c",
-        "seccomp filters and no_new_privs of the parent", func GetSeccompFilter;
+        "seccomp filters and no_new_privs of the parent", function GetSeccompFilter;
     Parent PtraceInitTask "ptrace_init_task" in TasklistLock, "include/linux/ptrace.h",
         "the child of a traced parent is attached to the tracer",
         gap [leave GetSeccompFilter..enter AttachPid];
     Parent AttachPid "attach_pid" in TasklistLock, "kernel/pid.c",
-        "the child becomes visible under its pid, group and session", func AttachPid;
+        "the child becomes visible under its pid, group and session", function AttachPid;
     Parent FdInstall "fd_install" in CopyProcess, "fs/file.c",
         "tasklist_lock is released; with CLONE_PIDFD the pidfd becomes visible",
         gap [leave AttachPid..enter ProcForkConnector];
     Parent ProcForkConnector "proc_fork_connector" in CopyProcess,
         "drivers/connector/cn_proc.c",
-        "PROC_EVENT_FORK to netlink listeners", func ProcForkConnector;
+        "PROC_EVENT_FORK to netlink listeners", function ProcForkConnector;
     Parent SchedPostFork "sched_post_fork" in CopyProcess, "kernel/sched/core.c",
-        "utilisation clamp and class hooks", func SchedPostFork;
+        "utilisation clamp and class hooks", function SchedPostFork;
     Parent CgroupPostFork "cgroup_post_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
-        "the child joins its cgroup; frozen or killed with it", func CgroupPostFork;
+        "the child joins its cgroup; frozen or killed with it", function CgroupPostFork;
     Parent PerfEventFork "perf_event_fork" in CopyProcess, "kernel/events/core.c",
-        "PERF_RECORD_FORK to perf", func PerfEventFork;
+        "PERF_RECORD_FORK to perf", function PerfEventFork;
     Parent UprobeCopyProcess "uprobe_copy_process" in CopyProcess, "kernel/events/uprobes.c",
-        "pending return probes are duplicated", func UprobeCopyProcess,
+        "pending return probes are duplicated", function UprobeCopyProcess,
         between [TaskNewtask..SchedProcessFork
             + UserEventsFork + CopyOomScoreAdj + AddDeviceRandomness];
     Parent UserEventsFork "user_events_fork" in CopyProcess, "kernel/trace/trace_events_user.c",
@@ -341,46 +341,46 @@ stages! {
         gap [leave UprobeCopyProcess..leave CopyProcess + UserEventsFork];
     Parent CgroupCancelFork "cgroup_cancel_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
         "on failure: what cgroup_can_fork charged is given back", occurs OnFailure,
-        func CgroupCancelFork;
+        function CgroupCancelFork;
     Parent FreePid "free_pid" in CopyProcess, "kernel/pid.c",
-        "on failure: the number is given back", occurs OnFailure, func FreePid;
+        "on failure: the number is given back", occurs OnFailure, function FreePid;
     Parent ExitThread "exit_thread" in CopyProcess, "arch/x86/kernel/process.c",
-        "on failure: what copy_thread made is undone", occurs OnFailure, func ExitThread;
+        "on failure: what copy_thread made is undone", occurs OnFailure, function ExitThread;
     Parent ExitNamespaces "exit_task_namespaces" in CopyProcess, "kernel/nsproxy.c",
         "on failure: namespaces are let go of; exit_nsproxy_namespaces from 6.19 on",
-        occurs OnFailure, func ExitNamespaces;
+        occurs OnFailure, function ExitNamespaces;
     Parent Mmput "mmput" in CopyProcess, "kernel/fork.c",
-        "on failure: the address space is torn down", occurs OnFailure, func Mmput;
+        "on failure: the address space is torn down", occurs OnFailure, function Mmput;
     Parent CleanupSighand "__cleanup_sighand" in CopyProcess, "kernel/fork.c",
-        "on failure: the table of handlers is let go of", occurs OnFailure, func CleanupSighand;
+        "on failure: the table of handlers is let go of", occurs OnFailure, function CleanupSighand;
     Parent ExitFs "exit_fs" in CopyProcess, "fs/fs_struct.c",
-        "on failure: root and working directory are let go of", occurs OnFailure, func ExitFs;
+        "on failure: root and working directory are let go of", occurs OnFailure, function ExitFs;
     Parent ExitFiles "exit_files" in CopyProcess, "fs/file.c",
-        "on failure: files are let go of", occurs OnFailure, func ExitFiles;
+        "on failure: files are let go of", occurs OnFailure, function ExitFiles;
     Parent ExitSem "exit_sem" in CopyProcess, "ipc/sem.c",
-        "on failure: the semaphore undo list is let go of", occurs OnFailure, func ExitSem;
+        "on failure: the semaphore undo list is let go of", occurs OnFailure, function ExitSem;
     Parent SecurityTaskFree "security_task_free" in CopyProcess, "security/security.c",
         "on failure: the state of security modules is freed", occurs OnFailure,
-        func SecurityTaskFree;
+        function SecurityTaskFree;
     Parent PerfEventFreeTask "perf_event_free_task" in CopyProcess, "kernel/events/core.c",
-        "on failure: inherited perf events are freed", occurs OnFailure, func PerfEventFreeTask;
+        "on failure: inherited perf events are freed", occurs OnFailure, function PerfEventFreeTask;
     Parent SchedCancelFork "sched_cancel_fork" in CopyProcess, "kernel/sched/core.c",
         "on failure: the scheduling class is told, 6.12 and later", occurs OnFailure,
-        func SchedCancelFork;
+        function SchedCancelFork;
     Parent ExitCreds "exit_creds" in CopyProcess, "kernel/cred.c",
-        "on failure: credentials are let go of", occurs OnFailure, func ExitCreds;
+        "on failure: credentials are let go of", occurs OnFailure, function ExitCreds;
     Parent PutTaskStack "put_task_stack" in CopyProcess, "kernel/fork.c",
-        "on failure: the kernel stack is let go of", occurs OnFailure, func PutTaskStack;
+        "on failure: the kernel stack is let go of", occurs OnFailure, function PutTaskStack;
 
     Parent AddDeviceRandomness "add_device_randomness" in KernelClone, "drivers/char/random.c",
-        "latent entropy is mixed into the random pool", func AddDeviceRandomness;
+        "latent entropy is mixed into the random pool", function AddDeviceRandomness;
     Parent GetTaskPid "get_task_pid" in KernelClone, "kernel/pid.c",
-        "the number to return, stored for CLONE_PARENT_SETTID", func GetTaskPid;
+        "the number to return, stored for CLONE_PARENT_SETTID", function GetTaskPid;
     Parent LruGenAddMm "lru_gen_add_mm" in KernelClone, "mm/vmscan.c",
-        "multi-generational LRU, 6.1 and later", occurs AtTimes, func LruGenAddMm;
+        "multi-generational LRU, 6.1 and later", occurs AtTimes, function LruGenAddMm;
     Parent WakeUpNewTask "wake_up_new_task" in KernelClone, "kernel/sched/core.c",
         "the child is put on a run queue; its preemption check falls into sys_exit",
-        func WakeUpNewTask,
+        function WakeUpNewTask,
         between [SchedProcessFork..SchedWakeupNew + GetTaskPid + LruGenAddMm];
     Parent PtraceEventPid "ptrace_event_pid" in KernelClone, "include/linux/ptrace.h",
         "a traced parent stops and tells its tracer", gap [leave WakeUpNewTask..enter PutPid];
@@ -388,7 +388,7 @@ stages! {
         "vfork only: the caller waits until the child execs or ends; told apart from the attempt",
         between [SchedWakeupNew..SysExit];
     Parent PutPid "put_pid" in KernelClone, "kernel/pid.c",
-        "the reference on the child's pid is dropped", func PutPid;
+        "the reference on the child's pid is dropped", function PutPid;
     Parent SysExit "sys_exit" in -, "kernel/entry/common.c",
         "the way back to user space, up to the sys_exit tracepoint",
         gap [leave KernelClone..SysExit],
@@ -404,7 +404,7 @@ stages! {
         between [ChildSwitch..ChildSysExit];
     Child ScheduleTail "schedule_tail" in RetFromFork, "kernel/sched/core.c",
         "the switch to the child is finished, its tid stored for CLONE_CHILD_SETTID",
-        func ScheduleTail;
+        function ScheduleTail;
 }
 
 impl Stage {
@@ -433,7 +433,7 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::func::FUNCTIONS;
+    use crate::function::FUNCTIONS;
 
     #[test]
     fn the_discriminant_is_the_place_in_the_table() {
@@ -457,19 +457,19 @@ mod tests {
 
     /// Every way in which a row is bounded.
     fn ways(row: &Row) -> impl Iterator<Item = Bounds> {
-        let func = row.func.map(|func| Bounds {
-            opens: Point::Enter(func),
-            closes: Point::Leave(func),
+        let function = row.function.map(|function| Bounds {
+            opens: Point::Enter(function),
+            closes: Point::Leave(function),
             includes: &[],
         });
-        let own = func.into_iter().chain(row.inner).chain(row.tracepoint);
+        let own = function.into_iter().chain(row.inner).chain(row.tracepoint);
         own.chain(row.gaps.iter().copied()).chain(row.coarse.iter().copied())
     }
 
     #[test]
     fn bounds_are_ordered_and_lie_within_the_nearest_bounded_ancestor() {
         for row in STAGES {
-            for bounds in ways(row).filter(|_| row.func != Some(Func::ScheduleTail)) {
+            for bounds in ways(row).filter(|_| row.function != Some(Function::ScheduleTail)) {
                 assert!(bounds.opens.rank() < bounds.closes.rank(), "{}: {bounds:?}", row.name);
             }
             let Some(bounds) = row.tracepoint else {
@@ -490,8 +490,9 @@ mod tests {
     #[test]
     fn each_function_is_needed_by_a_stage() {
         for row in FUNCTIONS {
-            let needed =
-                |way: Bounds| [way.opens.func(), way.closes.func()].contains(&Some(row.func));
+            let needed = |way: Bounds| {
+                [way.opens.function(), way.closes.function()].contains(&Some(row.function))
+            };
             assert!(STAGES.iter().any(|stage| ways(stage).any(needed)), "{}", row.id);
         }
     }

@@ -1,50 +1,50 @@
 //! The functions that an attempt passes, where functions can be probed: entry and return of each,
 //! and which was the first to fail.
 //!
-//! A [`CallsRecord`] is kept beside the attempt's record, under the same key, and is submitted
+//! A [`FunctionTimes`] is kept beside the attempt's record, under the same key, and is submitted
 //! right before it. A function that runs while its thread has none does not belong to a fork.
 
 use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use fork_trace_common::{
     counter::Counter,
-    func::{FIRST_MANY, Func},
-    record::CallsRecord,
+    function::{FIRST_MANY, Function},
+    record::FunctionTimes,
 };
 
 use crate::{
     filter,
     flight::{self, low, now, tgid},
     kernel::Task,
-    maps::{CALLS, ON_CPU, RING, count},
+    maps::{FUNCTION_TIMES, ON_CPU, RING, count},
 };
 
 /// 1 where functions are probed; else the verifier removes all of this.
 #[unsafe(no_mangle)]
-static CALLS_ON: Global<u8> = Global::new(0);
+static FUNCTIONS_ON: Global<u8> = Global::new(0);
 
 /// What every attempt begins as.
-static EMPTY: CallsRecord = CallsRecord::zeroed();
+static EMPTY: FunctionTimes = FunctionTimes::zeroed();
 
 /// An attempt begins, or begins again.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 pub(crate) fn begin(key: u64) {
-    if CALLS_ON.load() != 0 && CALLS.insert(key, &EMPTY, 0).is_err() {
-        count(Counter::CallsLost);
+    if FUNCTIONS_ON.load() != 0 && FUNCTION_TIMES.insert(key, &EMPTY, 0).is_err() {
+        count(Counter::FunctionTimesLost);
     }
 }
 
 /// An attempt ends: what it passed is sent.
 #[inline(always)]
 pub(crate) fn submit(key: u64, start_ns: u64, flags: u64) {
-    if CALLS_ON.load() == 0 {
+    if FUNCTIONS_ON.load() == 0 {
         return;
     }
     if let Some(calls) = of(key) {
         calls.tid = low(key);
         calls.start_ns = start_ns;
-        if RING.output::<CallsRecord>(&*calls, flags).is_err() {
-            count(Counter::CallsLost);
+        if RING.output::<FunctionTimes>(&*calls, flags).is_err() {
+            count(Counter::FunctionTimesLost);
         }
     }
     forget(key);
@@ -53,43 +53,43 @@ pub(crate) fn submit(key: u64, start_ns: u64, flags: u64) {
 /// An attempt is not shown after all.
 #[inline(always)]
 pub(crate) fn forget(key: u64) {
-    if CALLS_ON.load() != 0 {
+    if FUNCTIONS_ON.load() != 0 {
         // It may not have been there.
-        _ = CALLS.remove(key);
+        _ = FUNCTION_TIMES.remove(key);
     }
 }
 
-/// When the calling thread entered `func` in the attempt under way; 0: not, or not seen.
+/// When the calling thread entered `function` in the attempt under way; 0: not, or not seen.
 #[inline(always)]
-pub(crate) fn entered_ns(key: u64, func: Func) -> u64 {
-    if CALLS_ON.load() == 0 {
+pub(crate) fn entered_ns(key: u64, function: Function) -> u64 {
+    if FUNCTIONS_ON.load() == 0 {
         return 0;
     }
-    of(key).and_then(|calls| calls.once.get(func as usize)).map_or(0, |[entered, _]| *entered)
+    of(key).and_then(|calls| calls.once.get(function as usize)).map_or(0, |[entered, _]| *entered)
 }
 
 /// Entry of a function that runs once. Which it is is known at compile time: only those that need
 /// it carry more than the plain case.
 #[inline(always)]
-pub(crate) fn enter(func: Func) -> i32 {
-    match func {
-        Func::KernelClone | Func::CopyProcess => begin_unseen(),
-        Func::ScheduleTail => return tail_begins(),
+pub(crate) fn enter(function: Function) -> i32 {
+    match function {
+        Function::KernelClone | Function::CopyProcess => begin_unseen(),
+        Function::ScheduleTail => return tail_begins(),
         _ => {}
     }
-    enter_once(func as u32)
+    enter_once(function as u32)
 }
 
 /// Return of a function that runs once, with what `errno` made of its value.
 #[inline(always)]
-pub(crate) fn leave(func: Func, errno: u32) -> i32 {
-    if matches!(func, Func::ScheduleTail) {
+pub(crate) fn leave(function: Function, errno: u32) -> i32 {
+    if matches!(function, Function::ScheduleTail) {
         return tail_ends();
     }
-    leave_once(func as u32, errno);
-    match func {
-        Func::WakeUpNewTask => flight::woken(bpf_get_current_pid_tgid()),
-        Func::CopyProcess if errno != 0 => flight::not_made(bpf_get_current_pid_tgid(), errno),
+    leave_once(function as u32, errno);
+    match function {
+        Function::WakeUpNewTask => flight::woken(bpf_get_current_pid_tgid()),
+        Function::CopyProcess if errno != 0 => flight::not_made(bpf_get_current_pid_tgid(), errno),
         _ => {}
     }
     0
@@ -105,9 +105,9 @@ fn begin_unseen() {
 }
 
 #[inline(never)]
-fn enter_once(func: u32) -> i32 {
+fn enter_once(function: u32) -> i32 {
     let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
-    if let Some([entered, _]) = calls.once.get_mut(func as usize)
+    if let Some([entered, _]) = calls.once.get_mut(function as usize)
         && *entered == 0
     {
         *entered = now();
@@ -116,15 +116,15 @@ fn enter_once(func: u32) -> i32 {
 }
 
 #[inline(never)]
-fn leave_once(func: u32, errno: u32) -> i32 {
+fn leave_once(function: u32, errno: u32) -> i32 {
     let now = now();
     let Some(calls) = of(bpf_get_current_pid_tgid()) else { return 0 };
     // Its entry may not be probed.
-    if let Some([_, left]) = calls.once.get_mut(func as usize)
+    if let Some([_, left]) = calls.once.get_mut(function as usize)
         && *left == 0
     {
         *left = now;
-        fails(calls, func, errno);
+        fails(calls, function, errno);
     }
     0
 }
@@ -186,15 +186,15 @@ fn tail_ends() -> i32 {
 
 /// The first function to fail is the innermost: those around it return later.
 #[inline(always)]
-fn fails(calls: &mut CallsRecord, func: u32, errno: u32) {
+fn fails(calls: &mut FunctionTimes, function: u32, errno: u32) {
     if errno != 0 && calls.failed == 0 {
-        calls.failed = func + 1;
+        calls.failed = function + 1;
         calls.errno = errno & 0xffff;
     }
 }
 
 #[inline(always)]
-fn of(key: u64) -> Option<&'static mut CallsRecord> {
+fn of(key: u64) -> Option<&'static mut FunctionTimes> {
     // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
-    CALLS.get_ptr_mut(key).and_then(|calls| unsafe { calls.as_mut() })
+    FUNCTION_TIMES.get_ptr_mut(key).and_then(|calls| unsafe { calls.as_mut() })
 }

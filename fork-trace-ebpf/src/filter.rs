@@ -9,17 +9,17 @@ use aya_ebpf::{
 };
 use fork_trace_common::{
     counter::Counter,
+    filter::{FilterKey, kind, property},
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER},
     record::{ForkRecord, bits},
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN, FOLLOW_START},
     stage::Mark,
-    wish::{Wish, kind, property},
 };
 
 use crate::{
     flight::at,
     kernel::Task,
-    maps::{FOLLOW, WISH, count},
+    maps::{FILTER, FOLLOW, count},
 };
 
 /// 1: only processes in `FOLLOW` and their descendants.
@@ -30,13 +30,13 @@ static FOLLOW_ONLY: Global<u8> = Global::new(0);
 static KINDS: Global<u32> = Global::new(kind::DEFAULT);
 /// Properties for which there are wishes.
 #[unsafe(no_mangle)]
-static WISHES: Global<u32> = Global::new(0);
+static FILTERED_BY: Global<u32> = Global::new(0);
 /// 1: only attempts that made no task.
 #[unsafe(no_mangle)]
 static FAILED_ONLY: Global<u8> = Global::new(0);
 /// Only attempts that took at least so long.
 #[unsafe(no_mangle)]
-static LEAST_NS: Global<u64> = Global::new(0);
+static MIN_DURATION_NS: Global<u64> = Global::new(0);
 
 /// Whether the attempts of the calling task, of process `tgid`, are shown.
 #[inline(always)]
@@ -45,7 +45,7 @@ pub(crate) fn wanted(task: Task, tgid: u32) -> bool {
         return false;
     }
     let caller = property::PPID | property::UID | property::COMM | property::CGROUP;
-    WISHES.load() & caller == 0 || caller_wanted(task)
+    FILTERED_BY.load() & caller == 0 || caller_wanted(task)
 }
 
 /// Reads only what is asked for. What cannot be read is no wish.
@@ -82,14 +82,14 @@ fn caller_wanted(task: Task) -> bool {
 /// Whether there are wishes for a property.
 #[inline(always)]
 fn asked(property: u32) -> bool {
-    WISHES.load() & property != 0
+    FILTERED_BY.load() & property != 0
 }
 
 /// Whether a property has a value that is wished for.
 #[inline(always)]
 fn is_wish(property: u32, value: u64, more: u64) -> bool {
-    let wish: Wish = [u64::from(property), value, more];
-    WISH.get_ptr(wish).is_some()
+    let wish: FilterKey = [u64::from(property), value, more];
+    FILTER.get_ptr(wish).is_some()
 }
 
 /// Whether an attempt with these clone flags by a user's task is of a wanted kind.
@@ -138,7 +138,7 @@ pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
             return false;
         }
     }
-    if LEAST_NS.load() == 0 {
+    if MIN_DURATION_NS.load() == 0 {
         return true;
     }
     // What is not known to be shorter is shown.
@@ -146,7 +146,7 @@ pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
     let end_ns = at(record, end);
     !record.has(bits::ENTERED)
         || end_ns == 0
-        || end_ns.wrapping_sub(record.start_ns) >= LEAST_NS.load()
+        || end_ns.wrapping_sub(record.start_ns) >= MIN_DURATION_NS.load()
 }
 
 /// Whether the first moments of the calling child are told: those of one whose making may be shown.

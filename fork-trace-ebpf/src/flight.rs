@@ -16,7 +16,7 @@ use fork_trace_common::{
     flags::{
         CLONE_PARENT, CLONE_VFORK, CLONE_VM, CSIGNAL, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER,
     },
-    func::Func,
+    function::Function,
     record::{ForkRecord, RecordKind, StartRecord, Syscall, TaskIds, bits},
     refusal::RefusalRecord,
     stage::Mark,
@@ -24,10 +24,9 @@ use fork_trace_common::{
 
 use crate::{
     alone::alone,
-    calls, filter,
+    calls, filter, follow_up,
     kernel::{self, Regs, Task},
-    life,
-    maps::{FLIGHTS, ON_CPU, OnCpu, RING, count},
+    maps::{ATTEMPTS, ON_CPU, OnCpu, RING, count},
     refusal::{self, Attempt},
 };
 
@@ -79,7 +78,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
     call(record, regs, syscall, compat);
     if unwanted(record) {
         // It was there a moment ago, and only this thread removes it.
-        _ = FLIGHTS.remove(key);
+        _ = ATTEMPTS.remove(key);
         return;
     }
     _ = caller_enters();
@@ -132,7 +131,7 @@ fn return_not_seen(flight: &ForkRecord, key: u64) {
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 fn insert(key: u64) -> Option<&'static mut ForkRecord> {
-    if FLIGHTS.insert(key, &EMPTY, 0).is_err() {
+    if ATTEMPTS.insert(key, &EMPTY, 0).is_err() {
         count(Counter::InFlightFull);
     }
     flight(key)
@@ -224,7 +223,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
         calls::forget(key);
         // Only of a call whose flags could not be read at its entry.
         if flight(key).is_some_and(|flight| !flight.has(bits::RESTARTING | bits::CHILD)) {
-            _ = FLIGHTS.remove(key);
+            _ = ATTEMPTS.remove(key);
         }
         return;
     }
@@ -298,8 +297,8 @@ fn begin_unentered(key: u64, pf: u32) -> Option<&'static mut ForkRecord> {
 /// When an attempt of the kernel's own began, where its functions are probed; else 0.
 #[inline(always)]
 fn kernel_began_ns(key: u64) -> u64 {
-    match calls::entered_ns(key, Func::KernelClone) {
-        0 => calls::entered_ns(key, Func::CopyProcess),
+    match calls::entered_ns(key, Function::KernelClone) {
+        0 => calls::entered_ns(key, Function::CopyProcess),
         entered => entered,
     }
 }
@@ -313,7 +312,7 @@ pub(crate) fn not_made(key: u64, errno: u32) {
     }
     let task = Task::current();
     let by_kernel = task.flags().is_some_and(|pf| pf & PF_KTHREAD != 0)
-        || calls::entered_ns(key, Func::KernelClone) == 0;
+        || calls::entered_ns(key, Function::KernelClone) == 0;
     let began = if by_kernel { insert_unentered(key) } else { None };
     let Some(record) = began else {
         calls::forget(key);
@@ -358,13 +357,13 @@ pub(crate) fn wakeup_new(child: Task) {
     }
     set(flight, Mark::SchedWakeupNew, now);
     flight.parent_cpu = cpu();
-    life::begins(flight, key);
+    follow_up::begins(flight, key);
     if flight.task_flags & CLONE_VFORK != 0 {
         flight.bits |= bits::VFORK_WAIT;
     }
     // Where the function around this is probed, its return is waited for.
     if flight.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
-        && calls::entered_ns(key, Func::WakeUpNewTask) == 0
+        && calls::entered_ns(key, Function::WakeUpNewTask) == 0
     {
         finish(flight, key);
     }
@@ -415,7 +414,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         if let Some(refusal) = refusal {
             refused_before_entry(key, &attempt, refusal);
         } else if ret > 0 {
-            life::vfork_returns(task, key);
+            follow_up::vfork_returns(task, key);
         }
         return;
     };
@@ -437,7 +436,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     let waited = flight.has(bits::VFORK_WAIT);
     finish(flight, key);
     if waited {
-        life::vfork_returns(task, key);
+        follow_up::vfork_returns(task, key);
     }
 }
 
@@ -448,13 +447,13 @@ pub(crate) fn task_ends() {
     // Most tasks end with no attempt under way, and have returned to user space before.
     if let Some(flight) = flight(key) {
         return_not_seen(flight, key);
-        _ = FLIGHTS.remove(key);
+        _ = ATTEMPTS.remove(key);
     }
     calls::forget(key);
     _ = ON_CPU.remove(low(key));
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     let last = Task::current().live() == Some(0);
-    life::ends(key, last);
+    follow_up::ends(key, last);
     if last {
         filter::died(tgid(key));
     }
@@ -510,7 +509,7 @@ fn refused_before_entry(key: u64, attempt: &Attempt, refusal: &RefusalRecord) {
     record.ret = attempt.ret;
     if unwanted(record) {
         // It was there a moment ago, and only this thread removes it.
-        _ = FLIGHTS.remove(key);
+        _ = ATTEMPTS.remove(key);
         return;
     }
     finish(record, key);
@@ -576,7 +575,7 @@ fn called(
 fn finish(flight: &ForkRecord, key: u64) {
     submit(flight, key);
     // It was there a moment ago, and only this thread removes it.
-    _ = FLIGHTS.remove(key);
+    _ = ATTEMPTS.remove(key);
 }
 
 #[inline(always)]
@@ -584,7 +583,7 @@ fn submit(record: &ForkRecord, key: u64) {
     if !filter::outcome_wanted(record) {
         calls::forget(key);
         if record.has(bits::CHILD) {
-            life::unwanted(record);
+            follow_up::unwanted(record);
             count(Counter::FilteredOutcome);
         }
         return;
@@ -608,7 +607,7 @@ pub(crate) fn wake_up() -> u64 {
 #[inline(always)]
 fn flight(key: u64) -> Option<&'static mut ForkRecord> {
     // SAFETY: only the thread that owns the key reads or writes its record, one program at a time.
-    FLIGHTS.get_ptr_mut(key).and_then(|flight| unsafe { flight.as_mut() })
+    ATTEMPTS.get_ptr_mut(key).and_then(|flight| unsafe { flight.as_mut() })
 }
 
 /// What every attempt begins as.

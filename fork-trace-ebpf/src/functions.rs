@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 use aya_ebpf::{Global, cty::c_void, programs::RetProbeContext};
-use fork_trace_common::func::{FIRST_MANY, Func, NO_RETURN};
+use fork_trace_common::function::{FIRST_MANY, Function, NO_RETURN};
 
 use crate::calls;
 
@@ -69,14 +69,14 @@ macro_rules! all {
         $(programs!(
             $once_id,
             $once_returns,
-            calls::enter(Func::$once),
-            |errno| calls::leave(Func::$once, errno)
+            calls::enter(Function::$once),
+            |errno| calls::leave(Function::$once, errno)
         );)*
         $(programs!(
             $many_id,
             $many_returns,
-            calls::enter_many(Func::$many as u32 - FIRST_MANY),
-            |errno| calls::leave_many(Func::$many as u32 - FIRST_MANY, errno)
+            calls::enter_many(Function::$many as u32 - FIRST_MANY),
+            |errno| calls::leave_many(Function::$many as u32 - FIRST_MANY, errno)
         );)*
     };
 }

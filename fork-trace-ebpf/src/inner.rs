@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use fork_trace_common::{
-    site::{LessonKind, MODE_REL_HARD, UNKNOWN, site_bit},
+    call_site::{MODE_REL_HARD, ObservationKind, UNKNOWN, site_bit},
     stage::Mark,
 };
 
@@ -47,7 +47,7 @@ static SITE_BITS: Global<u64> = Global::new(0);
 fn slab(ctx: &BtfTracePointContext) {
     let site = ctx.arg(0);
     if learn::on() {
-        learn::lesson(LessonKind::Slab, site);
+        learn::lesson(ObservationKind::Slab, site);
     } else if let Some(mark) = mark_of(site) {
         // VERIFIER: up to 6.12 a program may not load an argument that points to `const void`.
         let object = ctx.as_ptr().wrapping_byte_add(size_of::<u64>()).cast::<u64>();
@@ -75,7 +75,7 @@ pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn timer(mode: u64) {
     if learn::on() {
-        learn::lesson(LessonKind::Timer, mode);
+        learn::lesson(ObservationKind::Timer, mode);
     } else if mode == MODE_REL_HARD {
         flight::mark(Mark::SchedForkTimer);
     }
@@ -100,7 +100,7 @@ pub(crate) fn hrtimer_init(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn mmap_lock_start_locking(ctx: BtfTracePointContext) -> i32 {
     let mm: *const c_void = ctx.arg(0);
     if learn::on() {
-        learn::lesson(LessonKind::MmapLock, u64::from(Task::current().has_mm(mm)));
+        learn::lesson(ObservationKind::MmapLock, u64::from(Task::current().has_mm(mm)));
     } else if Task::process_forks() {
         flight::mmap_lock(mm, Mark::MmapLockStart, Mark::MmAlloc);
     }
@@ -129,7 +129,7 @@ pub(crate) fn mmap_lock_released(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "x86_fpu_copy_dst")]
 pub(crate) fn x86_fpu_copy_dst(_ctx: BtfTracePointContext) -> i32 {
     if learn::on() {
-        learn::lesson(LessonKind::Fpu, 0);
+        learn::lesson(ObservationKind::Fpu, 0);
     } else {
         flight::mark(Mark::FpuCopy);
     }

@@ -4,9 +4,9 @@
 //! fork, one vfork and one thread. With learning off the verifier removes all of it.
 
 use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
-use fork_trace_common::site::LessonKind;
+use fork_trace_common::call_site::ObservationKind;
 
-use crate::maps::{LEARNED, LEARNED_COUNT};
+use crate::maps::{OBSERVED, OBSERVED_COUNT};
 
 /// The learning process; 0: no learning.
 #[unsafe(no_mangle)]
@@ -20,16 +20,16 @@ pub(crate) fn on() -> bool {
 
 /// Writes one event of the learning process down.
 #[inline(always)]
-pub(crate) fn lesson(kind: LessonKind, value: u64) {
+pub(crate) fn lesson(kind: ObservationKind, value: u64) {
     if bpf_get_current_pid_tgid() >> 32 != u64::from(LEARN_TGID.load()) {
         return;
     }
-    let Some(count) = LEARNED_COUNT.get_ptr_mut(0) else { return };
+    let Some(count) = OBSERVED_COUNT.get_ptr_mut(0) else { return };
     // SAFETY: the learning process makes one fork at a time, from one thread.
     let place = unsafe { *count };
     // SAFETY: as above.
     unsafe { *count = place.wrapping_add(1) };
-    if let Some(lesson) = LEARNED.get_ptr_mut(place) {
+    if let Some(lesson) = OBSERVED.get_ptr_mut(place) {
         // SAFETY: as above.
         unsafe { *lesson = [kind as u64, value] };
     }

@@ -5,12 +5,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use fork_trace_common::{
+    call_site::{MOST_OBSERVATIONS, Observation},
     counter::Counter,
-    life::{Born, ExecRecord},
-    record::{CallsRecord, ForkRecord},
+    filter::FilterKey,
+    follow_up::{Born, ExecRecord},
+    record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
-    site::{LESSONS, Lesson},
-    wish::Wish,
 };
 
 /// Finished records, read by userspace.
@@ -19,11 +19,11 @@ pub(crate) static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Attempts under way, by `bpf_get_current_pid_tgid` of the calling thread.
 #[map]
-pub(crate) static FLIGHTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
+pub(crate) static ATTEMPTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
 
 /// Functions passed by attempts under way, by the same key.
 #[map]
-pub(crate) static CALLS: HashMap<u64, CallsRecord> = HashMap::with_max_entries(8192, 0);
+pub(crate) static FUNCTION_TIMES: HashMap<u64, FunctionTimes> = HashMap::with_max_entries(8192, 0);
 
 /// When and where a child was first given a CPU, by tid, until it returns to user space.
 #[map]
@@ -69,7 +69,7 @@ pub(crate) struct Room {
 
 /// What is wanted of callers and outcomes; userspace fills it.
 #[map]
-pub(crate) static WISH: HashMap<Wish, u8> = HashMap::with_max_entries(256, 0);
+pub(crate) static FILTER: HashMap<FilterKey, u8> = HashMap::with_max_entries(256, 0);
 
 /// Children whose further life is followed, by tgid.
 #[map]
@@ -85,11 +85,11 @@ pub(crate) static EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(
 
 /// Events of the learning process's own fork, in order.
 #[map]
-pub(crate) static LEARNED: Array<Lesson> = Array::with_max_entries(LESSONS, 0);
+pub(crate) static OBSERVED: Array<Observation> = Array::with_max_entries(MOST_OBSERVATIONS, 0);
 
 /// How many events there were since userspace last set it to 0.
 #[map]
-pub(crate) static LEARNED_COUNT: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static OBSERVED_COUNT: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Per-CPU counts by [`Counter`].
 #[map]

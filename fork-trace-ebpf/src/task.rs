@@ -7,9 +7,8 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    flight,
+    flight, follow_up,
     kernel::{self, Program, Regs, Task},
-    life,
 };
 
 /// `sys_enter(struct pt_regs *regs, long id)`: runs for every system call of the host, so it
@@ -85,6 +84,6 @@ pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    life::execs(Task::new(ctx.arg(0)), Program::new(ctx.arg(2)));
+    follow_up::execs(Task::new(ctx.arg(0)), Program::new(ctx.arg(2)));
     0
 }

@@ -22,7 +22,7 @@ use crate::{
     spans::{Times, spans},
 };
 
-/// How `CLOCK_MONOTONIC` and the realtime clock relate.
+/// ProbeKind `CLOCK_MONOTONIC` and the realtime clock relate.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     realtime: Timestamp,
@@ -125,13 +125,13 @@ fn total_ns(times: Times<'_>) -> Option<u64> {
 }
 
 fn call(record: &ForkRecord) -> Option<Call> {
-    const CALLS: [(Syscall, Call); 4] = [
+    const FUNCTION_TIMES: [(Syscall, Call); 4] = [
         (Syscall::Fork, Call::Fork),
         (Syscall::Vfork, Call::Vfork),
         (Syscall::Clone, Call::Clone),
         (Syscall::Clone3, Call::Clone3),
     ];
-    let found = CALLS.iter().find(|(syscall, _)| *syscall as u32 == record.syscall);
+    let found = FUNCTION_TIMES.iter().find(|(syscall, _)| *syscall as u32 == record.syscall);
     found.map(|(_, call)| *call)
 }
 
@@ -231,16 +231,16 @@ mod tests {
 
     use super::*;
     use crate::{
+        call_sites::all_unknown,
         cli::Stages,
         fork::Status,
         host::Facts,
         plan::{Backend, Tracepoint},
-        sites::nothing,
     };
 
     fn plan() -> Plan {
         let tracepoints = Tracepoint::ALL.iter().copied().collect();
-        let inner = nothing("hidden");
+        let inner = all_unknown("hidden");
         let facts = Facts { tracepoints, inner, ..Facts::default() };
         Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
     }

@@ -19,26 +19,26 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use fork_trace_common::{
+    call_site::{self, LEARN_TGID, SITE_BITS, site_bit},
     counter::Counter,
-    func::{ARITY, CALLS_ON, Func},
-    life::{Born, state},
+    filter::{FAILED_ONLY, FILTERED_BY, FilterKey, KINDS, MIN_DURATION_NS},
+    follow_up::{Born, state},
+    function::{ARITY, FUNCTIONS_ON, Function},
     record::{ForkRecord, TaskIds, bits},
     settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
-    site::{self, LEARN_TGID, SITE_BITS, site_bit},
-    wish::{FAILED_ONLY, KINDS, LEAST_NS, WISHES, Wish},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use zerocopy::FromBytes as _;
 
 use crate::{
-    advice::Advice,
     cli::Stages,
     decode::{Record, decode},
-    functions::{Candidate, How, Probe, hoped},
+    error::UserError,
+    filter::Filter,
+    functions::{Candidate, Probe, ProbeKind, assumed},
     host::{Host, lockdown},
     missed,
     plan::{self, Backend, Ends, Plan, Tracepoint},
-    wishes::Wishes,
 };
 
 /// Aligned as ELF needs it.
@@ -62,7 +62,7 @@ fn types(host: &Host) -> Result<&'static Btf> {
 const CHILDREN: u32 = 65_536;
 
 /// Bytes of a record as a map value.
-type FlightBytes = [u8; size_of::<ForkRecord>()];
+type AttemptBytes = [u8; size_of::<ForkRecord>()];
 /// Bytes of a child as a map value.
 type BornBytes = [u8; size_of::<Born>()];
 
@@ -74,7 +74,7 @@ pub struct Settings {
     /// Whether functions will be probed.
     pub functions: bool,
     /// Which attempts are wanted.
-    pub wishes: Wishes,
+    pub wishes: Filter,
     /// Size of the ring; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,
     /// Tell every child's execs.
@@ -103,7 +103,7 @@ impl Tracer {
     /// Loads the object and opens its maps; nothing is attached.
     ///
     /// # Errors
-    /// [`Advice::Refused`] where the kernel says no.
+    /// [`UserError::Refused`] where the kernel says no.
     pub fn load(host: &Host, settings: &Settings) -> Result<(Self, RingBuf<MapData>)> {
         let mut ebpf = load(host, settings)?;
         let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
@@ -117,8 +117,9 @@ impl Tracer {
         for (tgid, mode) in &settings.wishes.follow {
             follow.insert(tgid, mode, 0).context("follow a process")?;
         }
-        let map = ebpf.map_mut("WISH").context("find map WISH in the eBPF object")?;
-        let mut wishes: HashMap<_, Wish, u8> = HashMap::try_from(map).context("open map WISH")?;
+        let map = ebpf.map_mut("FILTER").context("find map FILTER in the eBPF object")?;
+        let mut wishes: HashMap<_, FilterKey, u8> =
+            HashMap::try_from(map).context("open map FILTER")?;
         for wish in &settings.wishes.wishes {
             wishes.insert(wish, 1, 0).context("set a filter")?;
         }
@@ -153,31 +154,31 @@ impl Tracer {
         self.loading = Duration::ZERO;
         let mut refused = BTreeMap::new();
         let mut done = BTreeMap::new();
-        host.facts.probes = hoped(&host.candidates, &plan::functions(stages), ways);
+        host.facts.probes = assumed(&host.candidates, &plan::functions(stages), ways);
         // What is refused changes what the other stages are bounded by, until nothing more is.
         loop {
             let plan =
                 Plan::new(&host.facts, backend, stages).map_err(|error| error.to_string())?;
             let mut calls = plan.calls();
-            calls.retain(|func, ends| done.get(func) != Some(ends));
+            calls.retain(|function, ends| done.get(function) != Some(ends));
             if calls.is_empty() {
                 break;
             }
-            for (func, ends) in calls {
-                let Some(Ok(candidate)) = host.candidates.get(&func) else { continue };
-                let had = done.get(&func).copied().unwrap_or_default();
-                let probe = self.probe_one(func, candidate, ways, (had, ends), &mut refused);
+            for (function, ends) in calls {
+                let Some(Ok(candidate)) = host.candidates.get(&function) else { continue };
+                let had = done.get(&function).copied().unwrap_or_default();
+                let probe = self.probe_one(function, candidate, ways, (had, ends), &mut refused);
                 if ways.iter().all(|how| refused.contains_key(how)) {
                     let all = refused.iter().map(|(how, why)| format!("{}: {why}", how.name()));
                     return Err(all.collect::<Vec<_>>().join("; "));
                 }
                 if probe.is_ok() {
-                    done.insert(func, ends);
+                    done.insert(function, ends);
                 }
-                host.facts.probes.insert(func, probe);
+                host.facts.probes.insert(function, probe);
             }
         }
-        host.facts.probes.retain(|func, probe| probe.is_err() || done.contains_key(func));
+        host.facts.probes.retain(|function, probe| probe.is_err() || done.contains_key(function));
         let (count, loading) = (self.functions.len(), self.loading);
         let all = began.elapsed();
         log::info!("{count} programs of functions: loading {loading:.1?} of {all:.1?}");
@@ -188,19 +189,19 @@ impl Tracer {
     /// the kernel does not have is put into `refused`.
     fn probe_one(
         &mut self,
-        func: Func,
+        function: Function,
         candidate: &Candidate,
-        ways: &[How],
+        ways: &[ProbeKind],
         (had, wanted): (Ends, Ends),
-        refused: &mut BTreeMap<How, String>,
+        refused: &mut BTreeMap<ProbeKind, String>,
     ) -> Result<Probe, String> {
         let mut reasons = Vec::new();
         for how in ways {
             if refused.contains_key(how) {
                 continue;
             }
-            let probe = candidate.probe(func, *how);
-            let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", func.row().id));
+            let probe = candidate.probe(function, *how);
+            let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", function.row().id));
             let attached =
                 candidate.allows(*how).map_err(|reason| anyhow!(reason)).and_then(|()| {
                     // The return first: an entry that is seen then meets it.
@@ -251,7 +252,7 @@ impl Tracer {
     /// Attaches the plan's tracepoints, in its order.
     ///
     /// # Errors
-    /// [`Advice::Refused`] where the kernel says no; otherwise what was tried, and the end of the
+    /// [`UserError::Refused`] where the kernel says no; otherwise what was tried, and the end of the
     /// verifier's log.
     pub fn attach(&mut self, plan: &Plan) -> Result<()> {
         for tracepoint in &plan.tracepoints {
@@ -285,9 +286,9 @@ impl Tracer {
 }
 
 /// Whether an error means that no function can be probed in this way.
-fn general(how: How, error: &anyhow::Error) -> bool {
+fn general(how: ProbeKind, error: &anyhow::Error) -> bool {
     let no_kprobes = || !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true);
-    not_permitted(error) || matches!(how, How::Kprobe) && no_kprobes()
+    not_permitted(error) || matches!(how, ProbeKind::Kprobe) && no_kprobes()
 }
 
 /// Whether the kernel did not permit it.
@@ -305,14 +306,14 @@ fn brief(error: &anyhow::Error) -> String {
 }
 
 /// The programs of `inner`, writing down what happens inside this process's own forks.
-pub struct Lesson {
+pub struct Observer {
     _ebpf: Ebpf,
     _links: Vec<BtfTracePointLink>,
     count: Array<MapData, u32>,
-    lessons: Array<MapData, site::Lesson>,
+    lessons: Array<MapData, call_site::Observation>,
 }
 
-impl Lesson {
+impl Observer {
     /// Loads and attaches every program that teaches something on this host.
     ///
     /// # Errors
@@ -324,7 +325,8 @@ impl Lesson {
         loader.override_global(TYPED, &typed, true);
         loader.override_global(LEARN_TGID, &tgid, true);
         loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "FLIGHTS", "CALLS", "ON_CPU", "BORN", "WAITS", "WISH"] {
+        for unused in ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "BORN", "WAITS", "FILTER"]
+        {
             loader.map_max_entries(unused, 1);
         }
         let log_level = 0u8;
@@ -334,8 +336,8 @@ impl Lesson {
         let mut take = |name: &str| {
             ebpf.take_map(name).with_context(|| format!("find map {name} in the eBPF object"))
         };
-        let count = Array::try_from(take("LEARNED_COUNT")?).context("open map LEARNED_COUNT")?;
-        let lessons = Array::try_from(take("LEARNED")?).context("open map LEARNED")?;
+        let count = Array::try_from(take("OBSERVED_COUNT")?).context("open map OBSERVED_COUNT")?;
+        let lessons = Array::try_from(take("OBSERVED")?).context("open map OBSERVED")?;
         let types = types(host)?;
         let teachers = host.facts.tracepoints.iter().filter(|at| at.teaches());
         let links = teachers.map(|at| attach_one(&mut ebpf, types, *at)).collect::<Result<_>>()?;
@@ -354,9 +356,12 @@ impl Lesson {
     ///
     /// # Errors
     /// The maps cannot be read, or there was more than fits.
-    pub fn take(&self) -> Result<Vec<site::Lesson>> {
+    pub fn take(&self) -> Result<Vec<call_site::Observation>> {
         let count = self.count.get(&0, 0).context("count the lessons")?;
-        ensure!(count <= site::LESSONS, "{count} events inside one fork are too many");
+        ensure!(
+            count <= call_site::MOST_OBSERVATIONS,
+            "{count} events inside one fork are too many"
+        );
         (0..count).map(|place| self.lessons.get(&place, 0).context("read a lesson")).collect()
     }
 }
@@ -400,8 +405,8 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let arities: Vec<(String, u8)> = host
         .candidates
         .iter()
-        .filter_map(|(func, candidate)| {
-            Some((format!("{ARITY}{}", func.row().id), candidate.as_ref().ok()?.arity))
+        .filter_map(|(function, candidate)| {
+            Some((format!("{ARITY}{}", function.row().id), candidate.as_ref().ok()?.arity))
         })
         .collect();
     let mut loader = loader(host)?;
@@ -412,12 +417,12 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     }
     loader.override_global(FOLLOW_ONLY, &follow, true);
     loader.override_global(KINDS, &wishes.kinds, true);
-    loader.override_global(WISHES, &properties, true);
+    loader.override_global(FILTERED_BY, &properties, true);
     loader.override_global(FAILED_ONLY, &failed_only, true);
-    loader.override_global(LEAST_NS, &wishes.least_ns, true);
+    loader.override_global(MIN_DURATION_NS, &wishes.least_ns, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
-    loader.override_global(CALLS_ON, &calls, true);
+    loader.override_global(FUNCTIONS_ON, &calls, true);
     for (global, arity) in &arities {
         // Not in the object where the function returns nothing.
         loader.override_global(global, arity, false);
@@ -427,7 +432,7 @@ fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     if settings.execs || settings.exits {
         loader.map_max_entries("BORN", CHILDREN);
     }
-    for (map, used) in [("FOLLOW", follow), ("CALLS", calls)] {
+    for (map, used) in [("FOLLOW", follow), ("FUNCTION_TIMES", calls)] {
         if used == 0 {
             loader.map_max_entries(map, 1);
         }
@@ -470,13 +475,13 @@ impl Tracer {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn flights_with_child(&self) -> Result<u64> {
-        let map = self.ebpf.map("FLIGHTS").context("find map FLIGHTS in the eBPF object")?;
-        let flights: HashMap<_, u64, FlightBytes> =
-            HashMap::try_from(map).context("open map FLIGHTS")?;
+    pub fn attempts_with_child(&self) -> Result<u64> {
+        let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
+        let flights: HashMap<_, u64, AttemptBytes> =
+            HashMap::try_from(map).context("open map ATTEMPTS")?;
         let mut count = 0;
         for flight in flights.iter() {
-            let (_, bytes) = flight.context("read map FLIGHTS")?;
+            let (_, bytes) = flight.context("read map ATTEMPTS")?;
             if let Ok(Record::Fork(record)) = decode(&bytes)
                 && record.has(bits::CHILD)
             {
@@ -490,7 +495,7 @@ impl Tracer {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn runs_on(&self, child: &TaskIds) -> Result<bool> {
+    pub fn still_without_exec(&self, child: &TaskIds) -> Result<bool> {
         let map = self.ebpf.map("BORN").context("find map BORN in the eBPF object")?;
         let born: HashMap<_, u32, BornBytes> = HashMap::try_from(map).context("open map BORN")?;
         let bytes = match born.get(&child.tgid, 0) {
@@ -509,11 +514,11 @@ impl Tracer {
     }
 }
 
-/// [`Advice::Refused`] where the kernel does not permit it, else the error with what was tried.
+/// [`UserError::Refused`] where the kernel does not permit it, else the error with what was tried.
 fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     if not_permitted(&error) {
         let what = format!("{what}: operation not permitted");
-        return Advice::Refused { what, lockdown: lockdown() }.into();
+        return UserError::Refused { what, lockdown: lockdown() }.into();
     }
     error.context(what.to_owned())
 }

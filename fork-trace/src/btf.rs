@@ -46,7 +46,7 @@ pub struct Signature {
     /// Of each parameter the struct it points to with `*`, `int` for everything else; separated by
     /// commas.
     pub parameters: String,
-    /// How many there are.
+    /// ProbeKind many there are.
     pub arity: u8,
     /// Whether it returns something.
     pub returns: bool,
@@ -512,11 +512,11 @@ pub(crate) mod tests {
         assert!(btf.value("cgroup_subsys_id", "pids_cgrp_id").unwrap().is_some());
         assert_eq!(btf.offset("task_struct", "thread_info.flags").unwrap(), Some(0));
         assert!(btf.has_tracepoint("task_newtask"));
-        let newest = |row: &&fork_trace_common::func::FuncRow| {
+        let newest = |row: &&fork_trace_common::function::FunctionRow| {
             let signature = row.names.first().and_then(|name| btf.signature(name).unwrap());
             signature.is_some_and(|found| row.parameters.contains(&found.parameters.as_str()))
         };
-        let known = fork_trace_common::func::FUNCTIONS.iter().filter(newest).count();
+        let known = fork_trace_common::function::FUNCTIONS.iter().filter(newest).count();
         assert!(known > 30, "{known} functions are as the table has them");
     }
 }

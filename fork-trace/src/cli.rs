@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fork_trace_common::stage::{STAGES, Stage};
 use jiff::SignedDuration;
 
-use crate::{cause::explain::parse_errno, fork::Fork, plan::Backend, wishes::Wanted};
+use crate::{cause::explain::parse_errno, filter::Wanted, fork::Fork, plan::Backend};
 
 /// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
 /// clone3, stage by stage, also those that fail.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid};
 use tokio::process::{Child, Command};
 
-use crate::advice::Advice;
+use crate::error::UserError;
 
 /// The user who called sudo.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl Caller {
 /// Starts `words` as `caller`, or with this process's own rights.
 ///
 /// # Errors
-/// [`Advice::Command`].
+/// [`UserError::Command`].
 pub fn start(words: &[OsString], caller: Option<Caller>) -> Result<Child> {
     let (name, args) = words.split_first().context("no command was given")?;
     let mut command = Command::new(name);
@@ -89,7 +89,7 @@ pub fn start(words: &[OsString], caller: Option<Caller>) -> Result<Child> {
     started.map_err(|error| {
         let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
         let name = name.to_string_lossy().into_owned();
-        Advice::Command { name, cause: error.to_string(), status }.into()
+        UserError::Command { name, cause: error.to_string(), status }.into()
     })
 }
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::{
-    life::{ARGS_BYTES, ExecRecord, LifeKind, LifeRecord, bits},
-    record::{CallsRecord, ForkRecord, RecordKind, StartRecord},
+    follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
+    record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -16,11 +16,11 @@ pub enum Record {
     /// A child's first return to user space.
     Start(StartRecord),
     /// The functions an attempt passed.
-    Calls(Box<CallsRecord>),
+    Functions(Box<FunctionTimes>),
     /// The evidence of a refusal.
     Refusal(Box<RefusalRecord>),
     /// An event in a child's life.
-    Life(LifeRecord),
+    FollowUp(FollowUpRecord),
     /// A child runs another program, told with its name and arguments; the unused end of `args` is
     /// zero.
     Exec(Box<ExecRecord>),
@@ -33,12 +33,12 @@ pub enum Record {
 pub fn decode(bytes: &[u8]) -> Result<Record> {
     const FORK: u32 = RecordKind::Fork as u32;
     const START: u32 = RecordKind::Start as u32;
-    const CALLS: u32 = RecordKind::Calls as u32;
+    const FUNCTION_TIMES: u32 = RecordKind::Functions as u32;
     const REFUSAL: u32 = RecordKind::Refusal as u32;
-    const RETURNED: u32 = LifeKind::VforkReturned as u32;
-    const ENDED: u32 = LifeKind::Ended as u32;
-    const EXECED: u32 = LifeKind::Execed as u32;
-    const EXECED_WITH: u32 = LifeKind::ExecedWith as u32;
+    const RETURNED: u32 = FollowUpKind::VforkReturned as u32;
+    const ENDED: u32 = FollowUpKind::Ended as u32;
+    const EXECED: u32 = FollowUpKind::Execed as u32;
+    const EXECED_WITH: u32 = FollowUpKind::ExecedWith as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -50,17 +50,17 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
             let record = StartRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Start(record))
         }
-        Some(CALLS) => {
-            let calls = CallsRecord::read_from_bytes(bytes).ok().with_context(length)?;
-            Ok(Record::Calls(Box::new(calls)))
+        Some(FUNCTION_TIMES) => {
+            let calls = FunctionTimes::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Functions(Box::new(calls)))
         }
         Some(REFUSAL) => {
             let record = RefusalRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Refusal(Box::new(record)))
         }
         Some(RETURNED | ENDED | EXECED) => {
-            let record = LifeRecord::read_from_bytes(bytes).ok().with_context(length)?;
-            Ok(Record::Life(record))
+            let record = FollowUpRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::FollowUp(record))
         }
         Some(EXECED_WITH) => Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?))),
         _ => bail!("{} is of no known kind", length()),
@@ -101,9 +101,9 @@ mod tests {
         let Record::Start(back) = decode(start.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), start.as_bytes());
 
-        let mut calls = CallsRecord::zeroed();
+        let mut calls = FunctionTimes::zeroed();
         calls.errno = 12;
-        let Record::Calls(back) = decode(calls.as_bytes()).unwrap() else { panic!() };
+        let Record::Functions(back) = decode(calls.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), calls.as_bytes());
     }
 

@@ -12,16 +12,16 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    advice::Advice,
     aside,
     attach::Settings,
+    call_sites,
     cli::Stages,
+    error::UserError,
+    filter::Filter,
     fork::{Coverage, HostInfo, Precision, SCHEMA_VERSION, Source},
     host::{self, Host},
     plan::{Backend, Plan},
     run::prepare,
-    sites,
-    wishes::Wishes,
 };
 
 /// What `doctor` says.
@@ -66,7 +66,7 @@ pub fn doctor(json: bool) -> Result<u8> {
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Advice::Output { path: "standard output".to_owned(), cause: error.to_string() }
+            Err(UserError::Output { path: "standard output".to_owned(), cause: error.to_string() }
                 .into())
         }
         _ => Ok(status),
@@ -87,7 +87,7 @@ fn report() -> Report {
         stages: Vec::new(),
     };
     if let Err(error) = examine(&mut report) {
-        report.hint = error.downcast_ref::<Advice>().map(Advice::hint);
+        report.hint = error.downcast_ref::<UserError>().map(UserError::hint);
         report.problem = Some(format!("{error:#}"));
     }
     report
@@ -98,12 +98,12 @@ fn examine(report: &mut Report) -> Result<()> {
     report.host = Some(host.info.clone());
     let permitted = host::check_capabilities();
     if let Err(error) = permitted {
-        host.facts.inner = sites::nothing("it can only be learned by one who may trace");
+        host.facts.inner = call_sites::all_unknown("it can only be learned by one who may trace");
         let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
         report.stages = plan.coverage;
         return Err(error);
     }
-    let settings = Settings { ring_bytes: 4096, wishes: Wishes::all(), ..Settings::default() };
+    let settings = Settings { ring_bytes: 4096, wishes: Filter::all(), ..Settings::default() };
     let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
     let ((mut tracer, _ring), plan) = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);

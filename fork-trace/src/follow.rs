@@ -7,20 +7,20 @@
 use std::collections::{HashMap, VecDeque};
 
 use fork_trace_common::{
-    life::{ExecRecord, LifeKind, LifeRecord, bits, state},
+    follow_up::{ExecRecord, FollowUpKind, FollowUpRecord, bits, state},
     record::TaskIds,
 };
 
 use crate::{
     assemble::Clock,
+    follow_up::{Exec, Exit, ReleasedBy, VforkDone},
     fork::Event,
-    life::{Exec, Exit, ReleasedBy, VforkDone},
 };
 
-/// How long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
+/// ProbeKind long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
 /// its child for half of it.
 pub const HOLD_NS: u64 = 2_000_000_000;
-/// How many of each are held at once.
+/// ProbeKind many of each are held at once.
 pub const MOST: usize = 16_384;
 
 /// Child's thread id and start time: a reused id never matches.
@@ -40,7 +40,7 @@ struct Held {
 /// Follow-ups on their way.
 #[derive(Default)]
 pub struct Follower {
-    returns: HashMap<Key, LifeRecord>,
+    returns: HashMap<Key, FollowUpRecord>,
     causes: HashMap<Key, Cause>,
     /// Keys of the two with the time they were put there, oldest first; a key may be gone.
     return_ages: VecDeque<(u64, Key)>,
@@ -61,9 +61,9 @@ impl Follower {
     }
 
     /// Takes a record at time `now_ns` (`CLOCK_MONOTONIC`).
-    pub fn push(&mut self, record: &LifeRecord, clock: Clock, now_ns: u64) {
+    pub fn push(&mut self, record: &FollowUpRecord, clock: Clock, now_ns: u64) {
         let key = key(&record.born.child);
-        if record.kind == LifeKind::VforkReturned as u32 {
+        if record.kind == FollowUpKind::VforkReturned as u32 {
             if let Some(cause) = self.causes.remove(&key) {
                 self.hold(vfork_done(record, Some(cause), clock), record, now_ns);
                 return;
@@ -72,7 +72,7 @@ impl Follower {
             self.returns.insert(key, *record);
             return;
         }
-        let ended = record.kind == LifeKind::Ended as u32;
+        let ended = record.kind == FollowUpKind::Ended as u32;
         if record.born.state & state::VFORK != 0 && record.born.state & state::EXECED == 0 {
             let cause = (record.at_ns, if ended { end(record) } else { ReleasedBy::Exec });
             if let Some(back) = self.returns.remove(&key) {
@@ -85,7 +85,7 @@ impl Follower {
     }
 
     /// Takes a child's end.
-    pub fn exited(&mut self, record: &LifeRecord, clock: Clock, now_ns: u64) {
+    pub fn exited(&mut self, record: &FollowUpRecord, clock: Clock, now_ns: u64) {
         let signal = signal(record);
         let event = Event::Exit(Exit {
             fork: id(record),
@@ -165,7 +165,7 @@ impl Follower {
         ready
     }
 
-    fn hold(&mut self, event: Event, record: &LifeRecord, now_ns: u64) {
+    fn hold(&mut self, event: Event, record: &FollowUpRecord, now_ns: u64) {
         let key = key(&record.born.child);
         self.held.push_back(Held { since_ns: now_ns, key, at_ns: record.at_ns, event });
     }
@@ -181,11 +181,11 @@ const fn key(child: &TaskIds) -> Key {
 }
 
 /// As [`assemble`](crate::assemble) makes it.
-fn id(record: &LifeRecord) -> String {
+fn id(record: &FollowUpRecord) -> String {
     format!("{}-{}", record.born.parent_tid, record.born.began_ns)
 }
 
-fn vfork_done(back: &LifeRecord, cause: Option<Cause>, clock: Clock) -> Event {
+fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Event {
     let before = cause.filter(|(at_ns, _)| *at_ns <= back.at_ns);
     // A fatal signal ends the wait too. The kernel releases the parent a moment before the
     // tracepoints of exec and, up to 6.15 or so, of the end; so only a parent that is about to die
@@ -202,12 +202,12 @@ fn vfork_done(back: &LifeRecord, cause: Option<Cause>, clock: Clock) -> Event {
     })
 }
 
-fn end(record: &LifeRecord) -> ReleasedBy {
+fn end(record: &FollowUpRecord) -> ReleasedBy {
     if signal(record).is_some() { ReleasedBy::Killed } else { ReleasedBy::Exit }
 }
 
 /// The signal that ended it.
-fn signal(record: &LifeRecord) -> Option<u32> {
+fn signal(record: &FollowUpRecord) -> Option<u32> {
     Some(low_byte(record.exit_code) & 0x7f).filter(|signal| *signal != 0)
 }
 
@@ -236,7 +236,7 @@ mod tests {
         Clock::new(Timestamp::from_second(1_000).unwrap(), 0)
     }
 
-    fn record(kind: LifeKind, tid: u32, at_ns: u64) -> LifeRecord {
+    fn record(kind: FollowUpKind, tid: u32, at_ns: u64) -> FollowUpRecord {
         let mut record = ExecRecord::zeroed().life;
         record.kind = kind as u32;
         record.at_ns = at_ns;
@@ -266,9 +266,9 @@ mod tests {
             let mut follower = Follower::default();
             for step in order {
                 match step {
-                    0 => follower.push(&record(LifeKind::VforkReturned, 5, 400), clock(), 500),
-                    1 => follower.push(&record(LifeKind::Execed, 5, 450), clock(), 500),
-                    _ => follower.fork(&record(LifeKind::Ended, 5, 0).born.child, true, 500),
+                    0 => follower.push(&record(FollowUpKind::VforkReturned, 5, 400), clock(), 500),
+                    1 => follower.push(&record(FollowUpKind::Execed, 5, 450), clock(), 500),
+                    _ => follower.fork(&record(FollowUpKind::Ended, 5, 0).born.child, true, 500),
                 }
             }
             assert_eq!(released(&mut follower, 600), [(290, Some(ReleasedBy::Exec))]);
@@ -280,11 +280,11 @@ mod tests {
     fn what_let_the_parent_go_is_told_apart() {
         let case = |exit_code: Option<u64>, at_ns: u64, dying: bool| {
             let mut follower = Follower::default();
-            let mut back = record(LifeKind::VforkReturned, 5, 400);
+            let mut back = record(FollowUpKind::VforkReturned, 5, 400);
             back.bits = if dying { bits::DYING } else { 0 };
             follower.push(&back, clock(), 0);
             if let Some(exit_code) = exit_code {
-                let mut ended = record(LifeKind::Ended, 5, at_ns);
+                let mut ended = record(FollowUpKind::Ended, 5, at_ns);
                 ended.exit_code = exit_code;
                 follower.push(&ended, clock(), 0);
             }
@@ -305,17 +305,17 @@ mod tests {
     #[test]
     fn only_the_first_exec_lets_the_parent_go() {
         let mut follower = Follower::default();
-        let mut later = record(LifeKind::Execed, 5, 900);
+        let mut later = record(FollowUpKind::Execed, 5, 900);
         later.born.state |= state::EXECED;
         follower.push(&later, clock(), 0);
-        follower.push(&record(LifeKind::VforkReturned, 5, 400), clock(), 0);
+        follower.push(&record(FollowUpKind::VforkReturned, 5, 400), clock(), 0);
         assert_eq!(released(&mut follower, 1), []);
         assert_eq!(released(&mut follower, HOLD_NS + 100), [(290, None)]);
     }
 
     #[test]
     fn an_event_waits_for_its_fork_but_not_for_ever() {
-        let ended = |tid| record(LifeKind::Ended, tid, 300);
+        let ended = |tid| record(FollowUpKind::Ended, tid, 300);
         let mut follower = Follower::default();
         let pids = |events: Vec<(u64, Event)>| -> Vec<u32> {
             let pid = |event| match event {
@@ -342,10 +342,10 @@ mod tests {
         let mut follower = Follower::default();
         let many = u32::try_from(MOST).unwrap() + 500;
         for tid in 0..many {
-            follower.push(&record(LifeKind::VforkReturned, tid, 300), clock(), 0);
-            follower.push(&record(LifeKind::Ended, tid + many, 300), clock(), 0);
-            follower.fork(&record(LifeKind::Ended, tid + many, 300).born.child, true, 0);
-            follower.exited(&record(LifeKind::Ended, tid, 300), clock(), 0);
+            follower.push(&record(FollowUpKind::VforkReturned, tid, 300), clock(), 0);
+            follower.push(&record(FollowUpKind::Ended, tid + many, 300), clock(), 0);
+            follower.fork(&record(FollowUpKind::Ended, tid + many, 300).born.child, true, 0);
+            follower.exited(&record(FollowUpKind::Ended, tid, 300), clock(), 0);
         }
         let mut out = follower.release(clock(), 0).len();
         assert_eq!(out, 1000, "500 vforks and as many exits");

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use crate::{
     cause::kind::{Cause, CauseKind, Confidence},
     filters::Filters,
+    follow_up::{Exec, Exit, ReleasedBy, VforkDone},
     identity::{Container, Ptrace},
-    life::{Exec, Exit, ReleasedBy, VforkDone},
     memory::Memory,
 };
 
@@ -114,7 +114,7 @@ pub struct HostInfo {
     pub boot_id: String,
 }
 
-/// How well a stage's time is known.
+/// ProbeKind well a stage's time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -158,7 +158,7 @@ impl Source {
 pub struct Coverage {
     /// The stage.
     pub name: Name,
-    /// How well.
+    /// ProbeKind well.
     pub precision: Precision,
     /// By what; absent when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -294,7 +294,7 @@ pub struct Fork {
     /// What else can have refused it, or would have refused it next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_causes: Vec<Cause>,
-    /// How often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
+    /// ProbeKind often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
     /// Entry to return in the parent, without the vfork wait; absent when the entry was not seen.
@@ -452,18 +452,18 @@ pub struct Span {
     /// From the start of the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_ns: Option<u64>,
-    /// How long.
+    /// ProbeKind long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dur_ns: Option<u64>,
     /// Without the stages within it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_ns: Option<u64>,
-    /// How often its function ran, where `dur_ns` is the sum of many runs.
+    /// ProbeKind often its function ran, where `dur_ns` is the sum of many runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u64>,
     /// What became of it.
     pub status: Status,
-    /// How well it is known.
+    /// ProbeKind well it is known.
     pub precision: Precision,
     /// By what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -484,7 +484,7 @@ pub struct Copied {
     pub page_table_bytes: Option<u64>,
 }
 
-/// How the child got going.
+/// ProbeKind the child got going.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildStart {
     /// Runnable to first on a CPU.
@@ -596,7 +596,7 @@ pub struct Own {
 /// A distribution of durations; within 0.1 %.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// How many.
+    /// ProbeKind many.
     pub count: u64,
     /// Half are at or below.
     pub p50_ns: u64,

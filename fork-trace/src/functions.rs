@@ -8,20 +8,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fork_trace_common::func::{FUNCTIONS, Func, FuncRow, NO_RETURN, Returns};
+use fork_trace_common::function::{FUNCTIONS, Function, FunctionRow, NO_RETURN, Returns};
 
 use crate::btf::Btf;
 
-/// How a function is probed.
+/// ProbeKind a function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum How {
+pub enum ProbeKind {
     /// By BTF trampoline.
     Fentry,
     /// By breakpoint.
     Kprobe,
 }
 
-impl How {
+impl ProbeKind {
     /// As in output.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -31,7 +31,7 @@ impl How {
         }
     }
 
-    /// Names of the object's programs for `func` begin so: at entry, and at return.
+    /// Names of the object's programs for `function` begin so: at entry, and at return.
     #[must_use]
     pub const fn programs(self) -> [&'static str; 2] {
         match self {
@@ -44,8 +44,8 @@ impl How {
 /// A function that is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// How.
-    pub how: How,
+    /// ProbeKind.
+    pub how: ProbeKind,
     /// The kernel's name for it.
     pub name: &'static str,
     /// Whether its return is too.
@@ -53,7 +53,7 @@ pub struct Probe {
 }
 
 /// What came of probing: of each function that was wanted the probe, or why there is none.
-pub type Probes = BTreeMap<Func, Result<Probe, String>>;
+pub type Probes = BTreeMap<Function, Result<Probe, String>>;
 
 /// Whether a function may be probed.
 #[derive(Clone, Debug)]
@@ -67,9 +67,9 @@ pub struct Candidate {
 }
 
 /// Of each function of the table, how it may be probed, or why not at all.
-pub type Candidates = BTreeMap<Func, Result<Candidate, String>>;
+pub type Candidates = BTreeMap<Function, Result<Candidate, String>>;
 
-/// How many symbols the kernel has of each name of the table.
+/// ProbeKind many symbols the kernel has of each name of the table.
 pub type Counts = BTreeMap<&'static str, usize>;
 
 /// Every name of the table.
@@ -82,11 +82,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// The type information is broken.
 pub fn candidates(btf: &Btf, counts: Option<&Counts>) -> anyhow::Result<Candidates> {
-    FUNCTIONS.iter().map(|row| Ok((row.func, candidate(row, btf, counts)?))).collect()
+    FUNCTIONS.iter().map(|row| Ok((row.function, candidate(row, btf, counts)?))).collect()
 }
 
 fn candidate(
-    row: &FuncRow,
+    row: &FunctionRow,
     btf: &Btf,
     counts: Option<&Counts>,
 ) -> anyhow::Result<Result<Candidate, String>> {
@@ -121,23 +121,23 @@ fn candidate(
 
 /// The functions of `wanted` as if each were probed in the first of these ways that it allows.
 #[must_use]
-pub fn hoped(candidates: &Candidates, wanted: &BTreeSet<Func>, ways: &[How]) -> Probes {
-    let hoped = |func: &Func| {
-        let probe = match candidates.get(func)? {
-            Ok(candidate) => candidate.hoped(*func, ways),
+pub fn assumed(candidates: &Candidates, wanted: &BTreeSet<Function>, ways: &[ProbeKind]) -> Probes {
+    let assumed = |function: &Function| {
+        let probe = match candidates.get(function)? {
+            Ok(candidate) => candidate.assumed(*function, ways),
             Err(reason) => Err(reason.clone()),
         };
-        Some((*func, probe))
+        Some((*function, probe))
     };
-    wanted.iter().filter_map(hoped).collect()
+    wanted.iter().filter_map(assumed).collect()
 }
 
 impl Candidate {
     /// The first of these ways that it allows, or why it allows none.
-    fn hoped(&self, func: Func, ways: &[How]) -> Result<Probe, String> {
+    fn assumed(&self, function: Function, ways: &[ProbeKind]) -> Result<Probe, String> {
         let allowed = ways.iter().copied().find(|how| self.allows(*how).is_ok());
         match (allowed, &self.fentry) {
-            (Some(how), _) => Ok(self.probe(func, how)),
+            (Some(how), _) => Ok(self.probe(function, how)),
             (None, Err(reason)) => Err(reason.clone()),
             (None, Ok(())) => Err("it is not probed".to_owned()),
         }
@@ -147,22 +147,22 @@ impl Candidate {
     ///
     /// # Errors
     /// Why not.
-    pub fn allows(&self, how: How) -> Result<(), String> {
-        if how == How::Fentry { self.fentry.clone() } else { Ok(()) }
+    pub fn allows(&self, how: ProbeKind) -> Result<(), String> {
+        if how == ProbeKind::Fentry { self.fentry.clone() } else { Ok(()) }
     }
 
     /// What it is when probed.
     #[must_use]
-    pub const fn probe(&self, func: Func, how: How) -> Probe {
-        let leaves = !(func.row().waits && matches!(how, How::Kprobe));
+    pub const fn probe(&self, function: Function, how: ProbeKind) -> Probe {
+        let leaves = !(function.row().waits && matches!(how, ProbeKind::Kprobe));
         Probe { how, name: self.name, leaves }
     }
 }
 
 /// Those of `wanted` that are worth their cost: a busy one only where `all` is asked for.
 #[must_use]
-pub fn worth(wanted: &BTreeSet<Func>, all: bool) -> BTreeSet<Func> {
-    wanted.iter().copied().filter(|func| all || !func.row().busy).collect()
+pub fn affordable(wanted: &BTreeSet<Function>, all: bool) -> BTreeSet<Function> {
+    wanted.iter().copied().filter(|function| all || !function.row().busy).collect()
 }
 
 #[cfg(test)]
@@ -170,38 +170,38 @@ mod tests {
     use super::*;
     use crate::btf::tests::function;
 
-    fn of(func: Func, btf: &Btf, symbols: usize) -> Result<Candidate, String> {
+    fn of(function: Function, btf: &Btf, symbols: usize) -> Result<Candidate, String> {
         let counts = names().map(|name| (name, symbols)).collect();
-        candidates(btf, Some(&counts)).unwrap().remove(&func).unwrap()
+        candidates(btf, Some(&counts)).unwrap().remove(&function).unwrap()
     }
 
     #[test]
     fn the_mm_init_that_crashes_the_kernel_is_never_taken_by_btf() {
-        let wrong = of(Func::MmInit, &function("mm_init", &[], false), 1).unwrap();
+        let wrong = of(Function::MmInit, &function("mm_init", &[], false), 1).unwrap();
         let reason = wrong.fentry.unwrap_err();
         assert_eq!(reason, "the kernel's BTF has mm_init(), another function");
         assert_eq!(wrong.name, "mm_init", "a breakpoint needs no types");
 
         let right = &["mm_struct", "task_struct", "user_namespace"];
-        let right = of(Func::MmInit, &function("mm_init", right, true), 1).unwrap();
+        let right = of(Function::MmInit, &function("mm_init", right, true), 1).unwrap();
         assert_eq!((right.fentry, right.arity), (Ok(()), 3));
         let newer = function("mm_init", &["mm_struct", "task_struct"], true);
-        assert_eq!(of(Func::MmInit, &newer, 1).unwrap().arity, 2);
+        assert_eq!(of(Function::MmInit, &newer, 1).unwrap().arity, 2);
     }
 
     #[test]
     fn a_name_that_is_not_one_function_s_is_not_probed() {
         let btf = function("audit_alloc", &["task_struct"], true);
-        assert!(of(Func::AuditAlloc, &btf, 1).is_ok());
+        assert!(of(Function::AuditAlloc, &btf, 1).is_ok());
         assert_eq!(
-            of(Func::AuditAlloc, &btf, 2).unwrap_err(),
+            of(Function::AuditAlloc, &btf, 2).unwrap_err(),
             "this kernel has more than one audit_alloc"
         );
         assert_eq!(
-            of(Func::AuditAlloc, &btf, 0).unwrap_err(),
+            of(Function::AuditAlloc, &btf, 0).unwrap_err(),
             "this kernel has no function audit_alloc"
         );
-        let not_in_btf = of(Func::CopyCreds, &btf, 1).unwrap();
+        let not_in_btf = of(Function::CopyCreds, &btf, 1).unwrap();
         assert_eq!(not_in_btf.fentry, Err("the kernel's BTF has no single copy_creds".to_owned()));
     }
 
@@ -210,21 +210,21 @@ mod tests {
         let btf = function("_do_fork", &["kernel_clone_args"], true);
         let counts = Counts::from([("_do_fork", 1)]);
         let mut found = candidates(&btf, Some(&counts)).unwrap();
-        let old = found.remove(&Func::KernelClone).unwrap().unwrap();
+        let old = found.remove(&Function::KernelClone).unwrap().unwrap();
         assert_eq!((old.name, old.arity), ("_do_fork", 1));
     }
 
     #[test]
     fn what_returns_nothing_is_not_read() {
         let btf = function("sched_cgroup_fork", &["task_struct", "kernel_clone_args"], false);
-        assert_eq!(of(Func::SchedCgroupFork, &btf, 1).unwrap().arity, NO_RETURN);
+        assert_eq!(of(Function::SchedCgroupFork, &btf, 1).unwrap().arity, NO_RETURN);
     }
 
     #[test]
     fn busy_functions_are_for_those_who_want_all() {
-        let all: BTreeSet<_> = FUNCTIONS.iter().map(|row| row.func).collect();
-        assert_eq!(worth(&all, true), all);
-        let default = worth(&all, false);
-        assert!(!default.contains(&Func::PutPid) && default.contains(&Func::CopyPageRange));
+        let all: BTreeSet<_> = FUNCTIONS.iter().map(|row| row.function).collect();
+        assert_eq!(affordable(&all, true), all);
+        let default = affordable(&all, false);
+        assert!(!default.contains(&Function::PutPid) && default.contains(&Function::CopyPageRange));
     }
 }

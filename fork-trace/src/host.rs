@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
+    call_site::{ALLOCATING_FUNCTIONS, COPY_PROCESS},
     settings::{ABSENT, OFFSETS, TYPED_HELPER},
-    site::{COPY_PROCESS, FUNCTIONS},
 };
 use nix::{
     sys::utsname,
@@ -18,14 +18,14 @@ use nix::{
 };
 
 use crate::{
-    advice::Advice,
     btf::Btf,
+    call_sites::{self, InnerMarks, Symbols},
     cause::Features,
+    error::UserError,
     fork::HostInfo,
     functions::{self, Candidates, Counts, Probes},
-    names::Names,
+    name_set::NameSet,
     plan::Tracepoint,
-    sites::{self, InnerMarks, Symbols},
 };
 
 /// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
@@ -61,13 +61,13 @@ pub struct Host {
     pub attachable: Vec<u8>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
-    /// How each function of the table may be probed.
+    /// ProbeKind each function of the table may be probed.
     pub candidates: Candidates,
     /// Where the functions lie whose allocations are marks, or why that is not known.
     pub symbols: Result<Symbols, String>,
     /// Which flags this kernel refuses, once that was learned.
     pub features: Features,
-    /// How many CPUs there may be, and where the kernel keeps each one's own memory: the second is
+    /// ProbeKind many CPUs there may be, and where the kernel keeps each one's own memory: the second is
     /// 0 where it is not known.
     pub cpus: (u32, u64),
 }
@@ -76,7 +76,7 @@ impl Host {
     /// Reads everything.
     ///
     /// # Errors
-    /// [`Advice::NoBtf`], or [`Advice::KernelLacks`] where a needed field is not there.
+    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a needed field is not there.
     pub fn read() -> Result<Self> {
         let info = host_info()?;
         let btf = read_btf()?;
@@ -85,7 +85,7 @@ impl Host {
         let facts = Facts {
             tracepoints,
             release: info.kernel.clone(),
-            inner: sites::nothing("inner tracepoints are not used"),
+            inner: call_sites::all_unknown("inner tracepoints are not used"),
             ..Facts::default()
         };
         let typed = btf.has_function(TYPED_HELPER);
@@ -115,10 +115,11 @@ impl Host {
 }
 
 fn read_btf() -> Result<Btf> {
-    let data = fs::read(BTF).map_err(|error| Advice::NoBtf { cause: format!("{BTF}: {error}") })?;
+    let data =
+        fs::read(BTF).map_err(|error| UserError::NoBtf { cause: format!("{BTF}: {error}") })?;
     let structs = OFFSETS.iter().map(|offset| of_enum(offset.of).unwrap_or(offset.of));
     let tracepoints = Tracepoint::ALL.iter().map(|at| at.name());
-    let names: Names =
+    let names: NameSet =
         structs.chain(tracepoints).chain(functions::names()).chain([TYPED_HELPER]).collect();
     Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))
@@ -137,7 +138,7 @@ fn offsets(btf: &Btf) -> Result<Vec<(&'static str, u32)>> {
         };
         if found.is_none() && offset.required {
             let what = format!("the field {}.{}", offset.of, offset.field);
-            return Err(Advice::KernelLacks { what }.into());
+            return Err(UserError::KernelLacks { what }.into());
         }
         Ok((offset.global, found.unwrap_or(ABSENT)))
     };
@@ -160,7 +161,7 @@ fn host_info() -> Result<HostInfo> {
 /// Whether this process may load and attach, by its effective capabilities.
 ///
 /// # Errors
-/// [`Advice::NotPermitted`].
+/// [`UserError::NotPermitted`].
 pub fn check_capabilities() -> Result<()> {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     const CAP_PERFMON: u64 = 1 << 38;
@@ -180,7 +181,7 @@ pub fn check_capabilities() -> Result<()> {
         (_, true) => "only CAP_PERFMON",
         _ => "none of them",
     };
-    Err(Advice::NotPermitted { has: has.to_owned() }.into())
+    Err(UserError::NotPermitted { has: has.to_owned() }.into())
 }
 
 /// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not
@@ -202,10 +203,10 @@ struct Symbol {
 }
 
 fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, String>, Counts)> {
-    let places = FUNCTIONS.iter().map(|(name, _)| *name);
+    let places = ALLOCATING_FUNCTIONS.iter().map(|(name, _)| *name);
     let places: Vec<_> =
         places.chain(COPY_PROCESS.iter().copied()).chain([PER_CPU_OFFSETS]).collect();
-    let names: Names = places.iter().copied().chain(functions::names()).collect();
+    let names: NameSet = places.iter().copied().chain(functions::names()).collect();
     let mut found: HashMap<&str, Symbol> = HashMap::new();
     // The kernel's own symbols are in the order of their addresses; several may be one's.
     let mut open: Vec<(&str, u64)> = Vec::new();
@@ -251,7 +252,7 @@ fn address(line: &[u8]) -> u64 {
     digits.fold(0, |address, digit| address << 4 | u64::from(digit))
 }
 
-/// How many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
+/// ProbeKind many CPUs there may be: one more than the last in `/sys/devices/system/cpu/possible`.
 ///
 /// # Errors
 /// The file cannot be read, or does not end in a number.

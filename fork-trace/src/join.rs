@@ -8,16 +8,16 @@
 use std::collections::{HashMap, VecDeque};
 
 use fork_trace_common::{
-    record::{CallsRecord, ForkRecord, StartRecord, TaskIds, bits},
+    record::{ForkRecord, FunctionTimes, StartRecord, TaskIds, bits},
     refusal::RefusalRecord,
     stage::Mark,
 };
 
 use crate::{decode::Record, spans::Times};
 
-/// How long an attempt waits for its child's start, and a start for its attempt.
+/// ProbeKind long an attempt waits for its child's start, and a start for its attempt.
 pub const HOLD_NS: u64 = 1_000_000_000;
-/// How many of each are held at once.
+/// ProbeKind many of each are held at once.
 pub const MOST: usize = 16_384;
 
 /// An attempt, and what came of it beside its record.
@@ -26,13 +26,13 @@ pub struct Joined {
     /// The attempt.
     pub record: Box<ForkRecord>,
     /// The functions it passed, where they are probed and were not lost.
-    pub calls: Option<Box<CallsRecord>>,
+    pub calls: Option<Box<FunctionTimes>>,
     /// Its child's start, if it was seen.
     pub start: Option<StartRecord>,
     /// The evidence of its refusal.
     pub refusal: Option<Box<RefusalRecord>>,
 }
-/// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
+/// ProbeKind much evidence waits for its attempt at once: one for each CPU that is just between the two.
 pub const MOST_REFUSALS: usize = 1024;
 
 type Key = (u32, u64);
@@ -42,7 +42,7 @@ type Key = (u32, u64);
 pub struct Joiner {
     forks: HashMap<Key, Joined>,
     /// Functions passed by the attempt that comes next of a thread.
-    calls: HashMap<u32, Box<CallsRecord>>,
+    calls: HashMap<u32, Box<FunctionTimes>>,
     starts: HashMap<Key, StartRecord>,
     /// Keys of `forks` and `starts` with the time they were put there, oldest first; a key may be
     /// gone from its map.
@@ -57,7 +57,7 @@ impl Joiner {
     /// Takes one record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: Record, now_ns: u64) {
         match record {
-            Record::Calls(calls) => {
+            Record::Functions(calls) => {
                 // Without its attempt, which was lost, one stays; but no more than this.
                 if self.calls.len() == MOST {
                     self.calls.clear();
@@ -80,7 +80,7 @@ impl Joiner {
             }
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
             // Follow-ups carry their fork's id: nothing to pair.
-            Record::Life(_) | Record::Exec(_) => {}
+            Record::FollowUp(_) | Record::Exec(_) => {}
         }
         self.bound();
     }
@@ -221,9 +221,9 @@ mod tests {
     #[test]
     fn functions_join_the_attempt_that_they_come_before() {
         let calls = |start_ns| {
-            let mut calls = CallsRecord::zeroed();
+            let mut calls = FunctionTimes::zeroed();
             calls.start_ns = start_ns;
-            Record::Calls(Box::new(calls))
+            Record::Functions(Box::new(calls))
         };
         let mut joiner = Joiner::default();
         // That of the first was lost.

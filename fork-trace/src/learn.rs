@@ -13,31 +13,31 @@ use nix::{
 };
 
 use crate::{
-    attach::Lesson,
+    attach::Observer,
+    call_sites::{self, InnerMarks, Observations},
     host::Host,
-    sites::{self, InnerMarks, Lessons},
 };
 
 /// Learns where the inner marks are; a mark that cannot be learned says why.
 pub fn inner_marks(host: &Host) -> InnerMarks {
     let symbols = match &host.symbols {
         Ok(symbols) => symbols,
-        Err(reason) => return sites::nothing(reason),
+        Err(reason) => return call_sites::all_unknown(reason),
     };
     match lessons(host) {
-        Ok(lessons) => sites::identify(&lessons, symbols),
-        Err(error) => sites::nothing(&format!("learning failed: {error:#}")),
+        Ok(lessons) => call_sites::identify(&lessons, symbols),
+        Err(error) => call_sites::all_unknown(&format!("learning failed: {error:#}")),
     }
 }
 
-fn lessons(host: &Host) -> Result<Lessons> {
-    let mut lesson = Lesson::begin(host)?;
+fn lessons(host: &Host) -> Result<Observations> {
+    let mut lesson = Observer::begin(host)?;
     let mut of = |what: fn() -> Result<()>| {
         lesson.clear()?;
         what()?;
         lesson.take()
     };
-    Ok(Lessons { fork: of(a_fork)?, vfork: of(a_vfork)?, thread: of(a_thread)? })
+    Ok(Observations { fork: of(a_fork)?, vfork: of(a_vfork)?, thread: of(a_thread)? })
 }
 
 fn a_fork() -> Result<()> {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use fork_trace_common::{
     counter::Counter,
-    life::{LifeKind, bits::WHOLE},
+    follow_up::{FollowUpKind, bits::WHOLE},
     record::{ForkRecord, bits},
 };
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ use crate::{
     enrich::Enricher,
     follow::Follower,
     fork::{Event, Filters, Fork, Loss, Name, Own, SCHEMA_VERSION, Start, Summary, Warning},
-    functions::How,
+    functions::ProbeKind,
     host::{self, Host},
     join::{Joined, Joiner},
     pipeline::Outputs,
@@ -49,7 +49,7 @@ use crate::{
     warn::{self, Storms, Watcher},
 };
 
-/// How often the ring is emptied when nobody calls.
+/// ProbeKind often the ring is emptied when nobody calls.
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two looks at the loss counters.
 const TICKS_PER_LOSS_CHECK: u32 = 20;
@@ -68,12 +68,12 @@ const LOSSES: [(Counter, &str, bool); 11] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
-    (Counter::CallsLost, "calls_lost", false),
+    (Counter::FunctionTimesLost, "calls_lost", false),
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),
     (Counter::FollowFull, "follow_full", false),
     (Counter::RingFullRefusals, "refusal_ring_full", false),
-    (Counter::RingFullLives, "follow_up_ring_full", false),
+    (Counter::RingFullFollowUps, "follow_up_ring_full", false),
     (Counter::BornFull, "children_full", false),
     (Counter::WaitsFull, "vfork_waits_full", false),
 ];
@@ -313,9 +313,9 @@ impl Live {
         };
         let Self { ring, joiner, received, follower, exits, clock, .. } = self;
         ring.drain(BATCH, |bytes| match decode(bytes) {
-            Ok(Record::Life(life)) => {
+            Ok(Record::FollowUp(life)) => {
                 follower.push(&life, *clock, now_ns);
-                if *exits && life.kind == LifeKind::Ended as u32 && life.bits & WHOLE != 0 {
+                if *exits && life.kind == FollowUpKind::Ended as u32 && life.bits & WHOLE != 0 {
                     follower.exited(&life, *clock, now_ns);
                 }
             }
@@ -365,7 +365,7 @@ impl Live {
     fn without_exec(&mut self, now_ns: u64) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
         for watched in self.watcher.due(now_ns) {
-            if !self.tracer.runs_on(&watched.child)? {
+            if !self.tracer.still_without_exec(&watched.child)? {
                 continue;
             }
             let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
@@ -453,7 +453,7 @@ impl Live {
 
     fn summary(&self, difference: Option<u64>, detach_ns: u64) -> Result<Summary> {
         let count = |counter| self.tracer.counter(counter);
-        let flights = self.tracer.flights_with_child()?;
+        let flights = self.tracer.attempts_with_child()?;
         let seen = count(Counter::Seen)?;
         let new_tasks = account::new_tasks(&self.tracer)?;
         let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
@@ -476,7 +476,7 @@ impl Live {
     fn missed_runs(&self) -> BTreeMap<Name, u64> {
         let mut missed = BTreeMap::new();
         for (program, count) in self.tracer.missed_runs() {
-            let kinds = [How::Fentry, How::Kprobe].map(How::programs);
+            let kinds = [ProbeKind::Fentry, ProbeKind::Kprobe].map(ProbeKind::programs);
             let mut kinds = kinds.iter().flatten();
             let function = kinds.find_map(|kind| program.strip_prefix(kind)).unwrap_or(&program);
             *missed.entry(Name::Owned(function.to_owned())).or_default() += count;

@@ -4,9 +4,10 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 use fork_trace::{
-    advice::Advice,
     cli::{Cli, Task},
-    doctor, run,
+    doctor,
+    error::UserError,
+    run,
 };
 use log::LevelFilter;
 
@@ -30,13 +31,13 @@ fn main() -> ExitCode {
 /// One line of cause, one of cure; returns the exit status.
 fn explain(error: &anyhow::Error) -> u8 {
     let mut err = std::io::stderr().lock();
-    let advice = error.downcast_ref::<Advice>();
+    let cured = error.downcast_ref::<UserError>();
     // Nobody listens: nothing to be done.
     writeln!(err, "fork-trace: {error:#}").ok();
-    if let Some(advice) = advice {
-        writeln!(err, "  hint: {}", advice.hint()).ok();
+    if let Some(cured) = cured {
+        writeln!(err, "  hint: {}", cured.hint()).ok();
     }
-    advice.map_or(1, Advice::exit_status)
+    cured.map_or(1, UserError::exit_status)
 }
 
 /// `-v` and more: what is done, on standard error.

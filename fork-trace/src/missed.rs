@@ -69,7 +69,7 @@ fn probe_links() -> Vec<(RawFd, String)> {
     open.flatten().filter_map(|entry| link(entry.file_name().to_str()?)).collect()
 }
 
-/// How often the kernel did not run the probe behind a link.
+/// ProbeKind often the kernel did not run the probe behind a link.
 ///
 /// KERNEL: `include/uapi/linux/bpf.h` `struct bpf_link_info`; `kernel/trace/trace_kprobe.c`
 /// `trace_kprobe_missed`: a return's are those for which `maxactive` left no room, too.

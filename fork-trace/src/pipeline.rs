@@ -13,8 +13,8 @@ use std::{
 use terminal_size::{Width, terminal_size_of};
 
 use crate::{
-    advice::Advice,
     cli::{Color, Format, Output},
+    error::UserError,
     fork::Event,
     sink::{
         Sink,
@@ -38,23 +38,25 @@ pub struct Outputs {
     open: Vec<(String, Box<dyn Sink>)>,
     notes: Option<Notes<io::Stderr>>,
     /// The first error since the last flush.
-    failed: Option<Advice>,
+    failed: Option<UserError>,
 }
 
 impl Outputs {
     /// Opens every output that `options` name.
     ///
     /// # Errors
-    /// [`Advice::Output`]: a file cannot be created.
-    pub fn open(options: &Output, default: Default) -> Result<Self, Advice> {
+    /// [`UserError::Output`]: a file cannot be created.
+    pub fn open(options: &Output, default: Default) -> Result<Self, UserError> {
         let mut open = Vec::new();
         for path in &options.files {
             let name = path.display().to_string();
             let sink = if name == "-" {
                 standard(options, Default::Stdout)
             } else {
-                file(options, path)
-                    .map_err(|error| Advice::Output { path: name.clone(), cause: cause(&error) })?
+                file(options, path).map_err(|error| UserError::Output {
+                    path: name.clone(),
+                    cause: cause(&error),
+                })?
             };
             open.push((name, sink));
         }
@@ -88,8 +90,8 @@ impl Outputs {
     /// Makes everything written so far visible.
     ///
     /// # Errors
-    /// [`Advice::Output`], once per output that failed since the last call.
-    pub fn flush(&mut self) -> Result<(), Advice> {
+    /// [`UserError::Output`], once per output that failed since the last call.
+    pub fn flush(&mut self) -> Result<(), UserError> {
         self.each(|sink| sink.flush());
         self.failed.take().map_or(Ok(()), Err)
     }
@@ -108,8 +110,8 @@ impl Outputs {
             Ok(()) => true,
             Err(error) => {
                 if error.kind() != io::ErrorKind::BrokenPipe {
-                    let advice = Advice::Output { path: name.clone(), cause: cause(&error) };
-                    failed.get_or_insert(advice);
+                    let error = UserError::Output { path: name.clone(), cause: cause(&error) };
+                    failed.get_or_insert(error);
                 }
                 false
             }

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use anyhow::Result;
 
 use crate::{
-    advice::Advice,
+    error::UserError,
     fork::{Event, SCHEMA_VERSION},
 };
 
@@ -28,7 +28,7 @@ impl<R: BufRead> Replay<R> {
     /// The next event; `None` at the end.
     ///
     /// # Errors
-    /// [`Advice::Replay`]: the line is no event of this version.
+    /// [`UserError::Replay`]: the line is no event of this version.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let mut bytes = Vec::new();
         self.line += 1;
@@ -68,7 +68,7 @@ impl<R: BufRead> Replay<R> {
         } else {
             self.name.clone()
         };
-        Advice::Replay { place, cause }.into()
+        UserError::Replay { place, cause }.into()
     }
 }
 

@@ -15,12 +15,13 @@ use caps::{CapSet, Capability};
 use tokio::process::Child;
 
 use crate::{
-    advice::Advice,
     aside,
     attach::{Settings, Tracer},
     cause,
     cli::{self, Stages},
     command::{self, Caller},
+    error::UserError,
+    filter::{self, Filter},
     fork::Event,
     host::{self, Host},
     learn,
@@ -29,13 +30,12 @@ use crate::{
     plan::{self, Backend, Plan},
     probe,
     replay::Replay,
-    wishes::{self, Wishes},
 };
 
 /// Traces live; returns the exit status.
 ///
 /// # Errors
-/// See [`Advice`]; anything else is a failure nobody foresaw.
+/// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn live(options: &cli::Live) -> Result<u8> {
     let since = Instant::now();
     host::check_capabilities()?;
@@ -53,7 +53,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         // Before anything is attached: a signal must not end this process half way.
         let signals = Signals::new()?;
         let settings = Settings {
-            wishes: Wishes::new(&options.wanted, command.then(std::process::id))?,
+            wishes: Filter::new(&options.wanted, command.then(std::process::id))?,
             ring_bytes: options.buffer,
             execs: options.exec,
             exits: options.exit,
@@ -63,7 +63,7 @@ pub fn live(options: &cli::Live) -> Result<u8> {
         let followed = Followed { by_outcome: settings.wishes.by_outcome(), exits: settings.exits };
         let (loaded, plan) = prepare(&mut host, options.backend, stages, settings, since)?;
         let limits = Limits { duration: options.duration, max_events: options.max_events };
-        let filters = wishes::filters(&options.wanted, command.then(|| words(&options.cmd)));
+        let filters = filter::filters(&options.wanted, command.then(|| words(&options.cmd)));
         let mut live =
             Live::begin(&host, plan, loaded, (filters, followed), limits, outputs, since)?;
         let mut child = None;
@@ -134,7 +134,7 @@ async fn trace(
     let Ended { lost: records, tracer } = ended?;
     aside::leave(tracer)?;
     if fail_on_loss && records > 0 {
-        return Err(Advice::Lost { records }.into());
+        return Err(UserError::Lost { records }.into());
     }
     Ok(status.map_or(0, command::exit_status))
 }
@@ -142,7 +142,7 @@ async fn trace(
 /// Shows a recorded trace; returns the exit status.
 ///
 /// # Errors
-/// [`Advice::Replay`] or [`Advice::Output`].
+/// [`UserError::Replay`] or [`UserError::Output`].
 pub fn replay(file: &Path, only: &cli::Only, options: &cli::Output) -> Result<u8> {
     let name = file.display().to_string();
     let mut outputs = Outputs::open(options, Default::Stdout)?;
@@ -150,7 +150,7 @@ pub fn replay(file: &Path, only: &cli::Only, options: &cli::Output) -> Result<u8
         if name == "-" {
             Box::new(io::stdin())
         } else {
-            Box::new(File::open(file).map_err(|error| Advice::Replay {
+            Box::new(File::open(file).map_err(|error| UserError::Replay {
                 place: name.clone(),
                 cause: error.to_string(),
             })?)
@@ -174,10 +174,10 @@ pub fn replay(file: &Path, only: &cli::Only, options: &cli::Output) -> Result<u8
 /// Prints what the tables say of each word; returns the exit status.
 ///
 /// # Errors
-/// [`Advice::Unexplained`] or [`Advice::Output`].
+/// [`UserError::Unexplained`] or [`UserError::Output`].
 pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
     let known = |word: &String| {
-        cause::explain::explain(word).ok_or_else(|| Advice::Unexplained { word: word.clone() })
+        cause::explain::explain(word).ok_or_else(|| UserError::Unexplained { word: word.clone() })
     };
     let texts = match markdown {
         true => vec![cause::explain::page()],
@@ -187,7 +187,7 @@ pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let path = "standard output".to_owned();
-            Err(Advice::Output { path, cause: error.to_string() }.into())
+            Err(UserError::Output { path, cause: error.to_string() }.into())
         }
         _ => Ok(0),
     }

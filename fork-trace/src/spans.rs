@@ -4,9 +4,9 @@
 //! because a stage's interval lies within that of the stage around it.
 
 use fork_trace_common::{
-    func::{FUNCTIONS, Func, ONCE, Runs},
-    record::{self, CallsRecord, ForkRecord, bits},
-    site::SITES,
+    call_site::SITES,
+    function::{FUNCTIONS, Frequency, Function, ONCE},
+    record::{self, ForkRecord, FunctionTimes, bits},
     stage::{Mark, ORDER, Occurs, Point, STAGES, Side, Stage},
 };
 
@@ -21,7 +21,7 @@ pub struct Times<'a> {
     /// Its record.
     pub record: &'a ForkRecord,
     /// The functions it passed, where they are probed.
-    pub calls: Option<&'a CallsRecord>,
+    pub calls: Option<&'a FunctionTimes>,
 }
 
 impl Times<'_> {
@@ -30,13 +30,13 @@ impl Times<'_> {
     pub fn at(&self, point: Point) -> Option<u64> {
         let at = match point {
             Point::Mark(mark) => self.record.marks.get(mark as usize).copied()?,
-            Point::Enter(func) => match self.runs(func) {
+            Point::Enter(function) => match self.runs(function) {
                 Some(runs) => runs.first_ns,
-                None => *self.calls?.once.get(func as usize)?.first()?,
+                None => *self.calls?.once.get(function as usize)?.first()?,
             },
-            Point::Leave(func) => match self.runs(func) {
+            Point::Leave(function) => match self.runs(function) {
                 Some(runs) => runs.last_ns,
-                None => *self.calls?.once.get(func as usize)?.last()?,
+                None => *self.calls?.once.get(function as usize)?.last()?,
             },
         };
         (at != 0 && self.shown(at)).then_some(at)
@@ -47,14 +47,14 @@ impl Times<'_> {
     fn shown(&self, at: u64) -> bool {
         let waits = self.record.has(bits::VFORK_WAIT);
         let woken = self.record.marks.get(Mark::SchedWakeupNew as usize).copied();
-        let left = self.calls.and_then(|calls| calls.once.get(Func::WakeUpNewTask as usize));
+        let left = self.calls.and_then(|calls| calls.once.get(Function::WakeUpNewTask as usize));
         let left = left.map_or(0, |[_, left]| *left);
         !waits || at <= woken.unwrap_or_default().max(left)
     }
 
     /// All runs of a function that runs many times.
-    fn runs(&self, func: Func) -> Option<&record::Runs> {
-        self.calls?.many.get((func as usize).checked_sub(ONCE)?)
+    fn runs(&self, function: Function) -> Option<&record::Runs> {
+        self.calls?.many.get((function as usize).checked_sub(ONCE)?)
     }
 
     /// When a mark was passed.
@@ -84,21 +84,21 @@ impl Times<'_> {
     #[must_use]
     pub fn ended_ns(&self) -> Option<u64> {
         if self.record.has(bits::VFORK_WAIT | bits::KERNEL_MADE) {
-            return self.woken_ns().or_else(|| self.at(Point::Leave(Func::CopyProcess)));
+            return self.woken_ns().or_else(|| self.at(Point::Leave(Function::CopyProcess)));
         }
         self.mark(Mark::SysExit)
     }
 
     fn woken_ns(&self) -> Option<u64> {
-        self.at(Point::Leave(Func::WakeUpNewTask)).or_else(|| self.mark(Mark::SchedWakeupNew))
+        self.at(Point::Leave(Function::WakeUpNewTask)).or_else(|| self.mark(Mark::SchedWakeupNew))
     }
 
     /// The function in which a failed attempt failed; `None` where it was in none that is probed.
-    fn failed_in(&self) -> Option<Func> {
+    fn failed_in(&self) -> Option<Function> {
         let place = self.calls?.failed.checked_sub(1)?;
-        let func = FUNCTIONS.get(place as usize)?.func;
-        let around = matches!(func, Func::CopyProcess | Func::KernelClone);
-        (!around && !self.record.has(bits::CHILD)).then_some(func)
+        let function = FUNCTIONS.get(place as usize)?.function;
+        let around = matches!(function, Function::CopyProcess | Function::KernelClone);
+        (!around && !self.record.has(bits::CHILD)).then_some(function)
     }
 
     /// The stage whose allocation found no memory.
@@ -113,8 +113,8 @@ impl Times<'_> {
 /// no memory.
 #[must_use]
 pub fn failed_stage(times: Times<'_>) -> Option<Stage> {
-    let Some(func) = times.failed_in() else { return times.failed_alloc() };
-    STAGES.iter().find(|row| row.func == Some(func)).map(|row| row.stage)
+    let Some(function) = times.failed_in() else { return times.failed_alloc() };
+    STAGES.iter().find(|row| row.function == Some(function)).map(|row| row.stage)
 }
 
 /// The stages that were timed, and those that shared instead of copying.
@@ -159,7 +159,7 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
 struct Interval {
     opens_ns: u64,
     dur_ns: u64,
-    /// How often its function ran, where it runs many times.
+    /// ProbeKind often its function ran, where it runs many times.
     runs: Option<u64>,
     /// `None`: the end of the attempt, as far as it is shown.
     closed_by: Option<Point>,
@@ -169,7 +169,8 @@ struct Interval {
 /// that it passed.
 fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
     let opens_ns = times.at(timed.opens).filter(|at| *at >= times.began_ns())?;
-    if let (true, Some(runs)) = (timed.exact, timed.opens.func().and_then(|func| times.runs(func)))
+    if let (true, Some(runs)) =
+        (timed.exact, timed.opens.function().and_then(|function| times.runs(function)))
     {
         let closed_by = Some(timed.closes);
         let runs_count = Some(runs.count);
@@ -192,7 +193,7 @@ fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
     };
     // What follows the function that failed is not a stage that was come to.
     let came_to = closed_by == Some(timed.closes) || !row.stage.is_within(Stage::CopyProcess);
-    let failure = times.failed_in().and_then(|func| times.at(Point::Leave(func)));
+    let failure = times.failed_in().and_then(|function| times.at(Point::Leave(function)));
     if !came_to && failure.is_some_and(|failure| opens_ns >= failure) {
         return None;
     }
@@ -261,11 +262,11 @@ impl Attempt<'_> {
         let waits = record.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
             && timed.rank > Point::Mark(Mark::SchedWakeupNew).rank();
         let entry = record.has(bits::KERNEL_MADE) && timed.stage == Stage::SysEnter;
-        row.occurs == Occurs::Always && !shared && !waits && !entry && !seldom(row.func)
+        row.occurs == Occurs::Always && !shared && !waits && !entry && !seldom(row.function)
     }
 }
 
 /// Whether a function that runs many times may run not at all.
-fn seldom(func: Option<Func>) -> bool {
-    func.is_some_and(|func| func.row().runs == Runs::Many)
+fn seldom(function: Option<Function>) -> bool {
+    function.is_some_and(|function| function.row().frequency == Frequency::Many)
 }

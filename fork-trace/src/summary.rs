@@ -126,7 +126,7 @@ fn cause(fork: &Fork) -> Name {
 /// 0.05 % at most; there are some 55,000 such beginnings, and a stage meets a few hundred of them.
 #[derive(Clone, Debug, Default)]
 struct Distribution {
-    /// How many by the duration with its further digits zero.
+    /// ProbeKind many by the duration with its further digits zero.
     counts: BTreeMap<u64, u64>,
     count: u64,
     max_ns: u64,

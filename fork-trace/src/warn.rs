@@ -21,9 +21,9 @@ use crate::{
 pub const SLOW_NS: u64 = 10_000_000;
 /// More attempts of one process within a second are a storm.
 pub const STORM: u64 = 1000;
-/// How long a child of a process with threads may run without exec.
+/// ProbeKind long a child of a process with threads may run without exec.
 pub const EXEC_NS: u64 = 1_000_000_000;
-/// How many processes and children are watched at once.
+/// ProbeKind many processes and children are watched at once.
 pub const MOST: usize = 16_384;
 
 const SECOND_NS: u64 = 1_000_000_000;

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use fork_trace::{functions::How, plan::Tracepoint};
+use fork_trace::{functions::ProbeKind, plan::Tracepoint};
 use fork_trace_common::{
-    func::{ARITY, CALLS_ON, FUNCTIONS, Returns},
+    function::{ARITY, FUNCTIONS, FUNCTIONS_ON, Returns},
     settings::{FOLLOW_ONLY, OFFSETS},
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, SymbolSection};
@@ -52,7 +52,7 @@ fn each_tracepoint_has_its_program_and_each_program_its_tracepoint() {
 
 #[test]
 fn each_function_has_its_four_programs_and_each_program_its_function() {
-    let kinds = [How::Fentry, How::Kprobe].into_iter().flat_map(How::programs);
+    let kinds = [ProbeKind::Fentry, ProbeKind::Kprobe].into_iter().flat_map(ProbeKind::programs);
     let planned: BTreeSet<String> = kinds
         .flat_map(|kind| FUNCTIONS.iter().map(move |row| format!("{kind}{}", row.id)))
         .collect();
@@ -66,7 +66,7 @@ fn each_function_has_its_four_programs_and_each_program_its_function() {
 #[test]
 fn what_a_function_returns_is_found_by_its_global() {
     let globals = names(SymbolKind::Data);
-    assert!(globals.contains(CALLS_ON));
+    assert!(globals.contains(FUNCTIONS_ON));
     for row in FUNCTIONS.iter().filter(|row| row.returns != Returns::Nothing) {
         assert!(globals.contains(&format!("{ARITY}{}", row.id)), "{}", row.id);
     }

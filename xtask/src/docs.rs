@@ -83,7 +83,8 @@ fn page() -> Result<String> {
         for row in STAGES.iter().filter(|row| row.side == side) {
             let indent = "&emsp;".repeat(row.depth());
             let shared = flag_names(row.shared_by);
-            let function = row.func.map(|func| format!("`{}`", func.row().names.join("`, `")));
+            let function =
+                row.function.map(|function| format!("`{}`", function.row().names.join("`, `")));
             let function = function.unwrap_or_default();
             let ways = row.gaps.iter().copied().chain(row.inner);
             let ways = ways.chain(row.coarse.iter().copied()).chain(row.tracepoint);

@@ -1,7 +1,7 @@
 //! The size of a task's address space.
 
 use aya_ebpf::Global;
-use fork_trace_common::memory::{MOST_CPUS, Memory, RSS};
+use fork_trace_common::memory::{MOST_CPUS, MemoryCounts, RSS};
 
 use super::{
     ABSENT, MM_MAP_COUNT, MM_PGTABLES_BYTES, MM_RSS_COUNT, MM_RSS_STAT, MM_TOTAL_VM,
@@ -20,7 +20,7 @@ impl Task {
     /// Fills `memory` with the sizes of the task's address space; returns whether they were read,
     /// and whether resident pages were.
     #[inline(always)]
-    pub(crate) fn memory(self, threads: u32, memory: &mut Memory) -> Option<bool> {
+    pub(crate) fn memory(self, threads: u32, memory: &mut MemoryCounts) -> Option<bool> {
         let mm = self.0.follow(TASK_MM.load())?;
         memory.total_vm_pages = field!(mm, MM_TOTAL_VM: u64)?;
         memory.vmas = field!(mm, MM_MAP_COUNT: u32)?;
@@ -42,7 +42,7 @@ const _: () = assert!(RSS == 4);
 ///
 /// KERNEL: mm/memory.c `sync_mm_rss`, `TASK_RSS_EVENTS_THRESH`.
 #[inline(always)]
-fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut Memory) -> Option<()> {
+fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut MemoryCounts) -> Option<()> {
     const KEPT_PAGES: u32 = 64;
     // VERIFIER: by helper: 6.1 knows no pointer into an array of `atomic_long_t`.
     for (kind, pages) in KINDS.zip(&mut memory.rss_pages) {
@@ -64,7 +64,7 @@ fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut Memory) -> Option<()> {
 /// KERNEL: `lib/percpu_counter.c` `__percpu_counter_sum`; a CPU adds its part once that reaches
 /// `percpu_counter_batch`. From 6.6 on the parts of all four lie side by side.
 #[inline(always)]
-fn per_cpu(mm: Ptr, memory: &mut Memory) -> Option<()> {
+fn per_cpu(mm: Ptr, memory: &mut MemoryCounts) -> Option<()> {
     let size = PERCPU_COUNTER_SIZE.load();
     let count = offset(MM_RSS_STAT.load(), PERCPU_COUNTER_COUNT.load());
     for (kind, pages) in KINDS.zip(&mut memory.rss_pages) {

@@ -180,7 +180,7 @@ impl Case<'_> {
         self.is(known::OTHER_TIME_NS, known::PID_NS)
     }
 
-    /// How deep the child's pid namespace would be nested.
+    /// ProbeKind deep the child's pid namespace would be nested.
     pub(super) fn child_pid_level(&self) -> Option<u64> {
         let level = self.with(known::PID_NS)?.children_level;
         Some(u64::from(level) + u64::from(self.any(CLONE_NEWPID)?))

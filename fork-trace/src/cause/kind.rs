@@ -55,7 +55,7 @@ kinds! {
     Unknown = "unknown": "none of the known reasons",
 }
 
-/// How well a cause is founded.
+/// ProbeKind well a cause is founded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
@@ -91,7 +91,7 @@ pub struct Cause {
     /// The user whose limit it is, initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// How well it is founded.
+    /// ProbeKind well it is founded.
     pub confidence: Confidence,
     /// What to do about it: one command or setting.
     pub hint: Name,

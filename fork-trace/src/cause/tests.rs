@@ -1,7 +1,7 @@
 //! Every rule and every limit, each from evidence of its own.
 
 use fork_trace_common::{
-    func::{FUNCTIONS, FuncRow},
+    function::{FUNCTIONS, FunctionRow},
     record::{ForkRecord, Syscall, TaskIds, bits},
     refusal::{RefusalRecord, known},
     stage::Mark,
@@ -10,18 +10,18 @@ use zerocopy::FromZeros as _;
 
 use super::*;
 use crate::{
+    call_sites::all_unknown,
     cli::Stages,
-    functions::{How, Probe},
+    functions::{Probe, ProbeKind},
     host::Facts,
     join::Joined,
     plan::{Backend, Plan, Tracepoint},
-    sites::nothing,
     spans::Times,
 };
 
 /// A plan of a host with every mark.
 pub(super) fn learned_plan() -> Plan {
-    let inner = nothing("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect();
+    let inner = all_unknown("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect();
     let tracepoints = Tracepoint::ALL.iter().copied().collect();
     let facts = Facts { tracepoints, inner, ..Facts::default() };
     Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
@@ -29,11 +29,12 @@ pub(super) fn learned_plan() -> Plan {
 
 /// A plan of a host with every function.
 pub(super) fn probed_plan() -> Plan {
-    let probe =
-        |row: &FuncRow| (row.func, Ok(Probe { how: How::Fentry, name: row.id, leaves: true }));
+    let probe = |row: &FunctionRow| {
+        (row.function, Ok(Probe { how: ProbeKind::Fentry, name: row.id, leaves: true }))
+    };
     let facts = Facts {
         tracepoints: Tracepoint::ALL.iter().copied().collect(),
-        inner: nothing("not used"),
+        inner: all_unknown("not used"),
         probes: FUNCTIONS.iter().map(probe).collect(),
         ..Facts::default()
     };

@@ -1,10 +1,10 @@
 //! Between which stages an attempt failed, from the points it passed and those it did not.
 
 use fork_trace_common::{
+    call_site::SITES,
     flags::{CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM},
-    func::{Func, Returns},
+    function::{Function, Returns},
     record::{ForkRecord, bits},
-    site::SITES,
     stage::{Mark, Occurs, Point, STAGES, Stage},
 };
 
@@ -47,7 +47,7 @@ impl Window {
             let row = timed.stage.row();
             let own = row.inner.is_some_and(|inner| inner.opens == timed.opens);
             timed.opens != entry
-                && (own || timed.opens.func().is_some())
+                && (own || timed.opens.function().is_some())
                 && row.occurs == Occurs::Always
                 && !optional(timed.opens)
                 && timed.opens.rank() < Point::Mark(Mark::TaskNewtask).rank()
@@ -75,7 +75,7 @@ impl Window {
         Self {
             first: first.map(decides),
             last: last.map(|timed| timed.stage),
-            before_last: last.is_some_and(|timed| timed.opens.func().is_some()),
+            before_last: last.is_some_and(|timed| timed.opens.function().is_some()),
             no_memory: last.is_some_and(|timed| allocates(timed.opens)) && no_memory(times.record),
         }
     }
@@ -100,9 +100,9 @@ impl Window {
         }
         let apart =
             |stage: Stage| stage != first && !stage.is_within(first) && !first.is_within(stage);
-        let fails = |func: Func| func.row().returns != Returns::Nothing;
+        let fails = |function: Function| function.row().returns != Returns::Nothing;
         let mut others = STAGES.iter().filter(|row| {
-            row.occurs == Occurs::Always && apart(row.stage) && row.func.is_some_and(fails)
+            row.occurs == Occurs::Always && apart(row.stage) && row.function.is_some_and(fails)
         });
         others.all(|row| !self.admits(row.stage)).then_some(first)
     }
@@ -120,8 +120,8 @@ fn allocates(point: Point) -> bool {
 /// The first stage that can have refused once `timed` was come to: what a function before it
 /// returned may be judged only then.
 fn decides(timed: &Timed) -> Stage {
-    let Point::Leave(func) = timed.opens else { return timed.stage };
-    STAGES.iter().find(|row| row.func == Some(func)).map_or(timed.stage, |row| row.stage)
+    let Point::Leave(function) = timed.opens else { return timed.stage };
+    STAGES.iter().find(|row| row.function == Some(function)).map_or(timed.stage, |row| row.stage)
 }
 
 /// Whether a point is passed too where the copy of the address space fails and is undone.
@@ -157,7 +157,7 @@ fn skips(timed: &Timed, flags: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fork_trace_common::record::CallsRecord;
+    use fork_trace_common::record::FunctionTimes;
 
     use super::*;
     use crate::cause::tests::{learned_plan, probed_plan, refused};
@@ -224,17 +224,17 @@ mod tests {
 
     #[test]
     fn what_a_function_returned_may_be_judged_after_it() {
-        let mut calls = CallsRecord::zeroed();
+        let mut calls = FunctionTimes::zeroed();
         let mut record = refused(0x11);
         record.marks[Mark::TaskAlloc as usize] = 1_010;
-        for (at, func) in (1_020..).step_by(10).zip([
-            Func::KernelClone,
-            Func::CopyProcess,
-            Func::TskForkGetNode,
-            Func::CopyCreds,
-            Func::IsRlimitOverlimit,
+        for (at, function) in (1_020..).step_by(10).zip([
+            Function::KernelClone,
+            Function::CopyProcess,
+            Function::TskForkGetNode,
+            Function::CopyCreds,
+            Function::IsRlimitOverlimit,
         ]) {
-            calls.once[func as usize] = [at, at + 5];
+            calls.once[function as usize] = [at, at + 5];
         }
         let window = Window::of(Times { record: &record, calls: Some(&calls) }, &probed_plan());
         assert!(window.admits(Stage::RlimitNproc) && window.admits(Stage::MaxThreads));
@@ -272,8 +272,8 @@ mod tests {
 
     #[test]
     fn a_function_that_failed_is_the_only_one() {
-        let mut calls = CallsRecord::zeroed();
-        calls.failed = Func::AllocPid as u32 + 1;
+        let mut calls = FunctionTimes::zeroed();
+        calls.failed = Function::AllocPid as u32 + 1;
         let record = refused(0x11);
         let times = Times { record: &record, calls: Some(&calls) };
         let window = Window::of(times, &learned_plan());

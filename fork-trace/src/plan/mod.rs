@@ -7,20 +7,20 @@ mod tracepoint;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fork_trace_common::{
-    func::Func,
-    site::SITES,
+    call_site::SITES,
+    function::Function,
     stage::{Bounds, Mark, Occurs, Point, Row, STAGES, Side, Stage},
 };
 
 pub use self::tracepoint::Tracepoint;
 use self::tracepoint::needs;
 use crate::{
-    advice::Advice,
+    call_sites::is_inner,
     cli::Stages,
+    error::UserError,
     fork::{Coverage, Name, Precision, Source},
-    functions::{How, Probes, worth},
+    functions::{ProbeKind, Probes, affordable},
     host::Facts,
-    sites::is_inner,
 };
 
 /// Where stage boundaries come from.
@@ -39,13 +39,13 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// How it probes functions, the preferred way first.
+    /// ProbeKind it probes functions, the preferred way first.
     #[must_use]
-    pub const fn functions(self) -> &'static [How] {
+    pub const fn functions(self) -> &'static [ProbeKind] {
         match self {
-            Self::Auto => &[How::Fentry, How::Kprobe],
-            Self::Fentry => &[How::Fentry],
-            Self::Kprobe => &[How::Kprobe],
+            Self::Auto => &[ProbeKind::Fentry, ProbeKind::Kprobe],
+            Self::Fentry => &[ProbeKind::Fentry],
+            Self::Kprobe => &[ProbeKind::Kprobe],
             Self::Inner | Self::Tracepoint => &[],
         }
     }
@@ -116,14 +116,14 @@ pub struct Ends {
 
 /// The functions that the stages asked for can need.
 #[must_use]
-pub fn functions(wanted: &Stages) -> BTreeSet<Func> {
+pub fn functions(wanted: &Stages) -> BTreeSet<Function> {
     let rows = STAGES.iter().filter(|row| wanted.wants(row.stage));
     let ends = rows.flat_map(|row| {
         let bounds = row.gaps.iter().chain(row.coarse);
-        let ends = bounds.flat_map(|bounds| [bounds.opens.func(), bounds.closes.func()]);
-        ends.flatten().chain(row.func)
+        let ends = bounds.flat_map(|bounds| [bounds.opens.function(), bounds.closes.function()]);
+        ends.flatten().chain(row.function)
     });
-    worth(&ends.collect(), matches!(wanted, Stages::All | Stages::Only(_)))
+    affordable(&ends.collect(), matches!(wanted, Stages::All | Stages::Only(_)))
 }
 
 /// Call sites to set before load, as global of the object and address: those of marks that the
@@ -154,13 +154,13 @@ impl Plan {
     /// Makes the plan, once functions were probed.
     ///
     /// # Errors
-    /// [`Advice::KernelLacks`]: without one of the needed tracepoints nothing can be recorded.
-    /// [`Advice::Backend`]: `backend` was asked for and is not to be had.
-    pub fn new(facts: &Facts, backend: Backend, wanted: &Stages) -> Result<Self, Advice> {
+    /// [`UserError::KernelLacks`]: without one of the needed tracepoints nothing can be recorded.
+    /// [`UserError::Backend`]: `backend` was asked for and is not to be had.
+    pub fn new(facts: &Facts, backend: Backend, wanted: &Stages) -> Result<Self, UserError> {
         let exists = |at: &Tracepoint| facts.tracepoints.contains(at);
         if let Some(lacking) = Tracepoint::ALL.iter().find(|at| at.needed() && !exists(at)) {
             let name = lacking.name();
-            return Err(Advice::KernelLacks {
+            return Err(UserError::KernelLacks {
                 what: format!("the BTF tracepoint {name} (release {})", facts.release),
             });
         }
@@ -212,19 +212,23 @@ impl Plan {
 
     /// The entries and returns of functions that it needs.
     #[must_use]
-    pub fn calls(&self) -> BTreeMap<Func, Ends> {
+    pub fn calls(&self) -> BTreeMap<Function, Ends> {
         let mut calls = BTreeMap::new();
         for point in &self.points {
             match point {
                 Point::Mark(_) => {}
-                Point::Enter(func) => calls.entry(*func).or_insert(Ends::default()).enter = true,
-                Point::Leave(func) => calls.entry(*func).or_insert(Ends::default()).leave = true,
+                Point::Enter(function) => {
+                    calls.entry(*function).or_insert(Ends::default()).enter = true
+                }
+                Point::Leave(function) => {
+                    calls.entry(*function).or_insert(Ends::default()).leave = true
+                }
             }
         }
         calls
     }
 
-    /// How many stages have each precision: exact, bounded, missing.
+    /// ProbeKind many stages have each precision: exact, bounded, missing.
     #[must_use]
     pub fn counts(&self) -> [usize; 3] {
         let count = |precision| {
@@ -235,9 +239,9 @@ impl Plan {
 }
 
 /// The best source that is to be had of those that `backend` names.
-fn used(facts: &Facts, backend: Backend) -> Result<Backend, Advice> {
+fn used(facts: &Facts, backend: Backend) -> Result<Backend, UserError> {
     let probed = |how| facts.probes.values().flatten().any(|probe| probe.how == how);
-    let of = |how| if how == How::Fentry { Backend::Fentry } else { Backend::Kprobe };
+    let of = |how| if how == ProbeKind::Fentry { Backend::Fentry } else { Backend::Kprobe };
     if let Some(how) = backend.functions().iter().copied().find(|how| probed(*how)) {
         return Ok(of(how));
     }
@@ -245,10 +249,10 @@ fn used(facts: &Facts, backend: Backend) -> Result<Backend, Advice> {
         Backend::Tracepoint => Ok(backend),
         Backend::Auto | Backend::Inner if has_inner(facts) => Ok(Backend::Inner),
         Backend::Auto => Ok(Backend::Tracepoint),
-        Backend::Inner => Err(Advice::Backend { name: "inner", reason: no_inner(facts) }),
+        Backend::Inner => Err(UserError::Backend { name: "inner", reason: no_inner(facts) }),
         Backend::Fentry | Backend::Kprobe => {
             let name = backend.name();
-            Err(Advice::Backend { name, reason: no_function(facts) })
+            Err(UserError::Backend { name, reason: no_function(facts) })
         }
     }
 }
@@ -325,13 +329,13 @@ impl Planner<'_> {
     fn point(&self, point: Point) -> Result<(), String> {
         match point {
             Point::Mark(mark) => self.mark(mark),
-            Point::Enter(func) => self.function(func, false),
-            Point::Leave(func) => self.function(func, true),
+            Point::Enter(function) => self.function(function, false),
+            Point::Leave(function) => self.function(function, true),
         }
     }
 
-    fn function(&self, func: Func, leaves: bool) -> Result<(), String> {
-        match self.facts.probes.get(&func) {
+    fn function(&self, function: Function, leaves: bool) -> Result<(), String> {
+        match self.facts.probes.get(&function) {
             Some(Ok(probe)) if probe.leaves || !leaves => Ok(()),
             Some(Ok(probe)) => {
                 Err(format!("{} may wait for long, which few kretprobes can", probe.name))
@@ -339,7 +343,7 @@ impl Planner<'_> {
             Some(Err(reason)) => Err(reason.clone()),
             // Of no use in this plan; nothing to be said of each stage.
             None if self.facts.probes.is_empty() => Err(String::new()),
-            None => Err(format!("{} is only probed with --stages=all", func.row().id)),
+            None => Err(format!("{} is only probed with --stages=all", function.row().id)),
         }
     }
 
@@ -361,9 +365,9 @@ impl Planner<'_> {
 
     /// The points of a stage, or why it has none.
     fn bounds(&self, row: &Row) -> Result<Bounds, String> {
-        let own = row.func.map(|func| Bounds {
-            opens: Point::Enter(func),
-            closes: Point::Leave(func),
+        let own = row.function.map(|function| Bounds {
+            opens: Point::Enter(function),
+            closes: Point::Leave(function),
             includes: &[],
         });
         let inner = row.inner.filter(|_| self.inner);
@@ -401,10 +405,11 @@ impl Planner<'_> {
     }
 
     fn source(&self, bounds: &Bounds) -> Source {
-        let funcs = [bounds.opens.func(), bounds.closes.func()];
-        let probe = funcs.into_iter().flatten().find_map(|func| self.facts.probes.get(&func));
+        let funcs = [bounds.opens.function(), bounds.closes.function()];
+        let probe =
+            funcs.into_iter().flatten().find_map(|function| self.facts.probes.get(&function));
         match probe {
-            Some(Ok(probe)) if probe.how == How::Fentry => Source::Fentry,
+            Some(Ok(probe)) if probe.how == ProbeKind::Fentry => Source::Fentry,
             Some(Ok(_)) => Source::Kprobe,
             _ => Source::Tracepoint,
         }
@@ -487,7 +492,7 @@ impl Planner<'_> {
         let mut inside = Some(stage);
         while let Some(candidate) = inside {
             let row = candidate.row();
-            let own = row.func.is_some_and(|func| self.function(func, true).is_ok());
+            let own = row.function.is_some_and(|function| self.function(function, true).is_ok());
             let around = includes(candidate).or_else(|| (own || of(row).is_some()).then_some(row));
             if let Some(around) = around.filter(|around| around.stage != stage) {
                 return format!("{why}; its time falls into {}", around.name);
@@ -501,14 +506,14 @@ impl Planner<'_> {
 /// A point's name in output: a mark's, or `enter` or `leave` and the kernel's name of the function.
 #[must_use]
 pub fn point_name(point: Point, probes: &Probes) -> Name {
-    let function = |func: Func| match probes.get(&func) {
+    let kernel_name = |function: Function| match probes.get(&function) {
         Some(Ok(probe)) => probe.name,
-        _ => func.row().id,
+        _ => function.row().id,
     };
     match point {
         Point::Mark(mark) => Name::Borrowed(mark.name()),
-        Point::Enter(func) => Name::Owned(format!("enter {}", function(func))),
-        Point::Leave(func) => Name::Owned(format!("leave {}", function(func))),
+        Point::Enter(function) => Name::Owned(format!("enter {}", kernel_name(function))),
+        Point::Leave(function) => Name::Owned(format!("leave {}", kernel_name(function))),
     }
 }
 
@@ -517,8 +522,8 @@ pub fn point_name(point: Point, probes: &Probes) -> Name {
 pub fn optional(point: Point) -> bool {
     match point {
         Point::Mark(mark) => matches!(mark, Mark::LockContended | Mark::LockTaken),
-        Point::Enter(func) | Point::Leave(func) => {
-            let stage = STAGES.iter().find(|row| row.func == Some(func));
+        Point::Enter(function) | Point::Leave(function) => {
+            let stage = STAGES.iter().find(|row| row.function == Some(function));
             stage.is_some_and(|row| row.occurs == Occurs::AtTimes)
         }
     }

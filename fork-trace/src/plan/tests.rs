@@ -1,9 +1,9 @@
 //! Plans of hosts that are made up.
 
-use fork_trace_common::func::FUNCTIONS;
+use fork_trace_common::function::FUNCTIONS;
 
 use super::*;
-use crate::sites::{InnerMarks, nothing};
+use crate::call_sites::{InnerMarks, all_unknown};
 
 /// A host with all tracepoints but these, and inner marks.
 fn facts(without: &[Tracepoint], inner: InnerMarks) -> Facts {
@@ -17,7 +17,7 @@ fn facts(without: &[Tracepoint], inner: InnerMarks) -> Facts {
 }
 
 fn learned() -> InnerMarks {
-    nothing("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect()
+    all_unknown("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect()
 }
 
 fn plan(facts: &Facts) -> Plan {
@@ -37,7 +37,7 @@ fn marks(plan: &Plan, name: &str) -> (String, String) {
 
 #[test]
 fn every_stage_has_a_row_in_kernel_order_and_every_missing_one_a_reason() {
-    for inner in [learned(), nothing("hidden")] {
+    for inner in [learned(), all_unknown("hidden")] {
         let plan = plan(&facts(&[], inner));
         assert_eq!(plan.coverage.len(), STAGES.len());
         for (coverage, row) in plan.coverage.iter().zip(STAGES) {
@@ -51,7 +51,7 @@ fn every_stage_has_a_row_in_kernel_order_and_every_missing_one_a_reason() {
 
 #[test]
 fn without_inner_marks_fork_s_own_tracepoints_bound_a_few_stages() {
-    let plan = plan(&facts(&[], nothing("hidden")));
+    let plan = plan(&facts(&[], all_unknown("hidden")));
     assert_eq!(plan.backend, Backend::Tracepoint);
     assert_eq!(plan.shortfall.as_deref(), Some("hidden"));
     assert_eq!(marks(&plan, "copy_process"), ("sys_enter".into(), "sched_process_fork".into()));
@@ -154,7 +154,7 @@ fn without_the_first_allocation_copy_process_keeps_its_outer_marks() {
 
 #[test]
 fn a_kernel_without_a_tracepoint_loses_the_stages_it_marks_and_says_so() {
-    let plan = plan(&facts(&[Tracepoint::SchedProcessFork], nothing("hidden")));
+    let plan = plan(&facts(&[Tracepoint::SchedProcessFork], all_unknown("hidden")));
     let wake = row(&plan, "wake_up_new_task");
     assert_eq!(wake.precision, Precision::Missing);
     let reason = "this kernel has no tracepoint sched_process_fork";
@@ -175,7 +175,7 @@ fn a_kernel_without_a_needed_tracepoint_cannot_be_traced() {
 
 #[test]
 fn a_backend_that_is_not_to_be_had_is_an_error_that_says_why() {
-    let hidden = facts(&[], nothing("kernel addresses are hidden"));
+    let hidden = facts(&[], all_unknown("kernel addresses are hidden"));
     let error = Plan::new(&hidden, Backend::Inner, &Stages::All).unwrap_err();
     assert!(error.to_string().contains("kernel addresses are hidden"), "{error}");
     assert_eq!(error.exit_status(), 3);
@@ -190,25 +190,26 @@ fn a_backend_that_is_not_to_be_had_is_an_error_that_says_why() {
 }
 
 /// Every function of the table probed, but these; as on 6.12.
-fn probed(how: How, without: &[Func], inner: InnerMarks) -> Facts {
-    let probe = |row: &fork_trace_common::func::FuncRow| {
-        let leaves = !(row.waits && how == How::Kprobe);
-        let probe = match without.contains(&row.func) {
+fn probed(how: ProbeKind, without: &[Function], inner: InnerMarks) -> Facts {
+    let probe = |row: &fork_trace_common::function::FunctionRow| {
+        let leaves = !(row.waits && how == ProbeKind::Kprobe);
+        let probe = match without.contains(&row.function) {
             true => Err(format!("this kernel has no function {}", row.id)),
             false => Ok(crate::functions::Probe { how, name: row.id, leaves }),
         };
-        (row.func, probe)
+        (row.function, probe)
     };
     Facts { probes: FUNCTIONS.iter().map(probe).collect(), ..facts(&[], inner) }
 }
 
-const NOT_IN_6_12: [Func; 3] = [Func::TaskExecStateCopy, Func::FutexHash, Func::DupMmap];
+const NOT_IN_6_12: [Function; 3] =
+    [Function::TaskExecStateCopy, Function::FutexHash, Function::DupMmap];
 
 #[test]
 fn with_functions_every_stage_of_the_kernel_is_seen() {
-    for inner in [learned(), nothing("not used")] {
+    for inner in [learned(), all_unknown("not used")] {
         let no_inner = inner.values().all(Result::is_err);
-        let facts = probed(How::Fentry, &NOT_IN_6_12, inner);
+        let facts = probed(ProbeKind::Fentry, &NOT_IN_6_12, inner);
         let plan = plan(&facts);
         assert_eq!(plan.backend, Backend::Fentry);
         let missing = STAGES.iter().filter(|stage| {
@@ -234,13 +235,13 @@ fn with_functions_every_stage_of_the_kernel_is_seen() {
 /// What is not nested lies apart; else its time would count twice.
 #[test]
 fn stages_side_by_side_do_not_overlap() {
-    let without: Vec<Vec<Func>> = std::iter::once(Vec::new())
-        .chain(FUNCTIONS.iter().map(|row| vec![row.func]))
+    let without: Vec<Vec<Function>> = std::iter::once(Vec::new())
+        .chain(FUNCTIONS.iter().map(|row| vec![row.function]))
         .chain([NOT_IN_6_12.to_vec()])
         .collect();
     for without in &without {
-        let how = How::Fentry;
-        for inner in [learned(), nothing("not used")] {
+        let how = ProbeKind::Fentry;
+        for inner in [learned(), all_unknown("not used")] {
             let facts = probed(how, without, inner);
             let timed = plan(&facts).timed;
             let all = timed.iter().flat_map(|one| timed.iter().map(move |other| (one, other)));
@@ -262,7 +263,7 @@ fn stages_side_by_side_do_not_overlap() {
 
 #[test]
 fn a_breakpoint_does_not_wait_for_a_function_that_waits() {
-    let plan = plan(&probed(How::Kprobe, &[Func::PutPid], learned()));
+    let plan = plan(&probed(ProbeKind::Kprobe, &[Function::PutPid], learned()));
     assert_eq!(plan.backend, Backend::Kprobe);
     let kernel_clone = row(&plan, "kernel_clone");
     assert_eq!(kernel_clone.precision, Precision::Bounded);
@@ -273,8 +274,10 @@ fn a_breakpoint_does_not_wait_for_a_function_that_waits() {
 #[test]
 fn the_default_leaves_busy_functions_alone() {
     let default = functions(&Stages::Default);
-    assert!(!default.contains(&Func::RecalcSigpending) && default.contains(&Func::CopyCreds));
-    assert!(functions(&Stages::All).contains(&Func::RecalcSigpending));
+    assert!(
+        !default.contains(&Function::RecalcSigpending) && default.contains(&Function::CopyCreds)
+    );
+    assert!(functions(&Stages::All).contains(&Function::RecalcSigpending));
     let only = functions(&Stages::Only([Stage::FlushTlbMm].into()));
-    assert_eq!(only, [Func::FlushTlbMmRange].into());
+    assert_eq!(only, [Function::FlushTlbMmRange].into());
 }

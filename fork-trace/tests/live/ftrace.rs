@@ -208,7 +208,7 @@ impl Inside {
     }
 }
 
-/// How two series differ: the median of each, the median of the pairs' differences, and the largest
+/// ProbeKind two series differ: the median of each, the median of the pairs' differences, and the largest
 /// of these.
 struct Difference {
     ours: f64,

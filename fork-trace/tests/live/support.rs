@@ -22,7 +22,7 @@ pub(crate) fn here(test: &str) -> bool {
     false
 }
 
-/// How many times slower than a machine this one is: an emulated guest says so.
+/// ProbeKind many times slower than a machine this one is: an emulated guest says so.
 pub(crate) fn slowness() -> f64 {
     if env::var_os("FORK_TRACE_EMULATED").is_some() { 20.0 } else { 1.0 }
 }

@@ -15,7 +15,7 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// longer, 512 of huge pages do not.
 const HUGE_NS: u64 = 300_000;
 
-/// How long copying the address space took, if that was seen.
+/// ProbeKind long copying the address space took, if that was seen.
 pub(crate) fn copy_ns(stages: &[Span]) -> Option<u64> {
     let span = stages.iter().find(|span| span.name == "copy_mm")?;
     span.dur_ns

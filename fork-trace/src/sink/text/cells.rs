@@ -131,7 +131,7 @@ fn slowest(fork: &Fork, room: usize) -> Option<String> {
     Some(before(&printable(&span.name), &share, room))
 }
 
-/// How long from the wake-up to the child's first step in user space, and how much of it the child
+/// ProbeKind long from the wake-up to the child's first step in user space, and how much of it the child
 /// waited for a CPU.
 fn child_wait(fork: &Fork, room: usize) -> Option<String> {
     let start = fork.child_start.as_ref()?;

@@ -62,7 +62,7 @@ pub(super) struct Slot {
     pub(super) column: Column,
     /// Where it begins.
     pub(super) start: usize,
-    /// How wide it is.
+    /// ProbeKind wide it is.
     pub(super) width: usize,
 }
 

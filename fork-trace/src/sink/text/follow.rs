@@ -8,7 +8,7 @@ use super::{
     line::{DIM, Line, PLAIN, RED},
     units::duration,
 };
-use crate::life::{Exec, Exit, ReleasedBy, VforkDone};
+use crate::follow_up::{Exec, Exit, ReleasedBy, VforkDone};
 
 /// Where a line goes and what comes before its words.
 pub(super) struct Place<'a> {

@@ -25,7 +25,7 @@ use self::{
 use super::Sink;
 use crate::fork::{Event, Fork, Ts};
 
-/// How text looks.
+/// ProbeKind text looks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Columns of the terminal, which no line exceeds; `None`: not a terminal, nothing is cut.

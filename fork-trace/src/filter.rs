@@ -9,13 +9,14 @@ use std::{
 
 use clap::Args;
 use fork_trace_common::{
+    filter::{FilterKey, kind, property},
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN},
-    wish::{Wish, kind, property},
 };
 use nix::unistd::User;
 
 use crate::{
-    advice::Advice, cause::explain::parse_errno, cgroups::MOUNTS, cli, filters::Filters, fork::Kind,
+    cause::explain::parse_errno, cgroups::MOUNTS, cli, error::UserError, filters::Filters,
+    fork::Kind,
 };
 
 /// Which attempts to show.
@@ -56,20 +57,20 @@ pub struct Wanted {
 
 /// What the kernel side filters by.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct Filter {
     /// Entries of the map of followed processes; empty: all of the host's.
     pub follow: Vec<(u32, u8)>,
     /// Kinds.
     pub kinds: u32,
     /// Entries of the map of wishes.
-    pub wishes: BTreeSet<Wish>,
+    pub wishes: BTreeSet<FilterKey>,
     /// Only failed attempts.
     pub failed_only: bool,
     /// Only attempts that took so long.
     pub least_ns: u64,
 }
 
-impl Wishes {
+impl Filter {
     /// All that is shown when nothing is asked for.
     #[must_use]
     pub fn all() -> Self {
@@ -79,8 +80,8 @@ impl Wishes {
     /// From what was typed; with a command, of that process's children only.
     ///
     /// # Errors
-    /// [`Advice::Filter`]: it names what there is not.
-    pub fn new(wanted: &Wanted, command_of: Option<u32>) -> Result<Self, Advice> {
+    /// [`UserError::Filter`]: it names what there is not.
+    pub fn new(wanted: &Wanted, command_of: Option<u32>) -> Result<Self, UserError> {
         let mode = if wanted.follow { FOLLOW_SHOWN } else { FOLLOW_ALONE };
         let mut follow: Vec<_> = command_of.map(|own| (own, FOLLOW_CHILDREN)).into_iter().collect();
         for pid in &wanted.pids {
@@ -123,7 +124,8 @@ impl Wishes {
     /// The properties for which there are wishes.
     #[must_use]
     pub fn properties(&self) -> u32 {
-        let bit = |wish: &Wish| wish.first().and_then(|of| u32::try_from(*of).ok()).unwrap_or(0);
+        let bit =
+            |wish: &FilterKey| wish.first().and_then(|of| u32::try_from(*of).ok()).unwrap_or(0);
         self.wishes.iter().fold(0, |bits, wish| bits | bit(wish))
     }
 
@@ -164,8 +166,8 @@ const fn bit(of: Kind) -> u32 {
     }
 }
 
-fn refused(option: &'static str, value: &str, reason: &str) -> Advice {
-    Advice::Filter { option, value: value.to_owned(), reason: reason.to_owned() }
+fn refused(option: &'static str, value: &str, reason: &str) -> UserError {
+    UserError::Filter { option, value: value.to_owned(), reason: reason.to_owned() }
 }
 
 /// Processes that descend from `pids` just now.
@@ -187,14 +189,14 @@ fn descendants(pids: &[u32]) -> BTreeSet<u32> {
     found
 }
 
-fn uid(user: &str) -> Result<u32, Advice> {
+fn uid(user: &str) -> Result<u32, UserError> {
     let number = || user.parse().ok();
     let named = || User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
     number().or_else(named).ok_or_else(|| refused("-u", user, "there is no such user"))
 }
 
 /// A name as the kernel keeps it: 15 bytes and a NUL.
-fn comm(name: &str) -> Result<[u64; 2], Advice> {
+fn comm(name: &str) -> Result<[u64; 2], UserError> {
     let mut bytes = [0; 16];
     let room = bytes.get_mut(..name.len()).filter(|room| room.len() < 16 && !room.is_empty());
     let reason = "a task's name has 1 to 15 bytes";
@@ -205,7 +207,7 @@ fn comm(name: &str) -> Result<[u64; 2], Advice> {
 }
 
 /// KERNEL: a cgroup's id is the inode number of its directory.
-fn cgroup(path: &str) -> Result<u64, Advice> {
+fn cgroup(path: &str) -> Result<u64, UserError> {
     let places: Vec<_> = if MOUNTS.iter().any(|mount| path.starts_with(mount)) {
         vec![PathBuf::from(path)]
     } else {
@@ -221,7 +223,7 @@ fn known_errno(name: &str) -> Result<String, String> {
     cli::errno(name).map(|_| name.to_owned())
 }
 
-fn errno(name: &str) -> Result<u64, Advice> {
+fn errno(name: &str) -> Result<u64, UserError> {
     let number = parse_errno(name).and_then(|errno| u64::try_from(errno as i32).ok());
     number.ok_or_else(|| refused("-e", name, "there is no such error"))
 }
@@ -263,15 +265,15 @@ mod tests {
         let mut wanted = Wanted { pids: vec![own], ppids: vec![1, 2], ..Wanted::default() };
         wanted.kinds = vec![Kind::Thread, Kind::IoWorker];
         wanted.errnos = vec!["EINVAL".to_owned()];
-        let wishes = Wishes::new(&wanted, None).unwrap();
+        let wishes = Filter::new(&wanted, None).unwrap();
         assert_eq!(wishes.follow, [(own, FOLLOW_ALONE)]);
         assert_eq!(wishes.kinds, kind::THREAD | kind::IO_WORKER);
         assert_eq!(wishes.properties(), property::PPID | property::ERRNO);
         assert!(wishes.failed_only && wishes.by_outcome());
         assert_eq!(wishes.wishes.len(), 3);
         wanted.pids = vec![u32::MAX];
-        assert!(Wishes::new(&wanted, None).is_err());
-        let default = Wishes::new(&Wanted::default(), Some(7)).unwrap();
+        assert!(Filter::new(&wanted, None).is_err());
+        let default = Filter::new(&Wanted::default(), Some(7)).unwrap();
         assert_eq!(default.follow, [(7, FOLLOW_CHILDREN)]);
         assert_eq!((default.kinds, default.by_outcome()), (kind::DEFAULT, false));
     }

@@ -1,15 +1,15 @@
-//! Names that are looked for among the very many that a kernel has.
+//! NameSet that are looked for among the very many that a kernel has.
 
 use std::collections::HashMap;
 
 /// Some names; most others are told from them by first letter and length.
-pub struct Names {
+pub struct NameSet {
     names: HashMap<&'static [u8], &'static str>,
     /// Of each first letter a bit for each length modulo 64.
     lengths: [u64; 256],
 }
 
-impl FromIterator<&'static str> for Names {
+impl FromIterator<&'static str> for NameSet {
     fn from_iter<I: IntoIterator<Item = &'static str>>(names: I) -> Self {
         let names: HashMap<_, _> = names.into_iter().map(|name| (name.as_bytes(), name)).collect();
         let mut lengths = [0; 256];
@@ -24,7 +24,7 @@ impl FromIterator<&'static str> for Names {
     }
 }
 
-impl Names {
+impl NameSet {
     /// The name of these bytes, if it is one of them.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&'static str> {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn finds_its_own_and_no_other() {
-        let names: Names = ["dup_fd", "dup_mm", "copy_fs"].into_iter().collect();
+        let names: NameSet = ["dup_fd", "dup_mm", "copy_fs"].into_iter().collect();
         assert_eq!(names.get(b"dup_fd"), Some("dup_fd"));
         assert_eq!(names.get(b"dup_xx"), None, "same letter, same length");
         for other in [&b""[..], b"d", b"dup_fds", b"copy_mm", b"\xff\xff"] {

@@ -14,7 +14,9 @@ use aya_ebpf::{
 use fork_trace_common::{
     counter::Counter,
     flags::{CLONE_THREAD, CLONE_VFORK, CLONE_VM},
-    life::{ARGS_BYTES, Born, EXE_BYTES, ExecRecord, LifeKind, LifeRecord, bits, state},
+    follow_up::{
+        ARGS_BYTES, Born, EXE_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits, state,
+    },
     record::ForkRecord,
     stage::Mark,
 };
@@ -79,7 +81,7 @@ pub(crate) fn vfork_returns(task: Task, key: u64) {
     // It was there a moment ago, and only this thread removes it.
     _ = WAITS.remove(key);
     let dying = if task.dying() { bits::DYING } else { 0 };
-    submit(&event(LifeKind::VforkReturned, dying, born, 0));
+    submit(&event(FollowUpKind::VforkReturned, dying, born, 0));
 }
 
 /// The calling process runs another program.
@@ -87,7 +89,7 @@ pub(crate) fn vfork_returns(task: Task, key: u64) {
 pub(crate) fn execs(task: Task, program: Program) {
     let Some(ids) = task.ids() else { return };
     let Some(born) = child(task, ids.tgid) else { return };
-    let told = event(LifeKind::Execed, 0, *born, 0);
+    let told = event(FollowUpKind::Execed, 0, *born, 0);
     let first = born.state & state::EXECED == 0;
     born.state |= state::EXECED;
     if FOLLOW_EXECS.load() != 0 {
@@ -121,7 +123,7 @@ pub(crate) fn ends(key: u64, last: bool) {
     if FOLLOW_EXITS.load() != 0 && last || awaited && first_thread {
         let (whole, code) =
             if last { (bits::WHOLE, task.process_exit_code()) } else { (0, task.exit_code()) };
-        submit(&event(LifeKind::Ended, whole, told, u64::from(code.unwrap_or_default())));
+        submit(&event(FollowUpKind::Ended, whole, told, u64::from(code.unwrap_or_default())));
     }
 }
 
@@ -139,14 +141,14 @@ fn child(task: Task, tgid: u32) -> Option<&'static mut Born> {
 }
 
 #[inline(always)]
-fn event(kind: LifeKind, bits: u32, born: Born, exit_code: u64) -> LifeRecord {
-    LifeRecord { kind: kind as u32, bits, born, at_ns: now(), exit_code }
+fn event(kind: FollowUpKind, bits: u32, born: Born, exit_code: u64) -> FollowUpRecord {
+    FollowUpRecord { kind: kind as u32, bits, born, at_ns: now(), exit_code }
 }
 
 #[inline(always)]
-fn submit(record: &LifeRecord) {
-    if RING.output::<LifeRecord>(record, wake_up()).is_err() {
-        count(Counter::RingFullLives);
+fn submit(record: &FollowUpRecord) {
+    if RING.output::<FollowUpRecord>(record, wake_up()).is_err() {
+        count(Counter::RingFullFollowUps);
     }
 }
 
@@ -155,12 +157,12 @@ const ARGS_MASK: u64 = (ARGS_BYTES as u64) * 2 - 1;
 
 /// With the program's name and arguments.
 #[inline(always)]
-fn submit_with(task: Task, program: Program, life: LifeRecord) {
+fn submit_with(task: Task, program: Program, life: FollowUpRecord) {
     let Some(record) = EXEC.get_ptr_mut(0) else { return };
     // SAFETY: the slot is this CPU's own, and the tracepoint is not preempted.
     let record: &mut ExecRecord = unsafe { &mut *record };
     record.life = life;
-    record.life.kind = LifeKind::ExecedWith as u32;
+    record.life.kind = FollowUpKind::ExecedWith as u32;
     record.args_bytes = 0;
     record.exe = [0; EXE_BYTES];
     if let Some(name) = program.name() {
@@ -191,7 +193,7 @@ fn submit_with(task: Task, program: Program, life: LifeRecord) {
         bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
     };
     if sent < 0 {
-        count(Counter::RingFullLives);
+        count(Counter::RingFullFollowUps);
     }
 }
 

@@ -47,7 +47,7 @@ pub const fn site_bit(site: u64) -> u64 {
 }
 
 /// Functions whose single allocation is a mark.
-pub const FUNCTIONS: &[(&str, Mark)] = &[
+pub const ALLOCATING_FUNCTIONS: &[(&str, Mark)] = &[
     ("prepare_creds", Mark::CredAlloc),
     ("dup_fd", Mark::FilesAlloc),
     ("copy_fs_struct", Mark::FsAlloc),
@@ -67,10 +67,10 @@ pub const OF_THREAD: usize = 1;
 /// A vfork makes the first three.
 pub const OF_VFORK: usize = 3;
 
-/// What the kernel side writes down while it learns; first word of a [`Lesson`].
+/// What the kernel side writes down while it learns; first word of a [`Observation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub enum LessonKind {
+pub enum ObservationKind {
     /// An allocation: `value` is its call site.
     Slab = 1,
     /// A timer: `value` is its mode.
@@ -82,10 +82,10 @@ pub enum LessonKind {
 }
 
 /// One event of the learning process's own fork, as kind and value.
-pub type Lesson = [u64; 2];
+pub type Observation = [u64; 2];
 
 /// Events that are kept of one fork; more make it useless.
-pub const LESSONS: u32 = 4096;
+pub const MOST_OBSERVATIONS: u32 = 4096;
 
 /// Symbol of the learning process's tgid, a `u32`; 0: no learning.
 pub const LEARN_TGID: &str = "LEARN_TGID";

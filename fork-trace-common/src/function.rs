@@ -6,7 +6,7 @@
 
 /// How often a fork runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runs {
+pub enum Frequency {
     /// Once at most; of more the first counts.
     Once,
     /// Once per mapping, or so: runs are counted and their times summed up.
@@ -26,9 +26,9 @@ pub enum Returns {
 
 /// One function.
 #[derive(Clone, Copy, Debug)]
-pub struct FuncRow {
+pub struct FunctionRow {
     /// The row's function.
-    pub func: Func,
+    pub function: Function,
     /// Its name in programs: `fentry_NAME` and so on.
     pub id: &'static str,
     /// The kernel's names for it, the newest first.
@@ -38,7 +38,7 @@ pub struct FuncRow {
     /// save another number of registers than the function has.
     pub parameters: &'static [&'static str],
     /// How often it runs.
-    pub runs: Runs,
+    pub frequency: Frequency,
     /// What it returns.
     pub returns: Returns,
     /// It runs mostly outside of forks, or only when one fails: only probed where all stages are
@@ -56,7 +56,7 @@ pub const NO_RETURN: u8 = u8::MAX;
 pub const ARITY: &str = "ARITY_";
 
 /// Symbol of the switch that function probes are attached: a `u8`, 0 or 1.
-pub const CALLS_ON: &str = "CALLS_ON";
+pub const FUNCTIONS_ON: &str = "FUNCTIONS_ON";
 
 /// Hands every function to macro `$m`, in kernel order: those that run once, then `;;`, then those
 /// that run many times.
@@ -184,26 +184,26 @@ macro_rules! table {
             -> $many_returns:ident $(, $many_note:ident)*;)*
     ) => {
         /// A function; those that run once come first, so that the discriminant is a place in
-        /// [`crate::record::CallsRecord`].
+        /// [`crate::record::FunctionTimes`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum Func {
+        pub enum Function {
             $(#[doc = concat!("`", stringify!($once_id), "`.")] $once,)*
             $(#[doc = concat!("`", stringify!($many_id), "`.")] $many,)*
         }
 
         /// How many run once.
-        pub const ONCE: usize = [$(Func::$once,)*].len();
+        pub const ONCE: usize = [$(Function::$once,)*].len();
         /// The first that runs many times.
         pub const FIRST_MANY: u32 = {
-            let [first, ..] = [$(Func::$many,)*];
+            let [first, ..] = [$(Function::$many,)*];
             first as u32
         };
         /// How many run many times.
-        pub const MANY: usize = [$(Func::$many,)*].len();
+        pub const MANY: usize = [$(Function::$many,)*].len();
 
-        /// Every function, in the order of [`Func`].
-        pub const FUNCTIONS: &[FuncRow] = &[
+        /// Every function, in the order of [`Function`].
+        pub const FUNCTIONS: &[FunctionRow] = &[
             $(row!(Once $once $once_id [$($once_name)*] [$($once_list)*] $once_returns
                 [$($once_note)*]),)*
             $(row!(Many $many $many_id [$($many_name)*] [$($many_list)*] $many_returns
@@ -213,14 +213,14 @@ macro_rules! table {
 }
 
 macro_rules! row {
-    ($runs:ident $func:ident $id:ident [$($name:literal)*] [$($list:literal)*] $returns:ident
+    ($frequency:ident $function:ident $id:ident [$($name:literal)*] [$($list:literal)*] $returns:ident
         [$($note:ident)*]) => {
-        FuncRow {
-            func: Func::$func,
+        FunctionRow {
+            function: Function::$function,
             id: stringify!($id),
             names: &[$($name),*],
             parameters: &[$($list),*],
-            runs: Runs::$runs,
+            frequency: Frequency::$frequency,
             returns: Returns::$returns,
             busy: has!(busy: $($note)*),
             waits: has!(waits: $($note)*),
@@ -230,14 +230,14 @@ macro_rules! row {
 
 for_each_function!(table);
 
-impl Func {
+impl Function {
     /// The function's row.
     #[must_use]
     #[expect(
         clippy::indexing_slicing,
         reason = "enum and table come from one macro: each discriminant is a place in the table"
     )]
-    pub const fn row(self) -> &'static FuncRow {
+    pub const fn row(self) -> &'static FunctionRow {
         &FUNCTIONS[self as usize]
     }
 }
@@ -249,12 +249,12 @@ mod tests {
     #[test]
     fn the_discriminant_is_the_place_in_the_table() {
         for (place, row) in FUNCTIONS.iter().enumerate() {
-            assert_eq!(row.func as usize, place, "{}", row.id);
-            assert_eq!(row.runs == Runs::Once, place < ONCE, "{}", row.id);
+            assert_eq!(row.function as usize, place, "{}", row.id);
+            assert_eq!(row.frequency == Frequency::Once, place < ONCE, "{}", row.id);
             assert!(!row.names.is_empty() && !row.parameters.is_empty(), "{}", row.id);
         }
         assert_eq!(FUNCTIONS.len(), ONCE + MANY);
-        assert!(Func::PutPid.row().busy && !Func::PutPid.row().waits);
-        assert!(Func::KernelClone.row().waits && !Func::CopyProcess.row().busy);
+        assert!(Function::PutPid.row().busy && !Function::PutPid.row().waits);
+        assert!(Function::KernelClone.row().waits && !Function::CopyProcess.row().busy);
     }
 }

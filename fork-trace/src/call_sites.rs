@@ -8,9 +8,9 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use fork_trace_common::{
-    site::{
-        COPY_PROCESS, FUNCTIONS, IN_COPY_PROCESS, Lesson, LessonKind, MODE_REL_HARD, OF_THREAD,
-        OF_VFORK,
+    call_site::{
+        ALLOCATING_FUNCTIONS, COPY_PROCESS, IN_COPY_PROCESS, MODE_REL_HARD, OF_THREAD, OF_VFORK,
+        Observation, ObservationKind,
     },
     stage::Mark,
 };
@@ -24,23 +24,23 @@ pub type InnerMarks = BTreeMap<Mark, Result<u64, String>>;
 
 /// What the kernel side saw of this process's own forks.
 #[derive(Clone, Debug, Default)]
-pub struct Lessons {
+pub struct Observations {
     /// Of a fork.
-    pub fork: Vec<Lesson>,
+    pub fork: Vec<Observation>,
     /// Of a vfork.
-    pub vfork: Vec<Lesson>,
+    pub vfork: Vec<Observation>,
     /// Of a thread.
-    pub thread: Vec<Lesson>,
+    pub thread: Vec<Observation>,
 }
 
 /// Finds the place of each inner mark.
 #[must_use]
-pub fn identify(lessons: &Lessons, symbols: &Symbols) -> InnerMarks {
+pub fn identify(lessons: &Observations, symbols: &Symbols) -> InnerMarks {
     let mut marks = InnerMarks::new();
     for (mark, site) in IN_COPY_PROCESS.iter().zip(in_copy_process(lessons, symbols)) {
         marks.insert(*mark, site);
     }
-    for (function, mark) in FUNCTIONS {
+    for (function, mark) in ALLOCATING_FUNCTIONS {
         marks.insert(*mark, of_function(&lessons.fork, symbols, function));
     }
     in_order(&lessons.fork, &mut marks);
@@ -50,7 +50,7 @@ pub fn identify(lessons: &Lessons, symbols: &Symbols) -> InnerMarks {
 
 /// As [`identify`] where nothing could be learned.
 #[must_use]
-pub fn nothing(reason: &str) -> InnerMarks {
+pub fn all_unknown(reason: &str) -> InnerMarks {
     Mark::ALL
         .iter()
         .filter(|mark| is_inner(**mark))
@@ -83,11 +83,11 @@ pub const fn is_inner(mark: Mark) -> bool {
 }
 
 /// Call sites within some functions, each once, in order.
-fn sites(lessons: &[Lesson], symbols: &Symbols, functions: &[&str]) -> Vec<u64> {
+fn sites(lessons: &[Observation], symbols: &Symbols, functions: &[&str]) -> Vec<u64> {
     let ranges: Vec<_> = functions.iter().filter_map(|name| symbols.get(name)).collect();
     let mut found = Vec::new();
     for [kind, site] in lessons {
-        let slab = *kind == LessonKind::Slab as u64;
+        let slab = *kind == ObservationKind::Slab as u64;
         if slab && ranges.iter().any(|range| range.contains(site)) && !found.contains(site) {
             found.push(*site);
         }
@@ -96,8 +96,8 @@ fn sites(lessons: &[Lesson], symbols: &Symbols, functions: &[&str]) -> Vec<u64> 
 }
 
 /// The four allocations in `copy_process`: all or none.
-fn in_copy_process(lessons: &Lessons, symbols: &Symbols) -> [Result<u64, String>; 4] {
-    let of = |lessons: &[Lesson]| sites(lessons, symbols, COPY_PROCESS);
+fn in_copy_process(lessons: &Observations, symbols: &Symbols) -> [Result<u64, String>; 4] {
+    let of = |lessons: &[Observation]| sites(lessons, symbols, COPY_PROCESS);
     let fork = of(&lessons.fork);
     let same = |other: Vec<u64>, count: usize| fork.get(..count) == Some(other.as_slice());
     match <[u64; 4]>::try_from(fork.as_slice()) {
@@ -113,7 +113,11 @@ fn in_copy_process(lessons: &Lessons, symbols: &Symbols) -> [Result<u64, String>
     }
 }
 
-fn of_function(fork: &[Lesson], symbols: &Symbols, function: &'static str) -> Result<u64, String> {
+fn of_function(
+    fork: &[Observation],
+    symbols: &Symbols,
+    function: &'static str,
+) -> Result<u64, String> {
     match sites(fork, symbols, &[function])[..] {
         [site] => Ok(site),
         [] => Err(format!("no allocation was seen in {function}")),
@@ -122,12 +126,12 @@ fn of_function(fork: &[Lesson], symbols: &Symbols, function: &'static str) -> Re
 }
 
 /// Where a site was first passed.
-fn place_of_site(fork: &[Lesson], site: u64) -> Option<usize> {
-    fork.iter().position(|lesson| *lesson == [LessonKind::Slab as u64, site])
+fn place_of_site(fork: &[Observation], site: u64) -> Option<usize> {
+    fork.iter().position(|lesson| *lesson == [ObservationKind::Slab as u64, site])
 }
 
 /// Sites have to be passed in the order of their marks; one that is not is no mark.
-fn in_order(fork: &[Lesson], marks: &mut InnerMarks) {
+fn in_order(fork: &[Observation], marks: &mut InnerMarks) {
     let mut last = 0;
     for site in marks.values_mut() {
         let place = site.as_ref().ok().and_then(|site| place_of_site(fork, *site));
@@ -140,28 +144,28 @@ fn in_order(fork: &[Lesson], marks: &mut InnerMarks) {
 }
 
 /// Marks that are no allocation are taken only where they lie between the right ones.
-fn others(fork: &[Lesson], marks: &mut InnerMarks) {
+fn others(fork: &[Observation], marks: &mut InnerMarks) {
     let place = |mark: Mark| -> Result<usize, String> {
         let site = marks.get(&mark).cloned().unwrap_or_else(|| Err("not learned".to_owned()))?;
         place_of_site(fork, site).ok_or_else(|| "not learned".to_owned())
     };
-    let between = |what: &str, lesson: Lesson, after: Mark, before: Mark| {
+    let between = |what: &str, lesson: Observation, after: Mark, before: Mark| {
         let range = place(after)?..place(before)?;
         let inside = fork.get(range).is_some_and(|lessons| lessons.contains(&lesson));
         if inside { Ok(0) } else { Err(format!("{what} is not where it is expected")) }
     };
     let timer = between(
         "the timer of sched_fork",
-        [LessonKind::Timer as u64, MODE_REL_HARD],
+        [ObservationKind::Timer as u64, MODE_REL_HARD],
         Mark::CredAlloc,
         Mark::FilesAlloc,
     );
-    let own_lock = [LessonKind::MmapLock as u64, 1];
+    let own_lock = [ObservationKind::MmapLock as u64, 1];
     let lock = between("the parent's mmap_lock", own_lock, Mark::MmAlloc, Mark::PidAlloc);
     let fpu = place(Mark::MmAlloc).and_then(|_| {
         between(
             "the copy of the FPU state",
-            [LessonKind::Fpu as u64, 0],
+            [ObservationKind::Fpu as u64, 0],
             Mark::MmAlloc,
             Mark::PidAlloc,
         )
@@ -186,10 +190,10 @@ fn others(fork: &[Lesson], marks: &mut InnerMarks) {
 mod tests {
     use super::*;
 
-    const SLAB: u64 = LessonKind::Slab as u64;
-    const TIMER: Lesson = [LessonKind::Timer as u64, MODE_REL_HARD];
-    const LOCK: Lesson = [LessonKind::MmapLock as u64, 1];
-    const FPU: Lesson = [LessonKind::Fpu as u64, 0];
+    const SLAB: u64 = ObservationKind::Slab as u64;
+    const TIMER: Observation = [ObservationKind::Timer as u64, MODE_REL_HARD];
+    const LOCK: Observation = [ObservationKind::MmapLock as u64, 1];
+    const FPU: Observation = [ObservationKind::Fpu as u64, 0];
 
     fn symbols() -> Symbols {
         BTreeMap::from([
@@ -201,19 +205,19 @@ mod tests {
         ])
     }
 
-    fn slab(sites: &[u64]) -> Vec<Lesson> {
+    fn slab(sites: &[u64]) -> Vec<Observation> {
         sites.iter().map(|site| [SLAB, *site]).collect()
     }
 
-    fn lessons() -> Lessons {
+    fn lessons() -> Observations {
         let mut fork = slab(&[0x9999, 0x1010, 0x2010]);
         fork.extend([TIMER, TIMER]);
         fork.extend(slab(&[0x3010, 0x4010, 0x1020, 0x1030, 0x1040]));
-        fork.extend([[LessonKind::MmapLock as u64, 0], LOCK]);
+        fork.extend([[ObservationKind::MmapLock as u64, 0], LOCK]);
         fork.extend(slab(&[0x7777, 0x7777]));
         fork.push(FPU);
         fork.extend(slab(&[0x5010]));
-        Lessons {
+        Observations {
             fork,
             vfork: slab(&[0x1010, 0x2010, 0x3010, 0x4010, 0x1020, 0x1030, 0x5010]),
             thread: slab(&[0x1010, 0x5010]),
@@ -224,7 +228,7 @@ mod tests {
     fn each_mark_has_its_place() {
         let marks = identify(&lessons(), &symbols());
         assert!(marks.values().all(Result::is_ok), "{marks:?}");
-        assert_eq!(marks.len(), nothing("").len());
+        assert_eq!(marks.len(), all_unknown("").len());
         let site = |mark| marks[&mark].clone().unwrap();
         assert_eq!(
             IN_COPY_PROCESS.map(site),
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_is_not_certain_is_no_mark() {
-        let failed = |change: fn(&mut Lessons)| {
+        let failed = |change: fn(&mut Observations)| {
             let mut lessons = lessons();
             change(&mut lessons);
             let marks = identify(&lessons, &symbols());
@@ -266,6 +270,6 @@ mod tests {
             "two places in one function"
         );
         let all = failed(|lessons| lessons.fork.clear());
-        assert_eq!(all.len(), nothing("").len());
+        assert_eq!(all.len(), all_unknown("").len());
     }
 }

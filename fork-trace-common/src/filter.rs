@@ -21,7 +21,7 @@ pub mod kind {
     pub const DEFAULT: u32 = PROCESS | VFORK | THREAD | OTHER;
 }
 
-/// A property that [`Wish`]es name, as a bit of [`WISHES`].
+/// A property that [`FilterKey`]es name, as a bit of [`FILTERED_BY`].
 pub mod property {
     /// Process id of the caller's parent.
     pub const PPID: u32 = 1;
@@ -36,13 +36,13 @@ pub mod property {
 }
 
 /// Key of the map of wishes: a property as one of [`property`], and its value; a name as its bytes.
-pub type Wish = [u64; 3];
+pub type FilterKey = [u64; 3];
 
 /// Symbol of the kinds that are wanted, a `u32` of [`kind`].
 pub const KINDS: &str = "KINDS";
 /// Symbol of the properties that are named, a `u32` of [`property`].
-pub const WISHES: &str = "WISHES";
+pub const FILTERED_BY: &str = "FILTERED_BY";
 /// Symbol of the switch for failed attempts only: a `u8`, 0 or 1.
 pub const FAILED_ONLY: &str = "FAILED_ONLY";
 /// Symbol of the least duration from entry to return, a `u64`.
-pub const LEAST_NS: &str = "LEAST_NS";
+pub const MIN_DURATION_NS: &str = "MIN_DURATION_NS";

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// A failure with a cure.
 #[derive(Debug)]
-pub enum Advice {
+pub enum UserError {
     /// Effective capabilities do not suffice.
     NotPermitted {
         /// What the process has of what it needs.
@@ -75,12 +75,12 @@ pub enum Advice {
     },
     /// Records were lost, and `--fail-on-loss` was given.
     Lost {
-        /// How many.
+        /// ProbeKind many.
         records: u64,
     },
 }
 
-impl Advice {
+impl UserError {
     /// The process's exit status.
     #[must_use]
     pub const fn exit_status(&self) -> u8 {
@@ -142,7 +142,7 @@ impl Advice {
     }
 }
 
-impl fmt::Display for Advice {
+impl fmt::Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPermitted { has } => write!(
@@ -165,4 +165,4 @@ impl fmt::Display for Advice {
     }
 }
 
-impl std::error::Error for Advice {}
+impl std::error::Error for UserError {}

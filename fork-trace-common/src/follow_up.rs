@@ -8,12 +8,12 @@ use crate::record::TaskIds;
 /// First word of a follow-up, beside [`RecordKind`](crate::record::RecordKind).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum LifeKind {
-    /// A [`LifeRecord`]: the parent of a vfork returned to user space.
+pub enum FollowUpKind {
+    /// A [`FollowUpRecord`]: the parent of a vfork returned to user space.
     VforkReturned = 3,
-    /// A [`LifeRecord`]: a task of the child's process ended.
+    /// A [`FollowUpRecord`]: a task of the child's process ended.
     Ended = 4,
-    /// A [`LifeRecord`]: the child runs another program.
+    /// A [`FollowUpRecord`]: the child runs another program.
     Execed = 5,
     /// An [`ExecRecord`]: the same, with the program's name and arguments.
     ExecedWith = 6,
@@ -29,11 +29,11 @@ pub mod state {
     pub const EXECED: u32 = 1 << 2;
 }
 
-/// What is known of an event; `bits` of [`LifeRecord`].
+/// What is known of an event; `bits` of [`FollowUpRecord`].
 pub mod bits {
-    /// [`super::LifeKind::Ended`]: it was the last task of its process, and `exit_code` is the process's.
+    /// [`super::FollowUpKind::Ended`]: it was the last task of its process, and `exit_code` is the process's.
     pub const WHOLE: u32 = 1;
-    /// [`super::LifeKind::VforkReturned`]: a fatal signal waits for the parent.
+    /// [`super::FollowUpKind::VforkReturned`]: a fatal signal waits for the parent.
     pub const DYING: u32 = 1 << 1;
     /// [`super::ExecRecord`]: the program's name is longer than there is room for.
     pub const EXE_CUT: u32 = 1 << 2;
@@ -68,8 +68,8 @@ pub struct Born {
     feature = "user",
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
-pub struct LifeRecord {
-    /// See [`LifeKind`].
+pub struct FollowUpRecord {
+    /// See [`FollowUpKind`].
     pub kind: u32,
     /// See [`bits`].
     pub bits: u32,
@@ -77,7 +77,7 @@ pub struct LifeRecord {
     pub born: Born,
     /// When.
     pub at_ns: u64,
-    /// [`LifeKind::Ended`]: as `wait(2)` tells it, the signal in the low seven bits, the exit code
+    /// [`FollowUpKind::Ended`]: as `wait(2)` tells it, the signal in the low seven bits, the exit code
     /// in the second byte.
     pub exit_code: u64,
 }
@@ -96,7 +96,7 @@ pub const ARGS_BYTES: usize = 1024;
 )]
 pub struct ExecRecord {
     /// The event.
-    pub life: LifeRecord,
+    pub life: FollowUpRecord,
     /// Bytes of all arguments together, each with its closing NUL; may exceed what was kept.
     pub args_bytes: u64,
     /// The file as it was named to the kernel, closed by NUL.
@@ -121,8 +121,8 @@ impl ExecRecord {
             state: 0,
         };
         Self {
-            life: LifeRecord {
-                kind: LifeKind::ExecedWith as u32,
+            life: FollowUpRecord {
+                kind: FollowUpKind::ExecedWith as u32,
                 bits: 0,
                 born: BORN,
                 at_ns: 0,
@@ -137,6 +137,6 @@ impl ExecRecord {
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<Born>() == 40);
-const _: () = assert!(size_of::<LifeRecord>() == 64);
+const _: () = assert!(size_of::<FollowUpRecord>() == 64);
 const _: () = assert!(ExecRecord::HEAD == 64 + 8 + EXE_BYTES);
 const _: () = assert!(align_of::<ExecRecord>() == 8);
