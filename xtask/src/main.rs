@@ -9,13 +9,14 @@ mod build_ebpf;
 mod command;
 mod docs;
 mod live;
+mod rules;
 mod run;
 mod setup;
 mod test;
 mod toolchain;
 mod vm;
 
-use std::{env, ffi::OsString, process::ExitCode};
+use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -46,7 +47,13 @@ enum Task {
         #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Check formatting, lints, docs, the eBPF object, and run every test
+    /// Check the rules of the house: who imports whom, and what is named where
+    Rules {
+        /// The workspace to check instead of this one
+        #[arg(value_name = "FOLDER")]
+        root: Option<PathBuf>,
+    },
+    /// Check formatting, lints, the rules of the house, docs, the eBPF object, and run every test
     Test,
     /// Write docs/STAGES.md and docs/FAILURES.md from the tables
     Docs {
@@ -85,6 +92,7 @@ fn task() -> Result<()> {
         Task::Setup => setup::setup()?,
         Task::BuildEbpf { check } => println!("{}", build_ebpf::build_ebpf(check)?),
         Task::Run { args } => run::run(args)?,
+        Task::Rules { root } => println!("{}", rules::rules(&root.unwrap_or_else(command::root))?),
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
         Task::Bench { rounds } => bench::bench(rounds)?,

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     build_ebpf,
-    command::{output, program},
-    docs, live,
+    command::{output, program, root},
+    docs, live, rules,
     toolchain::Toolchain,
 };
 
@@ -24,8 +24,9 @@ const HOST: [&str; 4] = ["--quiet", "--workspace", "--exclude", "fork-trace-ebpf
 type Step = (&'static str, fn() -> Result<String>);
 
 /// In this order.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("formatting", formatting),
+    ("rules of the house", || rules::rules(&root())),
     ("lints", lints),
     ("lints of the kernel side", || output(&mut build_ebpf::clippy())),
     ("docs/STAGES.md", || docs::docs(true)),
