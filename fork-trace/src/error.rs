@@ -75,7 +75,7 @@ pub enum UserError {
     },
     /// Records were lost, and `--fail-on-loss` was given.
     Lost {
-        /// ProbeKind many.
+        /// How many.
         records: u64,
     },
 }

@@ -2,28 +2,25 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::Parser as _;
 use fork_trace::{
-    cli::{Cli, Task},
-    doctor,
+    cli::{self, Task},
     error::UserError,
-    run,
 };
 use log::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let result = match &cli.task {
         None => {
-            listen(cli.live.output.verbose);
-            run::live(&cli.live)
+            listen(cli.trace.output.verbose);
+            cli::trace::trace(&cli.trace)
         }
         Some(Task::Replay { file, only, output }) => {
             listen(output.verbose);
-            run::replay(file, only, output)
+            cli::replay::replay(file, only, output)
         }
-        Some(Task::Explain { words, markdown }) => run::explain(words, *markdown),
-        Some(Task::Doctor { json }) => doctor::doctor(*json),
+        Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
+        Some(Task::Doctor { json }) => cli::doctor::doctor(*json),
     };
     ExitCode::from(result.unwrap_or_else(|error| explain(&error)))
 }

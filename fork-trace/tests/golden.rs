@@ -5,15 +5,23 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::{env, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    cell::RefCell,
+    env,
+    fmt::Write as _,
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    rc::Rc,
+};
 
 use fork_trace::{
-    fork::Event,
-    sink::{
-        Sink,
-        json::Json,
+    event::Event,
+    output::{
+        formats::{FORMATS, Format},
         notes::Notes,
-        text::{Options, Text},
+        sink::{Sink, send},
+        text::Look,
     },
 };
 use unicode_width::UnicodeWidthStr as _;
@@ -44,21 +52,40 @@ fn events(stream: &str) -> Vec<Event> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn pass(events: &[Event], mut sink: impl Sink) {
+fn pass(events: &[Event], sink: &mut dyn Sink) {
     for event in events {
-        sink.event(event).unwrap();
+        send(sink, event).unwrap();
     }
-    sink.flush().unwrap();
+    sink.finish().unwrap();
 }
 
-fn text(events: &[Event], options: Options) -> String {
-    let mut out = Vec::new();
-    pass(events, Text::new(&mut out, options));
-    String::from_utf8(out).unwrap()
+/// A writer of which the test keeps what was written.
+#[derive(Clone, Default)]
+struct Kept(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-fn options(width: Option<usize>, stages: bool, color: bool) -> Options {
-    Options { width, color, stages, summary: true, utc: true }
+/// What `format` makes of `events`.
+fn written(events: &[Event], format: &Format, look: Look) -> String {
+    let out = Kept::default();
+    pass(events, (format.open)(Box::new(out.clone()), look).as_mut());
+    String::from_utf8(out.0.take()).unwrap()
+}
+
+fn text(events: &[Event], look: Look) -> String {
+    written(events, Format::named("text").unwrap(), look)
+}
+
+fn look(width: Option<usize>, stages: bool, color: bool) -> Look {
+    Look { width, color, stages, summary: true, utc: true }
 }
 
 /// Every shape of one stream, one below the other.
@@ -68,17 +95,17 @@ fn shapes(events: &[Event]) -> String {
         write!(out, "== {title} ==\n{}\n", text.replace('\x1b', "␛")).unwrap();
     };
     for width in [80, 100, 160] {
-        section(&format!("width {width}"), &text(events, options(Some(width), false, false)));
+        section(&format!("width {width}"), &text(events, look(Some(width), false, false)));
     }
-    section("no terminal", &text(events, options(None, false, false)));
+    section("no terminal", &text(events, look(None, false, false)));
     for width in [80, 160] {
         let title = format!("width {width}, stages");
-        section(&title, &text(events, options(Some(width), true, false)));
+        section(&title, &text(events, look(Some(width), true, false)));
     }
-    section("no terminal, stages", &text(events, options(None, true, false)));
-    section("width 120, stages, colour", &text(events, options(Some(120), true, true)));
+    section("no terminal, stages", &text(events, look(None, true, false)));
+    section("width 120, stages, colour", &text(events, look(Some(120), true, true)));
     let mut notes = Vec::new();
-    pass(events, Notes::new(&mut notes));
+    pass(events, &mut Notes::new(&mut notes));
     section("notes", &String::from_utf8(notes).unwrap());
     out
 }
@@ -86,9 +113,19 @@ fn shapes(events: &[Event]) -> String {
 #[test]
 fn json_comes_out_as_it_went_in() {
     for stream in STREAMS {
-        let mut out = Vec::new();
-        pass(&events(stream), Json::new(&mut out));
-        assert_eq!(String::from_utf8(out).unwrap(), read(&format!("{stream}.jsonl")), "{stream}");
+        let out = written(&events(stream), Format::named("json").unwrap(), Look::default());
+        assert_eq!(out, read(&format!("{stream}.jsonl")), "{stream}");
+    }
+}
+
+/// A format that no stream goes through would be untested.
+#[test]
+fn every_format_takes_every_stream() {
+    for format in &FORMATS {
+        for stream in STREAMS {
+            let written = written(&events(stream), format, look(None, true, false));
+            assert!(!written.is_empty(), "{} of {stream}", format.name);
+        }
     }
 }
 
@@ -126,7 +163,7 @@ fn no_line_is_wider_than_the_terminal_or_ends_in_blanks() {
         let events = events(stream);
         for width in 1..=220 {
             for stages in [false, true] {
-                for line in text(&events, options(Some(width), stages, false)).lines() {
+                for line in text(&events, look(Some(width), stages, false)).lines() {
                     assert!(line.width() <= width, "{stream} at {width}: {line}");
                     assert_eq!(line.trim_end(), line, "{stream} at {width}");
                 }
@@ -141,20 +178,20 @@ fn colour_changes_nothing_but_colour() {
         let events = events(stream);
         for width in [Some(80), Some(160), None] {
             let mut bare = String::new();
-            let mut colored = text(&events, options(width, true, true));
+            let mut colored = text(&events, look(width, true, true));
             while let Some((before, after)) = colored.split_once("\x1b[") {
                 bare.push_str(before);
                 colored = after.split_once('m').unwrap().1.to_owned();
             }
             bare.push_str(&colored);
-            assert_eq!(bare, text(&events, options(width, true, false)), "{stream}");
+            assert_eq!(bare, text(&events, look(width, true, false)), "{stream}");
         }
     }
 }
 
 #[test]
 fn nothing_of_a_hostile_name_reaches_the_terminal() {
-    let text = text(&events("hostile"), options(Some(160), true, false));
+    let text = text(&events("hostile"), look(Some(160), true, false));
     let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
     assert_eq!(text.chars().find(|c| harmful(*c)), None);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use fork_trace::{functions::ProbeKind, plan::Tracepoint};
+use fork_trace::host::{functions::ProbeKind, tracepoint::Tracepoint};
 use fork_trace_common::{
     function::{ARITY, FUNCTIONS, FUNCTIONS_ON, Returns},
     settings::{FOLLOW_ONLY, OFFSETS},

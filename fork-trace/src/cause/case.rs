@@ -7,51 +7,17 @@ use fork_trace_common::{
     refusal::{RefusalRecord, arg, known},
 };
 
-use super::window::Window;
+use crate::{
+    cause::window::Window,
+    host::{features::Features, limits::Aftermath},
+};
 
 /// KERNEL: include/uapi/linux/capability.h.
 pub(super) const CAP_SYS_ADMIN: u32 = 21;
+
 pub(super) const CAP_SYS_RESOURCE: u32 = 24;
+
 pub(super) const CAP_CHECKPOINT_RESTORE: u32 = 40;
-
-/// What differs between kernels and was learned of this one; `None` where it could not be.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Features {
-    /// The flags above 32 bits that `clone3` does not know.
-    pub unknown_flags: Option<u64>,
-    /// `clone3` takes `CLONE_NEWTIME`.
-    pub newtime: Option<bool>,
-    /// `CLONE_PIDFD` with `CLONE_THREAD` is refused.
-    pub no_thread_pidfd: Option<bool>,
-    /// The exit signal is checked in `kernel_clone`, for every call, and not in `clone3` alone.
-    pub late_signal_check: Option<bool>,
-    /// `RLIMIT_NPROC` is checked before credentials are copied.
-    pub early_nproc: bool,
-}
-
-/// What was read just after a refusal, outside the hook; `None` where it could not be.
-#[derive(Clone, Debug, Default)]
-pub struct Aftermath {
-    /// Tasks of the host, and `kernel.threads-max`.
-    pub threads: Option<(u64, u64)>,
-    /// `kernel.pid_max` of the initial pid namespace.
-    pub pid_max: Option<u64>,
-    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
-    pub no_unprivileged_userns: Option<bool>,
-    /// `vm.overcommit_memory`.
-    pub overcommit_mode: Option<u64>,
-    /// `Committed_AS` and `CommitLimit`, bytes.
-    pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
-    pub group_path: Option<String>,
-    /// Where the hierarchy of the pids controller is mounted.
-    pub pids_mount: Option<String>,
-    /// Where the hierarchy of the memory controller is mounted.
-    pub memory_mount: Option<String>,
-    /// Whether that is version 1.
-    pub memory_v1: bool,
-}
 
 /// One refused attempt.
 pub struct Case<'a> {
@@ -180,7 +146,7 @@ impl Case<'_> {
         self.is(known::OTHER_TIME_NS, known::PID_NS)
     }
 
-    /// ProbeKind deep the child's pid namespace would be nested.
+    /// How deep the child's pid namespace would be nested.
     pub(super) fn child_pid_level(&self) -> Option<u64> {
         let level = self.with(known::PID_NS)?.children_level;
         Some(u64::from(level) + u64::from(self.any(CLONE_NEWPID)?))

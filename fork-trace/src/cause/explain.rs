@@ -1,20 +1,17 @@
 //! The tables in words: what `fork-trace explain` prints, and docs/FAILURES.md.
 
-use std::fmt::Write as _;
-
 use fork_trace_common::{
     flags::FLAGS,
     stage::{STAGES, Stage},
 };
-use nix::errno::Errno;
+use std::fmt::Write as _;
 
-use super::{
-    limits::{LIMITS, Limit},
-    rules::{RULES, Rule},
-};
 use crate::{
-    flags,
-    fork::{Call, CauseKind},
+    cause::{
+        limits::{LIMITS, Limit},
+        rules::{RULES, Rule},
+    },
+    event::{cause::CauseKind, clone_flags, errno::parse_errno, values::Call},
 };
 
 /// What stands above the tables of docs/FAILURES.md.
@@ -37,18 +34,6 @@ pub fn explain(word: &str) -> Option<String> {
         .or_else(|| kind(word))
         .or_else(|| rule(word))
         .or_else(|| flags_word(word))
-}
-
-/// An error number by name or number.
-#[must_use]
-pub fn parse_errno(word: &str) -> Option<Errno> {
-    let known =
-        |number: i32| Some(Errno::from_raw(number)).filter(|errno| *errno != Errno::UnknownErrno);
-    if let Ok(number) = word.parse::<i32>() {
-        return known(number);
-    }
-    let wanted = word.to_ascii_uppercase();
-    (1..=133).filter_map(known).find(|errno| format!("{errno:?}") == wanted)
 }
 
 fn errno(word: &str) -> Option<String> {
@@ -116,7 +101,7 @@ fn flags_word(word: &str) -> Option<String> {
     let value = u64::from_str_radix(digits, 16).ok()?;
     let mut text = format!("{value:#x}\n");
     let signal = value & 0xff;
-    let names = |call| flags::names(value, Some(call)).join(" | ");
+    let names = |call| clone_flags::names(value, Some(call)).join(" | ");
     if value <= u64::from(u32::MAX) {
         line(
             &mut text,
@@ -222,14 +207,5 @@ mod tests {
             "{word}"
         );
         assert_eq!(explain("nonsense"), None);
-    }
-
-    #[test]
-    fn errors_are_known_by_name_and_number() {
-        assert_eq!(parse_errno("eagain"), Some(Errno::EAGAIN));
-        assert_eq!(parse_errno("11"), Some(Errno::EAGAIN));
-        for bad in ["", "EWHAT", "0", "-11", "4096"] {
-            assert_eq!(parse_errno(bad), None, "{bad}");
-        }
     }
 }

@@ -5,23 +5,29 @@
 
 mod case;
 pub mod explain;
-pub mod kind;
+
 pub mod limits;
+mod look;
 pub mod rules;
 mod window;
 
 use fork_trace_common::stage::Stage;
 use nix::errno::Errno;
 
-pub use self::{
-    case::{Aftermath, Case, Features},
-    window::Window,
+use crate::{
+    cause::{
+        limits::{LIMITS, Limit},
+        look::{Details, Finding},
+        rules::{RULES, Rule},
+    },
+    event::{
+        cause::{Cause, CauseKind, Confidence},
+        fork::Fork,
+        values::Name,
+    },
 };
-use self::{
-    limits::{Details, Finding, LIMITS, Limit},
-    rules::{RULES, Rule},
-};
-use crate::fork::{Cause, CauseKind, Confidence, Fork, Name};
+
+pub use crate::cause::{case::Case, window::Window};
 
 /// What can have refused, and how well that is founded.
 struct Candidate {

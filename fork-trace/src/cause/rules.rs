@@ -18,8 +18,10 @@ use fork_trace_common::{
 };
 use nix::errno::Errno;
 
-use super::case::{CAP_SYS_ADMIN, Case};
-use crate::fork::CauseKind;
+use crate::{
+    cause::case::{CAP_SYS_ADMIN, Case},
+    event::cause::CauseKind,
+};
 
 /// One combination that is refused.
 #[derive(Debug)]

@@ -9,14 +9,19 @@ use fork_trace_common::{
 use zerocopy::FromZeros as _;
 
 use super::*;
+
 use crate::{
-    call_sites::all_unknown,
-    cli::Stages,
-    functions::{Probe, ProbeKind},
-    host::Facts,
-    join::Joined,
-    plan::{Backend, Plan, Tracepoint},
-    spans::Times,
+    assemble::{join::Joined, times::Times},
+    cause::{add, case::Case, rules::RULES, window::Window},
+    event::{cause::Confidence, fork::Fork},
+    host::{
+        call_sites::all_unknown,
+        facts::Facts,
+        features::Features,
+        functions::{Probe, ProbeKind},
+        limits::Aftermath,
+    },
+    plan::{Plan, Tracepoint, backend::Backend, stages::Stages},
 };
 
 /// A plan of a host with every mark.
@@ -140,16 +145,17 @@ impl Scene {
             }
         }
         record.ret = -i64::from(self.errno as i32);
-        let clock = crate::assemble::Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
-        let joined = Joined { record: Box::new(record), calls: None, start: None, refusal: None };
-        let mut fork = crate::assemble::fork(&joined, &plan, clock);
+        let clock = crate::event::clock::Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
+        let joined =
+            Joined { record: Box::new(record), functions: None, start: None, refusal: None };
+        let mut fork = crate::assemble::fork::fork(&joined, &plan, clock);
         let case = Case {
             errno: (self.errno as i32).unsigned_abs(),
             record: &record,
             refusal: Some(&self.refusal),
             after: &self.after,
             features: &self.features,
-            window: Window::of(Times { record: &record, calls: None }, &plan),
+            window: Window::of(Times { record: &record, functions: None }, &plan),
         };
         add(&mut fork, &case);
         fork
@@ -349,7 +355,7 @@ fn no_rule_holds_for_a_valid_call() {
             refusal: Some(&scene.refusal),
             after: &scene.after,
             features: &scene.features,
-            window: Window::of(Times { record: &scene.record, calls: None }, &plan),
+            window: Window::of(Times { record: &scene.record, functions: None }, &plan),
         };
         assert_eq!(rule.holds(&case), Some(false), "{}", rule.name);
     }
@@ -378,7 +384,7 @@ fn without_evidence_nothing_is_certain() {
             refusal: None,
             after: &Aftermath::default(),
             features: &Features::default(),
-            window: Window::of(Times { record: &scene.record, calls: None }, &plan),
+            window: Window::of(Times { record: &scene.record, functions: None }, &plan),
         };
         add(&mut fork, &case);
         assert_eq!(fork.cause.unwrap().confidence, Confidence::Likely, "{errno}");

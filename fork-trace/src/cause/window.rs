@@ -11,8 +11,8 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    plan::{Plan, Timed, optional},
-    spans::{Times, failed_stage},
+    assemble::times::{Times, failed_stage},
+    plan::{Plan, Timed, points::optional},
 };
 
 /// The stages that can have refused: from the last point passed to the first not passed.
@@ -163,7 +163,7 @@ mod tests {
     use crate::cause::tests::{learned_plan, probed_plan, refused};
 
     fn window_of(record: &ForkRecord) -> Window {
-        Window::of(Times { record, calls: None }, &learned_plan())
+        Window::of(Times { record, functions: None }, &learned_plan())
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_a_function_returned_may_be_judged_after_it() {
-        let mut calls = FunctionTimes::zeroed();
+        let mut functions = FunctionTimes::zeroed();
         let mut record = refused(0x11);
         record.marks[Mark::TaskAlloc as usize] = 1_010;
         for (at, function) in (1_020..).step_by(10).zip([
@@ -234,9 +234,10 @@ mod tests {
             Function::CopyCreds,
             Function::IsRlimitOverlimit,
         ]) {
-            calls.once[function as usize] = [at, at + 5];
+            functions.once[function as usize] = [at, at + 5];
         }
-        let window = Window::of(Times { record: &record, calls: Some(&calls) }, &probed_plan());
+        let window =
+            Window::of(Times { record: &record, functions: Some(&functions) }, &probed_plan());
         assert!(window.admits(Stage::RlimitNproc) && window.admits(Stage::MaxThreads));
         assert!(!window.admits(Stage::CopyCreds) && !window.admits(Stage::SchedFork));
     }
@@ -272,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_function_that_failed_is_the_only_one() {
-        let mut calls = FunctionTimes::zeroed();
-        calls.failed = Function::AllocPid as u32 + 1;
+        let mut functions = FunctionTimes::zeroed();
+        functions.failed = Function::AllocPid as u32 + 1;
         let record = refused(0x11);
-        let times = Times { record: &record, calls: Some(&calls) };
+        let times = Times { record: &record, functions: Some(&functions) };
         let window = Window::of(times, &learned_plan());
         assert_eq!(window.only(), Some(Stage::AllocPid));
         assert!(!window.admits(Stage::CgroupCanFork));

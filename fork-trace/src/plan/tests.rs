@@ -1,9 +1,22 @@
 //! Plans of hosts that are made up.
 
-use fork_trace_common::function::FUNCTIONS;
+use fork_trace_common::{function::FUNCTIONS, stage::Occurs};
 
 use super::*;
-use crate::call_sites::{InnerMarks, all_unknown};
+
+use crate::{
+    event::{
+        span::{Precision, Source},
+        start::Coverage,
+        values::Name,
+    },
+    host::{
+        call_sites::{InnerMarks, all_unknown},
+        facts::Facts,
+        functions::ProbeKind,
+    },
+    plan::{backend::Backend, fit::nested, stages::Stages},
+};
 
 /// A host with all tracepoints but these, and inner marks.
 fn facts(without: &[Tracepoint], inner: InnerMarks) -> Facts {
@@ -195,7 +208,7 @@ fn probed(how: ProbeKind, without: &[Function], inner: InnerMarks) -> Facts {
         let leaves = !(row.waits && how == ProbeKind::Kprobe);
         let probe = match without.contains(&row.function) {
             true => Err(format!("this kernel has no function {}", row.id)),
-            false => Ok(crate::functions::Probe { how, name: row.id, leaves }),
+            false => Ok(crate::host::functions::Probe { how, name: row.id, leaves }),
         };
         (row.function, probe)
     };

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fork_trace::host::possible_cpus;
+use fork_trace::host::counts::possible_cpus;
 use fork_trace_common::stage::{STAGES, Stage};
 use nix::sys::signal::Signal;
 use serde_json::Value;

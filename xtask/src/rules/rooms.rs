@@ -82,13 +82,12 @@ pub(super) const HOUSES: [House; 2] = [
             },
             Room {
                 name: "error",
-                may: &["event"],
-                cure: "Turn the other room's value into text or into a type of event/ where the \
-                       error is made.",
+                may: &[],
+                cure: "Turn the other room's value into text where the error is made.",
             },
             Room {
                 name: "event",
-                may: &[],
+                may: &["error"],
                 cure: "Move the type into event/, where all rooms may import it, or the code that \
                        needs it out of event/.",
             },

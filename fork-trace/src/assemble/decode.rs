@@ -1,0 +1,148 @@
+//! Bytes of the ring to records; no state, no unsafe.
+
+use anyhow::{Context as _, Result, bail};
+use fork_trace_common::{
+    follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
+    record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
+    refusal::RefusalRecord,
+};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+/// What the kernel side wrote.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// An attempt.
+    Fork(Box<ForkRecord>),
+    /// A child's first return to user space.
+    Start(StartRecord),
+    /// The functions an attempt passed.
+    Functions(Box<FunctionTimes>),
+    /// The evidence of a refusal.
+    Refusal(Box<RefusalRecord>),
+    /// An event in a child's life.
+    FollowUp(FollowUpRecord),
+    /// A child runs another program, told with its name and arguments; the unused end of `args` is
+    /// zero.
+    Exec(Box<ExecRecord>),
+}
+
+/// Decodes one entry of the ring.
+///
+/// # Errors
+/// The entry's first word names no record, or its length is not that record's.
+pub fn decode(bytes: &[u8]) -> Result<Record> {
+    const FORK: u32 = RecordKind::Fork as u32;
+    const START: u32 = RecordKind::Start as u32;
+    const FUNCTION_TIMES: u32 = RecordKind::Functions as u32;
+    const REFUSAL: u32 = RecordKind::Refusal as u32;
+    const RETURNED: u32 = FollowUpKind::VforkReturned as u32;
+    const ENDED: u32 = FollowUpKind::Ended as u32;
+    const EXECED: u32 = FollowUpKind::Execed as u32;
+    const EXECED_WITH: u32 = FollowUpKind::ExecedWith as u32;
+    let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
+    let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
+    match kind {
+        Some(FORK) => {
+            let record = ForkRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Fork(Box::new(record)))
+        }
+        Some(START) => {
+            let record = StartRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Start(record))
+        }
+        Some(FUNCTION_TIMES) => {
+            let functions = FunctionTimes::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Functions(Box::new(functions)))
+        }
+        Some(REFUSAL) => {
+            let record = RefusalRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Refusal(Box::new(record)))
+        }
+        Some(RETURNED | ENDED | EXECED) => {
+            let record = FollowUpRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::FollowUp(record))
+        }
+        Some(EXECED_WITH) => Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?))),
+        _ => bail!("{} is of no known kind", length()),
+    }
+}
+
+/// The record of variable length: as long as its own head says.
+fn exec(bytes: &[u8]) -> Option<ExecRecord> {
+    let mut record = ExecRecord::zeroed();
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(ARGS_BYTES);
+    let kept = if record.life.bits & bits::ARGS != 0 { kept } else { 0 };
+    (bytes.len() == ExecRecord::HEAD + kept).then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+
+    #[test]
+    fn every_record_comes_back() {
+        let mut fork = ForkRecord::zeroed();
+        fork.ret = -11;
+        let Record::Fork(back) = decode(fork.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), fork.as_bytes());
+
+        let mut refusal = RefusalRecord::new_zeroed();
+        refusal.kind = RecordKind::Refusal as u32;
+        refusal.names[7][95] = 1;
+        let Record::Refusal(back) = decode(refusal.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), refusal.as_bytes());
+
+        let mut start = StartRecord::new_zeroed();
+        start.kind = RecordKind::Start as u32;
+        start.cpu = 7;
+        let Record::Start(back) = decode(start.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), start.as_bytes());
+
+        let mut functions = FunctionTimes::zeroed();
+        functions.errno = 12;
+        let Record::Functions(back) = decode(functions.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), functions.as_bytes());
+    }
+
+    #[test]
+    fn an_exec_is_as_long_as_its_head_says() {
+        let mut exec = ExecRecord::zeroed();
+        exec.life.bits = bits::ARGS;
+        exec.args_bytes = 6;
+        exec.args[..6].copy_from_slice(b"ls\0/a\0");
+        let bytes = exec.as_bytes();
+        let Record::Exec(back) = decode(&bytes[..ExecRecord::HEAD + 6]).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), bytes);
+        for wrong in [0, ExecRecord::HEAD, ExecRecord::HEAD + 5, ExecRecord::HEAD + 7] {
+            assert!(decode(&bytes[..wrong]).is_err(), "{wrong}");
+        }
+        exec.args_bytes = 100_000;
+        assert!(decode(exec.as_bytes()).is_ok(), "cut");
+        let longer = [exec.as_bytes(), &[0]].concat();
+        assert!(decode(&longer).is_err());
+    }
+
+    #[test]
+    fn a_wrong_length_or_kind_is_an_error() {
+        let fork = ForkRecord::zeroed();
+        let bytes = fork.as_bytes();
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "{len}");
+        }
+        let longer = [bytes, &[0; 8]].concat();
+        assert!(decode(&longer).is_err());
+        assert!(decode(&[9; 48]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        ) {
+            decode(&bytes).ok();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! When an attempt passed which point, and where it failed: questions asked of its records.
+
+use fork_trace_common::{
+    call_site::SITES,
+    function::{FUNCTIONS, Function, ONCE},
+    record::{self, ForkRecord, FunctionTimes, bits},
+    stage::{Mark, Point, STAGES, Stage},
+};
+
+/// When an attempt passed what.
+#[derive(Clone, Copy, Debug)]
+pub struct Times<'a> {
+    /// Its record.
+    pub record: &'a ForkRecord,
+    /// The functions it passed, where they are probed.
+    pub functions: Option<&'a FunctionTimes>,
+}
+
+impl Times<'_> {
+    /// When a point was passed; `None` where it was not, or was not seen.
+    #[must_use]
+    pub fn at(&self, point: Point) -> Option<u64> {
+        let at = match point {
+            Point::Mark(mark) => self.record.marks.get(mark as usize).copied()?,
+            Point::Enter(function) => match self.runs(function) {
+                Some(runs) => runs.first_ns,
+                None => *self.functions?.once.get(function as usize)?.first()?,
+            },
+            Point::Leave(function) => match self.runs(function) {
+                Some(runs) => runs.last_ns,
+                None => *self.functions?.once.get(function as usize)?.last()?,
+            },
+        };
+        (at != 0 && self.shown(at)).then_some(at)
+    }
+
+    /// Whether a moment lies before the end of the attempt as it is shown: a vfork whose end was
+    /// not seen in time has points after its wait.
+    fn shown(&self, at: u64) -> bool {
+        let waits = self.record.has(bits::VFORK_WAIT);
+        let woken = self.record.marks.get(Mark::SchedWakeupNew as usize).copied();
+        let left = self
+            .functions
+            .and_then(|functions| functions.once.get(Function::WakeUpNewTask as usize));
+        let left = left.map_or(0, |[_, left]| *left);
+        !waits || at <= woken.unwrap_or_default().max(left)
+    }
+
+    /// All runs of a function that runs many times.
+    pub(super) fn runs(&self, function: Function) -> Option<&record::Runs> {
+        self.functions?.many.get((function as usize).checked_sub(ONCE)?)
+    }
+
+    /// When a mark was passed.
+    #[must_use]
+    pub fn mark(&self, mark: Mark) -> Option<u64> {
+        self.at(Point::Mark(mark))
+    }
+
+    /// When the attempt began, as far as it was seen.
+    #[must_use]
+    pub fn began_ns(&self) -> u64 {
+        if let Some(start_ns) = self.start_ns() {
+            return start_ns;
+        }
+        self.record.marks.iter().copied().find(|at| *at != 0).unwrap_or_default()
+    }
+
+    /// When the attempt began, if that was seen.
+    #[must_use]
+    pub fn start_ns(&self) -> Option<u64> {
+        let seen = self.record.has(bits::ENTERED | bits::KERNEL_MADE);
+        Some(self.record.start_ns).filter(|start_ns| seen && *start_ns != 0)
+    }
+
+    /// When the attempt ended for its caller: its return, or for a vfork or a task of the kernel's
+    /// own the moment when the child is awake and the caller could go on.
+    #[must_use]
+    pub fn ended_ns(&self) -> Option<u64> {
+        if self.record.has(bits::VFORK_WAIT | bits::KERNEL_MADE) {
+            return self.woken_ns().or_else(|| self.at(Point::Leave(Function::CopyProcess)));
+        }
+        self.mark(Mark::SysExit)
+    }
+
+    fn woken_ns(&self) -> Option<u64> {
+        self.at(Point::Leave(Function::WakeUpNewTask)).or_else(|| self.mark(Mark::SchedWakeupNew))
+    }
+
+    /// The function in which a failed attempt failed; `None` where it was in none that is probed.
+    pub(super) fn failed_in(&self) -> Option<Function> {
+        let place = self.functions?.failed.checked_sub(1)?;
+        let function = FUNCTIONS.get(place as usize)?.function;
+        let around = matches!(function, Function::CopyProcess | Function::KernelClone);
+        (!around && !self.record.has(bits::CHILD)).then_some(function)
+    }
+
+    /// The stage whose allocation found no memory.
+    fn failed_alloc(&self) -> Option<Stage> {
+        let mark = self.record.failed_alloc.checked_sub(1)?;
+        let site = SITES.iter().find(|(_, of, _)| *of as u64 == mark);
+        site.filter(|_| !self.record.has(bits::CHILD)).map(|(_, _, stage)| *stage)
+    }
+}
+
+/// The stage that failed, where its function was seen to return an error, or its allocation to find
+/// no memory.
+#[must_use]
+pub fn failed_stage(times: Times<'_>) -> Option<Stage> {
+    let Some(function) = times.failed_in() else { return times.failed_alloc() };
+    STAGES.iter().find(|row| row.function == Some(function)).map(|row| row.stage)
+}

@@ -1,0 +1,142 @@
+//! Loads and attaches the programs of kernel functions.
+//!
+//! Which functions can be probed is found by attaching to them: what the kernel refuses changes what
+//! the stages around it are bounded by, so the plan is made again until nothing more is refused.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::programs::Program;
+use fork_trace_common::function::Function;
+
+use crate::{
+    bpf::{
+        errors::{brief, load_error, not_permitted},
+        tracer::Tracer,
+    },
+    host::{
+        Host,
+        features::has_kprobes,
+        functions::{Candidate, Probe, ProbeKind, assumed},
+    },
+    plan::{self, Ends, Plan, backend::Backend, stages::Stages},
+};
+use std::time::Duration;
+
+impl Tracer {
+    /// Attaches to the functions that bound a stage, each in the first way of `backend` that the
+    /// kernel accepts, and notes in `host` what came of it.
+    ///
+    /// # Errors
+    /// Why no function at all can be probed.
+    pub fn probe(
+        &mut self,
+        host: &mut Host,
+        backend: Backend,
+        stages: &Stages,
+    ) -> Result<(), String> {
+        let ways = backend.functions();
+        let began = Instant::now();
+        self.loading = Duration::ZERO;
+        let mut refused = BTreeMap::new();
+        let mut done = BTreeMap::new();
+        host.facts.probes = assumed(&host.candidates, &plan::functions(stages), ways);
+        // What is refused changes what the other stages are bounded by, until nothing more is.
+        loop {
+            let plan =
+                Plan::new(&host.facts, backend, stages).map_err(|error| error.to_string())?;
+            let mut wanted = plan.function_ends();
+            wanted.retain(|function, ends| done.get(function) != Some(ends));
+            if wanted.is_empty() {
+                break;
+            }
+            for (function, ends) in wanted {
+                let Some(Ok(candidate)) = host.candidates.get(&function) else { continue };
+                let had = done.get(&function).copied().unwrap_or_default();
+                let probe = self.probe_one(function, candidate, ways, (had, ends), &mut refused);
+                if ways.iter().all(|how| refused.contains_key(how)) {
+                    let all = refused.iter().map(|(how, why)| format!("{}: {why}", how.name()));
+                    return Err(all.collect::<Vec<_>>().join("; "));
+                }
+                if probe.is_ok() {
+                    done.insert(function, ends);
+                }
+                host.facts.probes.insert(function, probe);
+            }
+        }
+        host.facts.probes.retain(|function, probe| probe.is_err() || done.contains_key(function));
+        let (count, loading) = (self.functions.len(), self.loading);
+        let all = began.elapsed();
+        log::info!("{count} programs of functions: loading {loading:.1?} of {all:.1?}");
+        Ok(())
+    }
+
+    /// Attaches to those ends of one function that are wanted and were not had before; a way that
+    /// the kernel does not have is put into `refused`.
+    fn probe_one(
+        &mut self,
+        function: Function,
+        candidate: &Candidate,
+        ways: &[ProbeKind],
+        (had, wanted): (Ends, Ends),
+        refused: &mut BTreeMap<ProbeKind, String>,
+    ) -> Result<Probe, String> {
+        let mut reasons = Vec::new();
+        for how in ways {
+            if refused.contains_key(how) {
+                continue;
+            }
+            let probe = candidate.probe(function, *how);
+            let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", function.row().id));
+            let attached =
+                candidate.allows(*how).map_err(|reason| anyhow!(reason)).and_then(|()| {
+                    // The return first: an entry that is seen then meets it.
+                    if wanted.leave && !had.leave {
+                        self.function(&leave, candidate.name)?;
+                    }
+                    if wanted.enter && !had.enter {
+                        self.function(&enter, candidate.name)?;
+                    }
+                    Ok(())
+                });
+            let Err(error) = attached else { return Ok(probe) };
+            let reason = brief(&error);
+            if general(*how, &error) {
+                refused.insert(*how, reason.clone());
+            }
+            reasons.push(format!("{}: {reason}", how.name()));
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// Loads and attaches one program of a function.
+    fn function(&mut self, program: &str, function: &'static str) -> Result<()> {
+        let btf = self.types;
+        let began = Instant::now();
+        let found = self.ebpf.program_mut(program);
+        let found = found.with_context(|| format!("find program {program} in the object"))?;
+        match found {
+            Program::FEntry(fentry) => fentry.load(function, btf),
+            Program::FExit(fexit) => fexit.load(function, btf),
+            Program::KProbe(kprobe) => kprobe.load(),
+            _ => return Err(anyhow!("{program} is for no function")),
+        }
+        .map_err(load_error)?;
+        self.loading += began.elapsed();
+        let attached = match found {
+            Program::FEntry(fentry) => fentry.attach().map(drop),
+            Program::FExit(fexit) => fexit.attach().map(drop),
+            Program::KProbe(kprobe) => kprobe.attach(function, 0).map(drop),
+            _ => Ok(()),
+        };
+        attached.map_err(|error| anyhow!(error))?;
+        log::debug!("attached {program}");
+        self.functions.push(program.to_owned());
+        Ok(())
+    }
+}
+
+/// Whether an error means that no function can be probed in this way.
+fn general(how: ProbeKind, error: &anyhow::Error) -> bool {
+    not_permitted(error) || matches!(how, ProbeKind::Kprobe) && !has_kprobes()
+}

@@ -1,0 +1,62 @@
+//! Reads the object's maps: counters, attempts under way, children that are followed.
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapError};
+use fork_trace_common::{
+    counter::Counter,
+    follow_up::{Born, state},
+    record::{ForkRecord, TaskIds, bits},
+};
+use zerocopy::FromBytes as _;
+
+use crate::bpf::tracer::Tracer;
+
+/// Bytes of a record as a map value.
+type AttemptBytes = [u8; size_of::<ForkRecord>()];
+
+/// Bytes of a child as a map value.
+type BornBytes = [u8; size_of::<Born>()];
+
+impl Tracer {
+    /// A counter's value, all CPUs together.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let values = self.counters.get(&(counter as u32), 0);
+        let values = values.with_context(|| format!("read counter {counter:?}"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Attempts that made a task and have not been submitted.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn attempts_with_child(&self) -> Result<u64> {
+        let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
+        let attempts: HashMap<_, u64, AttemptBytes> =
+            HashMap::try_from(map).context("open map ATTEMPTS")?;
+        let mut count = 0;
+        for attempt in attempts.iter() {
+            let (_, bytes) = attempt.context("read map ATTEMPTS")?;
+            let record = ForkRecord::read_from_bytes(&bytes).ok().context("decode an attempt")?;
+            count += u64::from(record.has(bits::CHILD));
+        }
+        Ok(count)
+    }
+
+    /// Whether a child of a process with threads lives and has not run another program.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn still_without_exec(&self, child: &TaskIds) -> Result<bool> {
+        let map = self.ebpf.map("BORN").context("find map BORN in the eBPF object")?;
+        let born: HashMap<_, u32, BornBytes> = HashMap::try_from(map).context("open map BORN")?;
+        let bytes = match born.get(&child.tgid, 0) {
+            Err(MapError::KeyNotFound) => return Ok(false),
+            bytes => bytes.context("read map BORN")?,
+        };
+        let born = Born::read_from_bytes(&bytes).ok().context("decode a child")?;
+        Ok(born.child.start_ns == child.start_ns && born.state & state::EXECED == 0)
+    }
+}

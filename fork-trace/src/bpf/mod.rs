@@ -1,0 +1,17 @@
+//! Everything that touches the kernel's BPF: loading, attaching, reading maps and the ring. It is
+//! the only room that knows aya.
+//!
+//! `prepare` is the way in: it learns call sites (`learn`), loads the object (`load`, `tracer`),
+//! probes functions (`functions`) and makes the plan.
+
+pub mod detach;
+pub mod errors;
+pub mod filter;
+pub mod functions;
+pub mod learn;
+pub mod load;
+pub mod maps;
+pub mod prepare;
+pub mod ring;
+pub mod skipped_runs;
+pub mod tracer;

@@ -1,0 +1,150 @@
+//! The loaded object and what is attached of it.
+//!
+//! The links are kept here, so that detaching is a step of its own and can be timed. `functions` adds
+//! the probes of kernel functions and `maps` what is read from the object's maps.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf,
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Program, tp_btf::BtfTracePointLink},
+};
+use aya_log::EbpfLogger;
+use fork_trace_common::filter::FilterKey;
+
+use crate::{
+    bpf::{
+        errors::{load_error, refused_or},
+        load::{Settings, load, types},
+        ring::UnpolledRing,
+        skipped_runs,
+    },
+    host::{Host, tracepoint::Tracepoint},
+    plan::Plan,
+};
+
+/// The loaded object, and what is attached of it.
+pub struct Tracer {
+    /// Owns programs and maps, and the links of functions.
+    pub(super) ebpf: Ebpf,
+    pub(super) types: &'static Btf,
+    pub(super) links: BTreeMap<Tracepoint, BtfTracePointLink>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Names of the attached function programs.
+    pub(super) functions: Vec<String>,
+    /// Time spent on loading them.
+    pub(super) loading: Duration,
+}
+
+impl Tracer {
+    /// Loads the object and opens its maps; nothing is attached.
+    ///
+    /// # Errors
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel says no.
+    pub fn load(host: &Host, settings: &Settings) -> Result<(Self, UnpolledRing)> {
+        let mut ebpf = load(host, settings)?;
+        let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
+        let ring = UnpolledRing::new(RingBuf::try_from(ring).context("open the ring")?);
+        let counters = ebpf.take_map("COUNTERS").context("find map COUNTERS in the eBPF object")?;
+        let counters = PerCpuArray::try_from(counters).context("open the counters")?;
+        let logger = settings.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose();
+        let logger = logger.context("set up the kernel side's log")?;
+        let map = ebpf.map_mut("FOLLOW").context("find map FOLLOW in the eBPF object")?;
+        let mut follow: HashMap<_, u32, u8> = HashMap::try_from(map).context("open map FOLLOW")?;
+        for (tgid, mode) in &settings.filter.follow {
+            follow.insert(tgid, mode, 0).context("follow a process")?;
+        }
+        let map = ebpf.map_mut("FILTER").context("find map FILTER in the eBPF object")?;
+        let mut filter: HashMap<_, FilterKey, u8> =
+            HashMap::try_from(map).context("open map FILTER")?;
+        for key in &settings.filter.keys {
+            filter.insert(key, 1, 0).context("set a filter")?;
+        }
+        let links = BTreeMap::new();
+        Ok((
+            Self {
+                ebpf,
+                types: types(host)?,
+                links,
+                counters,
+                logger,
+                functions: Vec::new(),
+                loading: Duration::ZERO,
+            },
+            ring,
+        ))
+    }
+
+    /// Attaches the plan's tracepoints, in its order.
+    ///
+    /// # Errors
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel says no; otherwise what was tried, and the end of the
+    /// verifier's log.
+    pub fn attach(&mut self, plan: &Plan) -> Result<()> {
+        for tracepoint in &plan.tracepoints {
+            let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;
+            self.links.insert(*tracepoint, link);
+        }
+        Ok(())
+    }
+
+    /// Detaches one tracepoint.
+    pub fn detach(&mut self, tracepoint: Tracepoint) {
+        drop(self.links.remove(&tracepoint));
+    }
+
+    /// Whether functions are probed: their links take the kernel long to close.
+    #[must_use]
+    pub fn is_slow_to_close(&self) -> bool {
+        !self.functions.is_empty()
+    }
+
+    /// Runs of programs that the kernel skipped, by program.
+    #[must_use]
+    pub fn missed_runs(&self) -> BTreeMap<String, u64> {
+        let fd = |(name, program): (_, &Program)| {
+            let fd = match program {
+                Program::BtfTracePoint(program) => program.fd(),
+                Program::FEntry(program) => program.fd(),
+                Program::FExit(program) => program.fd(),
+                Program::KProbe(program) => program.fd(),
+                _ => return None,
+            };
+            Some((name, fd.ok()?.as_fd().as_raw_fd()))
+        };
+        skipped_runs::by_program(self.ebpf.programs().filter_map(fd))
+    }
+
+    /// Prints the kernel side's debug lines that have come.
+    pub fn log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+pub(super) fn attach_one(
+    ebpf: &mut Ebpf,
+    types: &Btf,
+    tracepoint: Tracepoint,
+) -> Result<BtfTracePointLink> {
+    let name = tracepoint.name();
+    let program = ebpf.program_mut(name);
+    let program = program.with_context(|| format!("find program {name} in the object"))?;
+    let program: &mut BtfTracePoint =
+        program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
+    let what = format!("load the program for tracepoint {name}");
+    program.load(name, types).map_err(|error| refused_or(&what, load_error(error)))?;
+    let what = format!("attach to tracepoint {name}");
+    let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
+    let link = program.take_link(link).with_context(|| what.clone())?;
+    log::info!("attached {name}");
+    Ok(link)
+}

@@ -1,0 +1,341 @@
+//! What was typed, and an outline for each command.
+//!
+//! clap is known here only: what was typed becomes the plain structs that the other rooms take.
+//! `trace`, `replay`, `explain` and `doctor` are one command each.
+
+pub mod doctor;
+pub mod explain;
+mod parse;
+pub mod replay;
+pub mod trace;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    event::{filters::Filters, values::Kind},
+    output::{
+        formats::{FORMATS, Format},
+        options::{Color, OutputOptions},
+    },
+    plan::{backend::Backend, stages::Stages},
+};
+
+/// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
+/// clone3, stage by stage, also those that fail.
+///
+/// Without a command it traces the whole host until Ctrl-C. With one it traces the command and all
+/// its descendants, ends with it and exits with its status.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(override_usage = "fork-trace [OPTIONS] [-- CMD ARGS...]\n       \
+    fork-trace replay FILE [OPTIONS]\n       fork-trace doctor [--json]\n       \
+    fork-trace explain WHAT...")]
+#[command(after_help = "Examples:\n  \
+    sudo fork-trace                          every fork of the host, one line each\n  \
+    sudo fork-trace --stages -- make -j8     a build, each fork as a waterfall of stages\n  \
+    sudo fork-trace -o forks.json -S -D 10s  ten seconds into a file, a summary at the end\n  \
+    fork-trace replay forks.json --stages    the same again, on any machine\n\n\
+    Exit status: 0 fine; 1 failed; 2 bad usage; 3 this host or user cannot trace; 4 records lost\n\
+    (with --fail-on-loss); with CMD its own, 128+n if a signal ended it.")]
+pub struct Cli {
+    /// Another task than tracing.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+    /// Options of tracing.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// What was typed. A wrong option, `--help` or `--version` ends this process here, with clap's own
+/// message and exit status.
+#[must_use]
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// Tasks other than tracing.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Read the tool's own JSON and show it in any format; this needs no root and works anywhere
+    Replay {
+        /// What --json or -o FILE.json wrote; - is standard input
+        file: PathBuf,
+        /// Which attempts.
+        #[command(flatten)]
+        only: OutcomeArgs,
+        /// Options of output.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Say what the kernel does at a stage, with a flag, or for an error
+    Explain {
+        /// A stage, a CLONE_ flag, a flags word (0x1200011), an errno, a rule or a kind of cause
+        #[arg(value_name = "WHAT", required_unless_present = "markdown")]
+        words: Vec<String>,
+        /// Everything, as docs/FAILURES.md
+        #[arg(long, hide = true)]
+        markdown: bool,
+    },
+    /// Say what this host lets us see of each stage: how precisely, by which source, and why
+    Doctor {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of tracing, by intent.
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// The traced command.
+    #[command(flatten)]
+    pub command: CommandArgs,
+    /// Which attempts to show.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// What to measure.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Options of output.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// When to stop, and losses.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The traced command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Command")]
+pub struct CommandArgs {
+    /// Trace this command and all its descendants
+    #[arg(last = true, value_name = "CMD ARGS", help_heading = "Arguments")]
+    pub cmd: Vec<OsString>,
+    /// Run CMD as root instead of as the user who called sudo
+    #[arg(long, requires = "cmd")]
+    pub as_root: bool,
+}
+
+/// Whose attempts, and which.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Filters")]
+pub struct FilterArgs {
+    /// Only forks by this process; repeatable
+    #[arg(short = 'p', long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// With -p: by its descendants too
+    #[arg(short = 'f', long, requires = "pids")]
+    pub follow: bool,
+    /// Only forks by children of this process; repeatable
+    #[arg(short = 'P', long = "ppid", value_name = "PID")]
+    pub ppids: Vec<u32>,
+    /// Only forks by this user, by name or number; repeatable
+    #[arg(short = 'u', long = "uid", value_name = "USER")]
+    pub users: Vec<String>,
+    /// Only forks by tasks of this name; repeatable
+    #[arg(short = 'n', long = "comm", value_name = "NAME")]
+    pub comms: Vec<String>,
+    /// Only forks in this cgroup itself, a path of the unified hierarchy; repeatable
+    #[arg(long = "cgroup", value_name = "PATH")]
+    pub cgroups: Vec<String>,
+    /// Only these kinds, separated by commas; default: all but kthread and io-worker
+    #[arg(short = 'k', long = "kind", value_name = "KIND", value_delimiter = ',',
+        value_parser = parse::word(KINDS))]
+    pub kinds: Vec<Kind>,
+    /// Only attempts that took at least so long: 1ms, 500us
+    #[arg(long, value_name = "TIME", value_parser = parse::min_duration_ns)]
+    pub min_duration: Option<u64>,
+    /// Only those with an outcome.
+    #[command(flatten)]
+    pub outcome: OutcomeArgs,
+}
+
+/// Attempts by their outcome; `replay` takes these too.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filters")]
+pub struct OutcomeArgs {
+    /// Only attempts that failed
+    #[arg(short = 'x', long)]
+    pub failed: bool,
+    /// Only attempts that failed with this error, by name or number; repeatable
+    #[arg(short = 'e', long = "errno", value_name = "NAME", value_parser = parse::errno)]
+    pub errnos: Vec<String>,
+}
+
+/// What to measure.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What to measure")]
+pub struct MeasureArgs {
+    /// Where stage boundaries come from
+    #[arg(long, value_name = "BACKEND", default_value = "auto",
+        value_parser = parse::word(BACKENDS))]
+    pub backend: Backend,
+    /// Tell when a child runs another program, which, and with which arguments
+    #[arg(long)]
+    pub exec: bool,
+    /// Tell when a child process ends, and how
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// When to stop, and what to do about losses.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// Stop after this time: 10s, 500ms, 1m30s, or seconds
+    #[arg(short = 'D', long, value_name = "TIME", value_parser = parse::duration)]
+    pub duration: Option<Duration>,
+    /// Stop after N attempts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_events: Option<u64>,
+    /// Room for records that were not read yet: 4M, 64M, 512K, up to 1G
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse::size)]
+    pub buffer: u32,
+    /// Exit with 4 if a record was lost
+    #[arg(long)]
+    pub fail_on_loss: bool,
+}
+
+/// Options of output.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Text: show the stages as an indented waterfall under each fork; SET says which to measure:
+    /// default, all (also those whose functions run often outside of forks), or names separated by
+    /// commas
+    #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
+        default_missing_value = "default", value_parser = parse::stages)]
+    pub stages: Option<Stages>,
+    /// Format where a file's ending does not tell it
+    #[arg(long, value_name = "FORMAT", default_value = "text",
+        value_parser = parse::word(FORMATS.iter().map(|row| (row.name, row.help, row))))]
+    pub format: &'static Format,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    #[arg(short = 'o', long = "output", value_name = "FILE", help = files_help())]
+    /// Files to write to.
+    pub files: Vec<PathBuf>,
+    /// Text: at the end, counts and percentiles by kind and stage, failures, loss
+    #[arg(short = 'S', long)]
+    pub summary: bool,
+    /// Text: when to use colour
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse::word(COLORS))]
+    pub color: Color,
+    /// Text: times in UTC instead of local time
+    #[arg(long)]
+    pub utc: bool,
+    /// No notes on standard error, errors apart
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say what is done; twice: also the verifier's words; three times: also the kernel side's
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Kinds of tasks: name, help, meaning.
+const KINDS: [(&str, &str, Kind); 6] = [
+    ("process", "Processes", Kind::Process),
+    ("vfork", "Processes for which the caller waits: vfork, posix_spawn", Kind::Vfork),
+    ("thread", "Threads", Kind::Thread),
+    ("kthread", "Kernel threads", Kind::Kthread),
+    ("io-worker", "Threads of io_uring", Kind::IoWorker),
+    ("other", "Other tasks that the kernel makes: helper programs, workers of vhost", Kind::Other),
+];
+
+/// Backends: name, help, meaning.
+const BACKENDS: [(&str, &str, Backend); 5] = [
+    ("auto", "The best this host has, stage by stage", Backend::Auto),
+    ("fentry", "Kernel functions, by BTF trampoline", Backend::Fentry),
+    ("kprobe", "Kernel functions, by breakpoint", Backend::Kprobe),
+    (
+        "inner",
+        "Also tracepoints that fire inside a fork: slab call sites, timers, locks, FPU",
+        Backend::Inner,
+    ),
+    ("tracepoint", "Only fork's own tracepoints", Backend::Tracepoint),
+];
+
+/// When to use colour: name, help, meaning.
+const COLORS: [(&str, &str, Color); 3] = [
+    ("auto", "On a terminal, unless `NO_COLOR` is set", Color::Auto),
+    ("always", "Always", Color::Always),
+    ("never", "Never", Color::Never),
+];
+
+fn files_help() -> String {
+    let endings = FORMATS.iter().flat_map(|format| format.endings);
+    let endings = endings.map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "Write to FILE, its format taken from the ending ({endings}); - is standard output; \
+         repeatable"
+    )
+}
+
+impl FilterArgs {
+    /// What is wanted, as the `start` line tells it; `command` is what is traced.
+    fn filters(&self, command: Option<Vec<String>>) -> Filters {
+        Filters {
+            command,
+            pids: self.pids.clone(),
+            follow: self.follow.then_some(true),
+            ppids: self.ppids.clone(),
+            users: self.users.clone(),
+            comms: self.comms.clone(),
+            cgroups: self.cgroups.clone(),
+            kinds: self.kinds.clone(),
+            min_duration_ns: self.min_duration,
+            ..self.outcome.filters()
+        }
+    }
+}
+
+impl OutcomeArgs {
+    /// What is wanted of a recording.
+    fn filters(&self) -> Filters {
+        Filters {
+            failed: self.failed.then_some(true),
+            errnos: self.errnos.clone(),
+            ..Filters::default()
+        }
+    }
+}
+
+impl OutputArgs {
+    /// What is wanted of the outputs.
+    fn options(&self) -> OutputOptions {
+        let json = FORMATS.iter().find(|format| self.json && format.name == "json");
+        OutputOptions {
+            format: json.unwrap_or(self.format),
+            files: self.files.clone(),
+            stages: self.stages.is_some(),
+            summary: self.summary,
+            color: self.color,
+            utc: self.utc,
+            quiet: self.quiet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_kind_and_backend_has_its_own_name() {
+        for (name, _, kind) in KINDS {
+            assert_eq!(name, kind.name());
+        }
+        for (name, _, backend) in BACKENDS {
+            assert_eq!(name, backend.name());
+        }
+    }
+}

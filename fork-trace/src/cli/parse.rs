@@ -1,0 +1,126 @@
+//! Values as they are typed: each function reads one, or says what would have been right.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use fork_trace_common::stage::STAGES;
+use jiff::SignedDuration;
+
+use crate::{event::errno::parse_errno, plan::stages::Stages};
+
+/// A parser of one word out of a table: a name, its help line, and what it means.
+pub(super) fn word<T: Clone + Send + Sync + 'static>(
+    rows: impl IntoIterator<Item = (&'static str, &'static str, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let values = rows.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values.collect::<Vec<_>>()).try_map(move |typed: String| {
+        let row = rows.iter().find(|(name, ..)| *name == typed);
+        row.map(|(_, _, meaning)| meaning.clone()).ok_or("it is not in the table")
+    })
+}
+
+/// The stages to measure: `default`, `all`, or names.
+pub(super) fn stages(text: &str) -> Result<Stages, String> {
+    match text {
+        "default" => return Ok(Stages::Default),
+        "all" => return Ok(Stages::All),
+        _ => {}
+    }
+    let stage = |name: &str| {
+        let row = STAGES.iter().find(|row| row.name == name);
+        row.map(|row| row.stage)
+            .ok_or_else(|| format!("there is no stage {name}; `fork-trace doctor` lists them all"))
+    };
+    text.split(',').map(stage).collect::<Result<_, _>>().map(Stages::Only)
+}
+
+/// An error's name or number, as it was typed, if there is such an error.
+pub(super) fn errno(text: &str) -> Result<String, String> {
+    match parse_errno(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("there is no error {text}: give a name such as EAGAIN, or its number")),
+    }
+}
+
+/// A time: seconds, or with units.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let friendly = || {
+        let parsed = text.parse::<SignedDuration>().ok()?;
+        Duration::try_from(parsed).ok()
+    };
+    match seconds.or_else(friendly) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("give a time such as 10s, 500ms or 1m30s".to_owned()),
+    }
+}
+
+/// A least duration, in nanoseconds.
+pub(super) fn min_duration_ns(text: &str) -> Result<u64, String> {
+    let duration = text.parse::<SignedDuration>().ok();
+    let ns = duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok());
+    ns.filter(|ns| *ns > 0).ok_or_else(|| "give a time such as 1ms, 500us or 1s".to_owned())
+}
+
+/// A size in bytes, with a unit or without.
+pub(super) fn size(text: &str) -> Result<u32, String> {
+    const LEAST: u64 = 4096;
+    const MOST: u64 = 1 << 30;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..) {
+        Some("") => Some(1),
+        Some("K" | "k" | "KiB") => Some(1 << 10),
+        Some("M" | "m" | "MiB") => Some(1 << 20),
+        Some("G" | "g" | "GiB") => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| digits.parse::<u64>().ok()?.checked_mul(unit));
+    match bytes.filter(|bytes| (LEAST..=MOST).contains(bytes)).map(u32::try_from) {
+        Some(Ok(bytes)) => Ok(bytes),
+        _ => Err("give a size from 4K to 1G, such as 64M".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fork_trace_common::stage::Stage;
+
+    use super::*;
+
+    #[test]
+    fn stages_are_named_or_refused() {
+        assert_eq!(stages("all"), Ok(Stages::All));
+        let only = stages("copy_mm,alloc_pid").unwrap();
+        assert!(only.wants(Stage::CopyMm) && !only.wants(Stage::CopyFs));
+        assert!(stages("copy_mm,nothing").unwrap_err().contains("no stage nothing"));
+    }
+
+    #[test]
+    fn times_and_sizes_are_read_or_refused() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "0", "-1s", "ten", "1e400", "NaN"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(min_duration_ns("1ms"), Ok(1_000_000));
+        assert_eq!(min_duration_ns("500us"), Ok(500_000));
+        for bad in ["", "0s", "-1s", "x"] {
+            assert!(min_duration_ns(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("4M"), Ok(4 << 20));
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        for bad in ["", "4095", "2G", "4X", "M", "-4K", "99999999999999999999"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_are_known_or_refused() {
+        assert_eq!(errno("EAGAIN"), Ok("EAGAIN".to_owned()));
+        assert_eq!(errno("22"), Ok("22".to_owned()));
+        assert!(errno("EWHAT").unwrap_err().contains("there is no error EWHAT"));
+    }
+}

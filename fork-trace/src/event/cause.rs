@@ -1,0 +1,98 @@
+//! The part of the JSON contract that says why an attempt failed, and the list of kinds of causes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::values::Name;
+
+macro_rules! kinds {
+    ($($kind:ident = $name:literal: $what:literal,)*) => {
+        /// A kind of cause of a failed attempt.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum CauseKind { $(
+            #[doc = concat!($what, ".")]
+            #[serde(rename = $name)]
+            $kind,
+        )* }
+
+        impl CauseKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// As in output.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// What it means, in one line.
+            #[must_use]
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$kind => $what,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    InvalidFlags = "invalid-flags": "the arguments make no sense, alone or together",
+    RlimitNproc = "rlimit-nproc": "the user has as many processes as RLIMIT_NPROC allows",
+    ThreadsMax = "threads-max": "the host has as many tasks as kernel.threads-max allows",
+    PidMax = "pid-max": "a pid namespace has no free number below its pid_max",
+    CgroupPids = "cgroup-pids": "a control group has as many tasks as its pids.max allows",
+    PidNamespaceDead = "pid-namespace-dead": "the pid namespace of the child has lost its init",
+    SetTid = "set-tid": "a number was asked for that cannot be given",
+    NamespaceLimit = "namespace-limit": "user.max_* or the depth of nesting allows no more namespaces",
+    CgroupInto = "cgroup-into": "the control group asked for cannot take the child",
+    Overcommit = "overcommit": "the address space may not be copied, by vm.overcommit_memory",
+    CgroupMemory = "cgroup-memory": "a control group has no memory left",
+    NoMemory = "no-memory": "the kernel found no memory",
+    Permission = "permission": "a right is missing",
+    SecurityModule = "security-module": "a security module refused",
+    Deadline = "deadline": "the caller runs under SCHED_DEADLINE, which is not inherited",
+    SignalPending = "signal-pending": "a signal came that ends the caller",
+    Seccomp = "seccomp": "a seccomp filter answered in the kernel's place",
+    RlimitNofile = "rlimit-nofile": "the caller has as many open files as RLIMIT_NOFILE allows",
+    Unknown = "unknown": "none of the known reasons",
+}
+
+/// How well a cause is founded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// Evidence proves it: a limit that was reached when the call was refused, or arguments that
+    /// the kernel always refuses.
+    Certain,
+    /// It fits what is known.
+    Likely,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What kind of cause.
+    pub kind: CauseKind,
+    /// The rule that the arguments break: a stable name, see `fork-trace explain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Name>,
+    /// The same in words.
+    pub what: Name,
+    /// Name of the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Name>,
+    /// Where its counter stood: tasks, numbers, namespaces, files, or bytes of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+    /// The limit's value, in the same unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+    /// The control group, from the root of its hierarchy, or the namespace that refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The user whose limit it is, initial user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// How well it is founded.
+    pub confidence: Confidence,
+    /// What to do about it: one command or setting.
+    pub hint: Name,
+}

@@ -1,0 +1,40 @@
+//! Error numbers and their names, both ways.
+
+use nix::errno::Errno;
+
+use crate::event::values::Name;
+
+/// An error number's name; `errno N` for one without.
+#[must_use]
+pub fn errno_name(errno: u32) -> Name {
+    match i32::try_from(errno).map(Errno::from_raw) {
+        Ok(known) if known != Errno::UnknownErrno => Name::Owned(format!("{known:?}")),
+        _ => Name::Owned(format!("errno {errno}")),
+    }
+}
+
+/// An error number by name or number.
+#[must_use]
+pub fn parse_errno(word: &str) -> Option<Errno> {
+    let known =
+        |number: i32| Some(Errno::from_raw(number)).filter(|errno| *errno != Errno::UnknownErrno);
+    if let Ok(number) = word.parse::<i32>() {
+        return known(number);
+    }
+    let wanted = word.to_ascii_uppercase();
+    (1..=133).filter_map(known).find(|errno| format!("{errno:?}") == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_known_by_name_and_number() {
+        assert_eq!(parse_errno("eagain"), Some(Errno::EAGAIN));
+        assert_eq!(parse_errno("11"), Some(Errno::EAGAIN));
+        for bad in ["", "EWHAT", "0", "-11", "4096"] {
+            assert_eq!(parse_errno(bad), None, "{bad}");
+        }
+    }
+}

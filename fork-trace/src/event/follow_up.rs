@@ -1,0 +1,89 @@
+//! What becomes of a child after its fork, as the JSON contract tells it: types only.
+//!
+//! Each names its fork by that one's `id`. A follow-up comes after its fork in a stream, unless
+//! the fork's own record was lost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::values::Ts;
+
+/// The parent of a vfork goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VforkDone {
+    /// Id of the fork.
+    pub fork: String,
+    /// When the parent returned to user space.
+    pub ts: Ts,
+    /// The same moment, `CLOCK_MONOTONIC`.
+    pub mono_ns: u64,
+    /// Process id of the child, initial pid namespace.
+    pub pid: u32,
+    /// From the child runnable to the parent's return to user space.
+    pub wait_ns: u64,
+    /// What let the parent go; absent where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<ReleasedBy>,
+}
+
+/// What lets the parent of a vfork go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleasedBy {
+    /// The child runs another program.
+    Exec,
+    /// The child ended by itself.
+    Exit,
+    /// A signal killed the child, or the parent while it waited.
+    Killed,
+}
+
+/// A child runs another program. It may do so more than once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Id of the fork.
+    pub fork: String,
+    /// When the new program's memory was in place.
+    pub ts: Ts,
+    /// The same moment, `CLOCK_MONOTONIC`.
+    pub mono_ns: u64,
+    /// Process id of the child, initial pid namespace.
+    pub pid: u32,
+    /// Since the child was made (its `start_time`).
+    pub after_ns: u64,
+    /// The file as it was named to the kernel; a script's own, not its interpreter's.
+    pub exe: String,
+    /// The name is longer than what is kept of it; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_truncated: Option<bool>,
+    /// Arguments, from the new program's memory; a script's begin with its interpreter. Absent
+    /// where they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// The arguments are longer than what is kept of them: the last one shown is cut; absent
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv_truncated: Option<bool>,
+}
+
+/// A child process ended: its last thread did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Id of the fork.
+    pub fork: String,
+    /// When.
+    pub ts: Ts,
+    /// The same moment, `CLOCK_MONOTONIC`.
+    pub mono_ns: u64,
+    /// Process id of the child, initial pid namespace.
+    pub pid: u32,
+    /// Since the child was made (its `start_time`).
+    pub lifetime_ns: u64,
+    /// Exit code; absent when a signal ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u32>,
+    /// Signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u32>,
+    /// Whether it ever ran another program.
+    pub execed: bool,
+}

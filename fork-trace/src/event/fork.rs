@@ -1,0 +1,158 @@
+//! The `fork` line: one attempt to make a task, whether it succeeded or not.
+
+use crate::event::{
+    caller::Parent,
+    cause::Cause,
+    memory::Memory,
+    span::Span,
+    values::{Call, HexFlags, Kind, Name, Ts},
+};
+use serde::{Deserialize, Serialize};
+
+/// One attempt to make a task, success or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Parent tid and start of the attempt (`CLOCK_MONOTONIC`): unique in one boot.
+    pub id: String,
+    /// When the attempt entered the kernel; of a refusal without entry, when it returned.
+    pub ts: Ts,
+    /// The same moment, `CLOCK_MONOTONIC`.
+    pub mono_ns: u64,
+    /// What it makes; absent when the flags could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Absent for tasks that the kernel makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<Call>,
+    /// The call came through the 32-bit entry; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<bool>,
+    /// The flags word as the caller passed it: `clone`'s with the exit signal in its low byte,
+    /// `clone3`'s `flags` field, the kernel's equivalent for `fork` and `vfork`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_flags: Option<HexFlags>,
+    /// The flags set in it, kernel spelling, lowest bit first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_flags_names: Option<Vec<Name>>,
+    /// Thread ids that the caller of `clone3` chose itself, one for each nested pid namespace;
+    /// absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_tids: Option<u64>,
+    /// Signal sent to the parent when the child ends; 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_signal: Option<u64>,
+    /// The task that called, taken in the hook.
+    pub parent: Parent,
+    /// Absent when the attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
+    /// As the caller sees it; absent for tasks that the kernel makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<i64>,
+    /// Error number, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_name: Option<Name>,
+    /// The stage that refused it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_stage: Option<Name>,
+    /// Why it failed; absent where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What else can have refused it, or would have refused it next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_causes: Vec<Cause>,
+    /// How often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+    /// Entry to return in the parent, without the vfork wait; absent when the entry was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_ns: Option<u64>,
+    /// The stages this host can show, in kernel order, and those that shared instead of copying.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Span>,
+    /// What was built for the child; absent when it shares its parent's address space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
+    /// The caller's memory when the call began; absent when the child shares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// `total_ns` without the `self_ns` of all stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_ns: Option<u64>,
+    /// The child's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_start: Option<ChildStart>,
+    /// What is odd about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ForkWarning>,
+}
+
+impl Fork {
+    /// Whether a task was made.
+    #[must_use]
+    pub const fn succeeded(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The stage with the largest time of its own, and that time.
+    #[must_use]
+    pub fn slowest(&self) -> Option<(&Span, u64)> {
+        let timed = self.stages.iter().filter_map(|span| Some((span, span.self_ns?)));
+        timed.max_by_key(|(_, self_ns)| *self_ns)
+    }
+}
+
+/// The new task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// Process id, initial pid namespace.
+    pub pid: u32,
+    /// Thread id, initial pid namespace.
+    pub tid: u32,
+    /// Thread id in its own pid namespace, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
+    /// Name of the task: its parent's at first.
+    pub comm: String,
+}
+
+/// What a fork built for the child's own address space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Mappings copied (`mm_struct.map_count` of the child).
+    pub vmas: u64,
+    /// Page tables built (`mm_struct.pgtables_bytes` of the child).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_table_bytes: Option<u64>,
+}
+
+/// How the child got going.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildStart {
+    /// Runnable to first on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ns: Option<u64>,
+    /// Runnable to its first return to user space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_user_ns: Option<u64>,
+    /// The CPU it was first given.
+    pub cpu: u32,
+    /// Time it spent in `schedule_tail`, where that is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_tail_ns: Option<u64>,
+    /// The CPU on which the parent woke it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_cpu: Option<u32>,
+}
+
+/// What is odd about an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkWarning {
+    /// Stable name.
+    pub code: Name,
+    /// In words.
+    pub text: String,
+}

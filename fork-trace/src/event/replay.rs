@@ -1,0 +1,112 @@
+//! The tool's own JSON back to events.
+
+use std::io::BufRead;
+
+use anyhow::Result;
+
+use crate::{
+    error::UserError,
+    event::{Event, start::SCHEMA_VERSION},
+};
+
+/// Longest line that is read; a real one has a few kilobytes.
+const LONGEST: usize = 1 << 20;
+
+/// Reads events from `reader`, line by line; `name` stands in messages.
+pub struct Replay<R> {
+    reader: R,
+    name: String,
+    line: u64,
+}
+
+impl<R: BufRead> Replay<R> {
+    /// Of `reader`.
+    pub const fn new(reader: R, name: String) -> Self {
+        Self { reader, name, line: 0 }
+    }
+
+    /// The next event; `None` at the end.
+    ///
+    /// # Errors
+    /// [`UserError::Replay`]: the line is no event of this version.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        let mut bytes = Vec::new();
+        self.line += 1;
+        let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
+        let mut limited = std::io::Read::take(&mut self.reader, limit);
+        let read = limited.read_until(b'\n', &mut bytes);
+        read.map_err(|error| self.error(error.to_string()))?;
+        if bytes.is_empty() {
+            return if self.line == 1 {
+                Err(self.error("it is empty".to_owned()))
+            } else {
+                Ok(None)
+            };
+        }
+        if bytes.len() == LONGEST {
+            return Err(self.error("the line is too long".to_owned()));
+        }
+        let event = serde_json::from_slice(&bytes).map_err(|error| self.error(explain(&error)))?;
+        match &event {
+            Event::Start(start) if start.schema_version > SCHEMA_VERSION => {
+                let version = start.schema_version;
+                Err(self.error(format!(
+                    "it has schema version {version}; this fork-trace reads up to {SCHEMA_VERSION}"
+                )))
+            }
+            Event::Start(_) => Ok(Some(event)),
+            _ if self.line == 1 => {
+                Err(self.error("the first line is not a `start` line".to_owned()))
+            }
+            _ => Ok(Some(event)),
+        }
+    }
+
+    fn error(&self, cause: String) -> anyhow::Error {
+        let place = if self.line > 1 {
+            format!("{}, line {}", self.name, self.line)
+        } else {
+            self.name.clone()
+        };
+        UserError::Replay { place, cause }.into()
+    }
+}
+
+/// serde's message without its place: each line is a text of its own.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    if error.is_eof() { format!("the line is cut short ({what})") } else { what.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let mut replay = Replay::new(text.as_bytes(), "x.json".to_owned());
+        loop {
+            match replay.next_event() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("no error in {text:?}"),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_stream_is_refused_with_its_place() {
+        assert_eq!(error(""), "x.json: it is empty");
+        assert_eq!(error("hello\n"), "x.json: expected value");
+        let loss = r#"{"type":"loss","records":1,"by":{"ring_full":1},"since_mono_ns":1}"#;
+        assert_eq!(error(loss), "x.json: the first line is not a `start` line");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            let mut replay = Replay::new(text.as_bytes(), "x".to_owned());
+            while let Ok(Some(_)) = replay.next_event() {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One stage of one attempt, and how well its time is known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::values::Name;
+
+/// How well a stage's time is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// From its own entry to its own return.
+    Exact,
+    /// Between two named marks, in which other things fall too.
+    Bounded,
+    /// Not at all.
+    Missing,
+}
+
+/// What marks a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Fork's own tracepoints, or those that fire inside it.
+    Tracepoint,
+    /// Functions, by BTF trampoline.
+    Fentry,
+    /// Functions, by breakpoint.
+    Kprobe,
+    /// Follows from the call's flags.
+    Derived,
+}
+
+impl Source {
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoint",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Derived => "derived",
+        }
+    }
+}
+
+/// What became of a stage in one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Done.
+    Done,
+    /// Shared with the parent instead of copied, because of a clone flag.
+    Shared,
+    /// The attempt failed in it, or in a stage that falls between its marks; its time includes the
+    /// undoing of what was done.
+    Failed,
+    /// Normally seen on this host, but a mark is absent in this attempt: its time falls into the
+    /// stage before.
+    Missing,
+}
+
+/// One stage of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The stage.
+    pub name: Name,
+    /// From the start of the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_ns: Option<u64>,
+    /// How long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dur_ns: Option<u64>,
+    /// Without the stages within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_ns: Option<u64>,
+    /// How often its function ran, where `dur_ns` is the sum of many runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u64>,
+    /// What became of it.
+    pub status: Status,
+    /// How well it is known.
+    pub precision: Precision,
+    /// By what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// The mark that ended it, where that is not the one in the `start` line: the attempt did not
+    /// pass that one, because it shares what comes next, or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Name>,
+}

@@ -1,0 +1,133 @@
+//! Small values of the JSON contract, with one spelling each: names, moments, kinds, calls, flags words.
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{borrow::Cow, fmt, str::FromStr};
+
+/// A name: borrowed from a table when live, owned when read back.
+pub type Name = Cow<'static, str>;
+
+/// A moment of the realtime clock; RFC 3339 UTC with nine digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ts(pub Timestamp);
+
+impl fmt::Display for Ts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.9}", self.0)
+    }
+}
+
+impl FromStr for Ts {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Ts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What an attempt makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Processes
+    Process,
+    /// Processes for which the caller waits: vfork, `posix_spawn`
+    Vfork,
+    /// Threads
+    Thread,
+    /// Kernel threads
+    Kthread,
+    /// Threads of `io_uring`
+    IoWorker,
+    /// Other tasks that the kernel makes: helper programs, workers of vhost
+    Other,
+}
+
+impl Kind {
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Vfork => "vfork",
+            Self::Thread => "thread",
+            Self::Kthread => "kthread",
+            Self::IoWorker => "io-worker",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The system call of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Call {
+    /// `fork(2)`.
+    Fork,
+    /// `vfork(2)`.
+    Vfork,
+    /// `clone(2)`.
+    Clone,
+    /// `clone3(2)`.
+    Clone3,
+}
+
+impl Call {
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Vfork => "vfork",
+            Self::Clone => "clone",
+            Self::Clone3 => "clone3",
+        }
+    }
+}
+
+/// A flags word, written as `"0x1200011"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HexFlags(pub u64);
+
+impl fmt::Display for HexFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl FromStr for HexFlags {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("0x").context("a flags word begins with 0x")?;
+        let word = u64::from_str_radix(digits, 16);
+        word.map(Self).with_context(|| format!("{text} is no flags word"))
+    }
+}
+
+impl Serialize for HexFlags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HexFlags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

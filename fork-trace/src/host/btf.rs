@@ -1,0 +1,522 @@
+//! The kernel's own type information, as far as fork-trace needs it: byte offsets of struct
+//! fields, which BTF tracepoints exist, and the parameters of functions.
+//!
+//! One pass records where each type lies; look-ups walk members. A kind this parser does not know
+//! is an error, never skipped: its size is unknown and all that follows would be misread.
+//!
+//! KERNEL: include/uapi/linux/btf.h.
+
+use std::{collections::HashMap, ffi::CStr};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Typedefs of BTF tracepoints begin so.
+/// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
+const TRACEPOINT: &str = "btf_trace_";
+const MAGIC: u16 = 0xeb9f;
+const POINTER: u8 = 2;
+const STRUCT: u8 = 4;
+const UNION: u8 = 5;
+const FORWARD: u8 = 7;
+const TYPEDEF: u8 = 8;
+const FUNC: u8 = 12;
+const FUNC_PROTO: u8 = 13;
+const ENUM: u8 = 6;
+/// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
+const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
+/// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
+const MAX_DEPTH: usize = 32;
+
+/// Parsed type information.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Where each type's header lies; type 0 is void.
+    types: Vec<u32>,
+    structs: HashMap<String, u32>,
+    tracepoints: HashMap<String, u32>,
+    /// By name; a name that repeats has several.
+    functions: HashMap<String, Vec<u32>>,
+    enums: HashMap<String, u32>,
+}
+
+/// What a function takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Of each parameter the struct it points to with `*`, `int` for everything else; separated by
+    /// commas.
+    pub parameters: String,
+    /// How many there are.
+    pub arity: u8,
+    /// Whether it returns something.
+    pub returns: bool,
+}
+
+/// A type's header.
+#[derive(Clone, Copy)]
+struct Header {
+    name: u32,
+    kind: u8,
+    vlen: usize,
+    /// Members carry a bit-field size beside their offset.
+    kind_flag: bool,
+    /// Size, or the type that a modifier names.
+    size_or_type: u32,
+}
+
+impl Btf {
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`; of the many names in it, those of structs,
+    /// enumerations, tracepoints and functions for which `wanted` holds can be looked up.
+    ///
+    /// # Errors
+    /// The data is cut short, of another byte order, or holds a kind of type that is not known.
+    pub fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
+        let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
+        ensure!(magic == Some(MAGIC), "no BTF of this machine's byte order (magic {magic:x?})");
+        let header_len = word(&data, 4)? as usize;
+        let types_at = header_len + word(&data, 8)? as usize;
+        let types_end = types_at + word(&data, 12)? as usize;
+        let strings = header_len + word(&data, 16)? as usize;
+        ensure!(types_end <= data.len() && strings <= data.len(), "BTF is cut short");
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            structs: HashMap::new(),
+            tracepoints: HashMap::new(),
+            functions: HashMap::new(),
+            enums: HashMap::new(),
+        };
+        let mut at = types_at;
+        while at < types_end {
+            let header = btf.header(at)?;
+            let id = u32::try_from(btf.types.len()).context("too many types")?;
+            btf.types.push(u32::try_from(at).context("too many types")?);
+            if let Some(name) = btf.name(header)?.filter(|name| wanted(name)) {
+                let name = text(name)?.to_owned();
+                match header.kind {
+                    TYPEDEF => _ = btf.tracepoints.insert(name, id),
+                    FUNC => btf.functions.entry(name).or_default().push(id),
+                    // Names repeat; the first struct of a name is the kernel's own.
+                    STRUCT => _ = btf.structs.entry(name).or_insert(id),
+                    ENUM => _ = btf.enums.entry(name).or_insert(id),
+                    _ => {}
+                }
+            }
+            at += 12 + extra_bytes(header)?;
+        }
+        Ok(btf)
+    }
+
+    /// The name by which a type is looked up; `None` for a kind that is not.
+    fn name(&self, header: Header) -> Result<Option<&[u8]>> {
+        Ok(match header.kind {
+            STRUCT | ENUM | FUNC => Some(self.bytes(header.name)?),
+            TYPEDEF => self.bytes(header.name)?.strip_prefix(TRACEPOINT.as_bytes()),
+            _ => None,
+        })
+    }
+
+    /// Whether a BTF program can attach to tracepoint `name`.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.tracepoints.contains_key(name)
+    }
+
+    /// Whether the kernel has a function of this name.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains_key(name)
+    }
+
+    /// What function `name` takes and gives; `None` where the kernel has none of this name, or more
+    /// than one.
+    ///
+    /// # Errors
+    /// The type data is broken.
+    pub fn signature(&self, name: &str) -> Result<Option<Signature>> {
+        let Some([id]) = self.functions.get(name).map(Vec::as_slice) else {
+            return Ok(None);
+        };
+        let prototype = self.header(self.place(*id)?)?.size_or_type;
+        let at = self.place(prototype)?;
+        let header = self.header(at)?;
+        ensure!(header.kind == FUNC_PROTO, "function {name} has no prototype");
+        let parameters = (0..header.vlen)
+            .map(|place| self.brief(word(&self.data, at + 12 + 8 * place + 4)?, 0))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Some(Signature {
+            arity: u8::try_from(parameters.len()).context("too many parameters")?,
+            parameters: parameters.join(","),
+            returns: header.size_or_type != 0,
+        }))
+    }
+
+    /// The same types as data with nothing in it but what programs attach to, each under its id: it is
+    /// read in a fraction of the time.
+    #[must_use]
+    pub fn attachable(&self) -> Vec<u8> {
+        const HEADER_BYTES: u32 = 24;
+        let anonymous = [0, u32::from(FORWARD) << 24, 0];
+        let mut types = vec![anonymous; self.types.len()];
+        let mut strings = vec![0];
+        let mut keep = |name: &str, id: u32, kind: u8| {
+            let at = u32::try_from(strings.len()).unwrap_or_default();
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+            if let Some(slot) = types.get_mut(id as usize) {
+                *slot = [at, u32::from(kind) << 24, 0];
+            }
+        };
+        for (name, id) in &self.tracepoints {
+            keep(&format!("{TRACEPOINT}{name}"), *id, TYPEDEF);
+        }
+        for (name, ids) in &self.functions {
+            ids.iter().for_each(|id| keep(name, *id, FUNC));
+        }
+        // Type 0 is void, and not in the data.
+        let types: Vec<u8> = types.iter().skip(1).flatten().flat_map(|w| w.to_le_bytes()).collect();
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or_default();
+        let (types_len, strings_len) = (length(&types), length(&strings));
+        let head = [HEADER_BYTES, 0, types_len, types_len, strings_len];
+        let head = head.iter().flat_map(|word| word.to_le_bytes());
+        // The magic number, version 1, no flags.
+        let [low, high] = MAGIC.to_le_bytes();
+        [low, high, 1, 0].into_iter().chain(head).chain(types).chain(strings).collect()
+    }
+
+    /// A type in short: `name*` for a pointer to a struct, `fn*` for one to a function, `int*` for
+    /// one to anything else but void; `int` for what is no pointer.
+    fn brief(&self, id: u32, depth: usize) -> Result<String> {
+        ensure!(depth < MAX_DEPTH, "types are nested too deep");
+        let Some((_, pointer)) = self.behind(id)?.filter(|(_, header)| header.kind == POINTER)
+        else {
+            return Ok("int".to_owned());
+        };
+        let Some((_, target)) = self.behind(pointer.size_or_type)? else {
+            return Ok("void*".to_owned());
+        };
+        Ok(match target.kind {
+            STRUCT | UNION | FORWARD => format!("{}*", self.string(target.name)?),
+            FUNC_PROTO => "fn*".to_owned(),
+            POINTER => format!("{}*", self.brief(pointer.size_or_type, depth + 1)?),
+            _ => "int*".to_owned(),
+        })
+    }
+
+    /// The type behind typedefs and qualifiers, where it lies and its header; `None` for void.
+    fn behind(&self, mut id: u32) -> Result<Option<(usize, Header)>> {
+        for _ in 0..MAX_DEPTH {
+            if id == 0 {
+                return Ok(None);
+            }
+            let at = self.place(id)?;
+            let header = self.header(at)?;
+            if !MODIFIERS.contains(&header.kind) {
+                return Ok(Some((at, header)));
+            }
+            id = header.size_or_type;
+        }
+        bail!("types are nested too deep")
+    }
+
+    /// The same of a type that is not void.
+    fn resolve(&self, id: u32) -> Result<(usize, Header)> {
+        self.behind(id)?.context("a type is void where it cannot be")
+    }
+
+    /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size
+    /// where `path` is empty; `None` where this kernel has no such struct or field.
+    ///
+    /// # Errors
+    /// The type data is broken, or the field is a bit field, which has no byte offset.
+    pub fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
+        let Some(mut id) = self.structs.get(of).copied() else {
+            return Ok(None);
+        };
+        if path.is_empty() {
+            return Ok(Some(self.resolve(id)?.1.size_or_type));
+        }
+        let mut offset = 0;
+        for name in path.split('.') {
+            let Some((bits, member)) = self.member(id, name, 0)? else {
+                return Ok(None);
+            };
+            ensure!(bits % 8 == 0, "{of}.{path} is a bit field");
+            offset += bits / 8;
+            id = member;
+        }
+        Ok(Some(offset))
+    }
+
+    /// Value of `enumerator` of enumeration `of`; `None` where this kernel has no such one.
+    ///
+    /// # Errors
+    /// The type data is broken.
+    pub fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
+        let Some(id) = self.enums.get(of) else {
+            return Ok(None);
+        };
+        let (at, header) = self.resolve(*id)?;
+        for index in 0..header.vlen {
+            let one = at + 12 + index * 8;
+            if self.string(word(&self.data, one)?)? == enumerator {
+                return word(&self.data, one + 4).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bit offset and type of member `name`, unnamed structs and unions looked through.
+    fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
+        ensure!(depth < MAX_DEPTH, "types are nested too deep");
+        let (at, header) = self.resolve(id)?;
+        if header.kind != STRUCT && header.kind != UNION {
+            return Ok(None);
+        }
+        for index in 0..header.vlen {
+            let member = at + 12 + index * 12;
+            let member_name = self.string(word(&self.data, member)?)?;
+            let member_type = word(&self.data, member + 4)?;
+            let mut bits = word(&self.data, member + 8)?;
+            if header.kind_flag {
+                let bit_field_size = bits >> 24;
+                bits &= 0x00ff_ffff;
+                ensure!(bit_field_size == 0 || member_name != name, "field {name} is a bit field");
+            }
+            if member_name == name {
+                return Ok(Some((bits, member_type)));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.member(member_type, name, depth + 1)?
+            {
+                return Ok(Some((bits + inner, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn header(&self, at: usize) -> Result<Header> {
+        let info = word(&self.data, at + 4)?;
+        let [_, _, _, top] = info.to_le_bytes();
+        Ok(Header {
+            name: word(&self.data, at)?,
+            kind: top & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            kind_flag: info >> 31 == 1,
+            size_or_type: word(&self.data, at + 8)?,
+        })
+    }
+
+    /// Where the header of a type lies.
+    fn place(&self, id: u32) -> Result<usize> {
+        Ok(*self.types.get(id as usize).context("a type id is out of range")? as usize)
+    }
+
+    fn string(&self, offset: u32) -> Result<&str> {
+        text(self.bytes(offset)?)
+    }
+
+    fn bytes(&self, offset: u32) -> Result<&[u8]> {
+        let bytes = self.data.get(self.strings + offset as usize..).context("BTF is cut short")?;
+        Ok(CStr::from_bytes_until_nul(bytes).context("BTF is cut short")?.to_bytes())
+    }
+}
+
+fn text(name: &[u8]) -> Result<&str> {
+    std::str::from_utf8(name).context("a name is no text")
+}
+
+/// Bytes that follow a type's header.
+fn extra_bytes(header: Header) -> Result<usize> {
+    let n = header.vlen;
+    Ok(match header.kind {
+        // int, variable, declaration tag
+        1 | 14 | 17 => 4,
+        // pointer, forward, modifiers, function, float
+        2 | 7..=12 | 16 | 18 => 0,
+        // array
+        3 => 12,
+        // struct, union, data section, 64-bit enum
+        STRUCT | UNION | 15 | 19 => 12 * n,
+        // enum, function prototype
+        6 | 13 => 8 * n,
+        kind => bail!("BTF holds kind {kind}, which this version of fork-trace does not know"),
+    })
+}
+
+fn word(data: &[u8], at: usize) -> Result<u32> {
+    let bytes = data.get(at..).and_then(<[u8]>::first_chunk).context("BTF is cut short")?;
+    Ok(u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }` with
+    /// `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`,
+    /// `int takes(const struct outer *, void *, int, int **)` and twice `void twice(void)`.
+    fn blob() -> Vec<u8> {
+        let mut strings = vec![0];
+        let mut name = |text: &str| {
+            let at = u32::try_from(strings.len()).unwrap();
+            strings.extend_from_slice(text.as_bytes());
+            strings.push(0);
+            at
+        };
+        let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
+        let [color, red, blue] = ["color", "red", "blue"].map(&mut name);
+        let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
+        let [takes, twice] = ["takes", "twice"].map(&mut name);
+        let info = |kind: u32, vlen: u32| kind << 24 | vlen;
+        #[rustfmt::skip]
+        let types: Vec<u32> = vec![
+            int, info(1, 0), 4, 32,                                              // 1
+            0, info(5, 1), 4,  c, 1, 0,                                          // 2 union
+            0, info(4, 2), 8,  b, 1, 0,  0, 2, 32,                               // 3 unnamed struct
+            inner, info(4, 2) | 1 << 31, 8,  e, 1, 0,  f, 1, 3 << 24 | 32,       // 4
+            0, info(10, 0), 4,                                                   // 5 const inner
+            outer, info(4, 3), 20,  a, 1, 0,  0, 3, 32,  d, 5, 96,               // 6
+            x, info(8, 0), 1,                                                    // 7 typedef
+            0, info(10, 0), 6,                                                   // 8 const outer
+            0, info(2, 0), 8,  0, info(2, 0), 0,                                 // 9, 10 pointers
+            0, info(2, 0), 1,  0, info(2, 0), 11,                                // 11, 12
+            0, info(13, 4), 1,  0, 9,  0, 10,  0, 1,  0, 12,                     // 13
+            takes, info(12, 1), 13,                                              // 14
+            0, info(13, 0), 0,  twice, info(12, 0), 15,  twice, info(12, 0), 15, // 15 to 17
+            color, info(6, 2), 4,  red, 0,  blue, 7,                             // 18
+        ];
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        let len = u32::try_from(types.len()).unwrap();
+        let strings_len = u32::try_from(strings.len()).unwrap();
+        for word in [24, 0, len, len, strings_len] {
+            data.extend_from_slice(&word.to_le_bytes());
+        }
+        data.extend(types);
+        data.extend(strings);
+        data
+    }
+
+    /// Types with one function, of pointers to these structs, that returns an int or nothing.
+    pub(crate) fn function(name: &str, parameters: &[&str], returns: bool) -> Btf {
+        let mut strings = vec![0];
+        let mut text = |text: &str| {
+            let at = u32::try_from(strings.len()).unwrap();
+            strings.extend_from_slice(text.as_bytes());
+            strings.push(0);
+            at
+        };
+        let count = u32::try_from(parameters.len()).unwrap();
+        let mut types: Vec<u32> = vec![text("int"), 1 << 24, 4, 32];
+        for (place, parameter) in (1..).zip(parameters) {
+            types.extend([text(parameter), 7 << 24, 0, 0, 2 << 24, 2 * place]);
+        }
+        types.extend([0, 13 << 24 | count, u32::from(returns)]);
+        types.extend((1..=count).flat_map(|place| [0, 2 * place + 1]));
+        types.extend([text(name), 12 << 24, 2 * count + 2]);
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut data = vec![0x9f, 0xeb, 1, 0];
+        let len = u32::try_from(types.len()).unwrap();
+        for word in [24, 0, len, len, u32::try_from(strings.len()).unwrap()] {
+            data.extend_from_slice(&word.to_le_bytes());
+        }
+        data.extend(types);
+        data.extend(strings);
+        Btf::parse(data, |_| true).unwrap()
+    }
+
+    #[test]
+    fn finds_fields_through_unnamed_members_and_modifiers() {
+        let btf = Btf::parse(blob(), |_| true).unwrap();
+        let offset = |of, path| btf.offset(of, path).unwrap();
+        assert_eq!(offset("outer", "a"), Some(0));
+        assert_eq!(offset("outer", "b"), Some(4));
+        assert_eq!(offset("outer", "c"), Some(8));
+        assert_eq!(offset("outer", "d"), Some(12));
+        assert_eq!(offset("outer", "d.e"), Some(12));
+        assert_eq!(offset("outer", ""), Some(20));
+        assert_eq!(offset("outer", "nothing"), None);
+        assert_eq!(offset("outer", "a.nothing"), None);
+        assert_eq!(offset("nobody", "a"), None);
+        assert!(btf.offset("outer", "d.f").is_err(), "a bit field has no byte offset");
+        let value = |of, name| btf.value(of, name).unwrap();
+        assert_eq!(value("color", "blue"), Some(7));
+        assert_eq!(value("color", "green"), None);
+        assert_eq!(value("nobody", "red"), None);
+        assert!(btf.has_tracepoint("x"));
+        assert!(!btf.has_tracepoint("y"));
+    }
+
+    #[test]
+    fn a_function_is_told_by_its_parameters() {
+        let btf = Btf::parse(blob(), |_| true).unwrap();
+        let takes = btf.signature("takes").unwrap().unwrap();
+        assert_eq!(takes.parameters, "outer*,void*,int,int**");
+        assert_eq!((takes.arity, takes.returns), (4, true));
+        assert!(btf.has_function("twice"));
+        assert_eq!(btf.signature("twice").unwrap(), None, "which one?");
+        assert_eq!(btf.signature("nobody").unwrap(), None);
+    }
+
+    #[test]
+    fn only_what_is_wanted_can_be_looked_up() {
+        let btf = Btf::parse(blob(), |name| [&b"outer"[..], b"x"].contains(&name)).unwrap();
+        // What a wanted struct is made of is found all the same.
+        assert_eq!(btf.offset("outer", "d.e").unwrap(), Some(12));
+        assert!(btf.has_tracepoint("x"));
+        assert_eq!(btf.offset("inner", "e").unwrap(), None);
+        assert_eq!(btf.value("color", "blue").unwrap(), None);
+        assert!(!btf.has_function("takes"));
+    }
+
+    #[test]
+    fn what_programs_attach_to_keeps_its_ids() {
+        let whole = Btf::parse(blob(), |_| true).unwrap();
+        let kept = Btf::parse(whole.attachable(), |_| true).unwrap();
+        assert_eq!(kept.types.len(), whole.types.len());
+        assert_eq!(kept.tracepoints, whole.tracepoints);
+        assert_eq!(kept.functions, whole.functions);
+        assert!(kept.structs.is_empty() && kept.enums.is_empty());
+    }
+
+    #[test]
+    fn broken_data_is_an_error_at_every_length() {
+        let whole = blob();
+        for len in 0..whole.len() {
+            // A cut in the strings is only seen when a name is looked up.
+            if let Ok(btf) = Btf::parse(whole[..len].to_vec(), |_| true) {
+                btf.offset("outer", "d.e").ok();
+                btf.signature("takes").ok();
+            }
+        }
+        assert!(Btf::parse(vec![0; 64], |_| true).is_err());
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        let mut data = blob();
+        data[24 + 4 + 3] = 31;
+        let error = Btf::parse(data, |_| true).err().unwrap();
+        assert!(error.to_string().contains("kind 31"), "{error}");
+    }
+
+    #[test]
+    fn reads_the_running_kernel() {
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap(), |_| true).unwrap();
+        for offset in fork_trace_common::settings::OFFSETS {
+            let found = btf.offset(offset.of, offset.field).unwrap();
+            assert!(found.is_some() || !offset.required, "{offset:?}");
+        }
+        assert!(btf.value("cgroup_subsys_id", "pids_cgrp_id").unwrap().is_some());
+        assert_eq!(btf.offset("task_struct", "thread_info.flags").unwrap(), Some(0));
+        assert!(btf.has_tracepoint("task_newtask"));
+        let newest = |row: &&fork_trace_common::function::FunctionRow| {
+            let signature = row.names.first().and_then(|name| btf.signature(name).unwrap());
+            signature.is_some_and(|found| row.parameters.contains(&found.parameters.as_str()))
+        };
+        let known = fork_trace_common::function::FUNCTIONS.iter().filter(newest).count();
+        assert!(known > 30, "{known} functions are as the table has them");
+    }
+}

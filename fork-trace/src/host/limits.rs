@@ -1,0 +1,251 @@
+//! What `/proc`, `/sys` and the cgroup file systems say just after a refusal.
+//!
+//! Read only for an error number that it can explain, at most once a batch of records, and never
+//! waiting: a storm of failures costs no more than one.
+
+use fork_trace_common::refusal::{RefusalRecord, known};
+use nix::{errno::Errno, libc};
+use std::{
+    fs::{self, File},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+/// What was read just after a refusal, outside the hook; `None` where it could not be.
+#[derive(Clone, Debug, Default)]
+pub struct LimitReadermath {
+    /// Tasks of the host, and `kernel.threads-max`.
+    pub threads: Option<(u64, u64)>,
+    /// `kernel.pid_max` of the initial pid namespace.
+    pub pid_max: Option<u64>,
+    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
+    pub no_unprivileged_userns: Option<bool>,
+    /// `vm.overcommit_memory`.
+    pub overcommit_mode: Option<u64>,
+    /// `Committed_AS` and `CommitLimit`, bytes.
+    pub committed_bytes: Option<(u64, u64)>,
+    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
+    /// kernel side could not give it.
+    pub group_path: Option<String>,
+    /// Where the hierarchy of the pids controller is mounted.
+    pub pids_mount: Option<String>,
+    /// Where the hierarchy of the memory controller is mounted.
+    pub memory_mount: Option<String>,
+    /// Whether that is version 1.
+    pub memory_v1: bool,
+}
+
+/// What was read just after a refusal, outside the hook; `None` where it could not be.
+#[derive(Clone, Debug, Default)]
+pub struct Aftermath {
+    /// Tasks of the host, and `kernel.threads-max`.
+    pub threads: Option<(u64, u64)>,
+    /// `kernel.pid_max` of the initial pid namespace.
+    pub pid_max: Option<u64>,
+    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
+    pub no_unprivileged_userns: Option<bool>,
+    /// `vm.overcommit_memory`.
+    pub overcommit_mode: Option<u64>,
+    /// `Committed_AS` and `CommitLimit`, bytes.
+    pub committed_bytes: Option<(u64, u64)>,
+    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
+    /// kernel side could not give it.
+    pub group_path: Option<String>,
+    /// Where the hierarchy of the pids controller is mounted.
+    pub pids_mount: Option<String>,
+    /// Where the hierarchy of the memory controller is mounted.
+    pub memory_mount: Option<String>,
+    /// Whether that is version 1.
+    pub memory_v1: bool,
+}
+
+/// Group paths looked up in a batch.
+const LOOKUPS: u32 = 64;
+
+/// A mounted hierarchy of control groups.
+struct Hierarchy {
+    place: String,
+    /// Whether it is version 1.
+    v1: bool,
+    /// Its root directory, to find groups by id.
+    root: File,
+}
+
+/// Reads what is asked for.
+pub struct LimitReader {
+    pids: Option<Hierarchy>,
+    memory: Option<Hierarchy>,
+    known: Aftermath,
+    fresh: bool,
+    lookups: u32,
+}
+
+impl LimitReader {
+    /// Finds the hierarchies.
+    #[must_use]
+    pub fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let hierarchy = |controller| {
+            let (place, v1) = mount(&mounts, controller)?;
+            Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
+        };
+        let (pids, memory) = (hierarchy("pids"), hierarchy("memory"));
+        Self { pids, memory, known: Aftermath::default(), fresh: false, lookups: 0 }
+    }
+
+    /// A new batch begins: what was read may have changed.
+    pub const fn next_batch(&mut self) {
+        self.fresh = false;
+        self.lookups = 0;
+    }
+
+    /// What explains `errno`.
+    pub fn of(&mut self, errno: u32, refusal: Option<&RefusalRecord>) -> Aftermath {
+        if !self.fresh {
+            self.known = read();
+            self.fresh = true;
+        }
+        let mut after = self.known.clone();
+        after.pids_mount = self.pids.as_ref().map(|pids| pids.place.clone());
+        after.memory_mount = self.memory.as_ref().map(|memory| memory.place.clone());
+        after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
+        let Some(refusal) = refusal else { return after };
+        let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
+        if refusal.has(known::GROUP_PATH) {
+            return after;
+        }
+        if is(Errno::EAGAIN) && refusal.has(known::PIDS) {
+            after.group_path = self.path(refusal.pids.owner, true);
+        }
+        if is(Errno::ENOMEM) && refusal.has(known::MEMORY) {
+            after.group_path = self.path(refusal.memory.owner, false);
+        }
+        after
+    }
+
+    /// The path of group `id`, from the root of its hierarchy.
+    fn path(&mut self, id: u64, pids: bool) -> Option<String> {
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        let hierarchy = if pids { &self.pids } else { &self.memory }.as_ref()?;
+        let group = open_by_id(hierarchy.root.as_raw_fd(), id)?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd())).ok()?;
+        let path = path.to_str()?.strip_prefix(&hierarchy.place)?;
+        Some(path.to_owned()).filter(|path| path.starts_with('/'))
+    }
+}
+
+impl Default for LimitReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// KERNEL: fs/kernfs/mount.c `kernfs_fh_to_dentry`: a handle is the node's id of 64 bits.
+fn open_by_id(root: RawFd, id: u64) -> Option<OwnedFd> {
+    /// KERNEL: include/linux/exportfs.h.
+    const FILEID_KERNFS: i32 = 0xfe;
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+    }
+    let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the handle has the layout of `struct file_handle` and as many bytes as it says.
+    let fd = unsafe { libc::open_by_handle_at(root, (&raw mut handle).cast(), flags) };
+    // SAFETY: the kernel has just opened it for us alone.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Where the hierarchy with this controller is mounted, and whether it is version 1; else version 2.
+fn mount(mounts: &str, controller: &str) -> Option<(String, bool)> {
+    let place = |kind: &str, option: Option<&str>| {
+        mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let (place, fs, options) = (words.next()?, words.next()?, words.next()?);
+            let wanted = option.is_none_or(|wanted| options.split(',').any(|o| o == wanted));
+            (fs == kind && wanted).then(|| place.to_owned())
+        })
+    };
+    let first = place("cgroup", Some(controller)).map(|place| (place, true));
+    first.or_else(|| Some((place("cgroup2", None)?, false)))
+}
+
+fn read() -> Aftermath {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
+    let userns = "/proc/sys/kernel/unprivileged_userns_clone";
+    let forbidden = match fs::read_to_string(userns) {
+        Ok(text) => Some(text.trim() == "0"),
+        Err(error) => (error.kind() == std::io::ErrorKind::NotFound).then_some(false),
+    };
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    Aftermath {
+        threads: tasks(&load).zip(number("/proc/sys/kernel/threads-max")),
+        pid_max: number("/proc/sys/kernel/pid_max"),
+        no_unprivileged_userns: forbidden,
+        overcommit_mode: number("/proc/sys/vm/overcommit_memory"),
+        committed_bytes: field(&memory, "Committed_AS:").zip(field(&memory, "CommitLimit:")),
+        ..Aftermath::default()
+    }
+}
+
+/// Tasks of the host: the number after the slash in `/proc/loadavg`.
+fn tasks(load: &str) -> Option<u64> {
+    let (_, tasks) = load.split(' ').nth(3)?.split_once('/')?;
+    tasks.parse().ok()
+}
+
+/// A field of `/proc/meminfo`, which counts KiB, in bytes.
+fn field(memory: &str, name: &str) -> Option<u64> {
+    let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn version_1_comes_before_version_2() {
+        let mounts =
+            "none /cg cgroup rw,memory 0 0\nnone /u cgroup2 rw 0 0\nx / ext4 rw,pids 0 0\n";
+        assert_eq!(mount(mounts, "memory"), Some(("/cg".to_owned(), true)));
+        assert_eq!(mount(mounts, "pids"), Some(("/u".to_owned(), false)));
+        assert_eq!(mount("", "pids"), None);
+    }
+
+    #[test]
+    fn numbers_come_from_their_places() {
+        assert_eq!(tasks("0.00 0.01 0.05 2/731 12345\n"), Some(731));
+        assert_eq!(tasks("0.00"), None);
+        let memory = "MemFree: 1 kB\nCommitted_AS:  2048 kB\n";
+        assert_eq!(field(memory, "Committed_AS:"), Some(2 << 20));
+        assert_eq!(field(memory, "CommitLimit:"), None);
+        let read = read();
+        let (tasks, max) = read.threads.unwrap();
+        assert!(0 < tasks && tasks < max);
+        assert!(read.pid_max.unwrap() > 300 && read.overcommit_mode.is_some());
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_id() {
+        let Some(pids) = LimitReader::new().pids else { return };
+        let Some(group) =
+            fs::read_dir(&pids.place).unwrap().flatten().find(|entry| entry.path().is_dir())
+        else {
+            return;
+        };
+        let id = group.metadata().unwrap().ino();
+        // Needs a right that a test run need not have.
+        let Some(found) = open_by_id(pids.root.as_raw_fd(), id) else { return };
+        let path = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap();
+        assert_eq!(path, group.path());
+    }
+}

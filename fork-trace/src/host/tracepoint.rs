@@ -1,0 +1,134 @@
+//! The tracepoints for which the object has programs, and which of them takes which mark.
+
+use fork_trace_common::stage::Mark;
+
+macro_rules! tracepoints {
+    ($($(#[doc = $doc:literal])* $tracepoint:ident = $name:literal,)*) => {
+        /// A tracepoint for which the object has a program, under the same name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Tracepoint { $($(#[doc = $doc])* $tracepoint,)* }
+
+        impl Tracepoint {
+            /// All, in the order of attaching.
+            pub const ALL: &[Self] = &[$(Self::$tracepoint,)*];
+
+            /// The kernel's name, and the program's.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$tracepoint => $name,)* }
+            }
+        }
+    };
+}
+
+// The last mark first and the entry last, so that an attempt whose entry is seen meets every later
+// mark too.
+tracepoints! {
+    /// `sched:sched_process_exit`: keeps the kernel side's maps clean.
+    SchedProcessExit = "sched_process_exit",
+    /// `sched:sched_process_exec`: what lets the parent of a vfork go.
+    SchedProcessExec = "sched_process_exec",
+    /// `raw_syscalls:sys_exit`.
+    SysExit = "sys_exit",
+    /// `sched:sched_switch`.
+    SchedSwitch = "sched_switch",
+    /// `sched:sched_wakeup_new`.
+    SchedWakeupNew = "sched_wakeup_new",
+    /// `sched:sched_process_fork`.
+    SchedProcessFork = "sched_process_fork",
+    /// `task:task_newtask`.
+    TaskNewtask = "task_newtask",
+    /// `lock:contention_end`, 5.19 and later.
+    ContentionEnd = "contention_end",
+    /// `lock:contention_begin`, 5.19 and later.
+    ContentionBegin = "contention_begin",
+    /// `x86_fpu:x86_fpu_copy_dst`.
+    FpuCopyDst = "x86_fpu_copy_dst",
+    /// `mmap_lock:mmap_lock_released`, 5.11 and later.
+    MmapLockReleased = "mmap_lock_released",
+    /// `mmap_lock:mmap_lock_acquire_returned`.
+    MmapLockAcquireReturned = "mmap_lock_acquire_returned",
+    /// `mmap_lock:mmap_lock_start_locking`.
+    MmapLockStartLocking = "mmap_lock_start_locking",
+    /// `timer:hrtimer_setup`.
+    HrtimerSetup = "hrtimer_setup",
+    /// `timer:hrtimer_init`, its name before.
+    HrtimerInit = "hrtimer_init",
+    /// `kmem:kmem_cache_alloc`.
+    KmemCacheAlloc = "kmem_cache_alloc",
+    /// `kmem:kmem_cache_alloc_node`, before 6.1: a `task_struct`.
+    KmemCacheAllocNode = "kmem_cache_alloc_node",
+    /// `raw_syscalls:sys_enter`.
+    SysEnter = "sys_enter",
+}
+
+impl Tracepoint {
+    /// Whether an attempt can be recorded at all without it.
+    pub const fn needed(self) -> bool {
+        // A vfork's record ends at the wake-up: later it would include the parent's wait.
+        matches!(
+            self,
+            Self::SysEnter
+                | Self::SysExit
+                | Self::TaskNewtask
+                | Self::SchedWakeupNew
+                | Self::SchedProcessExit
+                | Self::SchedProcessExec
+        )
+    }
+
+    /// Whether its place inside a fork has to be learned, and whether learning watches it.
+    #[must_use]
+    pub const fn teaches(self) -> bool {
+        matches!(
+            self,
+            Self::KmemCacheAlloc
+                | Self::KmemCacheAllocNode
+                | Self::HrtimerSetup
+                | Self::HrtimerInit
+                | Self::MmapLockStartLocking
+                | Self::FpuCopyDst
+        )
+    }
+
+    /// Which tracepoints take `mark`: those of them that a kernel has.
+    pub fn taking(mark: Mark) -> &'static [Self] {
+        match mark {
+            Mark::SysEnter => &[Self::SysEnter],
+            Mark::SchedForkTimer => &[Self::HrtimerSetup, Self::HrtimerInit],
+            Mark::MmapLockStart => &[Self::MmapLockStartLocking],
+            Mark::MmapLockTaken => &[Self::MmapLockAcquireReturned],
+            Mark::ChildMmapReleased | Mark::ParentMmapReleased => &[Self::MmapLockReleased],
+            Mark::FpuCopy => &[Self::FpuCopyDst],
+            Mark::StartTime | Mark::TaskNewtask => &[Self::TaskNewtask],
+            Mark::LockContended => &[Self::ContentionBegin],
+            Mark::LockTaken => &[Self::ContentionEnd],
+            Mark::SchedProcessFork => &[Self::SchedProcessFork],
+            Mark::SchedWakeupNew => &[Self::SchedWakeupNew],
+            Mark::ChildSwitch => &[Self::SchedSwitch],
+            Mark::SysExit | Mark::ChildSysExit => &[Self::SysExit],
+            Mark::TaskAlloc => &[Self::KmemCacheAlloc, Self::KmemCacheAllocNode],
+            Mark::CredAlloc
+            | Mark::FilesAlloc
+            | Mark::FsAlloc
+            | Mark::SighandAlloc
+            | Mark::SignalAlloc
+            | Mark::MmAlloc
+            | Mark::PidAlloc => &[Self::KmemCacheAlloc],
+        }
+    }
+}
+
+/// Marks without which the kernel side does not take `mark`: they tell the right moment.
+pub const fn needs(mark: Mark) -> &'static [Mark] {
+    match mark {
+        Mark::MmapLockStart => &[Mark::MmAlloc],
+        Mark::MmapLockTaken => &[Mark::MmAlloc, Mark::MmapLockStart],
+        Mark::ChildMmapReleased | Mark::ParentMmapReleased => {
+            &[Mark::MmAlloc, Mark::MmapLockStart, Mark::MmapLockTaken]
+        }
+        Mark::LockContended => &[Mark::PidAlloc],
+        Mark::LockTaken => &[Mark::PidAlloc, Mark::LockContended],
+        _ => &[],
+    }
+}

@@ -1,0 +1,150 @@
+//! What a trace says of itself: `loss` lines and the `summary`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result};
+use fork_trace_common::counter::Counter;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::{TimeVal, TimeValLike as _},
+};
+
+use crate::{
+    bpf::tracer::Tracer,
+    event::{
+        notice::Loss,
+        summary::{Own, Summary},
+        values::Name,
+    },
+    host::functions::ProbeKind,
+    live::{account, stream::Stream},
+};
+
+/// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
+/// attempt that is not shown.
+const LOSSES: [(Counter, &str, bool); 11] = [
+    (Counter::RingFullForks, "ring_full", true),
+    (Counter::RingFullFailures, "ring_full", true),
+    (Counter::InFlightFull, "in_flight_full", true),
+    (Counter::FunctionTimesLost, "calls_lost", false),
+    (Counter::RingFullStarts, "child_start_ring_full", false),
+    (Counter::OnCpuFull, "on_cpu_full", false),
+    (Counter::FollowFull, "follow_full", false),
+    (Counter::RingFullRefusals, "refusal_ring_full", false),
+    (Counter::RingFullFollowUps, "follow_up_ring_full", false),
+    (Counter::BornFull, "children_full", false),
+    (Counter::WaitsFull, "vfork_waits_full", false),
+];
+
+/// What was lost up to the last look.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    /// Attempts lost so far.
+    pub lost: u64,
+    /// Values of [`LOSSES`] at the last look.
+    counts: [u64; LOSSES.len()],
+    since_ns: u64,
+}
+
+impl Losses {
+    /// Nothing was lost before `since_ns` (`CLOCK_MONOTONIC`).
+    #[must_use]
+    pub const fn new(since_ns: u64) -> Self {
+        Self { lost: 0, counts: [0; LOSSES.len()], since_ns }
+    }
+
+    /// What was lost since the last look, at `now_ns`; `None`: nothing. `unwatched` children are
+    /// among it.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn next(&mut self, tracer: &Tracer, unwatched: u64, now_ns: u64) -> Result<Option<Loss>> {
+        let mut loss = Loss { records: 0, by: BTreeMap::new(), since_mono_ns: self.since_ns };
+        for ((counter, name, attempt), known) in LOSSES.iter().zip(&mut self.counts) {
+            let count = tracer.counter(*counter)?;
+            let new = count - *known;
+            *known = count;
+            if new > 0 {
+                *loss.by.entry(Name::Borrowed(*name)).or_default() += new;
+                loss.records += u64::from(*attempt) * new;
+            }
+        }
+        if unwatched > 0 {
+            loss.by.insert(Name::Borrowed("watched_full"), unwatched);
+        }
+        if loss.by.is_empty() {
+            return Ok(None);
+        }
+        self.lost += loss.records;
+        self.since_ns = now_ns;
+        Ok(Some(loss))
+    }
+}
+
+/// What the trace cost, and how the kernel's own count began and ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Costs {
+    /// Time from the start to the moment when everything was attached.
+    pub attach_ns: u64,
+    /// Time to detach the tracepoints.
+    pub detach_ns: u64,
+    /// [`account::difference`] when tracing began.
+    pub began: Option<u64>,
+    /// The same when it ended.
+    pub ended: Option<u64>,
+}
+
+/// The `summary` line of a trace that has ended.
+///
+/// # Errors
+/// The maps of the kernel side cannot be read.
+pub fn summary(tracer: &Tracer, stream: &Stream, lost: u64, costs: Costs) -> Result<Summary> {
+    let count = |counter| tracer.counter(counter);
+    let counts = stream.counts;
+    let attempts = tracer.attempts_with_child()?;
+    let seen = count(Counter::Seen)?;
+    let new_tasks = account::new_tasks(tracer)?;
+    let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
+    let outcome = count(Counter::FilteredOutcome)?;
+    let agreed = costs.began.zip(costs.ended);
+    let received = counts.received + count(Counter::RingFullForks)? + attempts + outcome;
+    Ok(Summary {
+        lost,
+        filtered: Some(filtered + outcome + counts.cut),
+        under_way: Some(count(Counter::Unentered)? + attempts + counts.under_way),
+        kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
+        accounted: agreed.map(|(began, ended)| began == ended && seen == received),
+        own: Some(own(costs)?),
+        missed_runs: missed_runs(tracer),
+        ..stream.tally.summary()
+    })
+}
+
+/// Skipped runs by tracepoint, and by function, entry and return together.
+fn missed_runs(tracer: &Tracer) -> BTreeMap<Name, u64> {
+    let mut missed = BTreeMap::new();
+    for (program, count) in tracer.missed_runs() {
+        let kinds = [ProbeKind::Fentry, ProbeKind::Kprobe].map(ProbeKind::programs);
+        let mut kinds = kinds.iter().flatten();
+        let function = kinds.find_map(|kind| program.strip_prefix(kind)).unwrap_or(&program);
+        *missed.entry(Name::Owned(function.to_owned())).or_default() += count;
+    }
+    missed
+}
+
+fn own(costs: Costs) -> Result<Own> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("ask for own resource use")?;
+    let cpu_ns = time_ns(usage.user_time()) + time_ns(usage.system_time());
+    // KERNEL: kernel/sys.c `getrusage`: ru_maxrss is in KiB.
+    let max_rss_bytes = u64::try_from(usage.max_rss()).unwrap_or_default() * 1024;
+    Ok(Own { cpu_ns, max_rss_bytes, attach_ns: costs.attach_ns, detach_ns: costs.detach_ns })
+}
+
+fn time_ns(time: TimeVal) -> u64 {
+    u64::try_from(time.num_microseconds()).unwrap_or_default().saturating_mul(1_000)
+}
+
+/// A duration in nanoseconds.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,257 @@
+//! What is worth a warning: a slow fork and why, a storm of forks, a fork of a process with threads
+//! whose child runs on. Pure; times and facts are given.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use fork_trace_common::{
+    flags::{CLONE_THREAD, CLONE_VM},
+    record::{ForkRecord, TaskIds, bits},
+    stage::STAGES,
+};
+
+use crate::event::{
+    fork::{Fork, ForkWarning},
+    memory_cost,
+    notice::Warning,
+    units::{count, duration, percent},
+    values::Name,
+};
+
+/// A fork that takes longer is slow.
+pub const SLOW_NS: u64 = 10_000_000;
+/// More attempts of one process within a second are a storm.
+pub const STORM: u64 = 1000;
+/// How long a child of a process with threads may run without exec.
+pub const EXEC_NS: u64 = 1_000_000_000;
+/// How many processes and children are watched at once.
+pub const MOST: usize = 16_384;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Says of a slow fork what it spent its time on.
+#[must_use]
+pub fn slow(fork: &Fork) -> Option<ForkWarning> {
+    let total_ns = fork.total_ns.filter(|total| *total >= SLOW_NS)?;
+    let mut text = format!("it took {}", duration(total_ns));
+    if let Some((span, self_ns)) = fork.slowest() {
+        let what = STAGES.iter().find(|row| row.name == span.name).map_or("", |row| row.what);
+        text.push_str(&format!(", {} of it in {}: {what}", percent(self_ns, total_ns), span.name));
+    }
+    if let Some(memory) = &fork.memory {
+        text.push_str("; ");
+        text.push_str(&memory_cost::words(memory, memory_cost::copy_ns(&fork.stages)));
+    }
+    Some(ForkWarning { code: Name::Borrowed("slow-fork"), text })
+}
+
+/// A process by id and start.
+type Process = (u32, u64);
+
+/// Counts attempts by process.
+#[derive(Default)]
+pub struct Storms {
+    /// When the second under way began, and attempts in it.
+    counts: HashMap<Process, (u64, u64)>,
+    warned: HashSet<Process>,
+}
+
+impl Storms {
+    /// Takes an attempt; says so when it makes a storm, once for a process.
+    pub fn add(&mut self, fork: &Fork) -> Option<Warning> {
+        let process = (fork.parent.pid, fork.parent.start_ns?);
+        // What is forgotten is counted anew.
+        if self.counts.len() == MOST {
+            self.counts.clear();
+        }
+        let (began_ns, attempts) = self.counts.entry(process).or_insert((fork.mono_ns, 0));
+        if fork.mono_ns.saturating_sub(*began_ns) >= SECOND_NS {
+            (*began_ns, *attempts) = (fork.mono_ns, 0);
+        }
+        *attempts += 1;
+        if *attempts <= STORM || !first(&mut self.warned, process) {
+            return None;
+        }
+        let (parent, limit) = (&fork.parent, count(STORM));
+        Some(Warning {
+            code: Name::Borrowed("fork-storm"),
+            text: format!(
+                "{} ({}) made more than {limit} attempts to fork within a second",
+                parent.comm, parent.pid
+            ),
+            hint: Some(
+                "a pool of workers, or fewer and longer-lived helpers, would spare them".to_owned(),
+            ),
+            fork: Some(fork.id.clone()),
+        })
+    }
+}
+
+/// Whether `process` is new in `known`, which stays bounded.
+fn first(known: &mut HashSet<Process>, process: Process) -> bool {
+    if known.len() == MOST {
+        known.clear();
+    }
+    known.insert(process)
+}
+
+/// A child of a process with threads.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    due_ns: u64,
+    /// Which child.
+    pub child: TaskIds,
+    /// Id and start of the process that forked.
+    pub parent: Process,
+    /// Its name.
+    pub comm: String,
+    /// Its threads when it forked.
+    pub threads: u32,
+    /// Id of the fork.
+    pub fork: String,
+}
+
+/// Children of processes with threads, until they have had time to exec.
+#[derive(Default)]
+pub struct Watcher {
+    watched: VecDeque<Watched>,
+    warned: HashSet<Process>,
+    /// Children that were not watched because there were too many.
+    pub left_out: u64,
+}
+
+impl Watcher {
+    /// Takes a fork that was shown. A child that shares its parent's memory, as of vfork and
+    /// `posix_spawn`, finds no lock held by a thread that it does not have.
+    pub fn add(&mut self, record: &ForkRecord, fork: &Fork) {
+        let copied = record.task_flags & (CLONE_VM | CLONE_THREAD) == 0;
+        if !record.has(bits::CHILD) || !copied || record.threads < 2 {
+            return;
+        }
+        if self.watched.len() == MOST {
+            self.left_out += 1;
+            return;
+        }
+        self.watched.push_back(Watched {
+            due_ns: record.child.start_ns + EXEC_NS,
+            child: record.child,
+            parent: (record.parent.tgid, record.parent_process_start_ns),
+            comm: fork.parent.comm.clone(),
+            threads: record.threads,
+            fork: fork.id.clone(),
+        });
+    }
+
+    /// Children whose time is up by `now_ns`.
+    pub fn due(&mut self, now_ns: u64) -> Vec<Watched> {
+        let mut due = Vec::new();
+        while self.watched.front().is_some_and(|watched| watched.due_ns <= now_ns) {
+            due.extend(self.watched.pop_front());
+        }
+        due
+    }
+
+    /// The warning for a child that runs on without exec, once for a process that forks; command
+    /// lines where they are known.
+    pub fn warning(
+        &mut self,
+        watched: &Watched,
+        parent: Option<String>,
+        child: Option<String>,
+    ) -> Option<Warning> {
+        if !first(&mut self.warned, watched.parent) {
+            return None;
+        }
+        let line = |of: &str, line: Option<String>| {
+            line.map_or_else(String::new, |line| format!("; {of}: {line}"))
+        };
+        Some(Warning {
+            code: Name::Borrowed("threads-without-exec"),
+            text: format!(
+                "{} ({}) forked while it had {} threads, and its child {} runs on without exec: a \
+                 lock that another thread held is held for ever in the child{}{}",
+                watched.comm,
+                watched.parent.0,
+                watched.threads,
+                watched.child.tgid,
+                line("parent", parent),
+                line("child", child),
+            ),
+            hint: Some(
+                "exec at once or use posix_spawn; in Python subprocess, or multiprocessing with \
+                 the spawn or forkserver method"
+                    .to_owned(),
+            ),
+            fork: Some(watched.fork.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fork(mono_ns: u64, json: &str) -> Fork {
+        let head =
+            format!(r#"{{"id":"1-{mono_ns}","ts":"2026-01-01T00:00:00Z","mono_ns":{mono_ns}"#);
+        let parent = r#""parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0,"start_ns":5}"#;
+        serde_json::from_str(&format!("{head},{parent}{json}}}")).unwrap()
+    }
+
+    #[test]
+    fn a_slow_fork_says_why() {
+        let stages = r#","stages":[{"name":"copy_mm","start_ns":0,"dur_ns":9000000,"self_ns":9000000,
+            "status":"done","precision":"bounded"}]"#;
+        let memory = r#","memory":{"vmas":30,"total_vm_pages":9,"rss_pages":262144}"#;
+        assert_eq!(slow(&fork(1, &format!(r#","total_ns":9999999{stages}"#))), None);
+        let warning = slow(&fork(1, &format!(r#","total_ns":10000000{stages}{memory}"#))).unwrap();
+        assert_eq!(
+            warning.text,
+            "it took 10.0 ms, 90% of it in copy_mm: the address space; copy_mm 9.00 ms, \
+             1.00 GiB resident, 30 mappings, 9.00 ms/GiB"
+        );
+        assert_eq!(slow(&fork(1, r#","total_ns":20000000"#)).unwrap().text, "it took 20.0 ms");
+    }
+
+    #[test]
+    fn a_storm_is_told_once() {
+        let mut storms = Storms::default();
+        let mut told = |from_ns: u64, step_ns: u64, attempts: u64| {
+            let all = (0..attempts).map(|place| fork(from_ns + place * step_ns, ""));
+            all.filter_map(|fork| storms.add(&fork)).count()
+        };
+        assert_eq!(told(0, 1_000_001, 5 * STORM), 0, "just below");
+        assert_eq!(told(10 * SECOND_NS, 900_000, 5 * STORM), 1);
+        assert_eq!(told(20 * SECOND_NS, 900_000, 5 * STORM), 0);
+    }
+
+    #[test]
+    fn children_of_threads_are_due_after_a_second_and_told_once_for_a_process() {
+        let mut record = ForkRecord::zeroed();
+        record.bits = bits::CHILD;
+        record.threads = 1;
+        record.child = TaskIds { tgid: 9, tid: 9, start_ns: 100 };
+        record.parent.tgid = 1;
+        let shown = fork(90, "");
+        let mut watcher = Watcher::default();
+        watcher.add(&record, &shown);
+        record.threads = 4;
+        for flags in [CLONE_VM, CLONE_VM | CLONE_THREAD, CLONE_VM | 0x4000] {
+            record.task_flags = flags;
+            watcher.add(&record, &shown);
+        }
+        assert!(watcher.due(u64::MAX).is_empty(), "one thread, or one memory");
+        record.task_flags = 0;
+        watcher.add(&record, &shown);
+        watcher.add(&record, &shown);
+        assert!(watcher.due(EXEC_NS + 99).is_empty());
+        let due = watcher.due(EXEC_NS + 100);
+        assert_eq!(due.len(), 2);
+        let text = watcher.warning(&due[0], Some("python3 a.py".to_owned()), None).unwrap().text;
+        assert!(
+            text.starts_with("a (1) forked while it had 4 threads, and its child 9 "),
+            "{text}"
+        );
+        assert!(text.ends_with("; parent: python3 a.py"), "{text}");
+        assert_eq!(watcher.warning(&due[1], None, None).map(|warning| warning.text), None);
+    }
+}

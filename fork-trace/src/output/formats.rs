@@ -1,0 +1,83 @@
+//! The table of formats: one row a format. `--format`, `-o`, the help and the tests read it.
+
+use std::{fmt, io::Write, path::Path};
+
+use crate::output::{
+    json::Json,
+    sink::Sink,
+    text::{Look, Text},
+};
+
+/// One format.
+pub struct Format {
+    /// Its name, as `--format` takes it.
+    pub name: &'static str,
+    /// Endings of files that are written in it, without the dot.
+    pub endings: &'static [&'static str],
+    /// What it is, for the help.
+    pub help: &'static str,
+    /// Opens a sink of this format onto a buffered writer.
+    pub open: fn(Box<dyn Write>, Look) -> Box<dyn Sink>,
+}
+
+/// Every format; the first is the one that is used where nothing else is said.
+pub static FORMATS: [Format; 2] = [
+    Format {
+        name: "text",
+        endings: &["txt"],
+        help: "For people: a line per attempt",
+        open: |writer, look| Box::new(Text::new(writer, look)),
+    },
+    Format {
+        name: "json",
+        endings: &["json", "jsonl"],
+        help: "For programs: one object a line",
+        open: |writer, _| Box::new(Json::new(writer)),
+    },
+];
+
+impl Format {
+    /// The format of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
+
+    /// The format that a file's ending names.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Option<&'static Self> {
+        let ending = path.extension()?.to_str()?;
+        FORMATS.iter().find(|format| format.endings.contains(&ending))
+    }
+}
+
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_name_and_no_ending_stands_twice() {
+        let endings = || FORMATS.iter().flat_map(|format| format.endings);
+        assert_eq!(endings().collect::<BTreeSet<_>>().len(), endings().count());
+        let names: BTreeSet<_> = FORMATS.iter().map(|format| format.name).collect();
+        assert_eq!(names.len(), FORMATS.len());
+    }
+
+    #[test]
+    fn a_file_is_written_as_its_ending_says() {
+        let name = |path: &str| Format::of_file(Path::new(path)).map(|format| format.name);
+        assert_eq!(name("a/b.json"), Some("json"));
+        assert_eq!(name("x.jsonl"), Some("json"));
+        assert_eq!(name("x.txt"), Some("text"));
+        assert_eq!(name("x.data"), None);
+        assert_eq!(name("txt"), None);
+    }
+}

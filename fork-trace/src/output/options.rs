@@ -1,0 +1,44 @@
+//! What is wanted of the outputs.
+
+use std::path::PathBuf;
+
+use crate::output::formats::Format;
+
+/// What is wanted of the outputs, whoever said so.
+#[derive(Clone, Debug)]
+pub struct OutputOptions {
+    /// The format where a file's ending does not tell it.
+    pub format: &'static Format,
+    /// Files to write to; `-` is standard output. Without any, data goes to [`DefaultOutput`].
+    pub files: Vec<PathBuf>,
+    /// Text: the stages stand below each fork.
+    pub stages: bool,
+    /// Text: the summary stands at the end.
+    pub summary: bool,
+    /// Text: when to use colour.
+    pub color: Color,
+    /// Text: times are in UTC instead of local time.
+    pub utc: bool,
+    /// No notes go to standard error.
+    pub quiet: bool,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where data goes when no file is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultOutput {
+    /// Standard output.
+    Stdout,
+    /// Standard error: standard output belongs to the traced command.
+    Stderr,
+}

@@ -1,0 +1,201 @@
+//! What each column says about a fork.
+
+use anstyle::Style;
+use fork_trace_common::stage::Stage;
+use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    event::{
+        fork::Fork,
+        span::Status,
+        units::{counted, duration, percent},
+        values::{Kind, Ts},
+    },
+    output::text::{
+        columns::Column,
+        line::{BOLD, DIM, PLAIN, RED, YELLOW, printable, shorten},
+    },
+};
+
+/// A total from which on a fork stands out.
+const LONG_NS: u64 = 10_000_000;
+
+/// What stands for a value that is not there.
+const NONE: &str = "-";
+
+/// The stages that copy what a program would miss most, and a short name of what they copy.
+const RESOURCES: [(Stage, &str); 5] = [
+    (Stage::CopyMm, "mm"),
+    (Stage::CopyFiles, "files"),
+    (Stage::CopyFs, "fs"),
+    (Stage::CopySighand, "sighand"),
+    (Stage::CopySemundo, "sem"),
+];
+
+/// The flags that make a namespace, and its name in `/proc/PID/ns`.
+const NAMESPACES: [(&str, &str); 8] = [
+    ("CLONE_NEWPID", "pid"),
+    ("CLONE_NEWUSER", "user"),
+    ("CLONE_NEWNET", "net"),
+    ("CLONE_NEWNS", "mnt"),
+    ("CLONE_NEWUTS", "uts"),
+    ("CLONE_NEWIPC", "ipc"),
+    ("CLONE_NEWCGROUP", "cgroup"),
+    ("CLONE_NEWTIME", "time"),
+];
+
+/// A cell's text: pieces of one style each.
+pub(super) type Cell = Vec<(Style, String)>;
+
+/// What is the same for every line.
+pub(super) struct Context {
+    /// The zone in which times are told.
+    pub(super) zone: TimeZone,
+    /// No result column: the child's column tells what failed.
+    pub(super) errors_in_child: bool,
+}
+
+/// The text of `column`, which fits `room` if it can be made to.
+pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) -> Cell {
+    match column {
+        Column::Time => vec![(DIM, time(fork.ts, &context.zone))],
+        Column::Parent => plain(parent(fork, room)),
+        Column::Child => match &fork.child {
+            Some(child) => plain(child.tid.to_string()),
+            None if context.errors_in_child && !fork.succeeded() => vec![(RED, error(fork, room))],
+            None => plain(NONE),
+        },
+        Column::Kind => plain(fork.kind.map_or(NONE, Kind::name)),
+        Column::Total => match fork.total_ns {
+            Some(ns) if ns >= LONG_NS => vec![(BOLD, duration(ns))],
+            Some(ns) => plain(duration(ns)),
+            None => plain(NONE),
+        },
+        Column::Shared => plain(shared(fork)),
+        Column::Slowest => plain(slowest(fork, room).unwrap_or_else(|| NONE.to_owned())),
+        Column::ChildWait => plain(child_wait(fork, room).unwrap_or_else(|| NONE.to_owned())),
+        Column::Result => result(fork, room),
+    }
+}
+
+fn plain(text: impl Into<String>) -> Cell {
+    vec![(PLAIN, text.into())]
+}
+
+pub(super) fn time(ts: Ts, zone: &TimeZone) -> String {
+    let at = zone.to_datetime(ts.0);
+    let micros = at.subsec_nanosecond() / 1000;
+    format!("{:02}:{:02}:{:02}.{micros:06}", at.hour(), at.minute(), at.second())
+}
+
+/// Name and process id; the thread id too where it differs and there is room for it.
+fn parent(fork: &Fork, room: usize) -> String {
+    let parent = &fork.parent;
+    let comm = if parent.comm.is_empty() { "\"\"" } else { &parent.comm };
+    let comm = printable(comm);
+    let mut ids = format!(" {}", parent.pid);
+    if parent.tid != parent.pid {
+        let both = format!("{ids}/{}", parent.tid);
+        if comm.width() + both.len() <= room {
+            ids = both;
+        }
+    }
+    before(&comm, &ids, room)
+}
+
+/// `tail` after as much of `head` as there is room for.
+fn before(head: &str, tail: &str, room: usize) -> String {
+    format!("{}{tail}", shorten(head, room.saturating_sub(tail.len())))
+}
+
+/// What parent and child share, and which namespaces are new; `-` when all is copied.
+fn shared(fork: &Fork) -> String {
+    let Some(flags) = &fork.clone_flags_names else {
+        return "?".to_owned();
+    };
+    let is_shared = |stage: Stage| {
+        let name = stage.row().name;
+        fork.stages.iter().any(|span| span.status == Status::Shared && span.name == name)
+    };
+    let shared = RESOURCES.iter().filter(|(stage, _)| is_shared(*stage)).map(|(_, name)| *name);
+    let shared = shared.collect::<Vec<_>>().join(" ");
+    let fresh = NAMESPACES.iter().filter(|(flag, _)| flags.iter().any(|name| name == flag));
+    let fresh = fresh.map(|(_, name)| *name).collect::<Vec<_>>().join(" ");
+    match (shared.is_empty(), fresh.is_empty()) {
+        (true, true) => NONE.to_owned(),
+        (false, true) => shared,
+        (true, false) => format!("new {fresh}"),
+        (false, false) => format!("{shared}, new {fresh}"),
+    }
+}
+
+/// The stage with the largest time of its own and its share of the total.
+fn slowest(fork: &Fork, room: usize) -> Option<String> {
+    let (span, self_ns) = fork.slowest()?;
+    let share = format!(" {}", percent(self_ns, fork.total_ns?));
+    Some(before(&printable(&span.name), &share, room))
+}
+
+/// How long from the wake-up to the child's first step in user space, and how much of it the child
+/// waited for a CPU.
+fn child_wait(fork: &Fork, room: usize) -> Option<String> {
+    let start = fork.child_start.as_ref()?;
+    let queued = start.queued_ns.map(|ns| format!("{} queued", duration(ns)));
+    match (start.to_user_ns.map(duration), queued) {
+        (Some(to_user), Some(queued)) => {
+            let both = format!("{to_user} ({queued})");
+            Some(if both.len() <= room { both } else { to_user })
+        }
+        (to_user, queued) => to_user.or(queued),
+    }
+}
+
+/// `ok` or the error, and what else fits.
+fn result(fork: &Fork, room: usize) -> Cell {
+    let mut pieces = if fork.succeeded() { plain("ok") } else { vec![(RED, error(fork, room))] };
+    let mut taken = pieces.iter().map(|(_, text)| text.width()).sum::<usize>();
+    let mut add = |style, text: String| {
+        if taken + text.len() <= room {
+            taken += text.len();
+            pieces.push((style, text));
+        }
+    };
+    if let Some(number) = other_number(fork) {
+        add(PLAIN, format!(", as {number}"));
+    }
+    if let Some(restarts) = restarts(fork) {
+        add(YELLOW, format!(", {restarts}"));
+    }
+    pieces
+}
+
+/// The error's name; its number where that is all there is or fits.
+fn error(fork: &Fork, room: usize) -> String {
+    let name = fork.errno_name.as_deref().filter(|name| printable(name).width() <= room);
+    match (name, fork.errno) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(number)) => format!("E{number}"),
+        (None, None) => "failed".to_owned(),
+    }
+}
+
+/// The child's number as the caller saw it, where its pid namespace numbers differently.
+fn other_number(fork: &Fork) -> Option<i64> {
+    let tid = i64::from(fork.child.as_ref()?.tid);
+    fork.ret.filter(|ret| *ret > 0 && *ret != tid)
+}
+
+fn restarts(fork: &Fork) -> Option<String> {
+    fork.restarts.map(|times| counted(times.into(), "restart"))
+}
+
+/// Whether the result column says how often the call was restarted.
+pub(super) fn shows_restarts(fork: &Fork, room: usize) -> bool {
+    result(fork, room).iter().any(|(style, _)| *style == YELLOW)
+}
+
+/// The restarts in words, for a line of their own.
+pub(super) fn restarts_in_words(fork: &Fork) -> Option<String> {
+    restarts(fork).map(|restarts| format!("{restarts} of the call, each for a signal"))
+}

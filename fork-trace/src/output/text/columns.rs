@@ -1,0 +1,132 @@
+//! The columns of a fork's line, and which of them a terminal has room for.
+
+/// A column; the order is that on the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Column {
+    Time,
+    Parent,
+    Child,
+    Kind,
+    Total,
+    Shared,
+    Slowest,
+    ChildWait,
+    Result,
+}
+
+/// Every column with its narrowest useful and its full width, in the order in which they get room.
+const BY_NEED: [(Column, usize, usize); 9] = [
+    (Column::Parent, 17, 23),
+    (Column::Child, 7, 7),
+    (Column::Total, 7, 7),
+    (Column::Time, 15, 15),
+    (Column::Kind, 7, 7),
+    (Column::Slowest, 17, 23),
+    (Column::Result, 6, 14),
+    (Column::ChildWait, 10, 24),
+    (Column::Shared, 14, 24),
+];
+
+/// Room for a thread id beside the process id, on wide terminals.
+const PARENT_TID: usize = 8;
+
+/// Between two columns.
+pub(super) const GAP: usize = 2;
+
+impl Column {
+    /// Its name in the header.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::Time => "TIME",
+            Self::Parent => "PARENT",
+            Self::Child => "CHILD",
+            Self::Kind => "KIND",
+            Self::Total => "TOTAL",
+            Self::Shared => "SHARED / NEW",
+            Self::Slowest => "SLOWEST STAGE",
+            Self::ChildWait => "CHILD WAIT",
+            Self::Result => "RESULT",
+        }
+    }
+
+    /// Whether its cells end, rather than begin, below each other.
+    pub(super) const fn is_right_aligned(self) -> bool {
+        matches!(self, Self::Total)
+    }
+}
+
+/// A column on the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// The column.
+    pub(super) column: Column,
+    /// Where it begins.
+    pub(super) start: usize,
+    /// How wide it is.
+    pub(super) width: usize,
+}
+
+/// The columns that fit, left to right; without a width all, at their full width.
+pub(super) fn fitting(width: Option<usize>) -> Vec<Slot> {
+    let mut room = width.unwrap_or(usize::MAX);
+    let mut chosen: Vec<(Column, usize, usize)> = Vec::new();
+    for (column, least, full) in BY_NEED {
+        let gap = if chosen.is_empty() { 0 } else { GAP };
+        if chosen.is_empty() && least > room {
+            return vec![Slot { column, start: 0, width: room }];
+        }
+        if least + gap > room {
+            break;
+        }
+        room -= least + gap;
+        chosen.push((column, least, full));
+    }
+    for (_, width, full) in &mut chosen {
+        let more = full.saturating_sub(*width).min(room);
+        *width += more;
+        room -= more;
+    }
+    if let Some((_, width, _)) = chosen.first_mut() {
+        *width += room.min(PARENT_TID);
+    }
+    chosen.sort_by_key(|(column, ..)| *column);
+    let mut start = 0;
+    let slot = |(column, width, _)| {
+        let slot = Slot { column, start, width };
+        start += width + GAP;
+        slot
+    };
+    chosen.into_iter().map(slot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_fit_their_width() {
+        for width in 0..250 {
+            let slots = fitting(Some(width));
+            let last = slots.last().unwrap();
+            assert!(last.start + last.width <= width, "{width}: {slots:?}");
+            for pair in slots.windows(2) {
+                assert!(pair[0].start + pair[0].width + GAP == pair[1].start, "{width}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_each_width_shows() {
+        use Column::{Child, ChildWait, Kind, Parent, Result, Shared, Slowest, Time, Total};
+        let columns =
+            |width| -> Vec<Column> { fitting(width).into_iter().map(|slot| slot.column).collect() };
+        let all = [Time, Parent, Child, Kind, Total, Shared, Slowest, ChildWait, Result];
+        assert_eq!(columns(None), all);
+        assert_eq!(columns(Some(160)), all);
+        let wide = [Time, Parent, Child, Kind, Total, Slowest, ChildWait, Result];
+        assert_eq!(columns(Some(100)), wide);
+        assert_eq!(columns(Some(80)), [Time, Parent, Child, Kind, Total, Slowest]);
+        assert_eq!(columns(Some(40)), [Parent, Child, Total]);
+        assert_eq!(columns(Some(5)), [Parent]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Text for people: a line per fork, as wide as the terminal; below it, if asked for, its stages;
+//! at the end, if asked for, the summary.
+
+mod bar;
+mod cause;
+mod cells;
+mod columns;
+mod follow_up;
+pub mod line;
+mod summary;
+mod waterfall;
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+use jiff::tz::TimeZone;
+
+use crate::{
+    event::{Event, fork::Fork, values::Ts},
+    output::{
+        sink::Sink,
+        text::{
+            cells::Context,
+            columns::{Column, Slot},
+            line::{DIM, Line, PLAIN, RED, YELLOW},
+        },
+    },
+};
+
+/// How text looks: one of these for each output.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Columns of the terminal, which no line exceeds; `None`: not a terminal, nothing is cut.
+    pub width: Option<usize>,
+    /// With colours.
+    pub color: bool,
+    /// With the stages below each fork.
+    pub stages: bool,
+    /// With the summary at the end.
+    pub summary: bool,
+    /// Times in UTC instead of local time.
+    pub utc: bool,
+}
+
+/// Writes text for people. Losses and warnings are left to [`Notes`](super::notes::Notes).
+pub struct Text<W> {
+    writer: W,
+    look: Look,
+    columns: Vec<Slot>,
+    context: Context,
+    line: Line,
+    began: bool,
+}
+
+impl<W: Write> Text<W> {
+    /// Onto `writer`, which should be buffered.
+    pub fn new(writer: W, look: Look) -> Self {
+        let columns = columns::fitting(look.width);
+        let zone = if look.utc { TimeZone::UTC } else { TimeZone::system() };
+        let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
+        let context = Context { zone, errors_in_child };
+        let line = Line::new(look.width, look.color);
+        Self { writer, look, columns, context, line, began: false }
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        for slot in &self.columns {
+            let title = line::shorten(slot.column.title(), slot.width);
+            if slot.column.is_right_aligned() {
+                self.line.push_right(DIM, &title, slot.start + slot.width);
+            } else {
+                self.line.pad_to(slot.start);
+                self.line.push(DIM, &title);
+            }
+        }
+        self.line.end(&mut self.writer)?;
+        if self.look.stages {
+            waterfall::legend(&mut self.line, &mut self.writer)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if !self.began {
+            self.header()?;
+            self.began = true;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, fork: &Fork) -> io::Result<()> {
+        self.begin()?;
+        self.headline(fork)?;
+        self.remarks(fork)?;
+        if self.look.stages {
+            waterfall::write(fork, &mut self.line, &mut self.writer)?;
+        }
+        Ok(())
+    }
+
+    fn headline(&mut self, fork: &Fork) -> io::Result<()> {
+        for slot in &self.columns {
+            let room = self.room(slot);
+            let cell = cells::cell(slot.column, fork, room, &self.context);
+            if slot.column.is_right_aligned() {
+                let text: String = cell.iter().map(|(_, text)| text.as_str()).collect();
+                let style = cell.first().map_or(PLAIN, |(style, _)| *style);
+                self.line.push_right(style, &line::shorten(&text, room), slot.start + slot.width);
+                continue;
+            }
+            self.line.pad_to(slot.start);
+            let mut left = room;
+            for (style, text) in cell {
+                let text = line::printable(&text);
+                let before = self.line.column();
+                self.line.push(style, &line::shorten(&text, left));
+                left = left.saturating_sub(self.line.column() - before);
+            }
+            self.line.pad_to(self.line.column() + columns::GAP);
+        }
+        self.line.end(&mut self.writer)
+    }
+
+    /// One line of what became of a child, at moment `ts`.
+    fn follow_up(
+        &mut self,
+        ts: Ts,
+        write: impl FnOnce(&follow_up::Place<'_>, &mut Line, &mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.begin()?;
+        let timed = self.columns.iter().find(|slot| slot.column == Column::Time);
+        let start = timed.map_or(0, |slot| slot.start + slot.width + columns::GAP);
+        let time = timed.map(|_| cells::time(ts, &self.context.zone));
+        let place = follow_up::Place { time: time.as_deref(), start };
+        write(&place, &mut self.line, &mut self.writer)
+    }
+
+    /// The columns a cell may take.
+    fn room(&self, slot: &Slot) -> usize {
+        if self.look.width.is_some() { slot.width } else { usize::MAX }
+    }
+
+    /// Why a fork failed and what is odd about it, a line each.
+    fn remarks(&mut self, fork: &Fork) -> io::Result<()> {
+        for (label, text) in cause::lines(fork) {
+            self.remark(RED, label, &text)?;
+        }
+        let result = self.columns.iter().find(|slot| slot.column == Column::Result);
+        let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
+        let restarts = if shown { None } else { cells::restarts_in_words(fork) };
+        let warnings = fork.warnings.iter().map(|warning| warning.text.as_str());
+        for (label, text) in restarts
+            .as_deref()
+            .map(|text| ("note:", text))
+            .into_iter()
+            .chain(warnings.map(|text| ("warning:", text)))
+        {
+            self.remark(YELLOW, label, text)?;
+        }
+        Ok(())
+    }
+
+    fn remark(&mut self, style: Style, label: &str, text: &str) -> io::Result<()> {
+        self.line.pad_to(waterfall::INDENT);
+        self.line.push(style, label);
+        let indent = self.line.column() + 1;
+        self.line.pad_to(indent);
+        self.line.push_words(&mut self.writer, PLAIN, text, indent)?;
+        self.line.end(&mut self.writer)
+    }
+}
+
+impl<W: Write> Sink for Text<W> {
+    fn fork(&mut self, fork: &Fork) -> io::Result<()> {
+        self.write(fork)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::VforkDone(done) => self.follow_up(done.ts, |place, line, out| {
+                follow_up::vfork_done(done, place, line, out)
+            }),
+            Event::Exec(exec) => {
+                self.follow_up(exec.ts, |place, line, out| follow_up::exec(exec, place, line, out))
+            }
+            Event::Exit(exit) => {
+                self.follow_up(exit.ts, |place, line, out| follow_up::exit(exit, place, line, out))
+            }
+            Event::Summary(summary) if self.look.summary => {
+                if self.began && !self.look.stages {
+                    self.line.end(&mut self.writer)?;
+                }
+                summary::write(summary, &mut self.line, &mut self.writer)
+            }
+            Event::Start(_)
+            | Event::Fork(_)
+            | Event::Loss(_)
+            | Event::Warning(_)
+            | Event::Summary(_) => Ok(()),
+        }
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

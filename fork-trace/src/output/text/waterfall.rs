@@ -1,0 +1,263 @@
+//! The stages of one fork as an indented waterfall: what took how long, when.
+
+use std::io::{self, Write};
+
+use fork_trace_common::stage::{Row, STAGES, Stage};
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    event::{
+        clone_flags,
+        fork::{ChildStart, Copied, Fork},
+        memory_cost,
+        span::{Precision, Span, Status},
+        units::{duration, percent, size},
+    },
+    output::text::{
+        bar::blocks,
+        columns::GAP,
+        line::{CYAN, DIM, Line, PLAIN, printable},
+    },
+};
+
+/// Where everything below a fork's line begins.
+pub(super) const INDENT: usize = 4;
+
+/// Between a stage and those within it.
+const NEST: usize = 2;
+
+/// Cells of a bar over the whole call: at least, at most.
+const CELLS: (usize, usize) = (12, 40);
+
+/// Cells after the call's return, for the child, where there is room: at most.
+const AFTER: usize = 40;
+
+const LEGEND: &str = "~ time between two marks, small other steps included; self: without the \
+                      stages nested in it; \u{25b8} goes on.";
+
+/// One row: a stage, the rest, or the child's start.
+struct Bar {
+    name: String,
+    depth: usize,
+    start_ns: Option<u64>,
+    dur_ns: u64,
+    precision: Precision,
+    /// Part of the total, and so told in percent of it.
+    is_part: bool,
+    /// A remark between the numbers and the bar.
+    detail: String,
+}
+
+/// Widths of the columns, from all rows of one fork.
+struct Widths {
+    name: usize,
+    detail: usize,
+    /// Of a bar over the whole call.
+    cells: usize,
+    /// Of the longest bar.
+    most: usize,
+}
+
+/// What the caller's memory was, and what copying it cost.
+fn memory(fork: &Fork) -> String {
+    fork.memory.as_ref().map_or_else(String::new, |memory| {
+        let copy_ns = memory_cost::copy_ns(&fork.stages);
+        memory_cost::words(memory, copy_ns)
+    })
+}
+
+/// Explains the signs, once.
+pub(super) fn legend(line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
+    line.push_words(writer, DIM, LEGEND, 0)?;
+    line.end(writer)?;
+    line.end(writer)
+}
+
+/// Writes the rows of `fork` and an empty line.
+pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
+    let bars = bars(fork);
+    let name = |bar: &Bar| bar.depth * NEST + printable(&bar.name).width();
+    let mut widths = Widths {
+        name: bars.iter().map(name).max().unwrap_or(0),
+        detail: bars.iter().map(|bar| bar.detail.width()).max().unwrap_or(0),
+        cells: 0,
+        most: 0,
+    };
+    let room = line.room_from(widths.bar_start());
+    widths.cells = room.clamp(CELLS.0, CELLS.1);
+    widths.most = room.clamp(widths.cells, widths.cells + AFTER);
+    for bar in &bars {
+        row(bar, &widths, fork.total_ns, line);
+        line.end(writer)?;
+    }
+    let named = |status| fork.stages.iter().filter(move |span| span.status == status);
+    list("copied:", &copied(fork), line, writer)?;
+    list("memory:", &memory(fork), line, writer)?;
+    list("shared:", &sharing(named(Status::Shared)), line, writer)?;
+    let missing: Vec<&str> = named(Status::Missing).map(|span| span.name.as_ref()).collect();
+    list("not seen:", &missing.join(", "), line, writer)?;
+    line.end(writer)
+}
+
+/// All rows, in kernel order.
+fn bars(fork: &Fork) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let mut around: Vec<Stage> = Vec::new();
+    for span in &fork.stages {
+        let Some(dur_ns) = span.dur_ns else { continue };
+        let stage = row_of(span);
+        around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
+        let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
+        bars.push(Bar {
+            name: span.name.clone().into_owned(),
+            depth: around.len(),
+            start_ns: span.start_ns,
+            dur_ns,
+            precision: span.precision,
+            is_part: true,
+            detail: own.map_or_else(String::new, |own| format!("self {}", duration(own))),
+        });
+        around.extend(stage.map(|row| row.stage));
+    }
+    // Of an attempt without stages the rest is all.
+    if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
+        bars.push(Bar { is_part: true, ..plain_bar("other", dur_ns) });
+    }
+    if let Some(start) = &fork.child_start {
+        child(start, woken_at(fork), &mut bars);
+    }
+    bars
+}
+
+/// The child's start; its time runs beside the parent's, not within the total.
+fn child(start: &ChildStart, woken_ns: Option<u64>, bars: &mut Vec<Bar>) {
+    let mut cpu = match start.parent_cpu {
+        Some(from) if from != start.cpu => format!("cpu {from} \u{2192} {}", start.cpu),
+        _ => format!("cpu {}", start.cpu),
+    };
+    let waited_ns = start.queued_ns.unwrap_or_default();
+    if let Some(queued_ns) = start.queued_ns {
+        let detail = std::mem::take(&mut cpu);
+        bars.push(Bar {
+            start_ns: woken_ns,
+            detail,
+            ..plain_bar("child: sched_switch", queued_ns)
+        });
+    }
+    if let Some(ran_ns) = start.to_user_ns.and_then(|to_user| to_user.checked_sub(waited_ns)) {
+        let start_ns = woken_ns.map(|woken| woken + waited_ns);
+        // Without its first moment on a CPU the two stages are one.
+        let name = match start.queued_ns {
+            Some(_) => "child: ret_from_fork",
+            None => "child: in user space",
+        };
+        bars.push(Bar { start_ns, detail: cpu, ..plain_bar(name, ran_ns) });
+    }
+}
+
+fn plain_bar(name: &str, dur_ns: u64) -> Bar {
+    Bar {
+        name: name.to_owned(),
+        depth: 0,
+        start_ns: None,
+        dur_ns,
+        precision: Precision::Exact,
+        is_part: false,
+        detail: String::new(),
+    }
+}
+
+/// When the child became runnable, from the start of the attempt.
+fn woken_at(fork: &Fork) -> Option<u64> {
+    let name = Stage::WakeUpNewTask.row().name;
+    let span = fork.stages.iter().find(|span| span.name == name)?;
+    span.start_ns?.checked_add(span.dur_ns?)
+}
+
+fn row_of(span: &Span) -> Option<&'static Row> {
+    STAGES.iter().find(|row| row.name == span.name)
+}
+
+impl Widths {
+    /// Of a duration with its `~`.
+    const DUR: usize = 8;
+    /// Of a share of the total.
+    const SHARE: usize = 4;
+
+    const fn dur_end(&self) -> usize {
+        INDENT + self.name + GAP + Self::DUR
+    }
+
+    const fn share_end(&self) -> usize {
+        self.dur_end() + GAP + Self::SHARE
+    }
+
+    const fn bar_start(&self) -> usize {
+        let detail = if self.detail == 0 { 0 } else { self.detail + GAP };
+        self.share_end() + GAP + detail
+    }
+}
+
+fn row(bar: &Bar, widths: &Widths, total_ns: Option<u64>, line: &mut Line) {
+    line.pad_to(INDENT + bar.depth * NEST);
+    line.push(PLAIN, &bar.name);
+    let mark = if bar.precision == Precision::Bounded { "~" } else { "" };
+    line.push_right(PLAIN, &format!("{mark}{}", duration(bar.dur_ns)), widths.dur_end());
+    let Some(total_ns) = total_ns else { return };
+    if bar.is_part {
+        line.push_right(PLAIN, &percent(bar.dur_ns, total_ns), widths.share_end());
+    }
+    line.pad_to(widths.share_end() + GAP);
+    line.push(DIM, &bar.detail);
+    if let Some(start_ns) = bar.start_ns {
+        let (skip, blocks) = blocks(start_ns, bar.dur_ns, total_ns, widths.cells, widths.most);
+        line.pad_to(widths.bar_start() + skip);
+        line.push(CYAN, &blocks);
+    }
+}
+
+/// Stages that shared, by the flag that made them, without those within a stage that is named.
+fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
+    let mut groups: Vec<(u64, Vec<&str>)> = Vec::new();
+    let mut named: Vec<Stage> = Vec::new();
+    for span in spans {
+        let row = row_of(span);
+        if row.is_some_and(|row| named.iter().any(|outer| row.stage.is_within(*outer))) {
+            continue;
+        }
+        named.extend(row.map(|row| row.stage));
+        let flag = row.map_or(0, |row| row.shared_by);
+        match groups.iter_mut().find(|(of, _)| *of == flag) {
+            Some((_, names)) => names.push(&span.name),
+            None => groups.push((flag, vec![&span.name])),
+        }
+    }
+    let groups = groups.iter().map(|(flag, names)| {
+        let flags = clone_flags::names(*flag, None).join(" ");
+        let names = names.join(", ");
+        if flags.is_empty() { names } else { format!("{names} ({flags})") }
+    });
+    groups.collect::<Vec<_>>().join("; ")
+}
+
+/// A line of names.
+/// What was built for the child's own address space.
+fn copied(fork: &Fork) -> String {
+    let Some(Copied { vmas, page_table_bytes }) = &fork.copied else { return String::new() };
+    match page_table_bytes {
+        Some(bytes) => format!("{vmas} mappings, {} of page tables", size(*bytes)),
+        None => format!("{vmas} mappings"),
+    }
+}
+
+fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    line.pad_to(INDENT);
+    line.push(DIM, label);
+    let indent = line.column() + 1;
+    line.pad_to(indent);
+    line.push_words(writer, DIM, text, indent)?;
+    line.end(writer)
+}
