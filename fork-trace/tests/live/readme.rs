@@ -1,4 +1,4 @@
-//! Each command of the README works as it stands there.
+//! Each command of the README and of the pages in `docs/` works as it stands there.
 
 use std::{
     fs,
@@ -16,11 +16,21 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The README, then every page in `docs/`, in the order of their names.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(workspace().join("docs")).unwrap();
+    let mut pages: Vec<_> = docs.map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|ending| ending == "md"));
+    pages.sort();
+    pages.insert(0, workspace().join("README.md"));
+    pages
+}
+
 /// Lines of the blocks marked `sh`.
-fn commands(readme: &str) -> Vec<String> {
+fn commands(page: &str) -> Vec<String> {
     let mut inside = false;
     let mut found = Vec::new();
-    for line in readme.lines() {
+    for line in page.lines() {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
@@ -47,8 +57,9 @@ fn each_command_of_the_readme_works() {
     if !here("each_command_of_the_readme_works") {
         return;
     }
-    let commands = commands(&fs::read_to_string(workspace().join("README.md")).unwrap());
-    assert!(commands.len() > 10, "{commands:?}");
+    let texts = pages().into_iter().map(|page| fs::read_to_string(page).unwrap());
+    let commands: Vec<_> = texts.flat_map(|text| commands(&text)).collect();
+    assert!(commands.len() > 30, "{commands:?}");
     let folder = Folder::new("readme");
     let path = programs(&folder);
     for line in &commands {
