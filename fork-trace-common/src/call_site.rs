@@ -36,6 +36,10 @@ macro_rules! table {
 
 for_each_site!(table);
 
+/// How many sites there are.
+pub const SITE_COUNT: usize = 8;
+const _: () = assert!(SITES.len() == SITE_COUNT);
+
 /// Symbol of the bits of all sites in the object, a `u64`.
 pub const SITE_BITS: &str = "SITE_BITS";
 

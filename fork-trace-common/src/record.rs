@@ -6,6 +6,7 @@
 //! (`bpf_ktime_get_ns`). Layout is checked at compile time on both sides.
 
 use crate::{
+    call_site::SITE_COUNT,
     function::{MANY, ONCE},
     memory::MemoryCounts,
     stage::Mark,
@@ -177,6 +178,10 @@ pub struct ForkRecord {
     pub memory_ooms: u64,
     /// The mark of the first allocation that found no memory, plus 1; 0: none.
     pub failed_alloc: u64,
+    /// When an allocation began to reclaim memory, by its place in
+    /// [`SITES`](crate::call_site::SITES); 0 where it did not have to. Its mark is taken only when it
+    /// is done.
+    pub alloc_began_ns: [u64; SITE_COUNT],
     /// Name of the calling task.
     pub comm: [u8; 16],
 }
@@ -304,6 +309,7 @@ impl ForkRecord {
             pids_refusals: 0,
             memory_ooms: 0,
             failed_alloc: 0,
+            alloc_began_ns: [0; SITE_COUNT],
             comm: [0; 16],
         }
     }
@@ -320,7 +326,16 @@ impl ForkRecord {
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()
-        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<MemoryCounts>()
+        == 16
+            + 8 * Mark::IN_RECORD
+            + 24
+            + 32
+            + 56
+            + 32
+            + 16
+            + 48
+            + 8 * SITE_COUNT
+            + size_of::<MemoryCounts>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);

@@ -3,11 +3,18 @@
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
     record::{ForkRecord, StartRecord, Syscall, bits},
-    stage::Mark,
+    stage::{Mark, STAGES, Stage},
 };
 
 use crate::{
-    assemble::{join::Joined, memory::memory, spans::spans, times::Times, tracer},
+    assemble::{
+        failure::Failure,
+        join::Joined,
+        memory::memory,
+        spans::spans,
+        times::{Times, failed_stage},
+        tracer,
+    },
     event::{
         caller::Parent,
         clock::Clock,
@@ -28,10 +35,8 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let ret = returned(record).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
     let total_ns = total_ns(times);
-    let stages = spans(times, plan);
-    let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = times.began_ns();
-    Fork {
+    let mut fork = Fork {
         id: format!("{}-{mono_ns}", record.parent.tid),
         ts: clock.at(mono_ns),
         mono_ns,
@@ -54,11 +59,32 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         total_ns,
         copied: copied(record),
         memory: memory(record),
-        other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
-        stages,
+        other_ns: None,
+        stages: Vec::new(),
         child_start: start.as_ref().map(|start| child_start(record, start)),
         warnings: warnings(record),
-    }
+    };
+    add_stages(&mut fork, times, plan, failed_stage(times));
+    fork
+}
+
+/// Makes the stages of a failed attempt anew, once its `failed_stage` was decided: what they say of
+/// the failure is what the cause says of it.
+pub fn settle(fork: &mut Fork, joined: &Joined, plan: &Plan) {
+    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    let named = |name: &Name| STAGES.iter().find(|row| row.name == *name);
+    let decided = fork.failed_stage.as_ref().and_then(named).map(|row| row.stage);
+    add_stages(fork, times, plan, decided);
+}
+
+/// Adds the stages, and the rest of the total.
+fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<Stage>) {
+    let failure = Failure::of(times, plan, decided);
+    let failed = failure.and_then(|failure| failure.stage);
+    fork.failed_stage = failed.map(|stage| Name::Borrowed(stage.row().name));
+    fork.stages = spans(times, plan, failure);
+    let timed_ns: u64 = fork.stages.iter().filter_map(|span| span.self_ns).sum();
+    fork.other_ns = fork.total_ns.map(|total| total.saturating_sub(timed_ns));
 }
 
 /// Whether it is known what the caller saw.

@@ -221,6 +221,7 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
+            assemble::fork::settle(&mut fork, joined, &self.plan);
         }
         fork.warnings.extend(warnings::slow(&fork));
         self.tally.add(&fork);
