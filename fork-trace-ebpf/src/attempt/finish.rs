@@ -21,6 +21,7 @@ use crate::{
     evidence::{self, RefusedCall},
     filter, follow_up,
     kernel::{regs::Regs, syscall::syscall, task::Task},
+    maps::count,
     ring,
 };
 
@@ -79,7 +80,9 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
 #[inline(always)]
 fn send_evidence(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     let record = evidence::collect(call)?;
-    ring::send(record, Counter::RingFullRefusals);
+    if !ring::send(record) {
+        count(Counter::RingFullRefusals);
+    }
     Some(record)
 }
 

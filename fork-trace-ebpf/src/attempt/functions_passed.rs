@@ -44,7 +44,9 @@ pub(super) fn submit(key: u64, start_ns: u64) {
     if let Some(times) = under_way(key) {
         times.tid = low_half(key);
         times.start_ns = start_ns;
-        ring::send_first(&*times, Counter::FunctionTimesLost);
+        if !ring::send_first(&*times) {
+            count(Counter::FunctionTimesLost);
+        }
     }
     forget(key);
 }
