@@ -62,7 +62,7 @@ pub mod bits {
     pub const RESTARTING: u32 = 1 << 5;
     /// `threads` was read.
     pub const THREADS: u32 = 1 << 6;
-    /// `copied_vmas` and `copied_page_table_bytes` were read.
+    /// `copied` was read, its `rss_pages` apart.
     pub const COPIED: u32 = 1 << 8;
     /// The kernel makes the task for itself; there is no system call.
     pub const KERNEL_MADE: u32 = 1 << 9;
@@ -76,8 +76,28 @@ pub mod bits {
     pub const PIDS_REFUSALS: u32 = 1 << 13;
     /// `memory_ooms` was read.
     pub const MEMORY_OOMS: u32 = 1 << 14;
+    /// `copied.rss_pages` was read.
+    pub const COPIED_RSS: u32 = 1 << 15;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
+}
+
+/// A program of this tracer that works for a while inside an attempt, at a tracepoint that bounds a
+/// stage: what it takes is part of the stage that begins there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum TracerProgram {
+    /// At [`Mark::SysEnter`].
+    SysEnter = 0,
+    /// At [`Mark::TaskNewtask`].
+    TaskNewtask = 1,
+    /// At [`Mark::SchedWakeupNew`].
+    SchedWakeupNew = 2,
+}
+
+impl TracerProgram {
+    /// How many there are.
+    pub const COUNT: usize = 3;
 }
 
 /// A task, taken in the hook.
@@ -126,11 +146,6 @@ pub struct ForkRecord {
     pub child: TaskIds,
     /// When the caller's process was made: `start_time` of its group leader.
     pub parent_process_start_ns: u64,
-    /// Mappings of the child's own address space when it was made, with [`bits::COPIED`].
-    pub copied_vmas: u64,
-    /// Bytes of page tables built for it, with [`bits::COPIED`]; `u64::MAX` where the kernel keeps
-    /// no count.
-    pub copied_page_table_bytes: u64,
     /// Id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
     pub cgroup_id: u64,
     /// User stack pointer at entry: with `ip` it tells a restarted call from a new one.
@@ -170,6 +185,12 @@ pub struct ForkRecord {
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]; only of
     /// calls that copy it.
     pub memory: MemoryCounts,
+    /// The child's own memory when it had just been made, and so what was copied for it, with
+    /// [`bits::COPIED`] and [`bits::COPIED_RSS`].
+    pub copied: MemoryCounts,
+    /// How long this tracer's own programs took within the attempt, by [`TracerProgram`]; 0 where one
+    /// did not run to its end.
+    pub tracer_ns: [u64; TracerProgram::COUNT],
     /// How many tasks the pids controller had refused the caller's own group when the call began,
     /// with [`bits::PIDS_REFUSALS`].
     pub pids_refusals: u64,
@@ -286,8 +307,6 @@ impl ForkRecord {
             parent: NOBODY,
             child: NOBODY,
             parent_process_start_ns: 0,
-            copied_vmas: 0,
-            copied_page_table_bytes: 0,
             cgroup_id: 0,
             sp: 0,
             ip: 0,
@@ -306,6 +325,8 @@ impl ForkRecord {
             ptrace: 0,
             set_tids: 0,
             memory: MemoryCounts::zeroed(),
+            copied: MemoryCounts::zeroed(),
+            tracer_ns: [0; TracerProgram::COUNT],
             pids_refusals: 0,
             memory_ooms: 0,
             failed_alloc: 0,
@@ -338,12 +359,13 @@ const _: () = assert!(
             + 8 * Mark::IN_RECORD
             + 24
             + 32
-            + 56
+            + 40
             + 32
             + 16
             + 48
             + 8 * SITE_COUNT
-            + size_of::<MemoryCounts>()
+            + 8 * TracerProgram::COUNT
+            + 2 * size_of::<MemoryCounts>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);

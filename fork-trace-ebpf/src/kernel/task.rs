@@ -8,11 +8,11 @@ use fork_trace_common::{
 
 use super::{
     offsets::{
-        MM_ARG_END, MM_ARG_START, MM_MAP_COUNT, MM_PGTABLES_BYTES, PID_LEVEL, PID_NUMBERS,
-        SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
-        TASK_EXIT_CODE, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
-        TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT, TASK_SIGNAL,
-        TASK_START_TIME, TASK_STATUS, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
+        MM_ARG_END, MM_ARG_START, PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
+        SIGNAL_LIVE, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, TASK_EXIT_CODE, TASK_FLAGS,
+        TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_PARENT, TASK_PENDING, TASK_PID,
+        TASK_PTRACE, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_TIME, TASK_STATUS, TASK_TGID,
+        TASK_THREAD_PID, UPID_NR, UPID_SIZE,
     },
     pointer::{Ptr, field},
 };
@@ -26,6 +26,18 @@ impl Task {
     #[inline(always)]
     pub(crate) fn new(task: *const c_void) -> Self {
         Self(Ptr::new(task))
+    }
+
+    /// From an address that [`Task::address`] gave. Every field is read by a helper.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(Ptr::at(address))
+    }
+
+    /// Where the task lies in the kernel's memory.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0.address as u64
     }
 
     /// The calling task.
@@ -185,15 +197,6 @@ impl Task {
     #[inline(always)]
     pub(crate) fn has_mm(self, mm: *const c_void) -> bool {
         self.0.follow(TASK_MM.load()).is_some_and(|own| own.address == mm)
-    }
-
-    /// How many mappings the task's address space has, and how many bytes of page tables; the second
-    /// is `u64::MAX` where the kernel keeps no count.
-    #[inline(always)]
-    pub(crate) fn mm_size(self) -> Option<(u64, u64)> {
-        let mm = self.0.follow(TASK_MM.load())?;
-        let page_tables = field!(mm, MM_PGTABLES_BYTES: u64).unwrap_or(u64::MAX);
-        Some((u64::from(field!(mm, MM_MAP_COUNT: u32)?), page_tables))
     }
 
     /// Whether the calling process is just now making another process. It is cheap, because it is

@@ -52,7 +52,26 @@ pub(crate) fn dead_pidns() -> Outcome {
         sys::unshare(libc::CLONE_NEWPID)?;
         let first = attempt(&Call::clone(flag::SIGCHLD), || raw::clone(flag::SIGCHLD));
         sys::reap(first.tid()?);
-        refused(flag::SIGCHLD, libc::ENOMEM, "pid-namespace-dead", "");
+        for shared in [0, flag::VM | flag::VFORK] {
+            refused(shared | flag::SIGCHLD, libc::ENOMEM, "pid-namespace-dead", "");
+        }
+        Ok(())
+    })
+}
+
+/// Mode 0 of `vm.overcommit_memory` refuses one mapping that is larger than memory and swap together,
+/// but not two that are smaller; side by side, the kernel makes one of them, which a fork has to ask
+/// for anew.
+///
+/// KERNEL: mm/util.c `__vm_enough_memory`; mm/vma.c `vma_merge_new_range`.
+pub(crate) fn large_mapping() -> Outcome {
+    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "0") {
+        return Err(Skip("vm.overcommit_memory is not 0".to_owned()));
+    }
+    let half = host::memory_and_swap()? / 10 * 6;
+    helper(|| {
+        sys::promise_twice(half)?;
+        refused(flag::SIGCHLD, libc::ENOMEM, "overcommit", "");
         Ok(())
     })
 }

@@ -25,7 +25,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // One row, one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 56] = [
+pub(crate) static SCENARIOS: [Scenario; 57] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -69,6 +69,7 @@ pub(crate) static SCENARIOS: [Scenario; 56] = [
     row("failed-then-ok", failure::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", refused::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
     row("enomem-dead-pidns", refused::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
+    row("enomem-mapping", refused::large_mapping, "a mapping larger than memory and swap: ENOMEM"),
     row("einval-unshared-thread", refused::thread_after_unshare, "a thread after unshare: EINVAL"),
     row("einval-init-sibling", refused::sibling_of_init, "PARENT by an init: EINVAL"),
     row("enospc-user", refused::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),

@@ -278,6 +278,27 @@ pub(crate) fn promise(bytes: usize) -> Result<*mut libc::c_void, Errno> {
     if at == libc::MAP_FAILED { Err(errno()) } else { Ok(at) }
 }
 
+/// As [`promise`], twice, side by side.
+pub(crate) fn promise_twice(bytes: usize) -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    let bytes = bytes / PAGE * PAGE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: asks for new memory, at no special place.
+    let room = unsafe { libc::mmap(std::ptr::null_mut(), 2 * bytes, 0, flags, -1, 0) };
+    if room == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    for half in [room, room.wrapping_byte_add(bytes)] {
+        // SAFETY: within the room, which nobody else knows.
+        if unsafe { libc::mmap(half, bytes, prot, flags, -1, 0) } == libc::MAP_FAILED {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
 /// Maps private memory and writes to each of its pages, none of them huge; it stays to the end.
 pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
     const PAGE: usize = 4096;

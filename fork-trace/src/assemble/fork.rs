@@ -192,9 +192,10 @@ fn child(record: &ForkRecord) -> Option<Child> {
 }
 
 fn copied(record: &ForkRecord) -> Option<Copied> {
+    let copied = &record.copied;
     record.has(bits::COPIED).then(|| Copied {
-        vmas: record.copied_vmas,
-        page_table_bytes: Some(record.copied_page_table_bytes).filter(|bytes| *bytes != u64::MAX),
+        vmas: copied.vmas.into(),
+        page_table_bytes: Some(copied.page_table_bytes).filter(|bytes| *bytes != u64::MAX),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use fork_trace_common::{
     function::{Frequency, Function},
-    record::bits,
+    record::{TracerProgram, bits},
     stage::{Mark, ORDER, Occurs, Point, Row, STAGES, Side, Stage},
 };
 
@@ -58,6 +58,7 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         source: Some(source),
         until: None,
         includes_undo: None,
+        tracer_ns: None,
     }
 }
 
@@ -186,6 +187,7 @@ impl<'a> Attempt<'a> {
             source: Some(timed.source),
             until: until.map(|point| point_name(point, &self.plan.probes)),
             includes_undo: self.includes_undo(timed.stage).then_some(true),
+            tracer_ns: self.tracer_ns(timed.stage, seen),
         }
     }
 
@@ -216,6 +218,29 @@ impl<'a> Attempt<'a> {
     fn includes_undo(&self, stage: Stage) -> bool {
         let failure = self.failure.filter(|failure| failure.turn.is_none());
         self.last == Some(stage) && failure.is_some_and(|failure| failure.undoes(self.times))
+    }
+
+    /// How long this tracer's own programs ran in a stage, the stages within it apart.
+    fn tracer_ns(&self, stage: Stage, seen: Interval) -> Option<u64> {
+        const PROGRAMS: [(TracerProgram, Mark); TracerProgram::COUNT] = [
+            (TracerProgram::SysEnter, Mark::SysEnter),
+            (TracerProgram::TaskNewtask, Mark::TaskNewtask),
+            (TracerProgram::SchedWakeupNew, Mark::SchedWakeupNew),
+        ];
+        let within = |seen: &Interval, at: u64| {
+            at >= seen.opens_ns && at < seen.opens_ns.saturating_add(seen.dur_ns)
+        };
+        let ran = PROGRAMS.iter().filter_map(|(program, mark)| {
+            let at = self.times.mark(*mark).filter(|at| within(&seen, *at))?;
+            let mut inner =
+                self.plan.timed.iter().zip(&self.seen).filter_map(|(timed, seen)| {
+                    seen.as_ref().filter(|_| timed.stage.is_within(stage))
+                });
+            let deeper = inner.any(|inner| inner.runs.is_none() && within(inner, at));
+            let ns = self.times.record.tracer_ns.get(*program as usize).copied();
+            ns.filter(|ns| *ns > 0 && !deeper)
+        });
+        Some(ran.sum()).filter(|ns| *ns > 0 && seen.runs.is_none())
     }
 
     /// Whether an attempt shared what a stage would copy.

@@ -94,4 +94,8 @@ pub struct Span {
     /// included. Absent otherwise: undoing is a stage of its own, or there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub includes_undo: Option<bool>,
+    /// How much of `self_ns` fork-trace's own program took that ran in this stage; absent where none
+    /// of those that take more than a tenth of a microsecond did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracer_ns: Option<u64>,
 }

@@ -42,6 +42,10 @@ tracepoints! {
     ContentionEnd = "contention_end",
     /// `lock:contention_begin`, 5.19 and later.
     ContentionBegin = "contention_begin",
+    /// `vmscan:mm_vmscan_memcg_reclaim_begin`, with control groups of memory.
+    MemcgReclaimBegin = "mm_vmscan_memcg_reclaim_begin",
+    /// `vmscan:mm_vmscan_direct_reclaim_begin`.
+    DirectReclaimBegin = "mm_vmscan_direct_reclaim_begin",
     /// `x86_fpu:x86_fpu_copy_dst`.
     FpuCopyDst = "x86_fpu_copy_dst",
     /// `mmap_lock:mmap_lock_released`, 5.11 and later.
@@ -75,6 +79,13 @@ impl Tracepoint {
                 | Self::SchedProcessExit
                 | Self::SchedProcessExec
         )
+    }
+
+    /// Whether it tells when an allocation began that had to reclaim memory: of use with the marks of
+    /// allocations, which are taken when they are done.
+    #[must_use]
+    pub const fn reclaims(self) -> bool {
+        matches!(self, Self::MemcgReclaimBegin | Self::DirectReclaimBegin)
     }
 
     /// Whether its place inside a fork has to be learned, and whether learning watches it.

@@ -16,6 +16,7 @@
 mod around;
 mod causes;
 mod endings;
+mod failed_stages;
 mod filters;
 mod ftrace;
 mod functions;

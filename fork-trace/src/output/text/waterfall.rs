@@ -107,7 +107,6 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         let Some(dur_ns) = span.dur_ns else { continue };
         let stage = row_of(span);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
-        let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
         bars.push(Bar {
             name: span.name.clone().into_owned(),
             depth: around.len(),
@@ -115,7 +114,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
             dur_ns,
             precision: span.precision,
             is_part: true,
-            detail: own.map_or_else(String::new, |own| format!("self {}", duration(own))),
+            detail: detail(span, dur_ns, fork.failed_stage.as_ref() == Some(&span.name)),
         });
         around.extend(stage.map(|row| row.stage));
     }
@@ -127,6 +126,18 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         child(start, woken_at(fork), &mut bars);
     }
     bars
+}
+
+/// What there is to say of a stage beside its time.
+fn detail(span: &Span, dur_ns: u64, is_failed_stage: bool) -> String {
+    let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
+    let words = [
+        own.map(|own| format!("self {}", duration(own))),
+        span.tracer_ns.map(|ns| format!("{} of it fork-trace", duration(ns))),
+        is_failed_stage.then(|| "failed".to_owned()),
+        span.includes_undo.map(|_| "undoing included".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The child's start; its time runs beside the parent's, not within the total.
