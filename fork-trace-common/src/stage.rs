@@ -267,8 +267,9 @@ stages! {
         coarse [enter DupMmap..enter UprobeDupMmap],
         coarse [leave UprobeStartDupMmap..enter UprobeDupMmap];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
-        "every mapping and its page tables, write-protected for copy on write",
-        function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased];
+        "the page tables of each mapping that has an anon_vma, which a shared one or one that was \
+         never written to has not; write-protected for copy on write",
+        function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased + VmAreaDup + AnonVmaFork];
     Parent VmAreaDup "vm_area_dup" in DupMmap, "mm/vma_init.c, kernel/fork.c before 6.15",
         "every mapping's own structure, all runs together", function VmAreaDup;
     Parent AnonVmaFork "anon_vma_fork" in DupMmap, "mm/rmap.c",

@@ -16,6 +16,7 @@ mod host;
 mod i386;
 mod journal;
 mod load;
+mod memory;
 mod process;
 mod random;
 mod raw;
@@ -71,6 +72,14 @@ enum Command {
         /// Threads that do it at once, by the raw system call: libc lets in one at a time.
         #[arg(long)]
         threads: Option<usize>,
+    },
+    /// Fork once with memory of one kind, and print what parent and child say of theirs.
+    Memory {
+        #[arg(long)]
+        kind: memory::Kind,
+        /// How much, in MiB; of mappings, how many.
+        #[arg(long)]
+        amount: usize,
     },
     /// Make children that vfork at the same time and are held.
     HoldVfork {
@@ -134,6 +143,9 @@ fn main() -> anyhow::Result<ExitCode> {
             };
             let attempts = succeeded + failed;
             Done { attempts, succeeded, failed, ..Done::default() }.print()?;
+        }
+        Some(Command::Memory { kind, amount }) => {
+            memory::fork_with(kind, amount).map_err(errno).context("fork with memory")?;
         }
         Some(Command::HoldVfork { ms, count }) => {
             journal::set_scenario(SCENARIOS.len());

@@ -2,6 +2,7 @@
 
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
+    memory::{ANON, SWAP},
     record::{ForkRecord, StartRecord, Syscall, bits},
     stage::{Mark, STAGES, Stage},
 };
@@ -10,7 +11,7 @@ use crate::{
     assemble::{
         failure::Failure,
         join::Joined,
-        memory::memory,
+        memory::{RESIDENT, Sizes, memory},
         spans::spans,
         times::{Times, failed_stage},
         tracer,
@@ -193,9 +194,14 @@ fn child(record: &ForkRecord) -> Option<Child> {
 
 fn copied(record: &ForkRecord) -> Option<Copied> {
     let copied = &record.copied;
+    let sizes = Sizes { counts: copied, resident: record.has(bits::COPIED_RSS) };
     record.has(bits::COPIED).then(|| Copied {
         vmas: copied.vmas.into(),
-        page_table_bytes: Some(copied.page_table_bytes).filter(|bytes| *bytes != u64::MAX),
+        page_table_bytes: sizes.page_table_bytes(),
+        rss_pages: sizes.pages(&RESIDENT),
+        anon_pages: sizes.pages(&[ANON]),
+        swap_pages: sizes.pages(&[SWAP]),
+        rss_error_pages: sizes.error_pages(),
     })
 }
 

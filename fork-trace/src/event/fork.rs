@@ -119,7 +119,8 @@ pub struct Child {
     pub comm: String,
 }
 
-/// What a fork built for the child's own address space.
+/// What a fork built for the child's own address space: the child's memory when it had just been
+/// made, before it ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Mappings copied (`mm_struct.map_count` of the child).
@@ -127,6 +128,21 @@ pub struct Copied {
     /// Page tables built (`mm_struct.pgtables_bytes` of the child).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_table_bytes: Option<u64>,
+    /// Resident pages whose page table entries were copied (`mm_struct.rss_stat` of the child: files,
+    /// anonymous and shared memory). The pages of a mapping without private pages are not among
+    /// them: the child finds those by page faults of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_pages: Option<u64>,
+    /// Of these, the anonymous ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anon_pages: Option<u64>,
+    /// Pages in swap whose entries were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_pages: Option<u64>,
+    /// By how much `anon_pages` and `swap_pages` may be off, and `rss_pages` by three times as
+    /// much, where CPUs hold counts back that could not be added up; absent: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_error_pages: Option<u64>,
 }
 
 /// How the child got going.

@@ -22,6 +22,7 @@ mod ftrace;
 mod functions;
 mod inner;
 mod life;
+mod memory_bill;
 mod readme;
 mod rights;
 mod storm;

@@ -8,10 +8,11 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     event::{
         clone_flags,
-        fork::{ChildStart, Copied, Fork},
+        fork::{ChildStart, Fork},
+        memory::PAGE_BYTES,
         memory_cost,
         span::{Precision, Span, Status},
-        units::{duration, percent, size},
+        units::{count, duration, percent, size},
     },
     output::text::{
         bar::blocks,
@@ -60,10 +61,7 @@ struct Widths {
 
 /// What the caller's memory was, and what copying it cost.
 fn memory(fork: &Fork) -> String {
-    fork.memory.as_ref().map_or_else(String::new, |memory| {
-        let copy_ns = memory_cost::copy_ns(&fork.stages);
-        memory_cost::words(memory, copy_ns)
-    })
+    memory_cost::words(fork).unwrap_or_default()
 }
 
 /// Explains the signs, once.
@@ -251,16 +249,21 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     groups.collect::<Vec<_>>().join("; ")
 }
 
-/// A line of names.
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
-    let Some(Copied { vmas, page_table_bytes }) = &fork.copied else { return String::new() };
-    match page_table_bytes {
-        Some(bytes) => format!("{vmas} mappings, {} of page tables", size(*bytes)),
-        None => format!("{vmas} mappings"),
-    }
+    let Some(copied) = &fork.copied else { return String::new() };
+    let about = if copied.rss_error_pages.is_some() { "~" } else { "" };
+    let pages = |pages: u64| size(pages.saturating_mul(PAGE_BYTES));
+    let words = [
+        Some(format!("{} mappings", count(copied.vmas))),
+        copied.page_table_bytes.map(|bytes| format!("{} of page tables", size(bytes))),
+        copied.rss_pages.map(|resident| format!("{about}{} of pages", pages(resident))),
+        copied.swap_pages.filter(|swap| *swap > 0).map(|swap| format!("{} in swap", pages(swap))),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// A line of names or figures.
 fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
