@@ -6,9 +6,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    call::{After, Call, Note, attempt, in_child, libc_fork, timed},
-    raw::{self, Leash},
-    sys,
+    attempt::{After, attempt, in_child},
+    call::{Call, Note},
+    sys::{
+        self,
+        fork::{self, libc_fork},
+        script::Leash,
+        timed,
+    },
 };
 
 /// What a benchmark does.
@@ -106,7 +111,7 @@ pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
             scope.spawn(|| {
                 // Until all are there, or one could not be made.
                 drop(gate.read());
-                storm(count, raw::fork)
+                storm(count, fork::fork)
             })
         };
         let all: Vec<_> = (0..threads).map(|_| of_one()).collect();
@@ -144,7 +149,7 @@ pub(crate) fn hold_vforks(count: usize, ms: u32) {
         let child = in_child(&helper, true, libc_fork, || {
             let leash = Leash::new()?;
             let script = leash.script(ms);
-            attempt(&Call::vfork(), || raw::vfork(&script));
+            attempt(&Call::vfork(), || fork::vfork(&script));
             Ok(())
         });
         if let After::Parent(tid) = child {

@@ -1,5 +1,5 @@
-//! Control groups of our own, under version 1 or 2, removed when dropped; those of forkers that were
-//! killed are removed before.
+//! Control groups of our own, under version 1 or 2. Each is removed when it is dropped, and those that
+//! killed forkers left are removed before a new one is made.
 
 use std::{
     fs::{self, File},

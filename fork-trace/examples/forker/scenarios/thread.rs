@@ -1,4 +1,4 @@
-//! Scenarios that make threads.
+//! Threads.
 
 use std::{
     ffi::c_int,
@@ -8,8 +8,10 @@ use std::{
 };
 
 use crate::{
-    call::{After, Call, Outcome, Times, attempt, libc_fork, timed},
-    journal, sys,
+    attempt::{After, attempt},
+    call::{Call, Outcome},
+    journal,
+    sys::{self, Times, fork::libc_fork, timed},
 };
 
 /// Threads that are alive at the same time.
@@ -46,7 +48,7 @@ pub(crate) fn many() -> Outcome {
     Ok(())
 }
 
-/// Records a thread once it has told its own tid.
+/// Writes an attempt down once its thread has told its own tid.
 fn join(made: io::Result<ScopedJoinHandle<'_, c_int>>, times: Times) {
     let ret = match made {
         Ok(handle) => handle.join().unwrap_or(0),

@@ -1,16 +1,18 @@
-//! Scenarios that change a limit of the whole machine for a moment: only in a guest, which says so by
-//! `FORK_TRACE_EMULATED`. Each limit is put back, and stands long enough to be read by a tracer.
+//! Limits of the whole machine. They are changed for a moment, and only in a guest, which says that it
+//! is one by `FORK_TRACE_EMULATED`. Each is put back, after it stood long enough for a tracer to read.
 
 use std::fs;
 
+use super::why::{Refusal, clone_refused};
 use crate::{
-    call::{Call, Outcome, Skip, attempt, helper},
-    raw::{self, flag},
-    sys::{self, Errno},
+    attempt::helper,
+    call::{Outcome, Skip},
+    sys::{self, Errno, flag, memory},
 };
 
 /// How long a limit stands after the refusal.
 const STANDS_MS: u64 = 500;
+
 /// Memory that is asked for and not used: with as much again for the child, more than half of a
 /// guest's, which is the most that may be promised.
 const PROMISED_MIB: usize = 500;
@@ -43,16 +45,11 @@ fn require_guest() -> Outcome {
     Err(Skip("it would change a limit of the whole machine".to_owned()))
 }
 
-fn refused(expected: Errno, cause: &'static str) {
-    let call = Call::clone(flag::SIGCHLD).fails(expected).because(cause, "");
-    attempt(&call, || raw::clone(flag::SIGCHLD));
-}
-
 pub(crate) fn no_threads() -> Outcome {
     require_guest()?;
     helper(|| {
         let _limit = Setting::change("/proc/sys/kernel/threads-max", "1")?;
-        refused(libc::EAGAIN, "threads-max");
+        clone_refused(flag::SIGCHLD, Refusal(libc::EAGAIN, "threads-max", ""));
         Ok(())
     })
 }
@@ -60,9 +57,9 @@ pub(crate) fn no_threads() -> Outcome {
 pub(crate) fn no_promises() -> Outcome {
     require_guest()?;
     helper(|| {
-        sys::promise(PROMISED_MIB << 20)?;
+        memory::promise(PROMISED_MIB << 20)?;
         let _limit = Setting::change("/proc/sys/vm/overcommit_memory", "2")?;
-        refused(libc::ENOMEM, "overcommit");
+        clone_refused(flag::SIGCHLD, Refusal(libc::ENOMEM, "overcommit", ""));
         Ok(())
     })
 }

@@ -1,4 +1,7 @@
-//! What forker has to know of the host: rights, its own number in /proc, the release.
+//! What forker has to know of the host: its own rights there, its number in /proc, the kernel's
+//! release, and the control groups.
+
+pub(crate) mod cgroup;
 
 use std::{ffi::c_int, fs};
 
@@ -11,7 +14,7 @@ use crate::{
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// Whether this process may make namespaces.
-pub(crate) fn is_admin() -> bool {
+fn is_admin() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let word = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let word = word.and_then(|word| u64::from_str_radix(word.trim(), 16).ok());

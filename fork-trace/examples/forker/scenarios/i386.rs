@@ -1,6 +1,6 @@
-//! Scenarios with i386 system calls, made by `int 0x80` in this 64 bit process.
+//! i386 system calls, made by `int 0x80` in this 64 bit process.
 //!
-//! A kernel without them answers with SIGSEGV; a handler steps over the instruction, so that no
+//! A kernel without them answers with SIGSEGV. A handler steps over the instruction, so that no
 //! child is needed to find out.
 
 use std::{
@@ -9,9 +9,15 @@ use std::{
 };
 
 use crate::{
-    call::{Call, Note, Outcome, Skip, attempt},
-    raw::{self, flag},
-    sys,
+    attempt::attempt,
+    call::{Call, Note, Outcome, Skip},
+    sys::{
+        self,
+        clone_args::CloneArgs,
+        flag,
+        int80::{int80, int80_fork},
+        memory::LowPage,
+    },
 };
 
 /// i386 numbers of calls that make a task.
@@ -58,7 +64,7 @@ fn require_i386() -> Outcome {
     // SAFETY: of the SA_SIGINFO kind, and uses nothing but the context it is given.
     let old = unsafe { sys::handle(libc::SIGSEGV, handler, libc::SA_SIGINFO | libc::SA_ONSTACK) };
     let _old = old.map_err(|errno| Skip::step("handle SIGSEGV", errno))?;
-    match raw::int80(GETPID, [0; 3]) {
+    match int80(GETPID, [0; 3]) {
         1.. => Ok(()),
         _ => Err(Skip("the kernel has no i386 system calls (IA32 emulation is off)".to_owned())),
     }
@@ -68,7 +74,7 @@ fn require_i386() -> Outcome {
 fn make(call: Call, nr: i32, first: u32, second: u32) {
     let call = call.note(Note::Int80);
     // SAFETY: numbers only, or an address the caller has made for this.
-    attempt(&call, || unsafe { raw::int80_fork(nr, first, second) });
+    attempt(&call, || unsafe { int80_fork(nr, first, second) });
 }
 
 pub(crate) fn fork() -> Outcome {
@@ -91,42 +97,12 @@ pub(crate) fn clone() -> Outcome {
 
 pub(crate) fn clone3() -> Outcome {
     require_i386()?;
-    let args = raw::CloneArgs::new(0);
+    let args = CloneArgs::new(0);
     let (call, size) = (Call::clone3(&args), size_of_val(&args));
-    let low = LowPage::new()?;
-    // SAFETY: a fresh page, larger than the struct, aligned, ours alone.
-    unsafe { low.at.cast::<raw::CloneArgs<'_>>().write(args) };
-    let [address, size] = [low.at.addr(), size].map(|word| u32::try_from(word).unwrap_or(0));
+    let low = LowPage::holding(args).map_err(|errno| Skip::step("mmap below 4 GiB", errno))?;
+    let [address, size] = [low.address(), size].map(|word| u32::try_from(word).unwrap_or(0));
     make(call, CLONE3, address, size);
     Ok(())
-}
-
-/// A page with an address that fits in 32 bits.
-struct LowPage {
-    at: *mut c_void,
-}
-
-/// Bytes in a page.
-const PAGE: usize = 4096;
-
-impl LowPage {
-    fn new() -> Result<Self, Skip> {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
-        // SAFETY: asks for new memory, at no special place.
-        let at = unsafe { libc::mmap(ptr::null_mut(), PAGE, prot, flags, -1, 0) };
-        if at == libc::MAP_FAILED {
-            return Err(Skip::step("mmap below 4 GiB", sys::errno()));
-        }
-        Ok(Self { at })
-    }
-}
-
-impl Drop for LowPage {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`; nobody has kept the address.
-        unsafe { libc::munmap(self.at, PAGE) };
-    }
 }
 
 /// Calls that make no task but share a number with one that does: i386 56 to 58 are the 64 bit
@@ -135,7 +111,7 @@ pub(crate) fn traps() -> Outcome {
     require_i386()?;
     let nobody = u32::MAX >> 1;
     for (nr, args) in [(56, [0; 3]), (57, [nobody, 0, 0]), (58, [0; 3])] {
-        raw::int80(nr, args); // mpx (gone), setpgid of no process, ulimit (gone)
+        int80(nr, args); // mpx (gone), setpgid of no process, ulimit (gone)
     }
     let mut ids = [0_u32; 3];
     let [r, e, s] = ids.each_mut().map(ptr::from_mut);
