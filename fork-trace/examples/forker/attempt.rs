@@ -72,8 +72,8 @@ impl Drop for ExitOnDrop {
     }
 }
 
-/// A child that has a body in Rust: made by `make` and recorded, it runs `body` and exits with its
-/// errno. `dies` says whether it is killed when this thread ends.
+/// Makes a child by `make` and records the attempt. The child runs `body` and exits with its errno.
+/// `dies` says whether it is killed when this thread ends.
 pub(crate) fn in_child(
     call: &Call,
     dies: bool,

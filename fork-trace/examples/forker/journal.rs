@@ -20,17 +20,17 @@ use crate::{
     sys::{self, Errno, Times, flag, memory},
 };
 
-/// Attempts kept between two readings; untouched pages cost nothing.
+/// How many attempts are kept between two readings; pages that are not touched cost nothing.
 const SLOTS: usize = 16_384;
 
-/// Words in a slot; the last, the end time, is written last and says that the slot is whole.
+/// Words in a slot. The end time is the last and is written last: it says that the slot is whole.
 const WORDS: usize = 18;
 
-/// The shared memory. All zeros is an empty journal.
+/// The shared memory. All zeros are an empty journal.
 struct Journal {
-    /// Slots asked for since the last reading; more than there are if some were lost.
+    /// How many slots were asked for since the last reading: more than there are if some were lost.
     used: AtomicUsize,
-    /// A tid in the host's view, left by a child for the attempt that made it.
+    /// A child leaves its tid on the host here, for the attempt that made it.
     host_tid: AtomicU64,
     slots: [[AtomicU64; WORDS]; SLOTS],
 }
@@ -40,7 +40,7 @@ static JOURNAL: OnceLock<&'static Journal> = OnceLock::new();
 /// The name of the running scenario, as [`text_words`] gives it; children inherit it.
 static SCENARIO: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// One line of output. Absent fields are left out.
+/// One line of output; fields without a value are left out.
 #[derive(Serialize)]
 pub(crate) struct Line {
     r#type: &'static str,
@@ -213,7 +213,7 @@ fn kind(flags: u64) -> &'static str {
     }
 }
 
-/// A text of the program itself as words: every process that writes has it at the same address.
+/// A text of the program as words: every process that writes here has it at the same address.
 fn text_words(text: &'static str) -> [u64; 2] {
     [text.as_ptr().expose_provenance() as u64, text.len() as u64]
 }
@@ -229,7 +229,7 @@ fn text(address: u64, len: u64) -> &'static str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// A small number, sign and all, as a word of the journal.
+/// A small number with its sign, as a word of the journal.
 fn word(number: c_int) -> u64 {
     i64::from(number).cast_unsigned()
 }

@@ -36,7 +36,7 @@ impl Syscall {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) syscall: Syscall,
-    /// As the caller passes them: for clone with the exit signal in the low byte.
+    /// As the caller passes them; those of clone have the exit signal in their low byte.
     pub(crate) flags: u64,
     pub(crate) exit_signal: u64,
     /// The times are those of a libc function around the system call.
@@ -63,12 +63,12 @@ impl Call {
         }
     }
 
-    /// fork: the kernel makes of it a clone with SIGCHLD.
+    /// fork, which the kernel turns into a clone with SIGCHLD.
     pub(crate) const fn fork() -> Self {
         Self::new(Syscall::Fork, flag::SIGCHLD, flag::SIGCHLD)
     }
 
-    /// vfork: the kernel makes of it a clone with VM, VFORK and SIGCHLD.
+    /// vfork, which the kernel turns into a clone with VM, VFORK and SIGCHLD.
     pub(crate) const fn vfork() -> Self {
         Self::new(Syscall::Vfork, flag::VM | flag::VFORK | flag::SIGCHLD, flag::SIGCHLD)
     }

@@ -1,6 +1,6 @@
 //! Remarks on an attempt, for whoever compares it with what a tracer saw.
 
-/// What a reader of an attempt has to know besides.
+/// What else a reader of an attempt has to know.
 #[derive(Clone, Copy)]
 pub(crate) enum Note {
     None,

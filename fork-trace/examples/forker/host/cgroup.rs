@@ -12,7 +12,7 @@ use crate::{
     sys::{self, Errno},
 };
 
-/// What the names of our groups begin with; the maker's process id follows.
+/// The names of our groups begin with this; the process id of their maker follows.
 const PREFIX: &str = "forker-";
 
 /// The names of groups below one of ours.
@@ -35,13 +35,13 @@ pub(crate) struct Hierarchy {
 /// A group of our own.
 pub(crate) struct Group {
     dir: PathBuf,
-    /// The file in which the controller was switched on for this group's sake, and what takes that
-    /// back.
+    /// The file in which the controller was switched on for this group, and the text that switches it
+    /// off again.
     switched_on: Option<(PathBuf, String)>,
 }
 
 impl Hierarchy {
-    /// Of this controller, under whichever version has it.
+    /// The hierarchy of this controller, under whichever version has it.
     pub(crate) fn of(controller: &'static str) -> Result<Self, Skip> {
         let mounts = read("/proc/mounts")?;
         let groups = read("/proc/self/cgroup")?;
@@ -58,7 +58,8 @@ impl Hierarchy {
         Ok(Self { dir, controller: Some(controller), v1: false })
     }
 
-    /// The root of version 2, with any controller that only groups without processes may give on.
+    /// The root of version 2, with one of the controllers that only groups without processes may give
+    /// on.
     pub(crate) fn unified() -> Result<Self, Skip> {
         let dir = mount(&read("/proc/mounts")?, "cgroup2", |_options| true);
         let dir = dir.ok_or_else(|| Skip("no cgroup2 is mounted".to_owned()))?;
@@ -85,7 +86,7 @@ impl Hierarchy {
     fn sweep(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if is_left_behind(&entry) {
-                // Most have none below; one still in use stays.
+                // Most have no groups below them, and a group that is still in use stays.
                 for inner in INNER {
                     drop(fs::remove_dir(entry.path().join(inner)));
                 }
@@ -111,7 +112,7 @@ impl Group {
         File::open(&self.dir).map_err(sys::number)
     }
 
-    /// Writes to one of its files, and gives that for more.
+    /// Writes to one of its files, and returns that for more.
     pub(crate) fn set(&self, file: &str, value: &str) -> Result<File, Errno> {
         let mut open =
             File::options().write(true).open(self.dir.join(file)).map_err(sys::number)?;
@@ -127,7 +128,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The last process may be half way out.
+        // The last process may not have left the group yet.
         for _ in 0..200 {
             match fs::remove_dir(&self.dir) {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => sys::sleep_ms(5),
@@ -135,7 +136,7 @@ impl Drop for Group {
             }
         }
         if let Some((switch, off)) = &self.switched_on {
-            // As it was; another user of the controller may forbid it.
+            // This fails where somebody else uses the controller by now.
             drop(fs::write(switch, off));
         }
     }
@@ -161,7 +162,7 @@ fn mount(mounts: &str, kind: &str, wanted: impl Fn(&str) -> bool) -> Option<Path
     })
 }
 
-/// This process's group in the hierarchy of this controller, "" for version 2.
+/// This process's group in the hierarchy of this controller; "" stands for version 2.
 fn own_group(groups: &str, controller: &str, root: &Path) -> PathBuf {
     let path = groups.lines().find_map(|line| {
         let mut words = line.splitn(3, ':').skip(1);
@@ -169,12 +170,12 @@ fn own_group(groups: &str, controller: &str, root: &Path) -> PathBuf {
         controllers.split(',').any(|name| name == controller).then_some(path)
     });
     let own = root.join(path.unwrap_or_default().trim_start_matches('/'));
-    // In a container the path may be the host's.
+    // In a container the path may be one that only the host has.
     if own.is_dir() { own } else { root.to_owned() }
 }
 
-/// The nearest group above `own` that gives its children the controller, else the root. Not `own`:
-/// version 2 lets only the root have both processes and children with limits.
+/// The nearest group above `own` that gives its children the controller, else the root. It cannot be
+/// `own`: version 2 lets only the root have both processes and children with limits.
 fn nearest_parent(own: &Path, root: PathBuf, controller: &str) -> PathBuf {
     let mut above = own.ancestors().skip(1).take_while(|dir| dir.starts_with(&root));
     let giving = above.find(|dir| lists(&dir.join("cgroup.subtree_control"), controller));

@@ -23,7 +23,7 @@ use crate::{
 /// The largest signal.
 const LAST_SIGNAL: c_int = 64;
 
-/// Makes `count` attempts; each is in the journal with what it ought to come to.
+/// Makes `count` attempts; the journal has each with what the kernel ought to answer.
 pub(crate) fn run(seed: u64, count: usize) -> Outcome {
     // They are made in a child of its own, so that siblings become forker's children and are waited for.
     helper(move || {

@@ -5,10 +5,10 @@ use std::{ffi::c_int, ptr};
 use super::numbers::Random;
 use crate::sys::flag;
 
-/// Room for a struct larger than the largest that is accepted.
+/// Words enough for a struct larger than the largest that the kernel accepts.
 const WORDS: usize = 520;
 
-/// What is written to or read by the kernel; it never moves.
+/// What the kernel writes to or reads; it never moves.
 pub(super) struct Places {
     pub(super) pidfd: c_int,
     pub(super) parent_tid: c_int,
@@ -16,13 +16,13 @@ pub(super) struct Places {
     pub(super) set_tid: [c_int; 2],
 }
 
-/// One set of arguments, its first eleven words the struct's known fields.
+/// One set of arguments: its first eleven words are the struct's known fields.
 pub(super) struct Set {
     pub(super) words: [u64; WORDS],
     pub(super) size: usize,
 }
 
-/// Places in the struct.
+/// The places of the fields in the struct.
 pub(super) mod at {
     pub(in crate::random) const FLAGS: usize = 0;
     pub(in crate::random) const PIDFD: usize = 1;
@@ -37,7 +37,7 @@ pub(super) mod at {
     pub(in crate::random) const CGROUP: usize = 10;
 }
 
-/// Bundles that are accepted, alone or together with most others.
+/// Flags that are accepted together, and with most others too.
 const BUNDLES: [u64; 8] = [
     0,
     0,
@@ -49,7 +49,7 @@ const BUNDLES: [u64; 8] = [
     flag::VM | flag::SIGHAND | flag::THREAD | flag::FILES | flag::FS | flag::SYSVSEM,
 ];
 
-/// Single flags, thrown in.
+/// Flags that are added to them, up to two.
 const SINGLES: [u64; 24] = [
     flag::VM,
     flag::FS,

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// i386 numbers of calls that make a task.
+/// The i386 numbers of the calls that make a task.
 const FORK: i32 = 2;
 const CLONE: i32 = 120;
 const VFORK: i32 = 190;
@@ -37,7 +37,7 @@ const RIP: usize = 5 + 16;
 /// `int 0x80`.
 const INT80: [u8; 2] = [0xcd, 0x80];
 
-/// Makes a refused `int 0x80` return ENOSYS; any other fault kills, as it should.
+/// Makes a refused `int 0x80` return ENOSYS. Any other fault kills, as it should.
 extern "C" fn step_over(_signal: c_int, _info: *mut c_void, context: *mut c_void) {
     let words = context.cast::<i64>();
     let (rax, rip) = (words.wrapping_add(RAX), words.wrapping_add(RIP));
@@ -57,7 +57,7 @@ extern "C" fn step_over(_signal: c_int, _info: *mut c_void, context: *mut c_void
     unsafe { rax.write(-i64::from(libc::ENOSYS)) };
 }
 
-/// Skips on kernels without the i386 calls; asks with one that makes no task.
+/// Skips on kernels without the i386 calls. It tries one that makes no task.
 fn require_i386() -> Outcome {
     const GETPID: i32 = 20;
     let handler = step_over as *const () as libc::sighandler_t;
@@ -105,8 +105,8 @@ pub(crate) fn clone3() -> Outcome {
     Ok(())
 }
 
-/// Calls that make no task but share a number with one that does: i386 56 to 58 are the 64 bit
-/// clone, fork and vfork; 64 bit 2, 120 and 190 are the i386 fork, clone and vfork.
+/// Calls that make no task but share a number with one that does: the i386 numbers 56 to 58 are clone,
+/// fork and vfork in 64 bit, and the 64 bit numbers 2, 120 and 190 are fork, clone and vfork in i386.
 pub(crate) fn traps() -> Outcome {
     require_i386()?;
     let nobody = u32::MAX >> 1;

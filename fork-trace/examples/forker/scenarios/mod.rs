@@ -18,7 +18,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it does, for `forker list`.
     pub(crate) description: &'static str,
-    /// Only run when asked for by name, or with `all`: costs much memory or time.
+    /// Whether it costs so much memory or time that it runs only when asked for, by name or with `all`.
     pub(crate) heavy: bool,
     /// Makes its attempts; whatever child it leaves is waited for afterwards.
     pub(crate) run: fn() -> Outcome,
@@ -33,7 +33,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 }
 
 /// Every scenario, in the order of a full run.
-// One row, one line.
+// Each row stays on one line.
 #[rustfmt::skip]
 pub(crate) static SCENARIOS: [Scenario; 56] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),

@@ -19,7 +19,7 @@ pub(crate) struct CloneArgs<'a> {
     set_tid: u64,
     set_tid_size: u64,
     cgroup: u64,
-    /// What the addresses above borrow.
+    /// The addresses above are of things borrowed for this long.
     borrowed: PhantomData<&'a mut c_int>,
 }
 

@@ -14,7 +14,7 @@ use super::{
     script::ChildCall,
 };
 
-/// Makes a system call; should it return 0, makes the script's calls and exits.
+/// Makes a system call. Where it returns 0, in the child, it makes the script's calls and exits.
 ///
 /// # Safety
 /// The pointers among `args` must be valid for what the call does with them, and `script` must live
@@ -54,7 +54,7 @@ unsafe fn fork_call(nr: i64, args: [u64; 5], script: &[ChildCall]) -> c_int {
     narrow(word)
 }
 
-/// A kernel return value; tids and errnos fit.
+/// A return value of the kernel: tids and errnos fit.
 fn narrow(word: i64) -> c_int {
     c_int::try_from(word).unwrap_or(c_int::MIN)
 }
@@ -77,14 +77,14 @@ pub(crate) fn clone(flags: u64) -> c_int {
     unsafe { fork_call(libc::SYS_clone, [flags, 0, 0, 0, 0], &[]) }
 }
 
-/// As [`clone`], with a script for a child that has its own memory.
+/// Like [`clone`], with a script for a child that has its own memory.
 pub(crate) fn clone_scripted(flags: u64, script: &[ChildCall]) -> c_int {
     let own_memory = flags & !flag::VM;
     // SAFETY: no address to write to; the child reads its own copy of the script.
     unsafe { fork_call(libc::SYS_clone, [own_memory, 0, 0, 0, 0], script) }
 }
 
-/// As [`clone`], for a child that has its own memory and goes on in Rust, where it sees 0.
+/// Like [`clone`], but the child has its own memory and goes on in Rust, where it sees 0.
 pub(crate) fn clone_returning(flags: u64) -> c_int {
     let own_memory = flags & !(flag::VM | flag::VFORK);
     // SAFETY: as fork: no address to write to, and the child returns on its own copy of the stack.
@@ -112,7 +112,7 @@ pub(crate) fn clone3_words(words: &[u64], size: usize) -> c_int {
     unsafe { clone3_at(words.as_ptr().addr(), size.min(room)) }
 }
 
-/// As [`clone3_words`], with addresses among the words.
+/// Like [`clone3_words`], with addresses among the words.
 ///
 /// # Safety
 /// Each word that the kernel takes for an address must be valid for what it does with it, or one
@@ -136,7 +136,7 @@ unsafe fn clone3_at(address: usize, size: usize) -> c_int {
     unsafe { fork_call(libc::SYS_clone3, [address as u64, size as u64, 0, 0, 0], &[]) }
 }
 
-/// libc's `fork`, returning as the kernel does.
+/// libc's `fork`, which here returns what the kernel does.
 pub(crate) fn libc_fork() -> c_int {
     // SAFETY: the child of a process with other threads goes on only to exit.
     let ret = unsafe { libc::fork() };

@@ -2,7 +2,7 @@
 
 use std::{arch::asm, ffi::c_int};
 
-/// A call by `int 0x80` that makes no task: the i386 numbers, three arguments.
+/// A call by `int 0x80` that makes no task, by its i386 number and with up to three arguments.
 pub(crate) fn int80(nr: i32, args: [u32; 3]) -> c_int {
     let [b, c, d] = args.map(u64::from);
     let mut word = i64::from(nr);
@@ -21,7 +21,7 @@ pub(crate) fn int80(nr: i32, args: [u32; 3]) -> c_int {
     low(word)
 }
 
-/// A call by `int 0x80` that makes a task; the child exits at once, by the 64 bit exit.
+/// A call by `int 0x80` that makes a task. The child exits at once, by the 64 bit exit.
 ///
 /// # Safety
 /// `first` and `second` must be what the call asks for; addresses among them must be valid.

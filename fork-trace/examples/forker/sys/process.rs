@@ -50,7 +50,7 @@ pub(crate) fn try_wait(tgid: c_int, flags: c_int) -> Result<Option<End>, Errno> 
     })
 }
 
-/// Waits until the child `tgid` has ended, through signals.
+/// Waits until the child `tgid` has ended; signals do not end the wait.
 pub(crate) fn wait(tgid: c_int) -> Result<End, Errno> {
     loop {
         match try_wait(tgid, 0) {
@@ -61,7 +61,7 @@ pub(crate) fn wait(tgid: c_int) -> Result<End, Errno> {
     }
 }
 
-/// Waits until the child `tgid` has ended, whatever way.
+/// Waits until the child `tgid` has ended, in whatever way.
 pub(crate) fn reap(tgid: c_int) {
     wait(tgid).ok();
 }
@@ -77,7 +77,7 @@ pub(crate) fn reap_all() {
     while wait(-1).is_ok() {}
 }
 
-/// Waits until a child has ended, and leaves it unreaped.
+/// Waits until a child has ended, and leaves it a zombie.
 pub(crate) fn await_zombie(tid: c_int) -> Result<(), Errno> {
     let id = libc::id_t::try_from(tid).map_err(|_negative| libc::EINVAL)?;
     // SAFETY: all zeros is a valid `siginfo_t`.
@@ -101,13 +101,13 @@ pub(super) fn prctl(option: c_int, value: c_int) -> Result<(), Errno> {
 }
 
 /// Makes the kernel kill this process when the thread that forked it ends; `parent` is that
-/// thread's process, to notice that it has ended already. Must be repeated after a change of uid,
-/// which clears it.
+/// thread's process, so that one that has ended already is noticed. A change of uid undoes this, and
+/// it has to be asked for again.
 pub(crate) fn die_with(parent: c_int) {
     let set = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     // SAFETY: the call always succeeds.
     let now = unsafe { libc::getppid() };
-    // 0: the parent is in an outer pid namespace.
+    // The parent is 0 where it is in an outer pid namespace.
     if set.is_err() || (now != parent && now != 0) {
         exit_now(libc::ESRCH);
     }

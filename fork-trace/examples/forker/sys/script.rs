@@ -38,11 +38,11 @@ impl ChildCall {
     }
 }
 
-/// The longest time poll takes; a larger one would be negative, and mean for ever.
+/// The longest time that poll takes: a larger one would be negative, which means for ever.
 const LONGEST_MS: u32 = i32::MAX.unsigned_abs();
 
-/// What holds a scripted child until its time is over or its parent has died: a pipe that only the
-/// parent writes to. A death signal alone would come too late for a child that has not asked yet.
+/// It holds a scripted child until its time is over or its parent has died: a pipe that only the
+/// parent writes to. A death signal alone does not do: the parent may die before the child asks for it.
 pub(crate) struct Leash {
     file: libc::pollfd,
     _reader: io::PipeReader,

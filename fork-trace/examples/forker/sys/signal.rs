@@ -19,7 +19,7 @@ pub(crate) fn stop_signal() -> Option<c_int> {
     Some(STOP.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
 }
 
-/// A signal handler that was there before; comes back on drop.
+/// The handler that a signal had before; it is put back when this is dropped.
 pub(crate) struct OldHandler {
     signal: c_int,
     old: libc::sigaction,

@@ -29,7 +29,7 @@ use crate::{
 /// Bytes that a group may have.
 const GROUP_BYTES: &str = "1048576";
 
-/// Children that are more than fit into it.
+/// More children than fit into it.
 const CROWD: usize = 1_000;
 
 /// Runs `body` in a child that is not killed with forker: it has control groups to remove.

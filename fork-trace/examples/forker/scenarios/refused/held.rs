@@ -7,13 +7,13 @@ use crate::{
     sys::{self, Errno, flag, fork, script::Leash},
 };
 
-/// Processes allowed by the limits that are run into, the one that forks included.
+/// How many processes the limits allow, the one that forks included.
 pub(super) const LIMIT: u32 = 3;
 
 /// The longest life of a child held for a limit.
 const HOLD_MS: u32 = 20_000;
 
-/// Forks children that stay, until refused; then ends them. All but the last should succeed.
+/// Forks children that stay until one is refused, then ends them. All but the last should succeed.
 pub(super) fn fork_to_the_limit(cause: &'static str) -> Result<(), Errno> {
     let leash = Leash::new()?;
     let script = leash.script(HOLD_MS);

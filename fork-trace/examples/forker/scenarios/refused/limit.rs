@@ -1,4 +1,4 @@
-//! Limits of a process, and the one on users that is counted by processes.
+//! Limits of a process: resource limits, and the rule for `SCHED_DEADLINE`.
 
 use std::ffi::c_int;
 

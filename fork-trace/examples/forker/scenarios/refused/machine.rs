@@ -13,8 +13,8 @@ use crate::{
 /// How long a limit stands after the refusal.
 const STANDS_MS: u64 = 500;
 
-/// Memory that is asked for and not used: with as much again for the child, more than half of a
-/// guest's, which is the most that may be promised.
+/// Memory that is asked for and not used. The child asks for as much again; together that is more than
+/// half of a guest's memory, which is the most that the kernel promises under this limit.
 const PROMISED_MIB: usize = 500;
 
 /// A setting under `/proc/sys`, put back when dropped.

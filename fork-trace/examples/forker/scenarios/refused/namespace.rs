@@ -13,7 +13,7 @@ use crate::{
 /// Numbers that the small pid namespace has.
 const SMALL_PID_MAX: u32 = 301;
 
-/// A child that is the first process of new namespaces and goes on in Rust.
+/// Runs `body` in a child that is the first process of new namespaces.
 fn inside(flags: u64, body: impl FnOnce() -> Result<(), Errno>) -> Outcome {
     host::require_admin()?;
     let flags = flags | flag::SIGCHLD;
