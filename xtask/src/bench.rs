@@ -1,7 +1,7 @@
 //! `bench`: what tracing costs a program that forks, and one that does not.
 //!
-//! Runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
-//! runs side by side compare, two runs minutes apart do not. Judges nothing.
+//! It runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
+//! runs side by side compare, two runs minutes apart do not. It judges nothing.
 
 use std::{
     io::{BufRead as _, BufReader, copy, sink},
@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    build::programs::{build, fork_trace, forker},
     command::{is_root, output, run},
-    run::{build, fork_trace, forker},
 };
 
 /// An operation of `forker bench`.

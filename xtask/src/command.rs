@@ -1,6 +1,6 @@
 //! Other programs: started from the workspace's root, with errors that say what was run.
 //!
-//! Knows nothing of the tasks.
+//! This file knows nothing of the tasks.
 
 use std::{
     env, fs,

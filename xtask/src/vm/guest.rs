@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
 use crate::{
+    build::programs::live_tests_by,
     command::{clean_cargo, output, root},
-    live,
 };
 
 /// The host's own target, named so that build scripts and macros stay as they are.
@@ -51,7 +51,7 @@ impl Programs {
     pub(crate) fn build() -> Result<Self> {
         let mut tool = static_cargo(&["build", "--bins", "--examples"]);
         output(&mut tool).context("build fork-trace for a guest")?;
-        let live = live::executable(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
+        let live = live_tests_by(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
             .context("build the live tests for a guest")?;
         let built = place().join(TARGET).join("release");
         Ok(Self {

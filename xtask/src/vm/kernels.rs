@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{apt::Apt, toolchain::tools_dir};
+use crate::build::{apt::Apt, toolchain::tools_dir};
 
 /// Each kernel by the name one asks for it, and the suites that have it.
 const KERNELS: [(&str, &[(&str, &str)]); 4] = [

@@ -7,10 +7,8 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    command::{clean_cargo, root, run},
-    toolchain::Toolchain,
-};
+use super::toolchain::Toolchain;
+use crate::command::{clean_cargo, root, run};
 
 /// The kernel side's package and program.
 const PACKAGE: &str = "fork-trace-ebpf";
@@ -18,7 +16,7 @@ const PACKAGE: &str = "fork-trace-ebpf";
 /// The committed object: inside the userspace package, so that it is published with it.
 const COMMITTED: &str = "fork-trace/bpf/fork-trace.x86_64.bpf.o";
 
-/// Cargo's output for this build; apart, because its environment would spoil the host's cache.
+/// Cargo's output for this build is apart: its environment would spoil the host's cache.
 const TARGET_DIR: &str = "target/ebpf";
 
 /// What turns an ordinary cargo build into a reproducible one for the kernel.
@@ -40,8 +38,8 @@ const CARGO_ARGS: [&str; 11] = [
 const RUSTFLAGS: &str = "-Clinker=bpf-linker\u{1f}-Clink-arg=--btf\u{1f}-Cdebuginfo=2";
 
 /// Builds the object, and writes it or compares it with the committed one; returns what was done.
-pub(crate) fn build_ebpf(check: bool) -> Result<String> {
-    let built = build()?;
+pub(crate) fn build(check: bool) -> Result<String> {
+    let built = compile()?;
     let new = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
     let committed = root().join(COMMITTED);
     let old = fs::read(&committed).unwrap_or_default();
@@ -64,7 +62,7 @@ pub(crate) fn build_ebpf(check: bool) -> Result<String> {
 }
 
 /// Clippy on the kernel side. It is checked as a host program, which needs neither rust-src nor
-/// bpf-linker; `RUSTC_BOOTSTRAP` because aya-ebpf uses unstable features.
+/// bpf-linker. aya-ebpf uses unstable features, hence `RUSTC_BOOTSTRAP`.
 pub(crate) fn clippy() -> Command {
     let mut cargo = clean_cargo();
     cargo
@@ -77,7 +75,7 @@ pub(crate) fn clippy() -> Command {
 }
 
 /// Compiles and strips; returns where the object is.
-fn build() -> Result<PathBuf> {
+fn compile() -> Result<PathBuf> {
     let (toolchain, path) = Toolchain::complete()?;
     let mut cargo = clean_cargo();
     cargo
@@ -92,7 +90,7 @@ fn build() -> Result<PathBuf> {
 
     let dir = root().join(TARGET_DIR).join("bpfel-unknown-none/release");
     let stripped = dir.join("fork-trace.bpf.o");
-    // DWARF is most of the file, read by nobody, and differs between sources of rust-src; BTF and
+    // DWARF is most of the file, nobody reads it, and it differs between sources of rust-src. BTF and
     // its line info stay.
     let mut objcopy = toolchain.objcopy();
     run(objcopy.arg("--strip-debug").arg(dir.join(PACKAGE)).arg(&stripped))

@@ -1,20 +1,22 @@
 //! `test`: every check there is, cheapest first, up to the first that fails.
 //!
-//! Knows the steps and when one may be left out; what a step checks is cargo's or the tests' own.
+//! This file knows the steps and when one may be left out. What a step checks is known to cargo or to
+//! the tests.
 
 use std::{
-    env,
     io::{Write as _, stdout},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    build_ebpf,
-    command::{output, program},
+use super::{
     docs, live,
-    toolchain::Toolchain,
+    outcome::{must_run_all, passed},
+};
+use crate::{
+    build::{ebpf, toolchain::Toolchain},
+    command::{output, program},
 };
 
 /// Everything but the kernel side, which is no program for this machine.
@@ -23,16 +25,16 @@ const HOST: [&str; 4] = ["--quiet", "--workspace", "--exclude", "fork-trace-ebpf
 /// A step's name, and what it does; it returns a remark for its line.
 type Step = (&'static str, fn() -> Result<String>);
 
-/// In this order.
+/// The steps, in the order in which they run.
 const STEPS: [Step; 8] = [
     ("formatting", formatting),
     ("lints", lints),
-    ("lints of the kernel side", || output(&mut build_ebpf::clippy())),
+    ("lints of the kernel side", || output(&mut ebpf::clippy())),
     ("docs/STAGES.md", || docs::docs(true)),
     ("API docs", api_docs),
     ("unit, golden and CLI tests", host_tests),
     ("eBPF object", object),
-    ("live tests", live::live_tests),
+    ("live tests", live::run),
 ];
 
 /// Runs the steps, each with a line of its own.
@@ -54,17 +56,6 @@ pub(crate) fn test() -> Result<()> {
     Ok(())
 }
 
-/// Whether a check that cannot be made is a failure, as it is in CI.
-pub(crate) fn must_run_all() -> bool {
-    env::var_os("FORK_TRACE_LIVE").is_some_and(|value| value == "require")
-}
-
-/// How many tests passed, from the test programs' output.
-pub(crate) fn passed(text: &str) -> u32 {
-    let results = text.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
-    results.filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok()).sum()
-}
-
 fn formatting() -> Result<String> {
     output(program("cargo").args(["fmt", "--all", "--", "--check", "-l"]))
         .context("run `cargo fmt --all`")
@@ -73,7 +64,7 @@ fn formatting() -> Result<String> {
 fn lints() -> Result<String> {
     let deny = ["--", "-Dwarnings"];
     output(program("cargo").arg("clippy").args(HOST).arg("--all-targets").args(deny))?;
-    // All targets but those that `cargo test` is told not to run.
+    // `--all-targets` leaves out what `cargo test` is told not to run.
     let live = ["clippy", "--quiet", "--package", "fork-trace", "--test", "live"];
     output(program("cargo").args(live).args(deny))
 }
@@ -92,6 +83,6 @@ fn host_tests() -> Result<String> {
 fn object() -> Result<String> {
     match Toolchain::complete() {
         Err(error) if !must_run_all() => Ok(format!("left out: {error:#}")),
-        _ => build_ebpf::build_ebpf(true),
+        _ => ebpf::build(true),
     }
 }

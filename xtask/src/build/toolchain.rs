@@ -1,6 +1,6 @@
 //! What the eBPF build needs beside stable Rust: which versions, and whether they are here.
 //!
-//! Installs nothing; `setup` does.
+//! This file installs nothing; `setup` does.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Asks rustc.
+    /// Asks rustc for its version and place.
     pub(crate) fn find() -> Result<Self> {
         let version = output(program("rustc").arg("--version")).context("look for rustc")?;
         if version.split_whitespace().nth(1) != Some(RUST) {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_pin_is_the_workspaces_toolchain() {
-        let file = include_str!("../../rust-toolchain.toml");
+        let file = include_str!("../../../rust-toolchain.toml");
         assert!(file.contains(&format!("channel = \"{RUST}\"")));
     }
 }

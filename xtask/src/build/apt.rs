@@ -1,7 +1,7 @@
 //! Debian packages fetched without installing them: apt-get with sources, lists and downloads in a
 //! directory of our own, and nothing of the system's.
 //!
-//! Knows neither what is fetched nor what for.
+//! This file knows neither what is fetched nor what for.
 
 use std::{
     fs,

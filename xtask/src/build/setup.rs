@@ -11,11 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
+use super::{
     apt::Apt,
-    command::{clean_cargo, program, run},
     toolchain::{LINKER, RUST, Toolchain, is_source, linker_dir, tools_dir},
 };
+use crate::command::{clean_cargo, program, run};
 
 /// The Debian suite that has rust-src of the pinned version.
 const DEBIAN: (&str, &str) = ("debian", "trixie-backports");
