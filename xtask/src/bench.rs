@@ -44,7 +44,7 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     let mut pairs = [const { Vec::new() }; OPS.len()];
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        // Whichever goes first finds the host in another state: take turns.
+        // Whichever goes first finds the host in another state, so they take turns.
         let traced_first = round % 2 == 0;
         let first = measure(traced_first)?;
         let second = measure(!traced_first)?;
@@ -69,7 +69,7 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// The middle of the numbers; of two middle ones the mean.
+/// The middle of the numbers; where two are in the middle, their mean.
 fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<_> = numbers.collect();
     sorted.sort_by(f64::total_cmp);

@@ -59,7 +59,7 @@ impl Apt {
         Ok(names.map(str::to_owned).collect())
     }
 
-    /// One of apt's programs, with all it reads and writes in our directory.
+    /// One of apt's programs; all that it reads and writes is in our directory.
     fn tool(&self, name: &str) -> Command {
         let mut apt = Command::new(name);
         // apt's own user may not enter a directory below a home, hence the sandbox option.

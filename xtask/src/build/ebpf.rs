@@ -13,7 +13,7 @@ use crate::command::{clean_cargo, root, run};
 /// The kernel side's package and program.
 const PACKAGE: &str = "fork-trace-ebpf";
 
-/// The committed object: inside the userspace package, so that it is published with it.
+/// The committed object. It is inside the userspace package, so that it is published with it.
 const COMMITTED: &str = "fork-trace/bpf/fork-trace.x86_64.bpf.o";
 
 /// Cargo's output for this build is apart: its environment would spoil the host's cache.

@@ -13,17 +13,17 @@ use serde_json::Value;
 
 use crate::command::{output, program, root};
 
-/// Where fork-trace is once built.
+/// Where fork-trace is once it is built.
 pub(crate) fn fork_trace() -> PathBuf {
     root().join("target/release/fork-trace")
 }
 
-/// Where the example `forker` is once built.
+/// Where the example `forker` is once it is built.
 pub(crate) fn forker() -> PathBuf {
     root().join("target/release/examples/forker")
 }
 
-/// The cargo command that builds these targets of package fork-trace, to where we look for them.
+/// The cargo command that builds these targets of package fork-trace to where we look for them.
 pub(crate) fn cargo_build(targets: &[&str]) -> Command {
     let mut cargo = program("cargo");
     cargo.args(["build", "--release", "--package", "fork-trace", "--target-dir", "target"]);
@@ -31,7 +31,7 @@ pub(crate) fn cargo_build(targets: &[&str]) -> Command {
     cargo
 }
 
-/// Builds; shows on stderr what cargo compiles, and nothing when there is nothing to compile.
+/// Builds these targets. It shows on stderr what cargo compiles, and nothing if all is built already.
 pub(crate) fn build(targets: &[&str]) -> Result<()> {
     let mut cargo = cargo_build(targets).stderr(Stdio::piped()).spawn().context("start cargo")?;
     if let Some(stderr) = cargo.stderr.take() {

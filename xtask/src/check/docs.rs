@@ -1,6 +1,6 @@
 //! `docs`: writes docs/STAGES.md from the stage table, and docs/FAILURES.md as fork-trace prints it.
 //!
-//! Knows how a row is written down, and none of the rows.
+//! This file knows how a row is written down, and none of the rows.
 
 use std::{fmt::Write as _, fs};
 
@@ -12,10 +12,10 @@ use fork_trace_common::{
 
 use crate::command::{program, root};
 
-/// The file, from the workspace's root.
+/// The file of the stages, from the workspace's root.
 const FILE: &str = "docs/STAGES.md";
 
-/// The reasons for failures, likewise.
+/// The file of the reasons for failures, from there too.
 const FAILURES: &str = "docs/FAILURES.md";
 
 /// What stands above the table.
@@ -64,7 +64,7 @@ fn file(name: &str, new: String, check: bool) -> Result<&'static str> {
     Ok(if same { "up to date" } else { "written" })
 }
 
-/// What the tool prints of its tables: they are in its own crate, which is too large to link here.
+/// The tables of the tool, as it prints them: its crate is too large to link here.
 fn failures() -> Result<String> {
     let mut cargo = program("cargo");
     cargo.args(["run", "--quiet", "--package", "fork-trace", "--bin", "fork-trace", "--"]);

@@ -1,6 +1,6 @@
 //! The live tests: they trace this very host, and so are run as root.
 //!
-//! This file builds and starts them. What they check, and when they skip, is said in themselves.
+//! This file builds and starts them. They know what they check, and when they skip.
 
 use std::{env, path::Path};
 
