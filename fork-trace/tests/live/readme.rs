@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Folder, here, kill, tool, wait};
+use crate::support::{Folder, kill, live_test, tool, wait};
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -44,15 +44,13 @@ fn programs(folder: &Folder) -> String {
 
 #[test]
 fn each_command_of_the_readme_works() {
-    if !here("each_command_of_the_readme_works") {
-        return;
-    }
+    live_test!();
     let commands = commands(&fs::read_to_string(workspace().join("README.md")).unwrap());
     assert!(commands.len() > 10, "{commands:?}");
     let folder = Folder::new("readme");
     let path = programs(&folder);
     for line in &commands {
-        // The command that runs these tests.
+        // This command runs these very tests.
         if line == "cargo xtask test" {
             continue;
         }

@@ -1,32 +1,19 @@
-//! What becomes of children: the parent's wait for a vfork, exec, and the end.
+//! The follow-ups of a fork: the end of a vfork's wait, exec, and exit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, kill, lines, of_type, read, run, slowness,
-    summary,
+    Background, FileTrace, Folder, by_fork, fork_trace, forker, kill, lines, live_test, number,
+    of_type, run, skip, slowness, summary, trace, trace_forker,
 };
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-/// Follow-ups of type `name` by the id of their fork.
-fn by_fork<'a>(traced: &'a [Value], name: &str) -> BTreeMap<&'a str, Vec<&'a Value>> {
-    let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-    for event in of_type(traced, name) {
-        found.entry(event["fork"].as_str().unwrap()).or_default().push(event);
-    }
-    found
-}
 
 /// Asserts that every follow-up comes after its fork, with the child's id and later than it.
 fn joined(traced: &[Value]) {
@@ -44,14 +31,10 @@ fn joined(traced: &[Value]) {
 
 #[test]
 fn a_vfork_tells_how_long_its_parent_waited_and_why() {
-    if !here("a_vfork_tells_how_long_its_parent_waited_and_why") {
-        return;
-    }
+    live_test!();
     let scenarios = ["vfork", "vfork-exec", "posix-spawn", "clone-vfork", "i386-vfork", "fork-raw"];
-    let output = run(fork_trace().args(["--json", "--"]).arg(forker()).args(scenarios));
-    assert!(output.status.success());
-    let (truth, traced) = (lines(&output.stdout), lines(&output.stderr));
-    check(&traced);
+    let traced = trace_forker(&scenarios);
+    let (truth, traced) = (traced.truth(), traced.shown);
     joined(&traced);
     let done = by_fork(&traced, "vfork_done");
     let mut seen = BTreeSet::new();
@@ -78,13 +61,10 @@ fn a_vfork_tells_how_long_its_parent_waited_and_why() {
 
 #[test]
 fn a_held_vfork_is_measured_by_the_callers_clock() {
-    if !here("a_held_vfork_is_measured_by_the_callers_clock") {
-        return;
-    }
+    live_test!();
     let held = ["hold-vfork", "--ms", "2500", "--count", "4"];
-    let output = run(fork_trace().args(["--json", "--"]).arg(forker()).args(held));
-    assert!(output.status.success());
-    let (truth, traced) = (lines(&output.stdout), lines(&output.stderr));
+    let traced = trace_forker(&held);
+    let (truth, traced) = (traced.truth(), traced.shown);
     joined(&traced);
     let done = by_fork(&traced, "vfork_done");
     assert_eq!(done.len(), 4);
@@ -97,7 +77,7 @@ fn a_held_vfork_is_measured_by_the_callers_clock() {
         let took = number(&attempt["end_ns"]) - number(&attempt["start_ns"]);
         let (wait, total) = (number(&event["wait_ns"]), number(&fork["total_ns"]));
         assert!(wait >= 2_500_000_000, "{event}");
-        // The rest is the way into the call and out of it.
+        // The rest of the time is the way into the call and out of it.
         let rest = Duration::from_nanos(took - wait - total);
         assert!(rest < Duration::from_millis(20).mul_f64(slowness()), "{rest:?}: {event}");
     }
@@ -105,39 +85,24 @@ fn a_held_vfork_is_measured_by_the_callers_clock() {
 
 /// Traces the host while a vfork is held, kills parent or child, and returns what released it.
 fn killed(child: bool) -> Value {
-    let folder = Folder::new("killed");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let trace = FileTrace::start(&[]);
     let held = ["hold-vfork", "--ms", "60000", "--count", "1"];
-    let mut forker = Command::new(forker()).args(held).stdout(Stdio::null()).spawn().unwrap();
-    // The host makes others.
-    let wait = |name: &str, other: &str| {
-        let began = Instant::now();
-        loop {
-            let text = fs::read_to_string(&file).unwrap();
-            let line = text.lines().find(|line| line.contains(name) && line.contains(other));
-            if let Some(Ok(line)) = line.map(serde_json::from_str::<Value>) {
-                break line;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{name} did not come");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    let vfork = wait(r#""kind":"vfork""#, r#""comm":"forker""#);
+    let forker = Background::start(Command::new(forker()).args(held));
+    // Others make vforks on this host too.
+    let own = |line: &Value| line["kind"] == "vfork" && line["parent"]["ppid"] == forker.pid();
+    let vfork = trace.line(own);
     let victim = if child { &vfork["child"]["pid"] } else { &vfork["parent"]["pid"] };
     kill(u32::try_from(number(victim)).unwrap(), Signal::SIGKILL);
-    let done = wait(r#""type":"vfork_done""#, vfork["id"].as_str().unwrap());
-    kill(forker.id(), Signal::SIGTERM);
-    forker.wait().unwrap();
-    assert!(trace.stop(Signal::SIGINT).status.success());
+    let done = |line: &Value| line["type"] == "vfork_done" && line["fork"] == vfork["id"];
+    let done = trace.line(done);
+    drop(forker);
+    trace.stop();
     done["released_by"].clone()
 }
 
 #[test]
 fn a_signal_ends_the_wait_for_a_vfork() {
-    if !here("a_signal_ends_the_wait_for_a_vfork") {
-        return;
-    }
+    live_test!();
     assert_eq!(killed(true), "killed", "the child");
     assert_eq!(killed(false), "killed", "the parent");
 }
@@ -157,25 +122,16 @@ fn makefile(folder: &Folder, count: usize) -> String {
 
 #[test]
 fn a_parallel_build_yields_a_complete_tree() {
-    if !here("a_parallel_build_yields_a_complete_tree") {
-        return;
-    }
+    live_test!();
     if !fs::exists("/usr/bin/make").unwrap() {
-        println!("skip a_parallel_build_yields_a_complete_tree: there is no make");
-        return;
+        skip!("there is no make");
     }
     const TARGETS: usize = 60;
     let folder = Folder::new("make");
     fs::write(folder.file("Makefile"), makefile(&folder, TARGETS)).unwrap();
-    let file = folder.file("forks.json");
-    let output = run(fork_trace()
-        .args(["--exec", "--exit", "-o"])
-        .arg(&file)
-        .args(["--", "make", "-j8", "-C"])
-        .arg(folder.path()));
-    assert!(output.status.success());
-    let traced = read(&file);
-    check(&traced);
+    let mut make = Command::new("make");
+    make.args(["-j8", "-C"]).arg(folder.path());
+    let traced = trace(fork_trace().args(["--exec", "--exit"]), &mut make).shown;
     joined(&traced);
     assert_eq!(summary(&traced)["lost"], 0);
     assert!(of_type(&traced, "loss").is_empty());
@@ -183,7 +139,7 @@ fn a_parallel_build_yields_a_complete_tree() {
     let (execs, exits) = (by_fork(&traced, "exec"), by_fork(&traced, "exit"));
     for fork in of_type(&traced, "fork") {
         let id = fork["id"].as_str().unwrap();
-        // What make itself, the command, does is not told: it is no child of a fork shown.
+        // The end of make itself is not shown: it is the command, and no child of a fork shown.
         let [exit] = exits.get(id).unwrap_or_else(|| panic!("no exit: {fork}"))[..] else {
             panic!("ended twice: {fork}")
         };
@@ -193,7 +149,7 @@ fn a_parallel_build_yields_a_complete_tree() {
             assert!(number(&exec["after_ns"]) < number(&exit["lifetime_ns"]), "{exec} {exit}");
         }
     }
-    // The shells' own word on who they were, and the recipe's on how each ended.
+    // The shells themselves say who they were, and the recipe says how each ended.
     for place in 0..TARGETS {
         let pid = fs::read_to_string(folder.file(&format!("t{place}"))).unwrap();
         let pid: u64 = pid.trim().parse().unwrap();
@@ -213,9 +169,7 @@ fn a_parallel_build_yields_a_complete_tree() {
 
 #[test]
 fn arguments_come_as_they_were_given_and_a_cut_is_marked() {
-    if !here("arguments_come_as_they_were_given_and_a_cut_is_marked") {
-        return;
-    }
+    live_test!();
     let script = r#"/bin/echo "" "a b" "$(printf 'x\ny')" é; /bin/echo "$1" "$1"; :"#;
     let long = "l".repeat(700);
     let output = run(fork_trace()
@@ -235,24 +189,14 @@ fn arguments_come_as_they_were_given_and_a_cut_is_marked() {
     assert!(of_type(&traced, "exit").is_empty(), "not asked for");
 }
 
-/// Children that end at once, before their parent's call returns, and ids that come again.
+/// Children end at once, before their parent's call returns, and their ids come again.
 #[test]
-fn each_of_many_short_lives_has_its_own_end() {
-    if !here("each_of_many_short_lives_has_its_own_end") {
-        return;
-    }
+fn each_of_many_short_children_has_its_own_exit() {
+    live_test!();
     let count = if slowness() > 1.0 { 2_000 } else { 20_000 };
-    let folder = Folder::new("lives");
-    let file = folder.file("forks.json");
-    let output = run(fork_trace()
-        .args(["--exit", "-o"])
-        .arg(&file)
-        .arg("--")
-        .arg(forker())
-        .args(["loop", "--count", &count.to_string()]));
-    assert!(output.status.success());
-    let traced = read(&file);
-    check(&traced);
+    let mut work = Command::new(forker());
+    work.args(["loop", "--count", &count.to_string()]);
+    let traced = trace(fork_trace().arg("--exit"), &mut work).shown;
     joined(&traced);
     assert_eq!(summary(&traced)["lost"], 0);
     let exits = by_fork(&traced, "exit");
