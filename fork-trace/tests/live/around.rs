@@ -22,7 +22,7 @@ fn traced_python(python: &str, program: &str) -> (String, Vec<Value>) {
     (String::from_utf8(traced.stdout).unwrap(), traced.shown)
 }
 
-/// Touches memory, asks `/proc` what it has, and forks at once.
+/// A Python program that touches memory, asks `/proc` how much it has, and forks at once.
 const MEMORY: &str = r#"
 import json, mmap, os
 area = mmap.mmap(-1, 96 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

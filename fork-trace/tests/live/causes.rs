@@ -34,7 +34,7 @@ fn random_arguments_get_the_kernel_s_verdict_and_the_right_rule() {
     for seed in ["1", "20251124"] {
         let (truth, pairs) = traced(&["random", "--seed", seed, "--count", "200"]);
         let attempts = of_type(&truth, "attempt");
-        // The process that makes them is one more.
+        // The process that makes them is one attempt more.
         assert_eq!(attempts.len(), 201);
         for attempt in &attempts {
             assert!(attempt["unexpected"].is_null(), "forker is wrong: {attempt}");
@@ -168,7 +168,7 @@ fn what_is_certain_moved_the_group_s_own_counter() {
     assert!(counted > 0, "nothing was refused");
     assert_eq!(certain.len(), counted, "{certain:?}");
     for fork in certain {
-        // The group above refused, not the caller's own.
+        // It was the group above that refused, not the caller's own.
         let path = format!("/{}", outer.file_name().unwrap().to_str().unwrap());
         assert_eq!(fork["cause"]["path"], path.as_str());
         assert_eq!((&fork["cause"]["current"], &fork["cause"]["max"]), (&2.into(), &2.into()));

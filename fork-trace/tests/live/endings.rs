@@ -131,7 +131,7 @@ fn a_full_disk_is_said_and_what_was_written_stays() {
         String::from_utf8(output.stdout).unwrap().contains(r#""attempts":2000"#),
         "the command runs to its end"
     );
-    // The other output goes to the end of what was traced.
+    // The other output has all that was traced, to the end.
     let shown = read(&good);
     check(&shown);
     accounted(&shown);

@@ -14,7 +14,7 @@ use crate::support::{
     python, run, skip, slowness, summary,
 };
 
-/// Attempts by caller and outcome, and how often each was made.
+/// How often each pair of caller and outcome was seen.
 fn counted<'a>(
     attempts: impl IntoIterator<Item = (&'a Value, &'a Value)>,
 ) -> BTreeMap<String, u32> {
@@ -70,7 +70,7 @@ fn each_filter_shows_what_it_names_and_counts_the_rest() {
         let attempts = of_type(&truth, "attempt").into_iter().filter(|attempt| wanted(attempt));
         let want = counted(attempts.map(|attempt| (&attempt["parent_tid"], &attempt["errno"])));
         let forks = of_type(&traced, "fork");
-        // An attempt refused before it began has no duration: it may be a long one.
+        // An attempt that was refused before it began has no duration, and may count as a long one.
         let timed = |fork: &&&Value| options[0] != "--min-duration" || fork["total_ns"].is_u64();
         let shown = forks.iter().filter(timed);
         let got = counted(shown.map(|fork| (&fork["parent"]["tid"], &fork["errno"])));

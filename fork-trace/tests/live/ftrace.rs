@@ -33,7 +33,7 @@ struct Instance {
     _mount: Mount,
 }
 
-/// Events and their filters: a fork from outside.
+/// The events that show a fork from outside, and their filters.
 const AROUND: [(&str, &str); 6] = [
     ("raw_syscalls/sys_enter", "id == 57"),
     ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
@@ -187,7 +187,7 @@ fn field(rest: &str, name: &str) -> Option<u64> {
 struct Inside {
     caller: u64,
     entered: u64,
-    /// When, what, and the rest of the line.
+    /// For each event its time, its name, and the rest of the line.
     events: Vec<(u64, String, String)>,
 }
 

@@ -110,50 +110,55 @@ fn what_a_thread_and_a_vfork_share_is_shared() {
     for copied in ["copy_files", "copy_fs", "copy_sighand", "copy_signal"] {
         assert_eq!(stage(vfork, copied).unwrap()["status"], "done", "{copied}");
     }
-    // What it shares ends the stage before at a later mark, and that mark is named.
+    // Where a stage is shared, the one before it ends at a later mark, and that mark is named.
     assert!(stage(vfork, "copy_signal").unwrap()["until"].is_string());
 }
 
 #[test]
 fn a_large_parent_pays_for_its_memory() {
     inner_test!();
-    // As much as this machine can hold without swapping.
+    // It is as much as this machine can hold without swapping.
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
     let free = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
     let free_mib = free.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
     let sizes: &[u64] = if free_mib > 6000 { &[1024, 2048, 4096] } else { &[128, 256, 512] };
-    let mut per_gib = Vec::new();
-    for mib in sizes {
-        let lines = traced(&["loop", "--count", "7", "--touch-mib", &mib.to_string()]);
-        let mut shares = Vec::new();
-        let mut times = Vec::new();
-        for fork in of_type(&lines, "fork") {
-            let ns = |value: &Value| value.as_f64().unwrap();
-            let mm = ns(&stage(fork, "copy_mm").unwrap()["dur_ns"]);
-            shares.push(mm / ns(&fork["total_ns"]));
-            times.push(mm / ns(&Value::from(*mib)) * 1024.0);
-            // 8 bytes a page.
-            let tables = number(&fork["copied"]["page_table_bytes"]);
-            assert!((mib * 2048..mib * 2048 + (4 << 20)).contains(&tables), "{tables}: {fork}");
-        }
-        let (best, share) = (times.into_iter().fold(f64::MAX, f64::min), median(&mut shares));
-        println!(
-            "{mib} MiB: {:.1} ms/GiB at least, share of copy_mm {:.1} %",
-            best / 1e6,
-            share * 100.0
-        );
-        // With little memory the rest of a fork weighs more.
-        let least = if *mib >= 1024 { 0.9 } else { 0.5 };
-        assert!(share > least, "{shares:?}");
-        // Whatever else the machine does only adds to a time.
-        per_gib.push(best);
-    }
-    let (least, most) = (
-        per_gib.iter().copied().fold(f64::MAX, f64::min),
-        per_gib.iter().copied().fold(0.0, f64::max),
-    );
     let apart = if sizes[0] >= 1024 { 1.5 } else { 3.0 };
-    assert!(most / least < apart, "in proportion: {per_gib:?}");
+    let mut per_gib = vec![f64::MAX; sizes.len()];
+    // Whatever else the machine does only adds to a time, so the least of several rounds counts.
+    for round in 1.. {
+        for (mib, least) in sizes.iter().zip(&mut per_gib) {
+            *least = least.min(copy_mm_per_gib(*mib));
+        }
+        let least = per_gib.iter().copied().fold(f64::MAX, f64::min);
+        let most = per_gib.iter().copied().fold(0.0, f64::max);
+        if most / least < apart {
+            break;
+        }
+        assert!(round < 6, "in proportion: {per_gib:?}");
+    }
+}
+
+/// Forks with so much memory, of which `copy_mm` takes the larger part. Returns its shortest time for
+/// a GiB, in nanoseconds.
+fn copy_mm_per_gib(mib: u64) -> f64 {
+    let lines = traced(&["loop", "--count", "3", "--touch-mib", &mib.to_string()]);
+    let mut shares = Vec::new();
+    let mut least = f64::MAX;
+    for fork in of_type(&lines, "fork") {
+        let ns = |value: &Value| value.as_f64().unwrap();
+        let mm = ns(&stage(fork, "copy_mm").unwrap()["dur_ns"]);
+        shares.push(mm / ns(&fork["total_ns"]));
+        least = least.min(mm / ns(&Value::from(mib)) * 1024.0);
+        // Each page has an entry of 8 bytes.
+        let tables = number(&fork["copied"]["page_table_bytes"]);
+        assert!((mib * 2048..mib * 2048 + (4 << 20)).contains(&tables), "{tables}: {fork}");
+    }
+    let share = median(&mut shares);
+    println!("{mib} MiB: {:.1} ms/GiB at least, copy_mm {:.1} %", least / 1e6, share * 100.0);
+    // With little memory the rest of a fork weighs more.
+    let enough = if mib >= 1024 { 0.9 } else { 0.5 };
+    assert!(share > enough, "{shares:?}");
+    least
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn commands(readme: &str) -> Vec<String> {
     found
 }
 
-/// A folder first on PATH: `fork-trace` is the tool that is tested, `sudo` a way to call it.
+/// A PATH whose first folder has `fork-trace`, which is the tool that is tested, and a `sudo` that just
+/// runs a command.
 fn programs(folder: &Folder) -> String {
     let programs = folder.file("bin");
     fs::create_dir(&programs).unwrap();
@@ -59,7 +60,7 @@ fn each_command_of_the_readme_works() {
         let root = format!(" --root {}", folder.file("installed").display());
         let line =
             if line.starts_with("cargo install") { line.clone() + &root } else { line.clone() };
-        // It goes on until Ctrl-C, which a shell around it would take for its own end.
+        // This one goes on until Ctrl-C, which a shell around it would take for its own end.
         let endless = line == "sudo fork-trace";
         let line = if endless { format!("exec {line}") } else { line };
         let mut command = Command::new("sh");

@@ -78,7 +78,7 @@ fn doctor_tells_what_can_be_seen() {
     assert_eq!(report["can_trace"], true);
     let stages = report["stages"].as_array().unwrap();
     let copy = stage(report, "copy_process").unwrap();
-    // Whether functions can be probed is the kernel's to say; here it said so by refusing, or not.
+    // Only the kernel can say whether functions can be probed; the report says whether it refused.
     let (precision, closes) = match report["no_functions"].is_string() {
         true => ("bounded", "sched_process_fork"),
         false => ("exact", "leave copy_process"),
@@ -120,7 +120,7 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
             let dropped = caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYSLOG);
             dropped.map_err(std::io::Error::other)
         };
-        // SAFETY: two system calls on this thread alone.
+        // SAFETY: the closure makes two system calls, which concern this thread alone.
         unsafe { tool.pre_exec(drop_syslog) };
         run(&mut tool)
     };
@@ -133,7 +133,7 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
     let traced = lines(&auto.stderr);
     assert_eq!(of_type(&traced, "fork").len(), 1);
     if traced[0]["backend"] != "tracepoint" {
-        // Functions are found by name.
+        // The other backends find functions by name and need no addresses.
         return assert!(of_type(&traced, "warning").is_empty());
     }
     let warning = of_type(&traced, "warning")[0];

@@ -1,4 +1,4 @@
-//! Many forks: nothing lost, or every loss counted.
+//! Many forks at once: nothing is lost, or every loss is counted.
 
 use std::process::Command;
 

@@ -18,12 +18,12 @@ use crate::support::{
 /// Fields that the two name alike.
 const SAME: [&str; 6] = ["kind", "syscall", "clone_flags", "exit_signal", "ret", "errno"];
 
-/// What the kernel never read and a tracer cannot know.
+/// Whether this field is one that the kernel never read, so that a tracer cannot know it.
 fn unknowable(attempt: &Value, field: &str) -> bool {
     match attempt["scenario"].as_str() {
-        // A struct that cannot be read.
+        // The struct cannot be read.
         Some("efault-clone3") => ["kind", "clone_flags", "exit_signal"].contains(&field),
-        // A struct too short to hold it.
+        // The struct is too short to hold it.
         Some("einval-clone3-size") => field == "exit_signal",
         _ => false,
     }
@@ -51,11 +51,11 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
     let in_part = warned("entry-not-seen") || warned("return-not-seen");
     let refused = !attempt["errno"].is_null();
     for field in SAME {
-        // Then the caller's arguments were not read either.
+        // Where the entry was skipped, nobody read the caller's arguments.
         if in_part && ["syscall", "clone_flags", "exit_signal"].contains(&field) {
             continue;
         }
-        // What it was refused with is known from its return alone.
+        // Only the return of a call says what it was refused with.
         let unseen = refused && warned("return-not-seen") && ["ret", "errno"].contains(&field);
         if unseen || unknowable(attempt, field) {
             same(field, &Value::Null, &fork[field]);
@@ -103,7 +103,7 @@ fn every_attempt_is_shown_as_it_was() {
     let traced = trace_forker(&["all"]);
     let (truth, traced) = (traced.truth(), traced.shown);
     let done = truth.last().unwrap();
-    // They would change a limit of the whole host: one before 6.14, the others but in a guest.
+    // These would change a limit of the whole host: the first before 6.14, the others outside a guest.
     const WHOLE: [&str; 3] = ["eagain-pid-max", "eagain-threads-max", "enomem-overcommit"];
     let skipped = done["skipped"].as_array().unwrap();
     let whole = |one: &Value| WHOLE.iter().any(|name| one["scenario"] == *name);
@@ -209,7 +209,7 @@ fn a_program_that_the_kernel_starts_is_of_kind_other() {
 
     let traced = lines(&output.stdout);
     check(&traced);
-    // Before 6.1 the kernel starts it as one of its own threads, which are counted only.
+    // Before 6.1 the kernel starts the agent as one of its own threads, which are only counted.
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
     if !symbols.contains(" user_mode_thread\n") {
         assert!(number(&summary(&traced)["filtered"]) > 0);
@@ -223,7 +223,7 @@ fn a_program_that_the_kernel_starts_is_of_kind_other() {
         assert!(fork["parent"]["comm"].as_str().unwrap().starts_with("kworker"), "{fork}");
         assert!(fork["child"]["pid"].is_u64(), "{fork}");
         assert!(fork["syscall"].is_null() && fork["ret"].is_null(), "{fork}");
-        // It has no call; where functions are probed it begins with the first of them.
+        // There is no system call; where functions are probed, the attempt begins with the first of them.
         let probed = functions_are_probed(&traced);
         let first = &fork["stages"][0];
         assert_eq!(fork["total_ns"].is_u64(), probed, "{fork}");

@@ -3,6 +3,7 @@
 //!
 //! The same seed gives the same sets. No set asks for anything that outlives it.
 
+mod field;
 mod numbers;
 mod set;
 mod verdict;
@@ -11,7 +12,7 @@ use std::ffi::c_int;
 
 use self::{
     numbers::Random,
-    set::{Places, Set, at},
+    set::{Places, Set},
     verdict::{Host, verdict},
 };
 use crate::{
@@ -57,7 +58,7 @@ fn one(set: &Set, places: &mut Places, host: &Host) {
         "into-cgroup-bad-fd" => "cgroup-into",
         _ => "invalid-flags",
     };
-    let call = Call::words(set.word(at::FLAGS), set.word(at::EXIT_SIGNAL));
+    let call = Call::words(set.word(field::FLAGS), set.word(field::EXIT_SIGNAL));
     let call = call.fails(errno).because(kind, rule);
     places.pidfd = -1;
     // SAFETY: every address in the set is one of `places`, of the leaked stack, or one that no

@@ -2,7 +2,7 @@
 
 use std::{ffi::c_int, ptr};
 
-use super::numbers::Random;
+use super::{field, numbers::Random};
 use crate::sys::flag;
 
 /// Words enough for a struct larger than the largest that the kernel accepts.
@@ -20,21 +20,6 @@ pub(super) struct Places {
 pub(super) struct Set {
     pub(super) words: [u64; WORDS],
     pub(super) size: usize,
-}
-
-/// The places of the fields in the struct.
-pub(super) mod at {
-    pub(in crate::random) const FLAGS: usize = 0;
-    pub(in crate::random) const PIDFD: usize = 1;
-    pub(in crate::random) const CHILD_TID: usize = 2;
-    pub(in crate::random) const PARENT_TID: usize = 3;
-    pub(in crate::random) const EXIT_SIGNAL: usize = 4;
-    pub(in crate::random) const STACK: usize = 5;
-    pub(in crate::random) const STACK_SIZE: usize = 6;
-    pub(in crate::random) const TLS: usize = 7;
-    pub(in crate::random) const SET_TID: usize = 8;
-    pub(in crate::random) const SET_TID_SIZE: usize = 9;
-    pub(in crate::random) const CGROUP: usize = 10;
 }
 
 /// Flags that are accepted together, and with most others too.
@@ -95,14 +80,14 @@ impl Set {
         };
         let ordinary = flags & (flag::THREAD | flag::PARENT) == 0;
         let signal = if ordinary { flag::SIGCHLD } else { 0 };
-        put(at::FLAGS, flags);
-        put(at::EXIT_SIGNAL, random.of(&[signal, signal, signal, signal, 0, 17, 64, 65, 256]));
+        put(field::FLAGS, flags);
+        put(field::EXIT_SIGNAL, random.of(&[signal, signal, signal, signal, 0, 17, 64, 65, 256]));
         let [pidfd, parent_tid, child_tid] =
             [&places.pidfd, &places.parent_tid, &places.child_tid].map(address);
-        put(at::PIDFD, random.of(&[pidfd, pidfd, pidfd, 0, NOWHERE]));
-        put(at::PARENT_TID, random.of(&[parent_tid, parent_tid, pidfd, 0]));
-        put(at::CHILD_TID, child_tid);
-        put(at::TLS, random.of(&[0, 0, 0, NOWHERE]));
+        put(field::PIDFD, random.of(&[pidfd, pidfd, pidfd, 0, NOWHERE]));
+        put(field::PARENT_TID, random.of(&[parent_tid, parent_tid, pidfd, 0]));
+        put(field::CHILD_TID, child_tid);
+        put(field::TLS, random.of(&[0, 0, 0, NOWHERE]));
         if random.once_in(4) {
             let lowest = stack.as_ptr().addr() as u64;
             let bytes = size_of_val(stack) as u64;
@@ -114,8 +99,8 @@ impl Set {
                 (NOWHERE, 4096),
                 (u64::MAX, 4096),
             ]);
-            put(at::STACK, start);
-            put(at::STACK_SIZE, size);
+            put(field::STACK, start);
+            put(field::STACK_SIZE, size);
         }
         if random.once_in(5) {
             let array = places.set_tid.as_ptr().addr() as u64;
@@ -129,10 +114,10 @@ impl Set {
                 (array, 33),
                 (NOWHERE, 1),
             ]);
-            put(at::SET_TID, array);
-            put(at::SET_TID_SIZE, count);
+            put(field::SET_TID, array);
+            put(field::SET_TID_SIZE, count);
         }
-        put(at::CGROUP, random.of(&[9_999, 9_999, 1 << 32]));
+        put(field::CGROUP, random.of(&[9_999, 9_999, 1 << 32]));
         let size = random.of(&[88, 88, 88, 88, 88, 88, 80, 64, 96, 128, 4096, 63, 70, 90, 4097]);
         if size > 88 && random.once_in(2) {
             put(size.min(4096) / 8 - 1, 1 << 8);
@@ -152,12 +137,12 @@ impl Set {
 
     /// Whether all of these flags are set.
     pub(super) fn has(&self, flags: u64) -> bool {
-        self.word(at::FLAGS) & flags == flags
+        self.word(field::FLAGS) & flags == flags
     }
 
     /// Whether one of these flags is set.
     pub(super) fn any(&self, flags: u64) -> bool {
-        self.word(at::FLAGS) & flags != 0
+        self.word(field::FLAGS) & flags != 0
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{ffi::c_int, fs};
 
-use super::set::{NOWHERE, Places, Set, at};
+use super::{
+    field,
+    set::{NOWHERE, Places, Set},
+};
 use crate::{
     host,
     sys::{Errno, flag},
@@ -42,8 +45,8 @@ pub(super) fn verdict(set: &Set, places: &Places, host: &Host) -> Option<(&'stat
 fn copying(set: &Set) -> Option<(&'static str, Errno)> {
     let tail = set.words.iter().take(set.size / 8).skip(11).any(|word| *word != 0);
     let odd_tail = set.size == 90 && set.words.get(11).is_some_and(|word| word & 0xffff != 0);
-    let (set_tid, count) = (set.word(at::SET_TID), set.word(at::SET_TID_SIZE));
-    let signal = set.word(at::EXIT_SIGNAL);
+    let (set_tid, count) = (set.word(field::SET_TID), set.word(field::SET_TID_SIZE));
+    let signal = set.word(field::EXIT_SIGNAL);
     let early = signal > 64 && signal <= 255;
     Some(match () {
         () if set.size > 4096 => ("struct-larger-than-page", libc::E2BIG),
@@ -55,7 +58,7 @@ fn copying(set: &Set) -> Option<(&'static str, Errno)> {
         () if signal > 255 => ("exit-signal-too-large", libc::EINVAL),
         () if early && !late_signals() => ("exit-signal-unknown", libc::EINVAL),
         () if set.has(flag::INTO_CGROUP)
-            && (set.size < 88 || set.word(at::CGROUP) > 0x7fff_ffff) =>
+            && (set.size < 88 || set.word(field::CGROUP) > 0x7fff_ffff) =>
         {
             ("into-cgroup-no-fd", libc::EINVAL)
         }
@@ -73,24 +76,24 @@ fn late_signals() -> bool {
 /// KERNEL: kernel/fork.c `clone3_args_valid` and `copy_process`.
 fn checking(set: &Set, host: &Host) -> Option<(&'static str, Errno)> {
     let known = 0xffff_ffff | flag::CLEAR_SIGHAND | flag::INTO_CGROUP;
-    let (stack, size) = (set.word(at::STACK), set.word(at::STACK_SIZE));
+    let (stack, size) = (set.word(field::STACK), set.word(field::STACK_SIZE));
     let rule = match () {
         () if set.any(!known) => "unknown-flags",
         () if set.any(flag::DETACHED) => "detached-in-clone3",
         () if set.any(0x7f) => "signal-in-flags",
         () if set.has(flag::SIGHAND | flag::CLEAR_SIGHAND) => "sighand-and-clear-sighand",
-        () if set.any(flag::THREAD | flag::PARENT) && set.word(at::EXIT_SIGNAL) != 0 => {
+        () if set.any(flag::THREAD | flag::PARENT) && set.word(field::EXIT_SIGNAL) != 0 => {
             "exit-signal-of-thread-or-sibling"
         }
         () if stack == 0 && size > 0 => "stack-size-without-stack",
         () if stack != 0 && size == 0 => "stack-without-size",
         () if stack >= NOWHERE => "stack-outside",
         () if set.has(flag::PIDFD | flag::PARENT_SETTID)
-            && set.word(at::PIDFD) == set.word(at::PARENT_TID) =>
+            && set.word(field::PIDFD) == set.word(field::PARENT_TID) =>
         {
             "pidfd-is-parent-tid"
         }
-        () if set.word(at::EXIT_SIGNAL) > 64 => "exit-signal-unknown-late",
+        () if set.word(field::EXIT_SIGNAL) > 64 => "exit-signal-unknown-late",
         () if set.has(flag::NEWNS | flag::FS) => "newns-and-fs",
         () if set.has(flag::NEWUSER | flag::FS) => "newuser-and-fs",
         () if set.has(flag::THREAD) && !set.has(flag::SIGHAND) => "thread-without-sighand",
@@ -107,20 +110,22 @@ fn checking(set: &Set, host: &Host) -> Option<(&'static str, Errno)> {
 /// What is found while the child is made.
 /// KERNEL: kernel/fork.c `copy_process`, kernel/pid.c `alloc_pid`.
 fn making(set: &Set, places: &Places, host: &Host) -> Option<(&'static str, Errno)> {
-    let count = set.word(at::SET_TID_SIZE);
+    let count = set.word(field::SET_TID_SIZE);
     let [first, second] = places.set_tid;
     let levels = host.level + 1 + u64::from(set.has(flag::NEWPID));
     let range = |tid: c_int, most: i64| tid < 1 || i64::from(tid) >= most;
     let newpid = set.has(flag::NEWPID);
     Some(match () {
         () if set.has(flag::NEWIPC | flag::SYSVSEM) => ("newipc-and-sysvsem", libc::EINVAL),
-        () if set.has(flag::SETTLS) && set.word(at::TLS) >= NOWHERE => ("tls-outside", libc::EPERM),
+        () if set.has(flag::SETTLS) && set.word(field::TLS) >= NOWHERE => {
+            ("tls-outside", libc::EPERM)
+        }
         () if count > levels => ("set-tid-too-deep", libc::EINVAL),
         () if count > 0 && range(first, host.pid_max) => ("set-tid-out-of-range", libc::EINVAL),
         () if count > 0 && newpid && first != 1 => ("set-tid-first-not-1", libc::EINVAL),
         () if count == 1 && !newpid && first == 1 => ("set-tid-taken", libc::EEXIST),
         () if count == 2 && newpid && second == 1 => ("set-tid-taken", libc::EEXIST),
-        () if set.has(flag::PIDFD) && [0, NOWHERE].contains(&set.word(at::PIDFD)) => {
+        () if set.has(flag::PIDFD) && [0, NOWHERE].contains(&set.word(field::PIDFD)) => {
             ("pidfd-unwritable", libc::EFAULT)
         }
         () if set.has(flag::INTO_CGROUP) => ("into-cgroup-bad-fd", libc::EBADF),

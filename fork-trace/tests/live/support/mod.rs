@@ -2,7 +2,7 @@
 
 mod host;
 mod lines;
-mod skip;
+pub(crate) mod skip;
 mod trace;
 
 pub(crate) use self::{
@@ -11,6 +11,6 @@ pub(crate) use self::{
         accounted, by_fork, check, functions_are_probed, is_attempt, lines, median, number,
         of_type, read, stage, summary,
     },
-    skip::{can_trace, live_test, skip, test_of},
+    skip::{live_test, skip},
     trace::{FileTrace, HostTrace, fork_trace, forker, kill, run, tool, trace, trace_forker, wait},
 };

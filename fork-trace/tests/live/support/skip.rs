@@ -6,7 +6,7 @@ use std::{any::type_name, env};
 /// Stands first in every live test: without root there is nothing to trace.
 macro_rules! live_test {
     () => {
-        if !$crate::support::can_trace($crate::support::test_of(&|| ())) {
+        if !$crate::support::skip::can_trace($crate::support::skip::test_of(&|| ())) {
             return;
         }
     };
@@ -17,7 +17,7 @@ macro_rules! skip {
     ($($why:tt)*) => {
         return println!(
             "skip {}: {}",
-            $crate::support::test_of(&|| ()),
+            $crate::support::skip::test_of(&|| ()),
             format_args!($($why)*)
         )
     };
