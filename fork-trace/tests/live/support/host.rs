@@ -127,6 +127,7 @@ impl Programs {
         });
         let programs = Self(ids.collect());
         assert!(!programs.0.is_empty(), "{pid} holds no program");
+        assert_eq!(programs.left().len(), programs.count(), "the kernel has them all");
         programs
     }
 
