@@ -2,9 +2,9 @@
 //! another program, it ends.
 //!
 //! Three kinds of children are followed up: every child if the user asked for it, each vfork child,
-//! and each child of a parent with several threads. An entry of the map `BORN` stands for the child.
-//! It is made before the child first runs, so that nothing the child does is missed. Records about
-//! one child may come from two CPUs in any order, and user space joins them.
+//! and each child of a parent with several threads. An entry of the map `BORN` stands for the
+//! child. It is made before the child first runs, so that nothing the child does is missed. Records
+//! about one child may come from two CPUs in any order, and user space joins them.
 
 use aya_ebpf::{
     Global,

@@ -1,5 +1,5 @@
-//! The ring buffer through which every record goes to user space: how records are sent, and when user
-//! space is woken. A record that does not fit is lost, and whoever sent it counts the loss.
+//! The ring buffer through which every record goes to user space: how records are sent, and when
+//! user space is woken. A record that does not fit is lost, and whoever sent it counts the loss.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use fork_trace_common::follow_up::ExecRecord;

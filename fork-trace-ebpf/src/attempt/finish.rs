@@ -65,8 +65,8 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         set_mark(record, Mark::SysExit, at_ns);
     }
     if !record.has(bits::ENTERED) {
-        // The flags are known from the new task. VERIFIER: if the arguments were read here too, 5.10
-        // would not load the program.
+        // The flags are known from the new task. VERIFIER: if the arguments were read here too,
+        // 5.10 would not load the program.
         record.syscall = syscall as u32;
     }
     let waited = record.has(bits::VFORK_WAIT);

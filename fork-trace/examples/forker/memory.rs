@@ -5,9 +5,10 @@ use std::{fs, ptr};
 use serde::Serialize;
 
 use crate::{
-    call::{Call, in_child, libc_fork},
-    print,
-    sys::{self, Errno},
+    attempt::in_child,
+    call::Call,
+    report::print,
+    sys::{self, Errno, fork::libc_fork},
 };
 
 const PAGE: usize = 4096;

@@ -304,7 +304,10 @@ mod tests {
         assert_eq!(copy.self_ns, Some(30_000), "tasklist_lock and uprobe_copy_process apart");
         let tasklist = span("tasklist_lock");
         assert_eq!((tasklist.start_ns, tasklist.dur_ns), (Some(30_000), Some(1_000)));
-        assert_eq!(fork.slowest().unwrap().0.name, "copy_process");
+        assert_eq!(fork.slowest().unwrap().0, "copy_process");
+        let mut unseen = fork;
+        unseen.other_ns = Some(90_000);
+        assert_eq!(unseen.slowest(), Some(("other", 90_000)));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::event::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What stands for the time in no stage that is shown, where a stage's name is expected.
+pub const OTHER: &str = "other";
+
 /// One attempt to make a task, success or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fork {
@@ -97,11 +100,13 @@ impl Fork {
         self.child.is_some()
     }
 
-    /// The stage with the largest time of its own, and that time.
+    /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
+    /// of the time is in no stage that is shown.
     #[must_use]
-    pub fn slowest(&self) -> Option<(&Span, u64)> {
-        let timed = self.stages.iter().filter_map(|span| Some((span, span.self_ns?)));
-        timed.max_by_key(|(_, self_ns)| *self_ns)
+    pub fn slowest(&self) -> Option<(&str, u64)> {
+        let timed = self.stages.iter().filter_map(|span| Some((span.name.as_ref(), span.self_ns?)));
+        let other = self.other_ns.filter(|_| !self.stages.is_empty()).map(|ns| (OTHER, ns));
+        other.into_iter().chain(timed).max_by_key(|(_, self_ns)| *self_ns)
     }
 }
 

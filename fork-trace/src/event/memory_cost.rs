@@ -28,7 +28,8 @@ pub(crate) fn words(fork: &Fork) -> Option<String> {
     let mut words = Vec::new();
     words.extend(time(&fork.stages));
     let about = if memory.rss_error_pages.is_some() { "~" } else { "" };
-    words.extend(memory.rss_pages.map(|pages| format!("{about}{} resident", size(bytes(pages)))));
+    let resident = known(memory.rss_pages, memory.rss_error_pages);
+    words.extend(resident.map(|pages| format!("{about}{} resident", size(bytes(pages)))));
     words.extend(copied.and_then(|copied| part(memory, copied, fork.parent.threads)));
     let swap = memory.swap_pages.filter(|pages| *pages > 0);
     words.extend(swap.map(|pages| format!("{about}{} in swap", size(bytes(pages)))));
@@ -41,6 +42,12 @@ pub(crate) fn words(fork: &Fork) -> Option<String> {
     words.extend(of_pages.and_then(|(ns, copied)| price(ns, copied)));
     words.extend(driver.map(|driver| format!("mostly for its {driver}")));
     Some(words.join(", "))
+}
+
+/// Resident pages, if the count says anything: it is more than what it may be off.
+pub(crate) fn known(rss_pages: Option<u64>, rss_error_pages: Option<u64>) -> Option<u64> {
+    let error = rss_error_pages.unwrap_or(0).saturating_mul(3);
+    rss_pages.filter(|pages| *pages > error)
 }
 
 fn bytes(pages: u64) -> u64 {
@@ -198,11 +205,16 @@ mod tests {
         );
         let small = change(|memory, copied| {
             memory.rss_pages = Some(100);
-            memory.rss_error_pages = Some(64);
+            memory.rss_error_pages = Some(20);
             memory.page_table_bytes = None;
             copied.rss_pages = Some(90);
             copied.page_table_bytes = Some(8192);
         });
+        let unread = change(|memory, copied| {
+            (memory.rss_pages, memory.rss_error_pages) = (Some(0), Some(64));
+            copied.rss_pages = Some(0);
+        });
+        assert!(!unread.contains("resident"), "nothing is known of it: {unread}");
         assert_eq!(
             small,
             "copy_mm 81.0 ms, ~400 KiB resident, 1,234 mappings, mostly for its mappings"

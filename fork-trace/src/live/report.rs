@@ -101,17 +101,17 @@ pub struct Costs {
 pub fn summary(tracer: &Tracer, stream: &Stream, lost: u64, costs: Costs) -> Result<Summary> {
     let count = |counter| tracer.counter(counter);
     let counts = stream.counts;
-    let attempts = tracer.attempts_with_child()?;
+    let (under_way, with_child) = tracer.attempts_under_way()?;
     let seen = count(Counter::Seen)?;
     let new_tasks = account::new_tasks(tracer)?;
     let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
     let outcome = count(Counter::FilteredOutcome)?;
     let agreed = costs.began.zip(costs.ended);
-    let received = counts.received + count(Counter::RingFullForks)? + attempts + outcome;
+    let received = counts.received + count(Counter::RingFullForks)? + with_child + outcome;
     Ok(Summary {
         lost,
         filtered: Some(filtered + outcome + counts.cut),
-        under_way: Some(count(Counter::Unentered)? + attempts + counts.under_way),
+        under_way: Some(count(Counter::Unentered)? + under_way + counts.under_way),
         kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
         accounted: agreed.map(|(began, ended)| began == ended && seen == received),
         own: Some(own(costs)?),

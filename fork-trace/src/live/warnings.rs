@@ -33,9 +33,10 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub fn slow(fork: &Fork) -> Option<ForkWarning> {
     let total_ns = fork.total_ns.filter(|total| *total >= SLOW_NS)?;
     let mut text = format!("it took {}", duration(total_ns));
-    if let Some((span, self_ns)) = fork.slowest() {
-        let what = STAGES.iter().find(|row| row.name == span.name).map_or("", |row| row.what);
-        text.push_str(&format!(", {} of it in {}: {what}", percent(self_ns, total_ns), span.name));
+    if let Some((name, self_ns)) = fork.slowest() {
+        let row = STAGES.iter().find(|row| row.name == name);
+        let what = row.map_or("in no stage that this host shows", |row| row.what);
+        text.push_str(&format!(", {} of it in {name}: {what}", percent(self_ns, total_ns)));
     }
     if let Some(bill) = memory_cost::words(fork) {
         text.push_str("; ");

@@ -1,26 +1,18 @@
 //! The stages of attempts that failed: those before the one that failed are done, none after it
 //! stands, and undoing has a time of its own or is said to be included.
 
+use std::process::Command;
+
 use fork_trace_common::stage::{Occurs, Row, STAGES, Stage};
 use serde_json::Value;
 
-use crate::support::{Folder, check, fork_trace, forker, here, lines, of_type, read, run};
+use crate::support::{fork_trace, forker, live_test, number, of_type, trace};
 
 /// The failed attempts of these scenarios; and whether inner marks are in use.
-fn refused(name: &str, scenarios: &[&str]) -> (bool, Vec<Value>) {
-    let folder = Folder::new(name);
-    let file = folder.file("forks.json");
-    let mut tool = fork_trace();
-    let output =
-        run(tool.args(["--stages=all", "-o"]).arg(&file).arg("--").arg(forker()).args(scenarios));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for skipped in lines(&output.stdout).last().unwrap()["skipped"].as_array().unwrap() {
-        println!("skip {skipped}");
-    }
-    let shown = read(&file);
-    check(&shown);
-    let failed = of_type(&shown, "fork").into_iter().filter(|fork| fork["errno"].is_u64());
-    (shown[0]["backend"] == "inner", failed.cloned().collect())
+fn refused(scenarios: &[&str]) -> (bool, Vec<Value>) {
+    let traced = trace(fork_trace().arg("--stages=all"), Command::new(forker()).args(scenarios));
+    let failed = of_type(&traced.shown, "fork").into_iter().filter(|fork| fork["errno"].is_u64());
+    (traced.shown[0]["backend"] == "inner", failed.cloned().collect())
 }
 
 fn stages(fork: &Value) -> Vec<(&'static Row, &Value)> {
@@ -62,9 +54,7 @@ fn agrees(fork: &Value) {
 
 #[test]
 fn nothing_stands_after_the_stage_that_failed() {
-    if !here("nothing_stands_after_the_stage_that_failed") {
-        return;
-    }
+    live_test!();
     let scenarios = [
         "einval-thread",
         "einval-sighand",
@@ -85,7 +75,7 @@ fn nothing_stands_after_the_stage_that_failed() {
         "einval-clone3-size",
         "efault-clone3",
     ];
-    let (_, forks) = refused("failed-stages", &scenarios);
+    let (_, forks) = refused(&scenarios);
     assert!(forks.len() >= 10, "{}", forks.len());
     for fork in &forks {
         agrees(fork);
@@ -94,10 +84,8 @@ fn nothing_stands_after_the_stage_that_failed() {
 
 #[test]
 fn a_copy_that_fails_is_undone_in_a_stage_of_its_own() {
-    if !here("a_copy_that_fails_is_undone_in_a_stage_of_its_own") {
-        return;
-    }
-    let (inner, forks) = refused("failed-copy", &["enomem-mapping"]);
+    live_test!();
+    let (inner, forks) = refused(&["enomem-mapping"]);
     let Some(fork) = forks.first().filter(|_| inner) else { return };
     assert_eq!(fork["failed_stage"], "dup_mmap", "{fork}");
     let (copy, undo) = (stage(fork, Stage::DupMmap), stage(fork, Stage::BadForkCleanup));
@@ -118,10 +106,8 @@ fn a_copy_that_fails_is_undone_in_a_stage_of_its_own() {
 
 #[test]
 fn a_vfork_fails_in_its_own_stage() {
-    if !here("a_vfork_fails_in_its_own_stage") {
-        return;
-    }
-    let (inner, forks) = refused("failed-vfork", &["enomem-dead-pidns"]);
+    live_test!();
+    let (inner, forks) = refused(&["enomem-dead-pidns"]);
     let Some(vfork) = forks.iter().find(|fork| fork["kind"] == "vfork") else { return };
     assert_eq!(vfork["failed_stage"], "alloc_pid", "{vfork}");
     assert_eq!(stage(vfork, Stage::CopyMm).unwrap()["status"], "shared", "{vfork}");
@@ -133,12 +119,10 @@ fn a_vfork_fails_in_its_own_stage() {
 
 #[test]
 fn the_time_of_an_allocation_counts_where_it_was_made() {
-    if !here("the_time_of_an_allocation_counts_where_it_was_made") {
-        return;
-    }
+    live_test!();
     // Which allocation fails is chance; that of an object with a mark may not come at once.
     for attempt in 0.. {
-        let (inner, forks) = refused("failed-allocation", &["enomem-memory"]);
+        let (inner, forks) = refused(&["enomem-memory"]);
         let Some(fork) = forks.first().filter(|_| inner) else { return };
         let Some(undo) = stage(fork, Stage::BadForkCleanup) else {
             assert!(attempt < 30, "no object with a mark was refused: {fork}");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Folder, check, fork_trace, forker, here, lines, of_type, read, run};
+use crate::support::{Folder, fork_trace, forker, live_test, of_type, run, tool, trace};
 
 /// A fork of `forker memory`: what the tool showed, its bill as text, and what `/proc` said of the
 /// parent and the child.
@@ -16,19 +16,18 @@ struct Bill {
 }
 
 fn bill(kind: &str, amount: u64) -> Bill {
+    let amount = amount.to_string();
+    let args = ["memory", "--kind", kind, "--amount", &amount];
+    let traced = trace(&mut fork_trace(), Command::new(forker()).args(args));
+    let [fork] = of_type(&traced.shown, "fork")[..] else { panic!("{:?}", traced.shown) };
     let folder = Folder::new("bill");
     let file = folder.file("forks.json");
-    let mut tool = fork_trace();
-    tool.args(["-o"]).arg(&file).arg("--").arg(forker());
-    let output = run(tool.args(["memory", "--kind", kind, "--amount", &amount.to_string()]));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (truth, shown) = (lines(&output.stdout), read(&file));
-    check(&shown);
-    let [fork] = of_type(&shown, "fork")[..] else { panic!("{shown:?}") };
-    let output =
-        run(Command::new(env!("CARGO_BIN_EXE_fork-trace")).args(["replay", "--stages"]).arg(&file));
+    let lines: Vec<String> = traced.shown.iter().map(Value::to_string).collect();
+    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let output = run(tool().args(["replay", "--stages"]).arg(&file));
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.trim().strip_prefix("memory: "));
+    let truth = traced.lines();
     let of = |who| of_type(&truth, who)[0].clone();
     let (parent, child) = (of("parent"), of("child"));
     Bill { fork: fork.clone(), text: line.unwrap_or_default().to_owned(), parent, child }
@@ -66,9 +65,7 @@ fn agrees(bill: &Bill) {
 
 #[test]
 fn what_was_copied_is_what_the_child_has() {
-    if !here("what_was_copied_is_what_the_child_has") {
-        return;
-    }
+    live_test!();
     for kind in ["private", "shared", "dontfork", "wipeonfork", "huge"] {
         let bill = bill(kind, 256);
         agrees(&bill);
@@ -97,9 +94,7 @@ fn what_was_copied_is_what_the_child_has() {
 
 #[test]
 fn what_drove_the_time_is_told() {
-    if !here("what_drove_the_time_is_told") {
-        return;
-    }
+    live_test!();
     for (kind, amount, driver) in [
         ("private", 512, "pages"),
         ("mappings", 20_000, "mappings"),

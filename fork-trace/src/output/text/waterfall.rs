@@ -8,9 +8,9 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     event::{
         clone_flags,
-        fork::{ChildStart, Fork},
+        fork::{ChildStart, Fork, OTHER},
         memory::PAGE_BYTES,
-        memory_cost,
+        memory_cost::{self, known},
         span::{Precision, Span, Status},
         units::{count, duration, percent, size},
     },
@@ -118,7 +118,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     }
     // Of an attempt without stages the rest is all.
     if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
-        bars.push(Bar { is_part: true, ..plain_bar("other", dur_ns) });
+        bars.push(Bar { is_part: true, ..plain_bar(OTHER, dur_ns) });
     }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
@@ -257,7 +257,8 @@ fn copied(fork: &Fork) -> String {
     let words = [
         Some(format!("{} mappings", count(copied.vmas))),
         copied.page_table_bytes.map(|bytes| format!("{} of page tables", size(bytes))),
-        copied.rss_pages.map(|resident| format!("{about}{} of pages", pages(resident))),
+        known(copied.rss_pages, copied.rss_error_pages)
+            .map(|resident| format!("{about}{} of pages", pages(resident))),
         copied.swap_pages.filter(|swap| *swap > 0).map(|swap| format!("{} in swap", pages(swap))),
     ];
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")

@@ -1,0 +1,70 @@
+//! Limits of a process: resource limits, the memory that one mapping may promise, and the rule for
+//! `SCHED_DEADLINE`.
+
+use std::{ffi::c_int, fs};
+
+use super::{
+    held::{LIMIT, fork_to_the_limit},
+    why::{Refusal, clone_refused, clone3_refused},
+};
+use crate::{
+    attempt::helper,
+    call::{Outcome, Skip},
+    host,
+    sys::{
+        self,
+        clone_args::{Clone3Size, CloneArgs},
+        flag, memory,
+    },
+};
+
+pub(crate) fn processes_of_user() -> Outcome {
+    host::require_root()?;
+    let parent = sys::tgid();
+    // Nobody else has this uid, not even another forker at the same time, and it is one of the
+    // 65536 that a container has.
+    let uid = 54_321 + parent.unsigned_abs() % 10_000;
+    helper(move || {
+        sys::limit(libc::RLIMIT_NPROC, LIMIT.into())?;
+        sys::become_user(uid)?;
+        sys::die_with(parent);
+        fork_to_the_limit("rlimit-nproc")
+    })
+}
+
+pub(crate) fn open_files() -> Outcome {
+    helper(|| {
+        sys::limit(libc::RLIMIT_NOFILE, 0)?;
+        let mut fd: c_int = -1;
+        let args = CloneArgs::new(flag::PIDFD).pidfd(&mut fd);
+        clone3_refused(&args, Clone3Size::V2, Refusal(libc::EMFILE, "rlimit-nofile", ""));
+        Ok(())
+    })
+}
+
+/// Mode 0 of `vm.overcommit_memory` refuses one mapping that is larger than memory and swap together,
+/// but not two smaller ones. The kernel makes one of two that are side by side, and a fork has to
+/// promise that one anew.
+///
+/// KERNEL: mm/util.c `__vm_enough_memory`; mm/vma.c `vma_merge_new_range`.
+pub(crate) fn large_mapping() -> Outcome {
+    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "0") {
+        return Err(Skip("vm.overcommit_memory is not 0".to_owned()));
+    }
+    let half = host::memory_and_swap()? / 10 * 6;
+    helper(|| {
+        memory::promise_twice(half)?;
+        clone_refused(flag::SIGCHLD, Refusal(libc::ENOMEM, "overcommit", ""));
+        Ok(())
+    })
+}
+
+/// A process under `SCHED_DEADLINE` may not fork.
+pub(crate) fn deadline() -> Outcome {
+    host::require_admin()?;
+    helper(|| {
+        sys::run_by_deadline()?;
+        clone_refused(flag::SIGCHLD, Refusal(libc::EAGAIN, "deadline", ""));
+        Ok(())
+    })
+}
