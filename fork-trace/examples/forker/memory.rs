@@ -115,5 +115,5 @@ fn print_memory(who: &'static str) -> Result<(), Errno> {
         page_tables_kib: kib(&status, "VmPTE:"),
         mappings: maps.lines().count(),
     };
-    print(&line).map_err(|_| libc::EIO)
+    print(&line).map_err(|_failed| libc::EIO)
 }

@@ -27,7 +27,7 @@ fn bill(kind: &str, amount: u64) -> Bill {
     let output = run(tool().args(["replay", "--stages"]).arg(&file));
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.trim().strip_prefix("memory: "));
-    let truth = traced.lines();
+    let truth = traced.truth();
     let of = |who| of_type(&truth, who)[0].clone();
     let (parent, child) = (of("parent"), of("child"));
     Bill { fork: fork.clone(), text: line.unwrap_or_default().to_owned(), parent, child }
