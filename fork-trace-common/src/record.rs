@@ -25,6 +25,8 @@ pub enum RecordKind {
     Functions = 7,
     /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
     Refusal = 8,
+    /// A [`ProgramRecord`](crate::program::ProgramRecord).
+    Program = 10,
 }
 
 /// The system call of an attempt.

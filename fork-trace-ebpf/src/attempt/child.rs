@@ -36,6 +36,9 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     let key = bpf_get_current_pid_tgid();
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
+    if ids.tgid != tgid(key) && filter::is_tracer(tgid(key)) {
+        follow_up::command_begins(ids);
+    }
     let pf = child.flags().unwrap_or_default();
     if !filter::task_wanted(ids.tid, pf, clone_flags) {
         count(Counter::FilteredKind);

@@ -10,6 +10,7 @@ mod arguments;
 mod caller;
 mod groups;
 mod namespaces;
+pub(crate) mod program;
 mod reads;
 mod section;
 

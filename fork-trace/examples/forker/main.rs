@@ -85,6 +85,15 @@ enum Command {
         #[arg(long)]
         amount: usize,
     },
+    /// Fork once; the child works, and what it used is printed as `wait4` tells it.
+    Usage {
+        /// How long it works, on a CPU.
+        #[arg(long)]
+        cpu_ms: u64,
+        /// Memory that it touches.
+        #[arg(long)]
+        mib: usize,
+    },
     /// Make children that vfork at the same time and are held.
     HoldVfork {
         /// How long each vfork child sleeps.
@@ -126,6 +135,9 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Some(Command::Memory { kind, amount }) => {
             memory::fork_with(kind, amount).map_err(errno).context("fork with memory")?;
+        }
+        Some(Command::Usage { cpu_ms, mib }) => {
+            memory::use_up(cpu_ms, mib).map_err(errno).context("fork and use memory")?;
         }
         Some(Command::HoldVfork { ms, count }) => {
             journal::set_scenario(NO_SCENARIO);

@@ -60,6 +60,48 @@ pub(crate) fn fork_with(kind: Kind, amount: usize) -> Result<(), Errno> {
     sys::wait(child.tid()?).map(drop)
 }
 
+/// What a child used, as `wait4` tells it.
+#[derive(Serialize)]
+struct Usage {
+    r#type: &'static str,
+    pid: i32,
+    cpu_us: i64,
+    max_rss_kib: i64,
+}
+
+/// Forks once; the child touches memory and works.
+pub(crate) fn use_up(cpu_ms: u64, mib: usize) -> Result<(), Errno> {
+    let child = in_child(&Call::libc_fork(), true, libc_fork, || {
+        sys::memory::touch(mib << 20)?;
+        while usage(|usage| {
+            // SAFETY: the struct is this process's own.
+            unsafe { libc::getrusage(libc::RUSAGE_SELF, usage) }
+        })?
+        .cpu_us
+            < i64::try_from(cpu_ms * 1000).unwrap_or(i64::MAX)
+        {}
+        Ok(())
+    });
+    let tid = child.tid()?;
+    let used = usage(|usage| {
+        // SAFETY: the struct is this process's own, and no status is asked for.
+        unsafe { libc::wait4(tid, ptr::null_mut(), 0, usage) }
+    })?;
+    print(&Usage { pid: tid, ..used }).map_err(|_failed| libc::EIO)
+}
+
+fn usage(ask: impl FnOnce(*mut libc::rusage) -> i32) -> Result<Usage, Errno> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    if ask(usage.as_mut_ptr()) < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+    }
+    // SAFETY: it was zeroed, and the kernel has filled it in.
+    let usage = unsafe { usage.assume_init() };
+    let time = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
+    let cpu_us = time(usage.ru_utime) + time(usage.ru_stime);
+    Ok(Usage { r#type: "usage", pid: 0, cpu_us, max_rss_kib: usage.ru_maxrss })
+}
+
 fn map_one(kind: Kind, bytes: usize) -> Result<(), Errno> {
     let sharing = if kind == Kind::Shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
     let room = map(bytes + TABLE_SPAN, sharing | libc::MAP_NORESERVE, false)?;

@@ -48,7 +48,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         clone_flags_names: clone_flags(record).map(|word| clone_flags::names(word, call)),
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
         set_tids: Some(record.set_tids).filter(|set| *set > 0),
-        parent: parent(record),
+        parent: parent(joined),
         child: child(record),
         ret,
         errno,
@@ -160,14 +160,18 @@ fn kind(record: &ForkRecord) -> Option<Kind> {
     })
 }
 
-fn parent(record: &ForkRecord) -> Parent {
+fn parent(joined: &Joined) -> Parent {
+    let record = &joined.record;
+    let program = joined.program.as_deref();
     let known = |value: u64| (value != 0).then_some(value);
     Parent {
         pid: record.parent.tgid,
         tid: record.parent.tid,
         ppid: record.ppid,
         comm: comm(record),
-        exe: None,
+        exe: program.and_then(|program| program.exe.clone()),
+        argv: program.and_then(|program| program.argv.clone()),
+        argv_truncated: program.and_then(|program| program.argv_truncated.then_some(true)),
         uid: record.uid,
         user: None,
         threads: record.has(bits::THREADS).then_some(record.threads),
@@ -247,6 +251,7 @@ mod tests {
             functions: None,
             start: start.copied(),
             refusal: None,
+            program: None,
         };
         super::fork(&joined, plan, clock)
     }

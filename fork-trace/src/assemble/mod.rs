@@ -2,8 +2,8 @@
 //!
 //! `decode` turns bytes into records, `join` pairs the records of one attempt, `times` answers when
 //! it passed which point, `failure` where a failed one turned back, `spans` makes its stages, `fork`
-//! the whole value. `follow_up` does the
-//! same for what becomes of a child.
+//! the whole value. `program` keeps what
+//! callers run, and `follow_up` does the same as all of these for what becomes of a child.
 
 pub mod decode;
 mod failure;
@@ -11,6 +11,7 @@ pub mod follow_up;
 pub mod fork;
 pub mod join;
 pub mod memory;
+pub mod program;
 pub mod spans;
 pub mod times;
 pub mod tracer;

@@ -60,7 +60,9 @@ impl Enricher {
     /// Adds what is known to `fork`.
     pub fn add(&mut self, fork: &mut Fork) {
         fork.parent.user = self.users.get(&fork.parent.uid).cloned();
-        fork.parent.exe = self.program(&fork.parent);
+        if fork.parent.exe.is_none() {
+            fork.parent.exe = self.program(&fork.parent);
+        }
         fork.parent.cgroup = self.cgroup(&fork.parent);
         fork.parent.container = fork.parent.cgroup.as_deref().and_then(container);
     }
@@ -179,6 +181,8 @@ mod tests {
             ppid: 1,
             comm: stat.comm,
             exe: None,
+            argv: None,
+            argv_truncated: None,
             uid: 0,
             user: None,
             threads: None,

@@ -30,7 +30,7 @@ tracepoints! {
     SchedProcessExec = "sched_process_exec",
     /// `raw_syscalls:sys_exit`.
     SysExit = "sys_exit",
-    /// `sched:sched_switch`.
+    /// `sched:sched_switch`: what becomes of a child, from its first moment on a CPU to its last.
     SchedSwitch = "sched_switch",
     /// `sched:sched_wakeup_new`.
     SchedWakeupNew = "sched_wakeup_new",
@@ -78,6 +78,7 @@ impl Tracepoint {
                 | Self::SchedWakeupNew
                 | Self::SchedProcessExit
                 | Self::SchedProcessExec
+                | Self::SchedSwitch
         )
     }
 

@@ -138,7 +138,9 @@ impl Stream {
                 }
             }
             Ok(Record::Exec(exec)) => {
-                self.follower.push(&exec.life, self.clock, now_ns);
+                if exec.life.kind == FollowUpKind::ExecedWith as u32 {
+                    self.follower.push(&exec.life, self.clock, now_ns);
+                }
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {

@@ -25,6 +25,7 @@ mod functions;
 mod inner;
 mod memory_bill;
 mod readme;
+mod records;
 mod rights;
 mod storm;
 mod support;
