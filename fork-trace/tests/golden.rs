@@ -37,6 +37,7 @@ const STREAMS: &[&str] = &[
     "summary",
     "empty",
     "life",
+    "records",
 ];
 
 fn path(file: &str) -> PathBuf {

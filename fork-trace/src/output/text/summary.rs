@@ -50,7 +50,7 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
         .collect();
     let rows = || kinds.iter().chain(&totals).chain(&own).chain(&causes);
     let widths = Widths {
-        name: rows().map(|(name, ..)| printable(name).width()).max().unwrap_or(0).max(12),
+        name: rows().map(|(name, ..)| printable(name).width()).max().unwrap_or(0).max(13),
         count: rows().map(|(_, number, _)| count(*number).len()).max().unwrap_or(0).max(5),
     };
     table("KIND (TOTAL)", &kinds, &widths, line, writer)?;
