@@ -13,51 +13,75 @@ use crate::flags::{
 /// What is known of a refusal; `bits` of [`RefusalRecord`].
 pub mod known {
     /// `args` holds what the caller passed; of a `clone3` struct, as many words as it has.
-    pub const ARGS: u32 = 1;
+    pub const ARGS: u64 = 1;
     /// The words of a `clone3` struct could not be read.
-    pub const ARGS_UNREADABLE: u32 = 1 << 1;
+    pub const ARGS_UNREADABLE: u64 = 1 << 1;
     /// The bytes after the words of `args` are not all zero, or cannot all be read.
-    pub const TAIL_NOT_ZERO: u32 = 1 << 2;
+    pub const TAIL_NOT_ZERO: u64 = 1 << 2;
     /// The bytes after the words of `args` could not be read.
-    pub const TAIL_UNREADABLE: u32 = 1 << 3;
+    pub const TAIL_UNREADABLE: u64 = 1 << 3;
     /// `set_tid` was read; without it, the array could not be.
-    pub const SET_TID: u32 = 1 << 4;
+    pub const SET_TID: u64 = 1 << 4;
     /// `uid`, `euid`, `caps` and `user_ns_level` were read.
-    pub const CRED: u32 = 1 << 5;
+    pub const CRED: u64 = 1 << 5;
     /// `signal_flags`, `policy` and `open_files_max` were read.
-    pub const SIGNAL: u32 = 1 << 6;
+    pub const SIGNAL: u64 = 1 << 6;
     /// `pid_level`, `children_level`, `children_allocated` and `children_inum` were read.
-    pub const PID_NS: u32 = 1 << 7;
+    pub const PID_NS: u64 = 1 << 7;
     /// The caller's children go to another pid namespace than its own.
-    pub const OTHER_PID_NS: u32 = 1 << 8;
+    pub const OTHER_PID_NS: u64 = 1 << 8;
     /// `pid_ns` was read.
-    pub const PID_MAX: u32 = 1 << 9;
+    pub const PID_MAX: u64 = 1 << 9;
     /// `nproc` was read.
-    pub const NPROC: u32 = 1 << 10;
+    pub const NPROC: u64 = 1 << 10;
     /// `pids` was read: a group of the pids controller has a limit.
-    pub const PIDS: u32 = 1 << 11;
+    pub const PIDS: u64 = 1 << 11;
     /// The chain of groups of the pids controller was walked to its end.
-    pub const PIDS_WALKED: u32 = 1 << 12;
+    pub const PIDS_WALKED: u64 = 1 << 12;
     /// `memory` was read: a group of the memory controller has a limit.
-    pub const MEMORY: u32 = 1 << 13;
+    pub const MEMORY: u64 = 1 << 13;
     /// The limits of namespaces were read.
-    pub const NAMESPACES: u32 = 1 << 14;
+    pub const NAMESPACES: u64 = 1 << 14;
     /// `seccomp_mode` was read.
-    pub const SECCOMP: u32 = 1 << 15;
+    pub const SECCOMP: u64 = 1 << 15;
     /// The caller's children go to another time namespace than its own.
-    pub const OTHER_TIME_NS: u32 = 1 << 16;
+    pub const OTHER_TIME_NS: u64 = 1 << 16;
     /// The group that `CLONE_INTO_CGROUP` names was found: `pids` and `memory` are its own.
-    pub const INTO: u32 = 1 << 17;
-    /// `names` holds the whole path of the group of `pids`, or for `ENOMEM` of `memory`.
-    pub const GROUP_PATH: u32 = 1 << 18;
+    pub const INTO: u64 = 1 << 17;
+    /// `names` holds the whole path of a control group.
+    pub const GROUP_PATH: u64 = 1 << 18;
     /// The caller has a tracer.
-    pub const TRACED: u32 = 1 << 19;
+    pub const TRACED: u64 = 1 << 19;
     /// `namespaces` holds a limit that is full.
-    pub const NAMESPACE_FULL: u32 = 1 << 20;
+    pub const NAMESPACE_FULL: u64 = 1 << 20;
     /// `pids_refusals` was read.
-    pub const PIDS_REFUSALS: u32 = 1 << 21;
+    pub const PIDS_REFUSALS: u64 = 1 << 21;
     /// `memory_ooms` was read.
-    pub const MEMORY_OOMS: u32 = 1 << 22;
+    pub const MEMORY_OOMS: u64 = 1 << 22;
+    /// `group_exit_code` was read, and whether the caller is being killed.
+    pub const ENDING: u64 = 1 << 23;
+    /// A fatal signal is pending for the caller: it ends before it is back in user space.
+    pub const KILLED: u64 = 1 << 24;
+    /// The out-of-memory killer has chosen the caller's process.
+    pub const OOM_VICTIM: u64 = 1 << 25;
+    /// Another thread of the process executes a program, or dumps core, and ends the caller for that.
+    pub const THREAD_TAKES_OVER: u64 = 1 << 26;
+    /// `fs_users` was read, and whether one of them executes a program.
+    pub const FS: u64 = 1 << 27;
+    /// One of those who share the caller's `fs_struct` was inside `execve` as the call returned.
+    pub const IN_EXEC: u64 = 1 << 28;
+    /// It was read whether the caller is in a chroot; only for `EPERM`.
+    pub const ROOT: u64 = 1 << 29;
+    /// The caller's root directory is not that of its mount namespace.
+    pub const CHROOTED: u64 = 1 << 30;
+    /// It was read whether the caller's ids are mapped in its user namespace; only for `EPERM`.
+    pub const IDS: u64 = 1 << 31;
+    /// The effective user id has no mapping there.
+    pub const UID_UNMAPPED: u64 = 1 << 32;
+    /// The effective group id has no mapping there.
+    pub const GID_UNMAPPED: u64 = 1 << 33;
+    /// `private_pages` was read.
+    pub const PRIVATE_PAGES: u64 = 1 << 34;
 }
 
 /// A counter and its limit.
@@ -95,6 +119,23 @@ impl Counted {
     }
 }
 
+/// A user namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct UserNamespace {
+    /// Its inode number; 0 for none.
+    pub inum: u32,
+    /// How deep it is nested; 0 for the initial one.
+    pub level: u32,
+}
+
+/// How many ids of `set_tid` are kept, the innermost ones.
+pub const SET_TIDS: usize = 4;
+
 /// Names of a group's path that are kept, its own first.
 pub const NAMES: usize = 8;
 /// Bytes of each name, the closing NUL included.
@@ -110,12 +151,10 @@ pub const NAME_BYTES: usize = 96;
 pub struct RefusalRecord {
     /// [`RecordKind::Refusal`](crate::record::RecordKind::Refusal).
     pub kind: u32,
-    /// What is known: see [`known`].
-    pub bits: u32,
     /// The caller's thread id, initial pid namespace.
     pub tid: u32,
-    /// `task_struct.seccomp.mode`: 0 none, 1 strict, 2 filter.
-    pub seccomp_mode: u32,
+    /// What is known: see [`known`].
+    pub bits: u64,
     /// When the attempt returned: with `tid`, which attempt this is of.
     pub at_ns: u64,
     /// The size the caller gave for `clone3`'s struct, bytes; 0 for other calls.
@@ -123,14 +162,16 @@ pub struct RefusalRecord {
     /// The words of `clone3`'s struct, see [`arg`]; what another call passes stands in the places
     /// where `clone3` has it.
     pub args: [u64; arg::COUNT],
-    /// The first, innermost, id of the array `set_tid`.
-    pub set_tid: u32,
+    /// The first ids of the array `set_tid`, innermost pid namespace first.
+    pub set_tid: [u32; SET_TIDS],
     /// Real user id, initial user namespace.
     pub uid: u32,
     /// Effective user id, initial user namespace.
     pub euid: u32,
     /// How deep the caller's user namespace is nested; 0 for the initial one.
     pub user_ns_level: u32,
+    /// `task_struct.seccomp.mode`: 0 none, 1 strict, 2 filter.
+    pub seccomp_mode: u32,
     /// Effective capabilities in the caller's own user namespace.
     pub caps: u64,
     /// `signal_struct.flags`.
@@ -161,21 +202,36 @@ pub struct RefusalRecord {
     /// The first namespace limit of `user.max_*` that is full, with
     /// [`known::NAMESPACE_FULL`]; read for `ENOSPC` only.
     pub namespaces: Counted,
+    /// The user namespace that `nproc.max` is a limit of, because it was made under that limit; none
+    /// where it is the caller's own `RLIMIT_NPROC`.
+    pub nproc_ns: UserNamespace,
+    /// The user namespace whose limit `namespaces` is.
+    pub namespaces_ns: UserNamespace,
     /// How many tasks the pids controller has refused the caller's own group, with
     /// [`known::PIDS_REFUSALS`]: more than when the call began if it refused this one.
     pub pids_refusals: u64,
     /// How often the caller's own group of the memory controller was out of memory, with
     /// [`known::MEMORY_OOMS`]; as above.
     pub memory_ooms: u64,
-    /// Names of the path of the group of `pids`, for `ENOMEM` of that of `memory`: its own first, each
-    /// closed by a NUL.
+    /// `signal_struct.group_exit_code`: what ends the process, as `wait` tells it; with
+    /// [`known::ENDING`].
+    pub group_exit_code: u32,
+    /// How many tasks share the caller's root and working directory (`fs_struct.users`), with
+    /// [`known::FS`].
+    pub fs_users: u32,
+    /// Pages of the caller's private writable mappings, its stack included: the most that a copy of
+    /// them may have to be promised; with [`known::PRIVATE_PAGES`].
+    pub private_pages: u64,
+    /// Names of the path of a control group, its own first, each closed by a NUL, with
+    /// [`known::GROUP_PATH`]: of the group that `CLONE_INTO_CGROUP` names, or where a limit may have
+    /// refused, of the group of `memory` (`ENOMEM`, `EINTR`) or of `pids`.
     pub names: [[u8; NAME_BYTES]; NAMES],
 }
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(
     size_of::<RefusalRecord>()
-        == 32 + 8 * arg::COUNT + 16 + 8 + 8 + 8 + 16 + 5 * 32 + 16 + NAMES * NAME_BYTES
+        == 32 + 8 * arg::COUNT + 4 * SET_TIDS + 56 + 5 * 32 + 48 + NAMES * NAME_BYTES
 );
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 
@@ -200,7 +256,7 @@ impl RefusalRecord {
     /// Whether `bit` of [`known`] is set.
     #[must_use]
     #[inline(always)]
-    pub const fn has(&self, bit: u32) -> bool {
+    pub const fn has(&self, bit: u64) -> bool {
         self.bits & bit != 0
     }
 }

@@ -67,6 +67,9 @@ fn returned(record: &ForkRecord) -> bool {
     seen && !record.has(bits::KERNEL_MADE)
 }
 
+/// The warning about a call that was refused without an entry.
+pub const NO_ENTRY: &str = "no-entry";
+
 /// What was not seen of a call.
 fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
     let entered = record.has(bits::ENTERED);
@@ -81,7 +84,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
              the total is not known",
         ),
         (false, _) => (
-            "no-entry",
+            NO_ENTRY,
             "refused before the system call began, by seccomp or a tracer: \
              only the time of its return is known",
         ),

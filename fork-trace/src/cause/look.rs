@@ -1,18 +1,19 @@
 //! How each limit of the table is looked at: from the evidence to a finding.
 
 use fork_trace_common::{
-    flags::{CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD, CLONE_VM},
-    refusal::{Counted, NAMESPACES, known},
+    flags::{CLONE_FS, CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD},
+    refusal::{Counted, NAMESPACES, RefusalRecord, UserNamespace, known},
     stage::Stage,
 };
+use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
-    event::values::Name,
+    cause::{
+        case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
+        rules::RULES,
+    },
+    event::{cause::Holder, values::Name},
 };
-
-/// `vm.overcommit_memory`: never promise more than there is.
-const NEVER: u64 = 2;
 
 /// What the evidence says of a row.
 #[derive(Debug)]
@@ -36,10 +37,24 @@ pub struct Details {
     pub current: Option<u64>,
     /// The limit.
     pub max: Option<u64>,
+    /// How much more was asked for.
+    pub asked: Option<u64>,
+    /// `Some(true)` where some of this was read when the call had failed already.
+    pub read_afterwards: Option<bool>,
     /// The group or namespace.
     pub path: Option<String>,
+    /// How deep the namespace is nested.
+    pub level: Option<u32>,
     /// The user.
     pub uid: Option<u32>,
+    /// The descriptor that the caller gave.
+    pub fd: Option<u32>,
+    /// The id that the caller asked for.
+    pub id: Option<u32>,
+    /// What holds that id.
+    pub held_by: Option<Holder>,
+    /// Better words than the row's.
+    pub what: Option<String>,
     /// A better hint than the row's.
     pub hint: Option<String>,
 }
@@ -55,12 +70,6 @@ pub(super) const PIDNS_ADDING: u32 = 1 << 31;
 
 /// Levels that pid and user namespaces may be nested.
 const NESTED: u64 = 32;
-
-/// A group with fewer pages left than a fork takes at once is short of memory.
-/// KERNEL: mm/memcontrol.c charges 64 pages at a time.
-const SHORT_PAGES: u64 = 64;
-
-const PAGE_BYTES: u64 = 4096;
 
 /// Tasks that may have ended between the refusal and the look at a counter.
 const SLACK: u64 = 64;
@@ -94,10 +103,46 @@ pub(super) fn seccomp(case: &Case<'_>) -> Finding {
     if case.entered() {
         return Finding::No;
     }
+    let details = seccomp_details(case);
     match case.with(known::SECCOMP) {
         Some(refusal) if refusal.seccomp_mode != SECCOMP_FILTER => Finding::No,
-        Some(refusal) if !refusal.has(known::TRACED) => Finding::Yes(Details::default()),
-        _ => Finding::Maybe(Details::default()),
+        Some(refusal) if !refusal.has(known::TRACED) && !kernel_may_refuse(case) => {
+            Finding::Yes(details)
+        }
+        _ => Finding::Maybe(details),
+    }
+}
+
+/// Whether the kernel itself has a reason for this error, so that the call may have been refused after
+/// an entry that was missed.
+fn kernel_may_refuse(case: &Case<'_>) -> bool {
+    let errno = case.error();
+    let by_state =
+        [Errno::EAGAIN, Errno::ENOMEM, Errno::EINTR, Errno::ENOSPC, Errno::EMFILE].contains(&errno);
+    by_state || RULES.iter().any(|rule| rule.errno == errno && rule.holds(case) != Some(false))
+}
+
+fn seccomp_details(case: &Case<'_>) -> Details {
+    let call = case.call();
+    let hint = match (case.clone3(), case.error()) {
+        (true, Errno::ENOSYS) => {
+            "glibc and others try clone next; for a program that does not, allow clone3 in the \
+             seccomp profile"
+                .to_owned()
+        }
+        (true, _) => {
+            "allow clone3 in the seccomp profile, or refuse it with ENOSYS: for that alone \
+                      glibc tries clone next (Docker: --security-opt seccomp=PROFILE)"
+                .to_owned()
+        }
+        (false, _) => {
+            format!("allow {call} in the seccomp profile (Docker: --security-opt seccomp=PROFILE)")
+        }
+    };
+    Details {
+        what: Some(format!("{call} refused by seccomp before it began")),
+        hint: Some(hint),
+        ..Details::default()
     }
 }
 
@@ -116,8 +161,7 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::NPROC) else {
         return Finding::Maybe(Details::default());
     };
-    let uid = id(refusal.nproc.owner);
-    let details = Details { uid, ..counted(&refusal.nproc, "RLIMIT_NPROC") };
+    let details = nproc_details(refusal);
     // In a new user namespace the count is another.
     match (refusal.nproc.full(), case.any(CLONE_NEWUSER)) {
         (true, Some(false)) if exempt() == Some(false) => Finding::Yes(details),
@@ -125,6 +169,30 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
         (false, Some(false)) => Finding::No,
         (false, _) => Finding::Maybe(Details::default()),
     }
+}
+
+/// The caller's own limit, or the one that a user namespace was made under.
+fn nproc_details(refusal: &RefusalRecord) -> Details {
+    let own = Details { uid: id(refusal.nproc.owner), ..counted(&refusal.nproc, "RLIMIT_NPROC") };
+    let namespace = refusal.nproc_ns;
+    if refusal.nproc.place == 0 || namespace.inum == 0 {
+        return own;
+    }
+    Details {
+        path: Some(user_namespace(namespace)),
+        level: Some(namespace.level),
+        hint: Some(format!(
+            "this namespace was made under that limit and keeps it, so ulimit -u inside does not \
+             help: make it anew under a higher one, or run it as a user with fewer processes than \
+             uid {}",
+            refusal.nproc.owner
+        )),
+        ..own
+    }
+}
+
+fn user_namespace(namespace: UserNamespace) -> String {
+    format!("user:[{}]", namespace.inum)
 }
 
 pub(super) fn threads_max(case: &Case<'_>) -> Finding {
@@ -138,6 +206,7 @@ pub(super) fn threads_max(case: &Case<'_>) -> Finding {
         limit: Some(Name::Borrowed("kernel.threads-max")),
         current: Some(current),
         max: Some(max),
+        read_afterwards: Some(true),
         ..Details::default()
     })
 }
@@ -169,9 +238,35 @@ pub(super) fn pid_max(case: &Case<'_>) -> Finding {
     };
     let details = Details {
         path: Some(format!("pid:[{}]", numbers.owner)),
+        level: level(case, &numbers),
+        read_afterwards: inner.is_none().then_some(true),
         ..counted(&numbers, "kernel.pid_max")
     };
     if numbers.current + RESERVED_PIDS < numbers.max { Finding::No } else { Finding::Yes(details) }
+}
+
+/// How deep the pid namespace of a counter is nested.
+fn level(case: &Case<'_>, numbers: &Counted) -> Option<u32> {
+    let children_level = case.with(known::PID_NS)?.children_level;
+    children_level.checked_sub(u32::try_from(numbers.place).ok()?)
+}
+
+/// KERNEL: kernel/fork.c `copy_fs`: an `fs_struct` with a thread inside `execve` is not shared with
+/// one more, because the exec has counted who shares it.
+pub(super) fn sibling_exec(case: &Case<'_>) -> Finding {
+    let refusal = case.with(known::FS);
+    let alone = refusal.is_some_and(|refusal| refusal.fs_users < 2);
+    if case.any(CLONE_FS) == Some(false) || alone {
+        return Finding::No;
+    }
+    let seen = refusal.is_some_and(|refusal| refusal.has(known::IN_EXEC));
+    let sure = case.any(CLONE_FS) == Some(true) && case.pids_refused() != Some(true);
+    let only_this = !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::AllocPid);
+    match (seen, only_this) {
+        (true, _) if sure => Finding::Yes(Details::default()),
+        (true, _) | (false, true) => Finding::Maybe(Details::default()),
+        (false, false) => Finding::Fallback(Details::default()),
+    }
 }
 
 pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
@@ -202,7 +297,7 @@ pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
 }
 
 /// systemd keeps the limit of its units; the file is for the rest.
-fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
+pub(super) fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
     let unit = path.rsplit('/').next().unwrap_or_default();
     if [".slice", ".service", ".scope"].iter().any(|ending| unit.ends_with(ending)) {
         return format!("raise {setting}= of {unit}");
@@ -231,9 +326,12 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let Some((_, name)) = limit.filter(|_| refusal.has(known::NAMESPACE_FULL)) else {
         return maybe(Some(inside));
     };
+    let namespace = refusal.namespaces_ns;
     let details = Details {
         limit: Some(Name::Owned(format!("user.{name}"))),
         uid: id(counter.owner),
+        path: (namespace.inum != 0).then(|| user_namespace(namespace)),
+        level: (namespace.inum != 0).then_some(namespace.level),
         hint: Some(format!("sysctl user.{name}=N, with more than now, in that user namespace")),
         ..counted(counter, "")
     };
@@ -266,62 +364,11 @@ pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
         Some(refusal) if refusal.children_allocated & PIDNS_ADDING != 0 => Finding::No,
         Some(refusal) => Finding::Yes(Details {
             path: Some(format!("pid:[{}]", refusal.children_inum)),
+            level: Some(refusal.children_level),
             ..Details::default()
         }),
         None => Finding::Maybe(Details::default()),
     }
-}
-
-/// What the attempt took is given back by now, so a group at its limit has some pages left. Only the
-/// caller's own group is known to have been out of memory or not.
-pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
-    let Some(refusal) = case.with(known::MEMORY) else {
-        return Finding::No;
-    };
-    let pages = &refusal.memory;
-    let short = pages.current.saturating_add(SHORT_PAGES) >= pages.max;
-    let own = pages.place == 0;
-    let proven = match case.out_of_group_memory() {
-        Some(false) if own => return Finding::No,
-        Some(moved) => moved && own,
-        None => false,
-    };
-    if !proven && !short {
-        return Finding::No;
-    }
-    let path = case.group_path();
-    let file = if case.after.memory_v1 { "memory.limit_in_bytes" } else { "memory.max" };
-    let details = Details {
-        limit: Some(Name::Borrowed("memory.max")),
-        current: Some(pages.current.saturating_mul(PAGE_BYTES)),
-        max: Some(pages.max.saturating_mul(PAGE_BYTES)),
-        hint: path
-            .as_deref()
-            .map(|path| group_hint(path, case.after.memory_mount.as_deref(), "MemoryMax", file)),
-        path,
-        uid: None,
-    };
-    // Another thread of the group may have been the one that moved the counter.
-    let promised = case.after.overcommit_mode == Some(NEVER) && case.window.admits(Stage::DupMmap);
-    if proven && !promised { Finding::Yes(details) } else { Finding::Maybe(details) }
-}
-
-pub(super) fn overcommit(case: &Case<'_>) -> Finding {
-    if case.any(CLONE_VM) == Some(true) || case.after.overcommit_mode == Some(1) {
-        return Finding::No;
-    }
-    let Some((current, max)) = case.after.committed_bytes else {
-        return Finding::Fallback(Details::default());
-    };
-    if case.after.overcommit_mode != Some(NEVER) {
-        return Finding::Fallback(Details::default());
-    }
-    Finding::Maybe(Details {
-        limit: Some(Name::Borrowed("vm.overcommit_memory")),
-        current: Some(current),
-        max: Some(max),
-        ..Details::default()
-    })
 }
 
 pub(super) fn open_files(case: &Case<'_>) -> Finding {
@@ -342,8 +389,8 @@ pub(super) fn open_files(case: &Case<'_>) -> Finding {
 }
 
 impl Case<'_> {
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller.
-    fn group_path(&self) -> Option<String> {
+    /// Path of the control group that may have refused.
+    pub(super) fn group_path(&self) -> Option<String> {
         let Some(refusal) = self.with(known::GROUP_PATH) else {
             return self.after.group_path.clone();
         };

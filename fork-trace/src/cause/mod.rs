@@ -4,17 +4,17 @@
 //! `rules` and `limits` are the two tables; `explain` and `docs/FAILURES.md` read them too.
 
 mod case;
+mod ending;
 pub mod explain;
-
 pub mod limits;
 mod look;
+mod memory;
+mod named;
 pub mod rules;
 mod window;
 
-use fork_trace_common::stage::Stage;
-use nix::errno::Errno;
-
 use crate::{
+    assemble::fork::NO_ENTRY,
     cause::{
         limits::{LIMITS, Limit},
         look::{Details, Finding},
@@ -26,6 +26,7 @@ use crate::{
         values::Name,
     },
 };
+use fork_trace_common::stage::Stage;
 
 pub use crate::cause::{case::Case, window::Window};
 
@@ -46,6 +47,31 @@ enum Strength {
 
 /// Adds to `fork` what `case` says.
 pub fn add(fork: &mut Fork, case: &Case<'_>) {
+    explain_failure(fork, case);
+    agree(fork);
+}
+
+/// Lets the warning about a call without an entry say what the cause says, and as surely.
+fn agree(fork: &mut Fork) {
+    let Some(cause) = &fork.cause else { return };
+    let likely = if cause.confidence == Confidence::Certain { "" } else { "likely " };
+    let text = match cause.kind {
+        CauseKind::Seccomp => format!(
+            "{likely}refused by seccomp before the system call began: only the time of its return \
+             is known"
+        ),
+        CauseKind::Tracer => format!(
+            "{likely}refused by a tracer before the system call began: only the time of its \
+             return is known"
+        ),
+        _ => "its entry was not seen: only the time of its return is known".to_owned(),
+    };
+    for warning in fork.warnings.iter_mut().filter(|warning| warning.code == NO_ENTRY) {
+        warning.text.clone_from(&text);
+    }
+}
+
+fn explain_failure(fork: &mut Fork, case: &Case<'_>) {
     let mut candidates = candidates(case);
     let strongest = candidates.iter().map(|candidate| candidate.strength).max();
     let place = candidates.iter().position(|candidate| Some(candidate.strength) == strongest);
@@ -93,7 +119,13 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
         limit: None,
         current: None,
         max: None,
+        asked: None,
+        read_afterwards: None,
         path: None,
+        level: None,
+        fd: None,
+        id: None,
+        held_by: None,
         uid: None,
         confidence: Confidence::Likely,
         hint: Name::Borrowed(hint),
@@ -102,7 +134,7 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
 
 /// Every row that fits, in the kernel's order.
 fn candidates(case: &Case<'_>) -> Vec<Candidate> {
-    let errno = i32::try_from(case.errno).map_or(Errno::UnknownErrno, Errno::from_raw);
+    let errno = case.error();
     let in_window = |stage: Option<Stage>| stage.is_none_or(|stage| admits(case, stage));
     let rules = RULES
         .iter()
@@ -140,7 +172,8 @@ fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
         None => Strength::Maybe,
     };
     let of_rule = cause(rule.kind, rule.what, rule.hint);
-    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..of_rule };
+    let details = (rule.details)(case);
+    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..with_details(of_rule, details) };
     Some(Candidate { stage: Some(rule.stage), strength, cause })
 }
 
@@ -151,11 +184,31 @@ fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
         Finding::Maybe(details) => (Strength::Maybe, details),
         Finding::Yes(details) => (Strength::Yes, details),
     };
-    let Details { limit: name, current, max, path, uid, hint } = details;
-    let of_limit = cause(limit.kind, limit.what, limit.hint);
-    let hint = hint.map_or_else(|| of_limit.hint.clone(), Name::Owned);
-    let cause = Cause { limit: name, current, max, path, uid, hint, ..of_limit };
+    let cause = with_details(cause(limit.kind, limit.what, limit.hint), details);
     Some(Candidate { stage: limit.stage, strength, cause })
+}
+
+/// What a row says of every refusal, with what is known of this one.
+fn with_details(of_row: Cause, details: Details) -> Cause {
+    let Details { what, hint, .. } = details;
+    Cause {
+        what: what.map_or(of_row.what, Name::Owned),
+        hint: hint.map_or(of_row.hint, Name::Owned),
+        limit: details.limit,
+        current: details.current,
+        max: details.max,
+        asked: details.asked,
+        read_afterwards: details.read_afterwards,
+        path: details.path,
+        level: details.level,
+        fd: details.fd,
+        id: details.id,
+        held_by: details.held_by,
+        uid: details.uid,
+        kind: of_row.kind,
+        rule: of_row.rule,
+        confidence: of_row.confidence,
+    }
 }
 
 #[cfg(test)]

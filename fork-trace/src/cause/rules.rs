@@ -19,7 +19,11 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, Case},
+    cause::{
+        case::{CAP_SYS_ADMIN, Case},
+        look::Details,
+        named,
+    },
     event::cause::CauseKind,
 };
 
@@ -42,6 +46,8 @@ pub struct Rule {
     pub hint: &'static str,
     /// Whether it holds; `None` where that is not known.
     pub when: fn(&Case<'_>) -> Option<bool>,
+    /// What the arguments name.
+    pub details: fn(&Case<'_>) -> Details,
 }
 
 /// Bytes of a page, the most that `clone3`'s struct may have.
@@ -84,6 +90,7 @@ const fn rule(
         what,
         hint,
         when,
+        details: |_| Details::default(),
     }
 }
 
@@ -98,6 +105,10 @@ impl Rule {
 
     const fn kind(self, kind: CauseKind) -> Self {
         Self { kind, ..self }
+    }
+
+    const fn naming(self, details: fn(&Case<'_>) -> Details) -> Self {
+        Self { details, ..self }
     }
 
     /// Seen while `clone3`'s struct is copied.
@@ -437,6 +448,24 @@ pub static RULES: &[Rule] = &[
     .errno(Errno::EPERM)
     .kind(CauseKind::Permission),
     rule(
+        "newuser-in-chroot",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.chrooted()?),
+        "CLONE_NEWUSER in a chroot",
+        "leave the chroot, or enter it by pivot_root in a mount namespace of its own",
+    )
+    .at(Stage::CopyCreds)
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
+        "newuser-unmapped-ids",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.unmapped()?),
+        "CLONE_NEWUSER by a caller whose user or group id is not mapped in its user namespace",
+        "write uid_map and gid_map of that namespace before",
+    )
+    .at(Stage::CopyCreds)
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
         "namespace-without-admin",
         |c| Some(c.without(PRIVILEGED, CLONE_NEWUSER)? && !c.capable(CAP_SYS_ADMIN)?),
         "a new namespace without CAP_SYS_ADMIN",
@@ -521,10 +550,12 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::AllocPid)
     .errno(Errno::EEXIST)
-    .kind(CauseKind::SetTid),
+    .kind(CauseKind::SetTid)
+    .naming(named::id),
     rule(
         "pidfd-unwritable",
-        |c| c.any(CLONE_PIDFD),
+        // A caller that is being killed does not wait for its memory.
+        |c| if c.any(CLONE_PIDFD)? && c.killed()? { None } else { c.any(CLONE_PIDFD) },
         "CLONE_PIDFD with a pointer that cannot be written to",
         "let pidfd point to an int",
     )
@@ -538,7 +569,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBADF)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::no_group),
     rule(
         "into-cgroup-not-permitted",
         |c| c.names_group(),
@@ -548,7 +580,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EACCES)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-removed",
         |c| c.names_group(),
@@ -557,7 +590,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENOENT)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-dying",
         |c| c.names_group(),
@@ -566,7 +600,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENODEV)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-has-controllers",
         |c| c.names_group(),
@@ -575,7 +610,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBUSY)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-domain",
         |c| c.names_group(),
@@ -584,7 +620,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EOPNOTSUPP)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
 ];
 
 /// Whether memory from `start` on lies outside of the user's half; releases differ between.

@@ -3,36 +3,16 @@
 //! Read only for an error number that it can explain, at most once a batch of records, and never
 //! waiting: a storm of failures costs no more than one.
 
-use fork_trace_common::refusal::{RefusalRecord, known};
+use fork_trace_common::{
+    flags::CLONE_INTO_CGROUP,
+    record::ForkRecord,
+    refusal::{RefusalRecord, arg, known},
+};
 use nix::{errno::Errno, libc};
 use std::{
     fs::{self, File},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
-
-/// What was read just after a refusal, outside the hook; `None` where it could not be.
-#[derive(Clone, Debug, Default)]
-pub struct LimitReadermath {
-    /// Tasks of the host, and `kernel.threads-max`.
-    pub threads: Option<(u64, u64)>,
-    /// `kernel.pid_max` of the initial pid namespace.
-    pub pid_max: Option<u64>,
-    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
-    pub no_unprivileged_userns: Option<bool>,
-    /// `vm.overcommit_memory`.
-    pub overcommit_mode: Option<u64>,
-    /// `Committed_AS` and `CommitLimit`, bytes.
-    pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
-    pub group_path: Option<String>,
-    /// Where the hierarchy of the pids controller is mounted.
-    pub pids_mount: Option<String>,
-    /// Where the hierarchy of the memory controller is mounted.
-    pub memory_mount: Option<String>,
-    /// Whether that is version 1.
-    pub memory_v1: bool,
-}
 
 /// What was read just after a refusal, outside the hook; `None` where it could not be.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +27,16 @@ pub struct Aftermath {
     pub overcommit_mode: Option<u64>,
     /// `Committed_AS` and `CommitLimit`, bytes.
     pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
+    /// `MemTotal` and `SwapTotal` together, bytes.
+    pub memory_and_swap_bytes: Option<u64>,
+    /// The caller's largest private writable mapping.
+    pub largest: Option<Largest>,
+    /// What the descriptor is open on that `CLONE_INTO_CGROUP` names.
+    pub into: Option<String>,
+    /// What holds the id that `set_tid` asks for, where it asks for one only.
+    pub id_holder: Option<Holder>,
+    /// Path of the group of the pids controller, for `ENOMEM` and `EINTR` of the memory controller,
+    /// where the kernel side could not give it.
     pub group_path: Option<String>,
     /// Where the hierarchy of the pids controller is mounted.
     pub pids_mount: Option<String>,
@@ -58,8 +46,20 @@ pub struct Aftermath {
     pub memory_v1: bool,
 }
 
-/// Group paths looked up in a batch.
+use crate::{
+    event::cause::Holder,
+    host::process::{
+        id_holder::{PidNamespace, holder},
+        identity::Identity,
+        mappings::{Largest, largest},
+    },
+};
+
+/// Paths and callers looked up in a batch.
 const LOOKUPS: u32 = 64;
+/// Look-ups in a batch for which every process of the host, or every mapping of one, may be read.
+const LONG_LOOKUPS: u32 = 4;
+const PAGE_BYTES: u64 = 4096;
 
 /// A mounted hierarchy of control groups.
 struct Hierarchy {
@@ -77,6 +77,8 @@ pub struct LimitReader {
     known: Aftermath,
     fresh: bool,
     lookups: u32,
+    long_lookups: u32,
+    identity: Identity,
 }
 
 impl LimitReader {
@@ -89,17 +91,31 @@ impl LimitReader {
             Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
         };
         let (pids, memory) = (hierarchy("pids"), hierarchy("memory"));
-        Self { pids, memory, known: Aftermath::default(), fresh: false, lookups: 0 }
+        Self {
+            pids,
+            memory,
+            known: Aftermath::default(),
+            fresh: false,
+            lookups: 0,
+            long_lookups: 0,
+            identity: Identity::new(),
+        }
     }
 
     /// A new batch begins: what was read may have changed.
     pub const fn next_batch(&mut self) {
         self.fresh = false;
         self.lookups = 0;
+        self.long_lookups = 0;
     }
 
-    /// What explains `errno`.
-    pub fn of(&mut self, errno: u32, refusal: Option<&RefusalRecord>) -> Aftermath {
+    /// What explains that the attempt `record` failed with `errno`.
+    pub fn of(
+        &mut self,
+        errno: u32,
+        record: &ForkRecord,
+        refusal: Option<&RefusalRecord>,
+    ) -> Aftermath {
         if !self.fresh {
             self.known = read();
             self.fresh = true;
@@ -110,16 +126,66 @@ impl LimitReader {
         after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
+        if is(Errno::ENOMEM) && self.mapping_may_refuse(refusal) && self.caller_is_there(record) {
+            after.largest = largest(record.parent.tgid);
+        }
+        if is(Errno::EEXIST) {
+            after.id_holder = self.id_holder(refusal);
+        }
+        if refusal.args.first().is_some_and(|flags| flags & CLONE_INTO_CGROUP != 0) {
+            after.into = self.into(record, refusal);
+        }
         if refusal.has(known::GROUP_PATH) {
             return after;
         }
         if is(Errno::EAGAIN) && refusal.has(known::PIDS) {
             after.group_path = self.path(refusal.pids.owner, true);
         }
-        if is(Errno::ENOMEM) && refusal.has(known::MEMORY) {
+        if (is(Errno::ENOMEM) || is(Errno::EINTR)) && refusal.has(known::MEMORY) {
             after.group_path = self.path(refusal.memory.owner, false);
         }
         after
+    }
+
+    /// Whether one mapping of the caller can be larger than memory and swap, which is what the
+    /// heuristic of `vm.overcommit_memory` 0 refuses.
+    fn mapping_may_refuse(&self, refusal: &RefusalRecord) -> bool {
+        let most = refusal.has(known::PRIVATE_PAGES).then_some(refusal.private_pages);
+        let bytes = most.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES);
+        self.known.overcommit_mode == Some(0)
+            && self.known.memory_and_swap_bytes.is_none_or(|there_is| bytes > there_is)
+    }
+
+    /// Whether one more long look-up is allowed and the caller's process is still there.
+    fn caller_is_there(&mut self, record: &ForkRecord) -> bool {
+        if self.long_lookups == LONG_LOOKUPS {
+            return false;
+        }
+        self.long_lookups += 1;
+        self.identity.is_alive(record.parent.tgid, record.parent_process_start_ns)
+    }
+
+    /// What holds the id that was asked for. Of several it is not known which one was taken.
+    fn id_holder(&mut self, refusal: &RefusalRecord) -> Option<Holder> {
+        let asked = refusal.has(known::SET_TID) && refusal.args.get(arg::SET_TID_SIZE) == Some(&1);
+        if !asked || !refusal.has(known::PID_NS) || self.long_lookups == LONG_LOOKUPS {
+            return None;
+        }
+        self.long_lookups += 1;
+        let of = PidNamespace { inum: refusal.children_inum, level: refusal.children_level };
+        holder(*refusal.set_tid.first()?, of)
+    }
+
+    /// What the descriptor is open on that the caller gave.
+    fn into(&mut self, record: &ForkRecord, refusal: &RefusalRecord) -> Option<String> {
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        let (pid, fd) = (record.parent.tgid, refusal.args.get(arg::CGROUP)?);
+        let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+        let same = self.identity.is_alive(pid, record.parent_process_start_ns);
+        same.then(|| path.to_string_lossy().into_owned())
     }
 
     /// The path of group `id`, from the root of its hierarchy.
@@ -189,6 +255,9 @@ fn read() -> Aftermath {
         no_unprivileged_userns: forbidden,
         overcommit_mode: number("/proc/sys/vm/overcommit_memory"),
         committed_bytes: field(&memory, "Committed_AS:").zip(field(&memory, "CommitLimit:")),
+        memory_and_swap_bytes: field(&memory, "MemTotal:")
+            .zip(field(&memory, "SwapTotal:"))
+            .map(|(memory, swap)| memory.saturating_add(swap)),
         ..Aftermath::default()
     }
 }

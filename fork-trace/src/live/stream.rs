@@ -216,7 +216,7 @@ impl Stream {
                 errno,
                 record,
                 refusal,
-                after: &self.limits.of(errno, refusal),
+                after: &self.limits.of(errno, record, refusal),
                 features: &self.features,
                 window: Window::of(times, &self.plan),
             };

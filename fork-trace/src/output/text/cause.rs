@@ -31,24 +31,44 @@ fn words(cause: &Cause, with_confidence: bool) -> String {
     {
         text.push_str("likely ");
     }
-    // Of a limit its name says most.
-    let named = cause.limit.as_deref().filter(|_| cause.rule.is_none());
-    text.push_str(named.unwrap_or(&cause.what));
+    // Of a limit its name says most, but for a promise of memory.
+    let named = cause.limit.as_deref();
+    let worded =
+        cause.rule.is_some() || matches!(cause.kind, CauseKind::Overcommit | CauseKind::OomKill);
+    text.push_str(named.filter(|_| !worded).unwrap_or(&cause.what));
+    if let Some(id) = cause.id {
+        text.push_str(&format!(": {id}"));
+    }
     if let Some(uid) = cause.uid {
         text.push_str(&format!(" of uid {uid}"));
     }
     if let Some(path) = &cause.path {
         text.push_str(&format!(" at {path}"));
     }
-    let bytes = matches!(cause.kind, CauseKind::CgroupMemory | CauseKind::Overcommit);
-    let number = if bytes { size } else { count };
-    match (cause.current, cause.max) {
-        (Some(current), Some(max)) => {
-            text.push_str(&format!(" ({} of {})", number(current), number(max)));
-        }
-        (None, Some(max)) => text.push_str(&format!(" ({})", number(max))),
-        _ => {}
+    if let Some(level) = cause.level {
+        text.push_str(&format!(", level {level}"));
     }
+    if let Some(fd) = cause.fd.filter(|_| cause.path.is_some()) {
+        text.push_str(&format!(", descriptor {fd}"));
+    }
+    text.push_str(&figures(cause));
     text.push_str(&format!("; {}", cause.hint));
     text
+}
+
+/// Where the counter stood, how far it may go, and what was asked for.
+fn figures(cause: &Cause) -> String {
+    let bytes = [CauseKind::CgroupMemory, CauseKind::OomKill, CauseKind::Overcommit];
+    let number = if bytes.contains(&cause.kind) { size } else { count };
+    let stood = match (cause.current, cause.max) {
+        (Some(current), Some(max)) => Some(format!("{} of {}", number(current), number(max))),
+        (None, Some(max)) if cause.asked.is_some() => Some(format!("there is {}", number(max))),
+        (None, Some(max)) => Some(number(max)),
+        (_, None) => None,
+    };
+    let asked = cause.asked.map(|asked| format!("{} asked for", number(asked)));
+    let afterwards = cause.read_afterwards.filter(|_| stood.is_some() || cause.held_by.is_some());
+    let afterwards = afterwards.map(|_| "read afterwards".to_owned());
+    let all: Vec<_> = [stood, asked, afterwards].into_iter().flatten().collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }
