@@ -32,7 +32,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = times.began_ns();
     Fork {
-        id: format!("{}-{mono_ns}", record.parent.tid),
+        id: id(record),
         ts: clock.at(mono_ns),
         mono_ns,
         kind: kind(record),
@@ -50,6 +50,8 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         failed_stage: None,
         cause: None,
         other_causes: Vec::new(),
+        fallback: None,
+        fell_back_to: None,
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
@@ -59,6 +61,12 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         child_start: start.as_ref().map(|start| child_start(record, start)),
         warnings: warnings(record),
     }
+}
+
+/// An attempt's id, by which others name it: unique in one boot.
+#[must_use]
+pub fn id(record: &ForkRecord) -> String {
+    format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
 }
 
 /// Whether it is known what the caller saw.

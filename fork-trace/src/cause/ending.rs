@@ -39,14 +39,14 @@ pub(super) fn killed_while_copying(case: &Case<'_>) -> Finding {
 
 /// Elsewhere a dying caller is refused memory that it would have to wait for.
 ///
-/// KERNEL: mm/memcontrol.c `try_charge_memcg` and mm/page_alloc.c `__alloc_pages_slowpath`.
+/// KERNEL: mm/memcontrol.c `try_charge_memcg` and `mm/page_alloc.c` `__alloc_pages_slowpath`.
 pub(super) fn killed(case: &Case<'_>) -> Finding {
     if case.killed() == Some(true) { Finding::Maybe(details(case)) } else { Finding::No }
 }
 
 /// The out-of-memory killer has chosen the caller, for a group or for the whole host.
 ///
-/// KERNEL: mm/oom_kill.c `mark_oom_victim`.
+/// KERNEL: `mm/oom_kill.c` `mark_oom_victim`.
 pub(super) fn oom_kill(case: &Case<'_>) -> Finding {
     if case.oom_victim() != Some(true) {
         return Finding::No;

@@ -12,8 +12,12 @@ pub struct Summary {
     pub attempts: u64,
     /// Of these, those that made a task.
     pub succeeded: u64,
-    /// Of these, those that did not.
+    /// Of these, those that did not, though nothing was tried instead.
     pub failed: u64,
+    /// Of these, those that were refused and made anew by another call (`fell_back_to`); absent where
+    /// there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fell_back: u64,
     /// Attempts shown by kind; those of unknown kind are left out.
     pub by_kind: BTreeMap<Name, u64>,
     /// Failures by kind of cause; by the errno's name where nothing is known of the cause.
@@ -45,6 +49,11 @@ pub struct Summary {
     pub totals: BTreeMap<Name, Percentiles>,
     /// `self_ns` by stage, in kernel order.
     pub stages: Vec<StagePercentiles>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What tracing cost.

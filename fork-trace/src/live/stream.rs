@@ -12,6 +12,7 @@ use crate::{
     assemble::{
         self,
         decode::{Record, decode},
+        fallback::{Fallbacks, Tie},
         follow_up::Follower,
         join::{Joined, Joiner},
         times::Times,
@@ -63,6 +64,7 @@ pub struct Stream {
     exits: bool,
     max_events: Option<u64>,
     joiner: Joiner,
+    fallbacks: Fallbacks,
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
@@ -95,6 +97,7 @@ impl Stream {
             exits: followed.exits,
             max_events,
             joiner: Joiner::default(),
+            fallbacks: Fallbacks::default(),
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
@@ -158,10 +161,11 @@ impl Stream {
     /// The maps of the kernel side cannot be read.
     pub fn release(&mut self, tracer: &Tracer, now_ns: u64, all: bool) -> Result<Vec<Event>> {
         let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
-        let mut events = Vec::with_capacity(joined.len());
+        let tied = self.fallbacks.tie(joined, now_ns, all);
+        let mut events = Vec::with_capacity(tied.len());
         let mut warnings = Vec::new();
-        for joined in joined {
-            let fork = self.shown(tracer, &joined);
+        for (joined, tie) in tied {
+            let fork = self.shown(tracer, &joined, tie);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, fork.is_some(), now_ns);
@@ -196,7 +200,7 @@ impl Stream {
     }
 
     /// An attempt as it is shown, if it is to be.
-    fn shown(&mut self, tracer: &Tracer, joined: &Joined) -> Option<Fork> {
+    fn shown(&mut self, tracer: &Tracer, joined: &Joined, tie: Option<Tie>) -> Option<Fork> {
         let record = &joined.record;
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         if !entered && self.may_be_under_way(tracer, record) {
@@ -208,6 +212,9 @@ impl Stream {
             return None;
         }
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
+        if let Some(tie) = tie {
+            tie.tell(&mut fork);
+        }
         self.enricher.add(&mut fork);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();

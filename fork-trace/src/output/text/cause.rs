@@ -10,12 +10,18 @@ use crate::event::{
 
 /// A label and a text for each cause, the one that counts first.
 pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
-    let Some(cause) = &fork.cause else { return Vec::new() };
+    let after = fork
+        .fallback
+        .as_ref()
+        .map(|id| ("note:", format!("made instead of {id}, which was refused")));
+    let Some(cause) = &fork.cause else { return after.into_iter().collect() };
     let errno = fork.errno_name.as_deref().unwrap_or("failed");
     let place = fork.failed_stage.as_deref().map(|stage| format!(" in {}", function(stage)));
     let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, true));
     let others = fork.other_causes.iter().map(|other| ("or:", words(other, false)));
-    std::iter::once(("why:", first)).chain(others).collect()
+    let then = fork.fell_back_to.as_ref();
+    let then = then.map(|id| ("note:", format!("no failure: {id} was made instead")));
+    std::iter::once(("why:", first)).chain(others).chain(then).chain(after).collect()
 }
 
 /// The kernel function in which a stage lies.
@@ -69,6 +75,8 @@ fn figures(cause: &Cause) -> String {
     let asked = cause.asked.map(|asked| format!("{} asked for", number(asked)));
     let afterwards = cause.read_afterwards.filter(|_| stood.is_some() || cause.held_by.is_some());
     let afterwards = afterwards.map(|_| "read afterwards".to_owned());
-    let all: Vec<_> = [stood, asked, afterwards].into_iter().flatten().collect();
+    // Where there is no counter, what was asked for is the figure.
+    let figures = if cause.current.is_some() { [stood, asked] } else { [asked, stood] };
+    let all: Vec<_> = figures.into_iter().chain([afterwards]).flatten().collect();
     if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }
