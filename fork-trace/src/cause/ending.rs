@@ -6,17 +6,22 @@ use nix::sys::signal::Signal;
 use crate::cause::{
     case::Case,
     look::{Details, Finding},
-    memory::{cgroup_memory, group_details, overcommit},
+    memory::{cgroup_memory, overcommit, short_group},
 };
 
 /// KERNEL: include/linux/sched/signal.h: the whole process ends.
 const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// What is said where a group's limit is behind the kill.
+const OUT_OF_GROUP_MEMORY: &str =
+    "the out-of-memory killer ends the caller: a control group has no memory left";
 
 /// Only a caller that is being killed gets `EINTR`.
 ///
 /// KERNEL: kernel/fork.c `copy_process`.
 pub(super) fn interrupted(case: &Case<'_>) -> Finding {
     match case.killed() {
+        _ if case.oom_victim() == Some(true) => Finding::No,
         Some(true) => Finding::Yes(details(case)),
         _ => Finding::Maybe(Details::default()),
     }
@@ -27,7 +32,8 @@ pub(super) fn interrupted(case: &Case<'_>) -> Finding {
 /// KERNEL: kernel/fork.c `dup_mmap` looks for a fatal signal before each mapping and while it waits for
 /// the lock; `dup_mm` turns any error into `NULL`, and `copy_mm` that into `ENOMEM`.
 pub(super) fn killed_while_copying(case: &Case<'_>) -> Finding {
-    if case.killed() != Some(true) || case.any(CLONE_VM) == Some(true) {
+    let copies = case.any(CLONE_VM) != Some(true);
+    if !copies || matches!(killed(case), Finding::No) {
         return Finding::No;
     }
     let nothing_else = matches!(overcommit(case), Finding::No)
@@ -41,7 +47,9 @@ pub(super) fn killed_while_copying(case: &Case<'_>) -> Finding {
 ///
 /// KERNEL: mm/memcontrol.c `try_charge_memcg` and `mm/page_alloc.c` `__alloc_pages_slowpath`.
 pub(super) fn killed(case: &Case<'_>) -> Finding {
-    if case.killed() == Some(true) { Finding::Maybe(details(case)) } else { Finding::No }
+    // Of a kill for want of memory another row tells.
+    let other = case.killed() == Some(true) && case.oom_victim() != Some(true);
+    if other { Finding::Maybe(details(case)) } else { Finding::No }
 }
 
 /// The out-of-memory killer has chosen the caller, for a group or for the whole host.
@@ -51,14 +59,13 @@ pub(super) fn oom_kill(case: &Case<'_>) -> Finding {
     if case.oom_victim() != Some(true) {
         return Finding::No;
     }
-    let group = match cgroup_memory(case) {
-        Finding::Yes(_) => Finding::Yes,
-        Finding::Maybe(_) => Finding::Maybe,
+    let of_group = |details| Details { what: Some(OUT_OF_GROUP_MEMORY.to_owned()), ..details };
+    match short_group(case) {
+        Finding::Yes(details) => Finding::Yes(of_group(details)),
+        Finding::Maybe(details) | Finding::Probably(details) => Finding::Maybe(of_group(details)),
         // No group is short of memory: the host was.
-        Finding::No | Finding::Fallback(_) => return Finding::Yes(Details::default()),
-    };
-    let what = "the out-of-memory killer ends the caller: a control group has no memory left";
-    group(Details { what: Some(what.to_owned()), ..group_details(case) })
+        Finding::No | Finding::Fallback(_) => Finding::Yes(Details::default()),
+    }
 }
 
 /// What ends the caller.

@@ -24,6 +24,8 @@ pub enum Finding {
     Fallback(Details),
     /// It may have been.
     Maybe(Details),
+    /// It was, unless something else that cannot be ruled out came before.
+    Probably(Details),
     /// It was.
     Yes(Details),
 }
@@ -106,10 +108,10 @@ pub(super) fn seccomp(case: &Case<'_>) -> Finding {
     let details = seccomp_details(case);
     match case.with(known::SECCOMP) {
         Some(refusal) if refusal.seccomp_mode != SECCOMP_FILTER => Finding::No,
-        Some(refusal) if !refusal.has(known::TRACED) && !kernel_may_refuse(case) => {
-            Finding::Yes(details)
-        }
-        _ => Finding::Maybe(details),
+        Some(refusal) if refusal.has(known::TRACED) => Finding::Maybe(details),
+        Some(_) if kernel_may_refuse(case) => Finding::Probably(details),
+        Some(_) => Finding::Yes(details),
+        None => Finding::Maybe(details),
     }
 }
 

@@ -29,6 +29,12 @@ const RESERVED_BYTES: u64 = 136 << 20;
 /// What the attempt took is given back by now, so a group at its limit has some pages left. Only the
 /// caller's own group is known to have been out of memory or not.
 pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
+    // Then the kill is the cause, and tells the group.
+    if case.oom_victim() == Some(true) { Finding::No } else { short_group(case) }
+}
+
+/// The same, whoever was killed for it.
+pub(super) fn short_group(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::MEMORY) else {
         return Finding::No;
     };
@@ -50,7 +56,7 @@ pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
 }
 
 /// The group with the least left, by the names that its hierarchy has.
-pub(super) fn group_details(case: &Case<'_>) -> Details {
+fn group_details(case: &Case<'_>) -> Details {
     let pages = case.with(known::MEMORY).map(|refusal| refusal.memory).unwrap_or_default();
     let path = case.group_path();
     let file = if case.after.memory_v1 { "memory.limit_in_bytes" } else { "memory.max" };

@@ -35,6 +35,8 @@ struct Candidate {
     /// Where the kernel looks for it, for the order.
     stage: Option<Stage>,
     strength: Strength,
+    /// Whether nothing can have come before it.
+    sure: bool,
     cause: Cause,
 }
 
@@ -82,7 +84,7 @@ fn explain_failure(fork: &mut Fork, case: &Case<'_>) {
     };
     let earlier = candidates.iter().take(place).any(|other| other.strength == Strength::Maybe);
     let first = candidates.remove(place);
-    let certain = first.strength == Strength::Yes && !earlier;
+    let certain = first.strength == Strength::Yes && first.sure && !earlier;
     fork.failed_stage = first.stage.or(case.window.only()).map(name);
     fork.cause = Some(with_confidence(first.cause, certain));
     // After a certain rule nothing else was looked at.
@@ -174,18 +176,19 @@ fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
     let of_rule = cause(rule.kind, rule.what, rule.hint);
     let details = (rule.details)(case);
     let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..with_details(of_rule, details) };
-    Some(Candidate { stage: Some(rule.stage), strength, cause })
+    Some(Candidate { stage: Some(rule.stage), strength, sure: true, cause })
 }
 
 fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
-    let (strength, details) = match (limit.look)(case) {
+    let (strength, sure, details) = match (limit.look)(case) {
         Finding::No => return None,
-        Finding::Fallback(details) => (Strength::Fallback, details),
-        Finding::Maybe(details) => (Strength::Maybe, details),
-        Finding::Yes(details) => (Strength::Yes, details),
+        Finding::Fallback(details) => (Strength::Fallback, false, details),
+        Finding::Maybe(details) => (Strength::Maybe, false, details),
+        Finding::Probably(details) => (Strength::Yes, false, details),
+        Finding::Yes(details) => (Strength::Yes, true, details),
     };
     let cause = with_details(cause(limit.kind, limit.what, limit.hint), details);
-    Some(Candidate { stage: limit.stage, strength, cause })
+    Some(Candidate { stage: limit.stage, strength, sure, cause })
 }
 
 /// What a row says of every refusal, with what is known of this one.

@@ -19,8 +19,8 @@ pub(super) fn no_group(case: &Case<'_>) -> Details {
     let of_call = Details { path: None, ..group(case) };
     let (Some(fd), Some(into)) = (of_call.fd, &case.after.into) else { return of_call };
     let what = format!(
-        "CLONE_INTO_CGROUP with descriptor {fd}, which is {into} and no directory of the cgroup2 \
-         hierarchy"
+        "CLONE_INTO_CGROUP with descriptor {fd}, which is (read afterwards) {into} and no directory \
+         of the cgroup2 hierarchy"
     );
     Details { what: Some(what), read_afterwards: Some(true), ..of_call }
 }
@@ -35,7 +35,7 @@ pub(super) fn id(case: &Case<'_>) -> Details {
     let namespace = case.with(known::PID_NS).filter(|_| case.any(CLONE_NEWPID) == Some(false));
     let hint = held_by.as_ref().map(|holder| {
         format!(
-            "it is the id of {}: {} ({}); choose another, or let the kernel choose",
+            "afterwards it was the id of {}: {} ({}); choose another, or let the kernel choose",
             holder.what.words(),
             holder.comm,
             holder.pid

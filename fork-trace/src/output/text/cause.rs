@@ -73,7 +73,7 @@ fn figures(cause: &Cause) -> String {
         (_, None) => None,
     };
     let asked = cause.asked.map(|asked| format!("{} asked for", number(asked)));
-    let afterwards = cause.read_afterwards.filter(|_| stood.is_some() || cause.held_by.is_some());
+    let afterwards = cause.read_afterwards.filter(|_| stood.is_some());
     let afterwards = afterwards.map(|_| "read afterwards".to_owned());
     // Where there is no counter, what was asked for is the figure.
     let figures = if cause.current.is_some() { [stood, asked] } else { [asked, stood] };
