@@ -39,12 +39,15 @@ pub(crate) fn with_exec() -> Outcome {
 fn race(program: &CString) -> Result<(), Errno> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let argv = [program.as_ptr(), ptr::null()];
-            while !stop.load(Ordering::Relaxed) {
-                // SAFETY: path and vectors are NUL- and NULL-ended and live through the call.
-                unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), argv.as_ptr()) };
-            }
+        let (executes, made) = timed(|| {
+            scope.spawn(|| {
+                let argv = [program.as_ptr(), ptr::null()];
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: path and vectors are NUL- and NULL-ended and live through the call.
+                    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), argv.as_ptr()) };
+                }
+                sys::tid()
+            })
         });
         let until = now_ns() + MOST_NS;
         let mut refusals = 0;
@@ -61,6 +64,7 @@ fn race(program: &CString) -> Result<(), Errno> {
             }
         }
         stop.store(true, Ordering::Relaxed);
+        journal::write(&Call::libc_thread(), made, executes.join().unwrap_or(0));
         if refusals == 0 { Err(libc::ETIMEDOUT) } else { Ok(()) }
     })
 }
