@@ -1,5 +1,5 @@
-//! Every other reason for which the kernel refuses: limits, rights, memory. Each row reads its
-//! evidence and says how well it is founded.
+//! Every reason for a refusal that does not lie in the arguments alone: limits, rights and memory.
+//! Each row has a function that looks at the evidence and says how well it supports the reason.
 
 use fork_trace_common::{
     flags::{CLONE_INTO_CGROUP, CLONE_NEWUSER},
@@ -20,25 +20,25 @@ use crate::{
 
 /// One reason.
 #[derive(Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     /// What kind of cause it is.
-    pub kind: CauseKind,
-    /// What the caller gets; `None`: anything.
-    pub errno: Option<Errno>,
-    /// Where; `None`: anywhere.
-    pub stage: Option<Stage>,
+    pub(super) kind: CauseKind,
+    /// The error that the caller gets; `None` where it may be any.
+    pub(super) errno: Option<Errno>,
+    /// The stage that refuses; `None` where it may be any.
+    pub(super) stage: Option<Stage>,
     /// What is wrong, in words.
-    pub what: &'static str,
-    /// Which values tell, for documentation.
-    pub read: &'static str,
-    /// What to do.
-    pub hint: &'static str,
-    /// What the evidence says.
-    pub look: fn(&Case<'_>) -> Finding,
+    pub(super) what: &'static str,
+    /// Where a reader finds the values that decide, for the documentation.
+    pub(super) read: &'static str,
+    /// What the user can do about it.
+    pub(super) hint: &'static str,
+    /// Says what the evidence of a case shows of this reason.
+    pub(super) look: fn(&Case<'_>) -> Finding,
 }
 
-/// Every reason that is no rule of `rules`, in the kernel's order for each error number.
-pub static LIMITS: &[Limit] = &[
+/// Every such reason; those of one error number stand in the kernel's order.
+pub(super) static LIMITS: &[Limit] = &[
     Limit {
         kind: CauseKind::Seccomp,
         errno: None,
