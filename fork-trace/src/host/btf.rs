@@ -158,7 +158,7 @@ impl Btf {
     }
 
     /// BTF data that holds only the types that programs attach to, tracepoints and functions, under
-    /// the same ids as here. aya reads it in a fraction of the time that the whole data takes.
+    /// the same ids as here. It is read in a fraction of the time that the whole data takes.
     #[must_use]
     pub fn attachable(&self) -> Vec<u8> {
         const HEADER_BYTES: u32 = 24;

@@ -144,7 +144,9 @@ fn in_order(fork: &[Observation], marks: &mut InnerMarks) {
         let place = site.as_ref().ok().and_then(|site| first_place(fork, *site));
         match place {
             Some(place) if place >= last => last = place,
-            Some(_) => *site = Err("it is passed in another order on this kernel".to_owned()),
+            Some(_) => {
+                *site = Err("its call site is reached in another order on this kernel".to_owned());
+            }
             None => {}
         }
     }
