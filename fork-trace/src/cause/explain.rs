@@ -28,8 +28,8 @@ only where the evidence proves it: for example, a counter that had reached the l
 refused.
 ";
 
-/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a word
-/// of flags in hexadecimal. `None` where it is none of these.
+/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a flags word
+/// in hexadecimal. `None` where it is none of these.
 #[must_use]
 pub fn explain(word: &str) -> Option<String> {
     errno(word)
@@ -99,7 +99,7 @@ fn flag(word: &str) -> Option<String> {
     Some(text)
 }
 
-/// A word of flags by name, once as `clone` reads it, if it fits into 32 bits, and once as `clone3`
+/// A flags word by name, once as `clone` reads it, if it fits into 32 bits, and once as `clone3`
 /// does.
 fn flags_word(word: &str) -> Option<String> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"))?;

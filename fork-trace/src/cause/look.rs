@@ -251,7 +251,9 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let details = Details {
         limit: Some(Name::Owned(format!("user.{name}"))),
         uid: id(counter.owner),
-        hint: Some(format!("sysctl user.{name}=N, with more than now, in that user namespace")),
+        hint: Some(format!(
+            "sysctl user.{name}=N, with N above its present value, in that user namespace"
+        )),
         ..counted(counter, "")
     };
     if inside { Finding::Maybe(details) } else { Finding::Yes(details) }

@@ -358,19 +358,19 @@ pub(super) static RULES: &[Rule] = &[
         "thread-and-new-namespace",
         |c| Some(c.any(CLONE_THREAD)? && c.any(CLONE_NEWUSER | CLONE_NEWPID)?),
         "CLONE_THREAD with CLONE_NEWUSER or CLONE_NEWPID",
-        "make a process: threads share these namespaces",
+        "make a process instead: threads share these namespaces",
     ),
     rule(
         "thread-into-other-pid-namespace",
         |c| Some(c.any(CLONE_THREAD)? && c.other_pid_ns()?),
         "CLONE_THREAD after unshare(CLONE_NEWPID) or setns",
-        "make threads before, or in a child",
+        "make the threads before that, or in a child",
     ),
     rule(
         "vm-into-other-time-namespace",
         |c| if c.any(CLONE_THREAD | CLONE_VM)? && c.other_time_ns()? { None } else { Some(false) },
         "CLONE_THREAD or CLONE_VM after unshare(CLONE_NEWTIME), before Linux 6.6",
-        "make threads before, or fork first",
+        "make the threads before that, or fork first",
     ),
     rule(
         "pidfd-and-detached",
@@ -388,13 +388,13 @@ pub(super) static RULES: &[Rule] = &[
             }
         },
         "CLONE_PIDFD with CLONE_THREAD, before Linux 6.9",
-        "make a process, or run a newer kernel",
+        "make a process instead of a thread, or run a newer kernel",
     ),
     rule(
         "autoreap-and-thread",
         |c| c.all(CLONE_AUTOREAP | CLONE_THREAD),
         "CLONE_AUTOREAP with CLONE_THREAD",
-        "make a process",
+        "make a process instead of a thread",
     ),
     rule(
         "autoreap-and-parent",
@@ -412,7 +412,7 @@ pub(super) static RULES: &[Rule] = &[
         "nnp-and-thread",
         |c| c.all(CLONE_NNP | CLONE_THREAD),
         "CLONE_NNP with CLONE_THREAD",
-        "make a process, or prctl(PR_SET_NO_NEW_PRIVS) in the thread",
+        "make a process instead of a thread, or prctl(PR_SET_NO_NEW_PRIVS) in the thread",
     ),
     rule(
         "autokill-without-pidfd",
@@ -430,7 +430,7 @@ pub(super) static RULES: &[Rule] = &[
         "autokill-and-thread",
         |c| c.all(CLONE_PIDFD_AUTOKILL | CLONE_THREAD),
         "CLONE_PIDFD_AUTOKILL with CLONE_THREAD",
-        "make a process",
+        "make a process instead of a thread",
     ),
     rule(
         "autokill-without-nnp",
