@@ -1,5 +1,5 @@
-//! The command line: help, exit codes, hints, files that cannot be replayed, a closed pipe. These tests
-//! need no rights.
+//! The command line: help, exit codes, hints, files that cannot be replayed, a closed pipe. These
+//! tests need no rights.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

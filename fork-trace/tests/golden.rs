@@ -1,8 +1,9 @@
-//! Streams of JSON go through every output, and the text is compared with the files in `tests/golden`.
+//! Streams of JSON go through every output, and the text is compared with the files in
+//! `tests/golden`.
 //!
-//! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes; there
-//! the character ESC is spelt `␛`. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden` writes the
-//! `.txt` files anew.
+//! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes;
+//! there the character ESC is spelt `␛`. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden`
+//! writes the `.txt` files anew.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

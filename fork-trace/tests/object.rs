@@ -1,5 +1,5 @@
-//! The committed eBPF object agrees with the tables: each tracepoint and each function has its programs,
-//! each program belongs to one of them, and each setting has its global.
+//! The committed eBPF object agrees with the tables: each tracepoint and each function has its
+//! programs, each program belongs to one of them, and each setting has its global.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -29,8 +29,8 @@ pub(super) fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     error.context(what.to_owned())
 }
 
-/// The error of loading a program, with the last lines of the verifier's log: the log is long, and the
-/// reason stands at its end.
+/// The error of loading a program, with the last lines of the verifier's log: the log is long, and
+/// the reason stands at its end.
 pub(super) fn load_error(error: ProgramError) -> anyhow::Error {
     const LAST: usize = 5;
     let ProgramError::LoadError { io_error, verifier_log } = error else {

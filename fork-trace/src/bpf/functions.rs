@@ -27,8 +27,8 @@ use crate::{
 };
 
 impl Tracer {
-    /// Attaches to every function that bounds a stage, in the first way of `backend` that the kernel
-    /// accepts, and puts into `host` the probe, or the reason why there is none.
+    /// Attaches to every function that bounds a stage, in the first way of `backend` that the
+    /// kernel accepts, and puts into `host` the probe, or the reason why there is none.
     ///
     /// # Errors
     /// The reason why no function at all can be probed.
@@ -75,8 +75,8 @@ impl Tracer {
         Ok(())
     }
 
-    /// Attaches to those ends of one function that are wanted and are not attached yet. A way in which
-    /// no function can be probed is put into `refused`, with the reason.
+    /// Attaches to those ends of one function that are wanted and are not attached yet. A way in
+    /// which no function can be probed is put into `refused`, with the reason.
     fn probe_one(
         &mut self,
         function: Function,

@@ -1,7 +1,8 @@
-//! Learns the call sites of the inner marks: this process makes one fork, one vfork and one thread of its
-//! own, while the kernel side observes what happens inside them.
+//! Learns the call sites of the inner marks: this process makes one fork, one vfork and one thread
+//! of its own, while the kernel side observes what happens inside them.
 //!
-//! This module makes the attempts and reads the observations; `host::call_sites` draws the conclusions.
+//! This module makes the attempts and reads the observations; `host::call_sites` draws the
+//! conclusions.
 
 use std::{process::Stdio, thread};
 
@@ -34,8 +35,8 @@ use crate::{
     },
 };
 
-/// A second copy of the object, whose inner programs write down what happens inside this process's own
-/// attempts.
+/// A second copy of the object, whose inner programs write down what happens inside this process's
+/// own attempts.
 pub(super) struct Observer {
     /// Keeps the object loaded.
     _ebpf: Ebpf,
@@ -48,7 +49,8 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// Loads the object and attaches every program from which something can be learned on this host.
+    /// Loads the object and attaches every program from which something can be learned on this
+    /// host.
     ///
     /// # Errors
     /// The same as for [`Tracer::load`](super::tracer::Tracer::load) and

@@ -1,5 +1,5 @@
-//! Loads the eBPF object. Types, offsets, switches and map sizes are set in it before the kernel sees
-//! it.
+//! Loads the eBPF object. Types, offsets, switches and map sizes are set in it before the kernel
+//! sees it.
 
 use std::sync::OnceLock;
 
@@ -27,8 +27,8 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 /// How many children can be followed at once where every child is, which takes some 6 MiB.
 const CHILDREN: u32 = 65_536;
 
-/// The kernel's types that programs attach to, in aya's form. They are read only once; to read all types
-/// of the kernel would take aya some milliseconds.
+/// The kernel's types that programs attach to, in aya's form. They are read only once; to read all
+/// types of the kernel would take aya some milliseconds.
 pub(super) fn types(host: &Host) -> Result<&'static Btf> {
     static TYPES: OnceLock<Btf> = OnceLock::new();
     if let Some(types) = TYPES.get() {
@@ -59,10 +59,10 @@ pub struct Settings {
     pub kernel_log: bool,
 }
 
-/// A loader that has read no types. A new loader of aya first reads all types of the kernel, which takes
-/// half of the time that this process needs to start, and [`types`] replaces them anyway. aya does
-/// without them where it cannot open their file, so for that moment no file may be opened. No other
-/// thread of this process opens a file then.
+/// A loader that has read no types. A new loader of aya first reads all types of the kernel, which
+/// takes half of the time that this process needs to start, and [`types`] replaces them anyway. aya
+/// does without them where it cannot open their file, so for that moment no file may be opened. No
+/// other thread of this process opens a file then.
 fn bare_loader<'a>() -> Result<EbpfLoader<'a>> {
     let lower = |(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, 0, hard).map(|()| (soft, hard));
     let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(lower);
@@ -96,8 +96,8 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let filter = &settings.filter;
     let follow = u8::from(!filter.follow.is_empty());
     let (failed_only, properties) = (u8::from(filter.failed_only), filter.properties());
-    // These are the levels of aya-log. 0 is off, with which the verifier removes the statements; 4 is
-    // debug.
+    // These are the levels of aya-log. 0 is off, with which the verifier removes the statements; 4
+    // is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
     let typed = u8::from(host.typed);
     let functions = u8::from(settings.functions);

@@ -1,5 +1,5 @@
-//! Everything that comes before a trace: learn the inner marks, load the object, probe functions, and
-//! make the plan, each only if the backend needs it.
+//! Everything that comes before a trace: learn the inner marks, load the object, probe functions,
+//! and make the plan, each only if the backend needs it.
 
 use std::time::Instant;
 
@@ -21,9 +21,9 @@ pub struct Prepared {
     pub plan: Plan,
 }
 
-/// Learns, loads, probes and plans, as far as `backend` needs it. The probes of functions are attached
-/// here, before the tracepoints: they record nothing until an attempt has begun. `since` is the start of
-/// this process, for the log.
+/// Learns, loads, probes and plans, as far as `backend` needs it. The probes of functions are
+/// attached here, before the tracepoints: they record nothing until an attempt has begun. `since`
+/// is the start of this process, for the log.
 ///
 /// # Errors
 /// This host or this user cannot trace at all, or not by this backend.

@@ -1,8 +1,9 @@
-//! How often the kernel skipped programs of this process. It skips a program that already runs on the
-//! same CPU, and the return of a probed function where all return slots of that function are in use.
+//! How often the kernel skipped programs of this process. It skips a program that already runs on
+//! the same CPU, and the return of a probed function where all return slots of that function are in
+//! use.
 //!
-//! This module asks the kernel about file descriptors and links, and knows nothing of what the programs
-//! do.
+//! This module asks the kernel about file descriptors and links, and knows nothing of what the
+//! programs do.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,8 +18,8 @@ use crate::host::descriptors;
 /// KERNEL: `include/uapi/linux/bpf.h` `enum bpf_prog_type`.
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 
-/// The number of skipped runs of each program that had any. `programs` are names and descriptors. On a
-/// kernel that does not show these numbers, no program has any.
+/// The number of skipped runs of each program that had any. `programs` are names and descriptors.
+/// On a kernel that does not show these numbers, no program has any.
 ///
 /// KERNEL: kernel/bpf/syscall.c `bpf_prog_show_fdinfo` (5.12 and later) and
 /// `bpf_perf_link_fill_kprobe` (6.7 and later).
@@ -58,16 +59,17 @@ fn value<T: FromStr>(info: &str, name: &str) -> Option<T> {
     line.trim().parse().ok()
 }
 
-/// The descriptors of this process that are links of kernel probes, each with the text that the kernel
-/// shows of it. Up to 5.14 there are none, because a program is attached to the probe's event itself.
+/// The descriptors of this process that are links of kernel probes, each with the text that the
+/// kernel shows of it. Up to 5.14 there are none, because a program is attached to the probe's
+/// event itself.
 fn probe_links() -> Vec<(RawFd, String)> {
     let is_link =
         |(_, info): &(_, String)| value::<String>(info, "link_type").as_deref() == Some("perf");
     descriptors::all().into_iter().filter(is_link).collect()
 }
 
-/// How often the kernel skipped the probe behind a link. For the probe of a return that includes the
-/// returns for which there was no slot (`maxactive`).
+/// How often the kernel skipped the probe behind a link. For the probe of a return that includes
+/// the returns for which there was no slot (`maxactive`).
 ///
 /// KERNEL: `include/uapi/linux/bpf.h` `struct bpf_link_info`; `kernel/trace/trace_kprobe.c`
 /// `trace_kprobe_missed`.
@@ -82,14 +84,14 @@ fn of_link(link: RawFd) -> Option<u64> {
         bytes: u32,
         to: u64,
     }
-    // The words of 32 bits are: type of the link, its id, id of the program, padding, type of the event,
-    // padding. The words of 64 bits that follow are: name of the function, its length and the probe's
-    // offset, address, number of skipped runs, cookie.
+    // The words of 32 bits are: type of the link, its id, id of the program, padding, type of the
+    // event, padding. The words of 64 bits that follow are: name of the function, its length and
+    // the probe's offset, address, number of skipped runs, cookie.
     let mut info = [0_u64; LINK_INFO_BYTES as usize / 8];
     let to = info.as_mut_ptr() as u64;
     let mut ask = Ask { fd: u32::try_from(link).ok()?, bytes: LINK_INFO_BYTES, to };
-    // SAFETY: the kernel writes at most `bytes` bytes to `info`, and to `ask` how many it wrote; both
-    // outlive the call.
+    // SAFETY: the kernel writes at most `bytes` bytes to `info`, and to `ask` how many it wrote;
+    // both outlive the call.
     let ret = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut ask, size_of::<Ask>())
     };

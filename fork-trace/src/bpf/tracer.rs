@@ -1,7 +1,7 @@
 //! The loaded object, and which of its programs are attached.
 //!
-//! The links are kept here, so that detaching is a step of its own and can be timed. `functions` attaches
-//! the probes of kernel functions, and `maps` reads the object's maps.
+//! The links are kept here, so that detaching is a step of its own and can be timed. `functions`
+//! attaches the probes of kernel functions, and `maps` reads the object's maps.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,8 @@ impl Tracer {
     /// Loads the object, opens its maps and puts the filter into them. Nothing is attached.
     ///
     /// # Errors
-    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit it.
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
+    /// it.
     pub(super) fn load(host: &Host, settings: &Settings) -> Result<(Self, UnpolledRing)> {
         let mut ebpf = load(host, settings)?;
         let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
@@ -89,8 +90,8 @@ impl Tracer {
     /// Attaches the plan's tracepoints, in the plan's order.
     ///
     /// # Errors
-    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit it;
-    /// otherwise an error that names the program and has the end of the verifier's log.
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
+    /// it; otherwise an error that names the program and has the end of the verifier's log.
     pub fn attach(&mut self, plan: &Plan) -> Result<()> {
         for tracepoint in &plan.tracepoints {
             let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;

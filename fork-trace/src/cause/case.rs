@@ -43,7 +43,8 @@ impl Case<'_> {
         self.refusal.filter(|refusal| refusal.has(bit))
     }
 
-    /// Whether `bit` is set; `None` where the evidence lacks `needed`, without which it says nothing.
+    /// Whether `bit` is set; `None` where the evidence lacks `needed`, without which it says
+    /// nothing.
     fn is(&self, bit: u32, needed: u32) -> Option<bool> {
         self.with(needed).map(|refusal| refusal.has(bit))
     }
@@ -144,8 +145,8 @@ impl Case<'_> {
         known.then_some(refusal.pids_refusals > self.record.pids_refusals)
     }
 
-    /// Whether the caller's own group was out of memory during the attempt: its counter grew between
-    /// the entry and the failure.
+    /// Whether the caller's own group was out of memory during the attempt: its counter grew
+    /// between the entry and the failure.
     pub(super) fn out_of_group_memory(&self) -> Option<bool> {
         let refusal = self.with(known::MEMORY_OOMS)?;
         let known = self.record.has(bits::MEMORY_OOMS);

@@ -28,8 +28,8 @@ only where the evidence proves it: for example, a counter that had reached the l
 refused.
 ";
 
-/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a flags word
-/// in hexadecimal. `None` where it is none of these.
+/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a
+/// flags word in hexadecimal. `None` where it is none of these.
 #[must_use]
 pub fn explain(word: &str) -> Option<String> {
     errno(word)

@@ -11,7 +11,8 @@ use crate::{
     event::values::Name,
 };
 
-/// The value of `vm.overcommit_memory` with which the kernel never promises more memory than it has.
+/// The value of `vm.overcommit_memory` with which the kernel never promises more memory than it
+/// has.
 const NEVER: u64 = 2;
 
 /// What the evidence says about one row of the table.
@@ -92,9 +93,9 @@ fn id(owner: u64) -> Option<u32> {
     u32::try_from(owner).ok()
 }
 
-/// A seccomp filter refuses a call before its entry is marked, so a call whose entry was seen was not
-/// refused by one. The reverse is not certain: a tracer comes before the mark too, and from 6.13 on the
-/// kernel may skip the program that marks it.
+/// A seccomp filter refuses a call before its entry is marked, so a call whose entry was seen was
+/// not refused by one. The reverse is not certain: a tracer comes before the mark too, and from
+/// 6.13 on the kernel may skip the program that marks it.
 ///
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
 pub(super) fn seccomp(case: &Case<'_>) -> Finding {
@@ -292,8 +293,8 @@ pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
 }
 
 /// When the evidence was read, the kernel had already given back what the attempt had charged, so a
-/// group at its limit has some pages left again. The counter of a group's shortages is known for the
-/// caller's own group only.
+/// group at its limit has some pages left again. The counter of a group's shortages is known for
+/// the caller's own group only.
 pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::MEMORY) else {
         return Finding::No;

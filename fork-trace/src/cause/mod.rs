@@ -1,9 +1,9 @@
 //! Why an attempt failed: which stage refused it, and for what reason. This is concluded from the
-//! error number, from the marks that the attempt reached, and from the evidence that the kernel side
-//! read when it was refused. The room is pure: it does no I/O and holds no state.
+//! error number, from the marks that the attempt reached, and from the evidence that the kernel
+//! side read when it was refused. The room is pure: it does no I/O and holds no state.
 //!
-//! The reasons stand in two tables, `rules` and `limits`; `explain` and docs/FAILURES.md are made from
-//! the same tables.
+//! The reasons stand in two tables, `rules` and `limits`; `explain` and docs/FAILURES.md are made
+//! from the same tables.
 
 mod case;
 pub mod explain;
@@ -127,7 +127,8 @@ fn candidates(case: &Case<'_>) -> Vec<Candidate> {
 /// The place of a stage in this kernel's order; a candidate without a stage comes last.
 fn order(case: &Case<'_>, stage: Option<Stage>) -> u8 {
     match stage {
-        // KERNEL: kernel/fork.c `copy_process`: up to 5.14 the limit is checked before `copy_creds`.
+        // KERNEL: kernel/fork.c `copy_process`: up to 5.14 the limit is checked before
+        // `copy_creds`.
         Some(Stage::RlimitNproc) if case.features.early_nproc => Stage::CopyExecState as u8,
         Some(stage) => stage as u8,
         None => u8::MAX,

@@ -1,6 +1,6 @@
 //! Every combination of arguments that the kernel refuses, in the order in which the kernel checks
-//! them. The reason of a failed attempt is the first rule that gives the error number that the caller
-//! got and whose condition holds.
+//! them. The reason of a failed attempt is the first rule that gives the error number that the
+//! caller got and whose condition holds.
 //!
 //! KERNEL: kernel/fork.c `copy_clone_args_from_user`, `clone3_args_valid`, `kernel_clone`,
 //! `copy_process`; kernel/nsproxy.c `copy_namespaces`; `arch/x86/kernel/process_64.c`; kernel/pid.c
@@ -591,9 +591,9 @@ pub(super) static RULES: &[Rule] = &[
     .kind(CauseKind::CgroupInto),
 ];
 
-/// Whether `size` bytes from `start` on lie outside of the addresses that a program may use. `None` for
-/// addresses that some hosts refuse and others do not: that depends on the levels of the page tables
-/// and on the release.
+/// Whether `size` bytes from `start` on lie outside of the addresses that a program may use. `None`
+/// for addresses that some hosts refuse and others do not: that depends on the levels of the page
+/// tables and on the release.
 fn outside(start: u64, size: u64) -> Option<bool> {
     let end = start.checked_add(size);
     match end {
@@ -604,8 +604,8 @@ fn outside(start: u64, size: u64) -> Option<bool> {
     }
 }
 
-/// Whether an id in `set_tid` is out of range. The array has up to 32 ids, of which the evidence holds
-/// the first; `None` where that one is in range and others follow.
+/// Whether an id in `set_tid` is out of range. The array has up to 32 ids, of which the evidence
+/// holds the first; `None` where that one is in range and others follow.
 fn out_of_range(case: &Case<'_>) -> Option<bool> {
     let count = case.word(arg::SET_TID_SIZE)?;
     if count == 0 {

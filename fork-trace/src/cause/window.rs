@@ -1,4 +1,5 @@
-//! Between which stages an attempt failed, from the points that it reached and those that it did not.
+//! Between which stages an attempt failed, from the points that it reached and those that it did
+//! not.
 
 use fork_trace_common::{
     call_site::SITES,
@@ -14,16 +15,16 @@ use crate::{
     plan::{Plan, Timed, points::optional},
 };
 
-/// The stages that can have refused an attempt: from the last point that it reached to the first point
-/// that it did not reach.
+/// The stages that can have refused an attempt: from the last point that it reached to the first
+/// point that it did not reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first stage that can have refused; `None` where the attempt's beginning bounds it.
     first: Option<Stage>,
     /// The last stage that can have refused; `None` where the attempt's end bounds it.
     last: Option<Stage>,
-    /// Whether `last` cannot have refused because it did not begin: it opens with a function's entry or
-    /// return, which was not seen.
+    /// Whether `last` cannot have refused because it did not begin: it opens with a function's
+    /// entry or return, which was not seen.
     before_last: bool,
     /// Whether `last` cannot have run out of memory because it did not begin: it opens with an
     /// allocation, which would have been seen whether or not it found memory.
@@ -118,14 +119,15 @@ fn no_memory(record: &ForkRecord) -> bool {
     record.ret == -i64::from(Errno::ENOMEM as i32)
 }
 
-/// Whether a point is an allocation. Its tracepoint fires whether or not the allocation found memory.
+/// Whether a point is an allocation. Its tracepoint fires whether or not the allocation found
+/// memory.
 fn allocates(point: Point) -> bool {
     SITES.iter().any(|(_, mark, _)| point == Point::Mark(*mark))
 }
 
-/// The first stage that can have refused once `timed` was reached. Where `timed` opens with the return
-/// of a function, that is the function's own stage: the kernel may act on the value it returned only
-/// afterwards.
+/// The first stage that can have refused once `timed` was reached. Where `timed` opens with the
+/// return of a function, that is the function's own stage: the kernel may act on the value it
+/// returned only afterwards.
 fn decides(timed: &Timed) -> Stage {
     let Point::Leave(function) = timed.opens else { return timed.stage };
     STAGES.iter().find(|row| row.function == Some(function)).map_or(timed.stage, |row| row.stage)
@@ -142,8 +144,8 @@ fn flags(record: &ForkRecord) -> Option<u64> {
     record.has(bits::FLAGS).then_some(record.clone_flags)
 }
 
-/// Whether an attempt with `flags` does not reach the point that opens `timed`, because it shares with
-/// its parent what the stage would copy.
+/// Whether an attempt with `flags` does not reach the point that opens `timed`, because it shares
+/// with its parent what the stage would copy.
 fn skips(timed: &Timed, flags: u64) -> bool {
     let own = timed.stage.row().shared_by;
     let shared_by = timed.stage.around().fold(own, |flags, outer| flags | outer.row().shared_by);

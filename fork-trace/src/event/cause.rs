@@ -59,8 +59,8 @@ kinds! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// The evidence of the same attempt proves it: a limit was reached when the call was refused, or
-    /// the kernel always refuses the arguments.
+    /// The evidence of the same attempt proves it: a limit was reached when the call was refused,
+    /// or the kernel always refuses the arguments.
     Certain,
     /// It fits the evidence, but so may another cause.
     Likely,
@@ -71,8 +71,8 @@ pub enum Confidence {
 pub struct Cause {
     /// The kind of the cause.
     pub kind: CauseKind,
-    /// The stable name of the rule that the arguments break, which `fork-trace explain` knows; absent
-    /// where the arguments alone are not the reason.
+    /// The stable name of the rule that the arguments break, which `fork-trace explain` knows;
+    /// absent where the arguments alone are not the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Name>,
     /// What is wrong, in words.
@@ -80,15 +80,15 @@ pub struct Cause {
     /// The name of the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Name>,
-    /// The value of the counter that the limit applies to: a number of tasks, ids, namespaces or files,
-    /// or bytes of memory.
+    /// The value of the counter that the limit applies to: a number of tasks, ids, namespaces or
+    /// files, or bytes of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
     /// The limit's value, in the same unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
-    /// The path of the control group that refused, from the root of its hierarchy, or the namespace that
-    /// did.
+    /// The path of the control group that refused, from the root of its hierarchy, or the namespace
+    /// that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The user whose limit it is, as an id of the initial user namespace.

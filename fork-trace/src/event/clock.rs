@@ -1,4 +1,5 @@
-//! Turns times of `CLOCK_MONOTONIC`, which the kernel side records, into times of the realtime clock.
+//! Turns times of `CLOCK_MONOTONIC`, which the kernel side records, into times of the realtime
+//! clock.
 
 use std::time::Duration;
 

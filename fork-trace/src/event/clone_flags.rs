@@ -4,11 +4,11 @@ use fork_trace_common::flags::{CSIGNAL, FLAGS};
 
 use crate::event::values::{Call, Name};
 
-/// The names of the flags in `word`, as the system call `call` reads it; bits without a name follow as
-/// one hexadecimal number.
+/// The names of the flags in `word`, as the system call `call` reads it; bits without a name follow
+/// as one hexadecimal number.
 ///
-/// In the word of `clone` the low byte is the exit signal and holds no flags; only `clone3` has flags
-/// there.
+/// In the word of `clone` the low byte is the exit signal and holds no flags; only `clone3` has
+/// flags there.
 #[must_use]
 pub fn names(word: u64, call: Option<Call>) -> Vec<Name> {
     let word = if call == Some(Call::Clone3) { word } else { word & !CSIGNAL };

@@ -13,7 +13,8 @@ pub fn errno_name(errno: u32) -> Name {
     }
 }
 
-/// The error with this name, in upper or lower case, or with this number; `None` where there is none.
+/// The error with this name, in upper or lower case, or with this number; `None` where there is
+/// none.
 #[must_use]
 pub fn parse_errno(word: &str) -> Option<Errno> {
     let known =

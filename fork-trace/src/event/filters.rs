@@ -1,5 +1,5 @@
-//! Which attempts a stream shows, as its `start` line says it. This is the JSON type; `bpf/filter` is what
-//! the kernel side filters by.
+//! Which attempts a stream shows, as its `start` line says it. This is the JSON type; `bpf/filter`
+//! is what the kernel side filters by.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,15 @@ use crate::event::{errno::parse_errno, fork::Fork, values::Kind};
 /// Which attempts are shown. Without any filter these are all attempts of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filters {
-    /// The command that fork-trace started, with its arguments: its attempts and those of its descendants
-    /// are shown.
+    /// The command that fork-trace started, with its arguments: its attempts and those of its
+    /// descendants are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     /// Only callers with one of these process ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
-    /// Whether callers are shown, too, that descend from these processes; absent where they are not.
+    /// Whether callers are shown, too, that descend from these processes; absent where they are
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,
     /// Only callers whose parent has one of these process ids.
@@ -45,8 +46,8 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Whether these filters show a recorded `fork`. Only its outcome is compared, with `failed` and
-    /// `errnos`, for the other filters were applied before it was recorded.
+    /// Whether these filters show a recorded `fork`. Only its outcome is compared, with `failed`
+    /// and `errnos`, for the other filters were applied before it was recorded.
     #[must_use]
     pub fn shows(&self, fork: &Fork) -> bool {
         let is = |name: &String| {

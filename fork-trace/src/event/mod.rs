@@ -1,5 +1,5 @@
-//! Everything that fork-trace reports, as types that serde reads and writes: one [`Fork`] per attempt,
-//! and the other lines of a stream. These types are the JSON contract, version
+//! Everything that fork-trace reports, as types that serde reads and writes: one [`Fork`] per
+//! attempt, and the other lines of a stream. These types are the JSON contract, version
 //! [`start::SCHEMA_VERSION`].
 //!
 //! Integers stay integers; durations are nanoseconds and end in `_ns`; a value that is not known is

@@ -11,8 +11,8 @@ use crate::event::values::Name;
 pub struct Loss {
     /// How many attempts lost their record.
     pub records: u64,
-    /// How many records were lost for each reason: `ring_full`, `in_flight_full`, and losses of follow-up
-    /// records.
+    /// How many records were lost for each reason: `ring_full`, `in_flight_full`, and losses of
+    /// follow-up records.
     pub by: BTreeMap<Name, u64>,
     /// The loss happened after this moment, in nanoseconds of `CLOCK_MONOTONIC`.
     pub since_mono_ns: u64,

@@ -8,8 +8,8 @@ use crate::event::{
     values::{Name, Ts},
 };
 
-/// The version of the JSON contract. It is raised when a field, its meaning or its unit changes, and not
-/// when a field is added.
+/// The version of the JSON contract. It is raised when a field, its meaning or its unit changes,
+/// and not when a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The first line of a stream.

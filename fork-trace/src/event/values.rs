@@ -1,5 +1,5 @@
-//! The small values of the JSON contract, each with its spelling: names, moments, kinds, system calls,
-//! flags words.
+//! The small values of the JSON contract, each with its spelling: names, moments, kinds, system
+//! calls, flags words.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 

@@ -25,7 +25,8 @@ const FUNC_PROTO: u8 = 13;
 const ENUM: u8 = 6;
 /// The kinds that only name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
-/// How deep unnamed members and modifiers may be nested; deeper nesting means that the data is broken.
+/// How deep unnamed members and modifiers may be nested; deeper nesting means that the data is
+/// broken.
 const MAX_DEPTH: usize = 32;
 
 /// Parsed type information.
@@ -70,8 +71,8 @@ struct Header {
 }
 
 impl Btf {
-    /// Parses the bytes of `/sys/kernel/btf/vmlinux`. Of the many structs, enumerations, tracepoints
-    /// and functions in it, only those can be looked up whose name is `wanted`.
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`. Of the many structs, enumerations,
+    /// tracepoints and functions in it, only those can be looked up whose name is `wanted`.
     ///
     /// # Errors
     /// The data is cut short, has another byte order, or holds a kind of type that is not known.
@@ -134,8 +135,8 @@ impl Btf {
         self.functions.contains_key(name)
     }
 
-    /// The signature of function `name`; `None` where the kernel has no function of this name, or more
-    /// than one.
+    /// The signature of function `name`; `None` where the kernel has no function of this name, or
+    /// more than one.
     ///
     /// # Errors
     /// The type data is broken.
@@ -208,8 +209,8 @@ impl Btf {
         })
     }
 
-    /// The type that typedefs and qualifiers stand for: where its header lies, and the header; `None`
-    /// for void.
+    /// The type that typedefs and qualifiers stand for: where its header lies, and the header;
+    /// `None` for void.
     fn behind(&self, mut id: u32) -> Result<Option<(usize, Header)>> {
         for _ in 0..MAX_DEPTH {
             if id == 0 {
@@ -230,8 +231,9 @@ impl Btf {
         self.behind(id)?.context("a type is void where it cannot be")
     }
 
-    /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs. The
-    /// struct's size where `path` is empty; `None` where this kernel has no such struct or field.
+    /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs.
+    /// The struct's size where `path` is empty; `None` where this kernel has no such struct or
+    /// field.
     ///
     /// # Errors
     /// The type data is broken, or the field is a bit field, which has no byte offset.
@@ -359,9 +361,9 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Data with these types: `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }` with
-    /// `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`,
-    /// `int takes(const struct outer *, void *, int, int **)` and, two times, `void twice(void)`.
+    /// Data with these types: `struct outer { int a; struct { int b; union { int c; }; }; const
+    /// struct inner d; }` with `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`, `int
+    /// takes(const struct outer *, void *, int, int **)` and, two times, `void twice(void)`.
     fn blob() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |text: &str| {
@@ -404,8 +406,8 @@ pub(crate) mod tests {
         data
     }
 
-    /// Types with one function, whose parameters point to these structs, and which returns an int or
-    /// nothing.
+    /// Types with one function, whose parameters point to these structs, and which returns an int
+    /// or nothing.
     pub(crate) fn function(name: &str, parameters: &[&str], returns: bool) -> Btf {
         let mut strings = vec![0];
         let mut text = |text: &str| {

@@ -2,8 +2,8 @@
 //! this process made one fork, one vfork and one thread of its own; the module is pure.
 //!
 //! The call sites inside `copy_process` are distinguished by their order and by which of the three
-//! attempts reach them. The names of slab caches do not help, because the kernel merges caches. A mark
-//! whose call site is not certain is not used.
+//! attempts reach them. The names of slab caches do not help, because the kernel merges caches. A
+//! mark whose call site is not certain is not used.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -95,9 +95,9 @@ fn sites(observations: &[Observation], symbols: &Symbols, functions: &[&str]) ->
     found
 }
 
-/// The call sites of the four allocations in `copy_process`. Either all are known or none: they can be
-/// distinguished only if a fork reaches exactly four and the vfork and the thread reach as many of them
-/// as expected.
+/// The call sites of the four allocations in `copy_process`. Either all are known or none: they can
+/// be distinguished only if a fork reaches exactly four and the vfork and the thread reach as many
+/// of them as expected.
 fn in_copy_process(observations: &Observations, symbols: &Symbols) -> [Result<u64, String>; 4] {
     let of = |observations: &[Observation]| sites(observations, symbols, COPY_PROCESS);
     let fork = of(&observations.fork);
@@ -136,8 +136,8 @@ fn first_place(fork: &[Observation], site: u64) -> Option<usize> {
     fork.iter().position(|observation| *observation == [ObservationKind::Slab as u64, site])
 }
 
-/// A fork has to reach the call sites in the order of their marks; a mark that is out of order cannot
-/// be used.
+/// A fork has to reach the call sites in the order of their marks; a mark that is out of order
+/// cannot be used.
 fn in_order(fork: &[Observation], marks: &mut InnerMarks) {
     let mut last = 0;
     for site in marks.values_mut() {

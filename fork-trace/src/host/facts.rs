@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepoint};
 
-/// What the plan needs to know of a host. These are plain values without I/O, so that tests can make
-/// up a host.
+/// What the plan needs to know of a host. These are plain values without I/O, so that tests can
+/// make up a host.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The tracepoints to which BTF programs can attach.
@@ -16,7 +16,7 @@ pub struct Facts {
     pub inner: InnerMarks,
     /// The probes of functions, once it was tried to attach them.
     pub probes: Probes,
-    /// The reason why no function at all can be probed; `None` where some can, or where that was not
-    /// tried.
+    /// The reason why no function at all can be probed; `None` where some can, or where that was
+    /// not tried.
     pub no_functions: Option<String>,
 }

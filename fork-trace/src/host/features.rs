@@ -1,10 +1,11 @@
-//! Which flags and combinations this kernel refuses, where kernels differ. This process asks the kernel
-//! with clone calls of its own that no kernel can accept, and concludes from the error number.
+//! Which flags and combinations this kernel refuses, where kernels differ. This process asks the
+//! kernel with clone calls of its own that no kernel can accept, and concludes from the error
+//! number.
 //!
-//! Each call asks for something impossible that the kernel checks after the flags: for process id 1 in
-//! the caller's own pid namespace, which is in use for as long as the caller lives, or for thread-local
-//! storage in the kernel's half of the addresses. So a call whose flags are accepted ends with another
-//! error than a call whose flags are refused, and neither makes a child.
+//! Each call asks for something impossible that the kernel checks after the flags: for process id 1
+//! in the caller's own pid namespace, which is in use for as long as the caller lives, or for
+//! thread-local storage in the kernel's half of the addresses. So a call whose flags are accepted
+//! ends with another error than a call whose flags are refused, and neither makes a child.
 
 use fork_trace_common::flags::{
     CLONE_AUTOREAP, CLONE_EMPTY_MNTNS, CLONE_NEWTIME, CLONE_NNP, CLONE_PIDFD, CLONE_PIDFD_AUTOKILL,
@@ -21,8 +22,8 @@ pub struct Features {
     pub newtime: Option<bool>,
     /// Whether `CLONE_PIDFD` with `CLONE_THREAD` is refused.
     pub no_thread_pidfd: Option<bool>,
-    /// Whether the exit signal is checked in `kernel_clone`, for every system call, and not only while
-    /// `clone3`'s arguments are copied.
+    /// Whether the exit signal is checked in `kernel_clone`, for every system call, and not only
+    /// while `clone3`'s arguments are copied.
     pub late_signal_check: Option<bool>,
     /// Whether `RLIMIT_NPROC` is checked before the credentials are copied.
     pub early_nproc: bool,
@@ -51,7 +52,8 @@ pub fn has_kprobes() -> bool {
     std::fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true)
 }
 
-/// Learns what this kernel refuses. The caller gives `early_nproc`, which follows from the kernel's types.
+/// Learns what this kernel refuses. The caller gives `early_nproc`, which follows from the kernel's
+/// types.
 #[must_use]
 pub fn features(early_nproc: bool) -> Features {
     let newer: Option<u64> = NEWER.iter().try_fold(0, |unknown, (flag, with)| {
@@ -87,8 +89,8 @@ fn refused(flags: u64) -> Option<bool> {
         1,
         0,
     ];
-    // SAFETY: the struct has the size that is given, and it outlives the call, as does everything it
-    // points to; process id 1 is in use, so the kernel makes no child.
+    // SAFETY: the struct has the size that is given, and it outlives the call, as does everything
+    // it points to; process id 1 is in use, so the kernel makes no child.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     never_a_child(ret);
     match Errno::last() {

@@ -1,10 +1,10 @@
-//! Which kernel functions can be probed, and how. It is concluded from the kernel's type information
-//! and its list of symbols; the module is pure.
+//! Which kernel functions can be probed, and how. It is concluded from the kernel's type
+//! information and its list of symbols; the module is pure.
 //!
-//! A program that is attached by BTF needs a guard. Its trampoline saves as many registers as the type
-//! information says that the function has parameters. Where the type information describes another
-//! function of the same name, the kernel crashes (`mm_init` of 5.10 and 6.1). So a function is probed by
-//! BTF only where its parameters are those of the table.
+//! A program that is attached by BTF needs a guard. Its trampoline saves as many registers as the
+//! type information says that the function has parameters. Where the type information describes
+//! another function of the same name, the kernel crashes (`mm_init` of 5.10 and 6.1). So a function
+//! is probed by BTF only where its parameters are those of the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +31,8 @@ impl ProbeKind {
         }
     }
 
-    /// How the names of the object's programs begin: first for a function's entry, then for its return.
-    /// The function's `id` follows.
+    /// How the names of the object's programs begin: first for a function's entry, then for its
+    /// return. The function's `id` follows.
     #[must_use]
     pub const fn programs(self) -> [&'static str; 2] {
         match self {
@@ -122,8 +122,8 @@ fn candidate(
     Ok(Ok(Candidate { name, arity, fentry }))
 }
 
-/// The probes of the `wanted` functions, if each could be attached in the first of these ways that its
-/// candidate allows. Whether the kernel accepts them is seen only when they are attached.
+/// The probes of the `wanted` functions, if each could be attached in the first of these ways that
+/// its candidate allows. Whether the kernel accepts them is seen only when they are attached.
 #[must_use]
 pub fn assumed(candidates: &Candidates, wanted: &BTreeSet<Function>, ways: &[ProbeKind]) -> Probes {
     let assumed = |function: &Function| {
@@ -155,8 +155,8 @@ impl Candidate {
         if how == ProbeKind::Fentry { self.fentry.clone() } else { Ok(()) }
     }
 
-    /// The probe, if the function is probed in this way. A function that can block gets no kretprobe:
-    /// the kernel has only a few return slots for each function.
+    /// The probe, if the function is probed in this way. A function that can block gets no
+    /// kretprobe: the kernel has only a few return slots for each function.
     #[must_use]
     pub const fn probe(&self, function: Function, how: ProbeKind) -> Probe {
         let leaves = !(function.row().waits && matches!(how, ProbeKind::Kprobe));

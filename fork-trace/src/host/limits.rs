@@ -1,7 +1,7 @@
 //! What `/proc`, `/sys` and the cgroup file systems say just after a refusal.
 //!
-//! The files are read at most once for each batch of records, so that a storm of failures costs hardly
-//! more than one. The number of group paths that are looked up for a batch is bounded too.
+//! The files are read at most once for each batch of records, so that a storm of failures costs
+//! hardly more than one. The number of group paths that are looked up for a batch is bounded too.
 
 use std::{
     fs::{self, File},
@@ -12,8 +12,8 @@ use std::{
 use fork_trace_common::refusal::{RefusalRecord, known};
 use nix::{errno::Errno, libc};
 
-/// What this process read just after a refusal; `None` where it could not be read. The values may have
-/// changed since the kernel refused.
+/// What this process read just after a refusal; `None` where it could not be read. The values may
+/// have changed since the kernel refused.
 #[derive(Clone, Debug, Default)]
 pub struct Aftermath {
     /// The number of tasks of the host, and `kernel.threads-max`.
@@ -27,8 +27,8 @@ pub struct Aftermath {
     /// `Committed_AS` and `CommitLimit`, in bytes.
     pub committed_bytes: Option<(u64, u64)>,
     /// The path of the control group that has the limit, from the root of its hierarchy: of the
-    /// memory controller where the error is `ENOMEM`, otherwise of the pids controller. It is looked
-    /// up only where the kernel side could not read the whole path.
+    /// memory controller where the error is `ENOMEM`, otherwise of the pids controller. It is
+    /// looked up only where the kernel side could not read the whole path.
     pub group_path: Option<String>,
     /// Where the hierarchy of the pids controller is mounted.
     pub pids_mount: Option<String>,
@@ -149,8 +149,8 @@ fn open_by_id(root: RawFd, id: u64) -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Where the hierarchy of this controller is mounted, and whether it is one of version 1. Without one of
-/// version 1 it is that of version 2, which has all controllers.
+/// Where the hierarchy of this controller is mounted, and whether it is one of version 1. Without
+/// one of version 1 it is that of version 2, which has all controllers.
 fn mount(mounts: &str, controller: &str) -> Option<(String, bool)> {
     let place = |kind: &str, option: Option<&str>| {
         mounts.lines().find_map(|line| {

@@ -58,12 +58,13 @@ pub struct Host {
     pub typed: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
-    /// The addresses of the functions whose allocations are marks, or the reason why they are not known.
+    /// The addresses of the functions whose allocations are marks, or the reason why they are not
+    /// known.
     pub symbols: Result<Symbols, String>,
     /// What this kernel refuses where kernels differ, once that was learned.
     pub features: Features,
-    /// How many CPUs there may be, and the address of the kernel's array of per-CPU offsets, 0 where it
-    /// is not known.
+    /// How many CPUs there may be, and the address of the kernel's array of per-CPU offsets, 0
+    /// where it is not known.
     pub cpus: (u32, u64),
 }
 

@@ -5,14 +5,14 @@ use fork_trace_common::settings::{ABSENT, OFFSETS, Offset};
 
 use crate::{error::UserError, host::btf::Btf};
 
-/// The name of the enumeration, where a row of [`OFFSETS`] stands for the value of an enumerator and not
-/// for a field.
+/// The name of the enumeration, where a row of [`OFFSETS`] stands for the value of an enumerator
+/// and not for a field.
 pub(super) fn of_enum(of: &'static str) -> Option<&'static str> {
     of.strip_prefix("enum ")
 }
 
-/// For each row of [`OFFSETS`] the global of the object that holds it, and its value; [`ABSENT`] where
-/// this kernel has no such field.
+/// For each row of [`OFFSETS`] the global of the object that holds it, and its value; [`ABSENT`]
+/// where this kernel has no such field.
 ///
 /// # Errors
 /// [`UserError::KernelLacks`] where a required field is absent.

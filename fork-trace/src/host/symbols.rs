@@ -21,9 +21,9 @@ use crate::host::{
 /// KERNEL: `arch/x86/kernel/setup_percpu.c`.
 pub const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 
-/// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations are
-/// marks, or the reason why they are not known; and how many symbols have each name of the table of
-/// functions, or `None` where symbols cannot be read at all.
+/// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations
+/// are marks, or the reason why they are not known; and how many symbols have each name of the
+/// table of functions, or `None` where symbols cannot be read at all.
 pub(super) fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
     let parsed = File::open("/proc/kallsyms").and_then(|file| parse_symbols(BufReader::new(file)));
     match parsed {
@@ -59,8 +59,8 @@ fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, Stri
                 found.entry(name).or_default().place = start..address;
             }
         }
-        // In the line of a module's symbol a tab and the module follow the name, so that what stands
-        // behind the last blank is no name of the set.
+        // In the line of a module's symbol a tab and the module follow the name, so that what
+        // stands behind the last blank is no name of the set.
         let name = bytes.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         if let Some(name) = names.get(name) {
             let symbol = found.entry(name).or_default();

@@ -24,9 +24,11 @@ macro_rules! tracepoints {
 // The tracepoint of the last mark is attached first and that of the entry last. So an attempt whose
 // entry is seen also meets the program of every later mark.
 tracepoints! {
-    /// `sched:sched_process_exit`: a process ends, and what the kernel side's maps hold of it is removed.
+    /// `sched:sched_process_exit`: a process ends, and what the kernel side's maps hold of it is
+    /// removed.
     SchedProcessExit = "sched_process_exit",
-    /// `sched:sched_process_exec`: a child runs another program, which ends the wait of a vfork's parent.
+    /// `sched:sched_process_exec`: a child runs another program, which ends the wait of a vfork's
+    /// parent.
     SchedProcessExec = "sched_process_exec",
     /// `raw_syscalls:sys_exit`.
     SysExit = "sys_exit",
@@ -121,8 +123,8 @@ impl Tracepoint {
     }
 }
 
-/// The marks that have to come before `mark`: without them the kernel side does not record it, because
-/// they show that the attempt has got so far.
+/// The marks that have to come before `mark`: without them the kernel side does not record it,
+/// because they show that the attempt has got so far.
 pub const fn needs(mark: Mark) -> &'static [Mark] {
     match mark {
         Mark::MmapLockStart => &[Mark::MmAlloc],

@@ -1,9 +1,10 @@
-//! Narrows bounded stages so that they do not overlap their neighbours and no time is counted twice.
+//! Narrows bounded stages so that they do not overlap their neighbours and no time is counted
+//! twice.
 
 use fork_trace_common::stage::{Bounds, Occurs, Point, Row, STAGES, Side};
 
-/// Whether the two points are the entry and the return of one function, so that the time between them is
-/// exactly the stage's.
+/// Whether the two points are the entry and the return of one function, so that the time between
+/// them is exactly the stage's.
 pub(super) fn exact(bounds: &Bounds) -> bool {
     matches!((bounds.opens, bounds.closes), (Point::Enter(one), Point::Leave(other)) if one == other)
 }
@@ -16,7 +17,7 @@ pub(super) fn nested(one: &Row, other: &Row) -> bool {
 /// Narrows every bounded stage of the parent:
 ///
 /// - It begins later where its first point lies within another stage's function, namely when that
-///   function returns, or where a shorter stage begins at the same point, namely when that one ends.
+/// function returns, or where a shorter stage begins at the same point, namely when that one ends.
 /// - It ends earlier where another stage begins within it.
 pub(super) fn fit(all: &mut [Result<Bounds, String>]) {
     let rows = || STAGES.iter().enumerate().filter(|(_, row)| row.side == Side::Parent);

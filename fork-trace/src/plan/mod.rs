@@ -1,5 +1,5 @@
-//! What to attach on this host, by which points each stage is bounded, and why the other stages cannot be
-//! seen.
+//! What to attach on this host, by which points each stage is bounded, and why the other stages
+//! cannot be seen.
 //!
 //! The room is pure: a plan follows from the stage table and the host's facts.
 
@@ -44,8 +44,8 @@ pub struct Timed {
     pub stage: Stage,
     /// The point at which its time begins.
     pub opens: Point,
-    /// The point at which its time ends. An attempt that does not reach this point ends the stage at the
-    /// next point that it reaches.
+    /// The point at which its time ends. An attempt that does not reach this point ends the stage
+    /// at the next point that it reaches.
     pub closes: Point,
     /// The place of `closes` in the order of points.
     pub rank: usize,
@@ -60,8 +60,8 @@ pub struct Timed {
 pub struct Plan {
     /// The best kind of source that is in use; never [`Backend::Auto`].
     pub backend: Backend,
-    /// The reason why [`Backend::Auto`] has only fork's own tracepoints; `None` where it has more, or where
-    /// another backend was asked for.
+    /// The reason why [`Backend::Auto`] has only fork's own tracepoints; `None` where it has more,
+    /// or where another backend was asked for.
     pub shortfall: Option<String>,
     /// The tracepoints to attach, in this order.
     pub tracepoints: Vec<Tracepoint>,
@@ -96,8 +96,8 @@ pub fn functions(wanted: &Stages) -> BTreeSet<Function> {
     affordable(&ends.collect(), matches!(wanted, Stages::All | Stages::Only(_)))
 }
 
-/// The call sites of the marks that the `wanted` stages may need: name of the global that is set in the
-/// object before it is loaded, and address.
+/// The call sites of the marks that the `wanted` stages may need: name of the global that is set in
+/// the object before it is loaded, and address.
 #[must_use]
 pub fn sites(facts: &Facts, backend: Backend, wanted: &Stages) -> Vec<(&'static str, u64)> {
     let rows = STAGES.iter().filter(|row| backend.inner() && wanted.wants(row.stage));
@@ -115,8 +115,9 @@ impl Plan {
     /// Makes the plan from what `facts` say, with the probes of functions that they name.
     ///
     /// # Errors
-    /// [`UserError::KernelLacks`] where the kernel lacks a tracepoint without which no attempt can be
-    /// recorded. [`UserError::Backend`] where this host does not have the backend that was asked for.
+    /// [`UserError::KernelLacks`] where the kernel lacks a tracepoint without which no attempt can
+    /// be recorded. [`UserError::Backend`] where this host does not have the backend that was asked
+    /// for.
     pub fn new(facts: &Facts, backend: Backend, wanted: &Stages) -> Result<Self, UserError> {
         let exists = |at: &Tracepoint| facts.tracepoints.contains(at);
         if let Some(lacking) = Tracepoint::ALL.iter().find(|at| at.needed() && !exists(at)) {

@@ -39,7 +39,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a function's return (with `leaves`) or its entry can be recorded, or the reason why not.
+    /// Whether a function's return (with `leaves`) or its entry can be recorded, or the reason why
+    /// not.
     fn function(&self, function: Function, leaves: bool) -> Result<(), String> {
         match self.facts.probes.get(&function) {
             Some(Ok(probe)) if probe.leaves || !leaves => Ok(()),
@@ -70,8 +71,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The points that bound a stage: the first pair of its row of which both can be recorded. Otherwise
-    /// the reason why there is none.
+    /// The points that bound a stage: the first pair of its row of which both can be recorded.
+    /// Otherwise the reason why there is none.
     pub(super) fn bounds(&self, row: &Row) -> Result<Bounds, String> {
         let own = row.function.map(|function| Bounds {
             opens: Point::Enter(function),
@@ -90,8 +91,8 @@ impl Planner<'_> {
             });
             match taken {
                 Ok(bounds) => return Ok(bounds),
-                // The reason of the narrowest pair says most. Where inner marks are used, the reason of
-                // the inner pair says more.
+                // The reason of the narrowest pair says most. Where inner marks are used, the
+                // reason of the inner pair says more.
                 Err(reason) if is_inner => first = Some(reason),
                 Err(reason) if reason.is_empty() => {}
                 Err(reason) => _ = first.get_or_insert(reason),
@@ -100,8 +101,8 @@ impl Planner<'_> {
         Err(self.reason(row.stage, first))
     }
 
-    /// The points of an inner stage whose closing mark cannot be recorded: it ends at the next mark that
-    /// can be, within the stage around it, and so includes the stages up to there.
+    /// The points of an inner stage whose closing mark cannot be recorded: it ends at the next mark
+    /// that can be, within the stage around it, and so includes the stages up to there.
     fn extended(&self, row: &Row, bounds: Bounds) -> Option<Bounds> {
         let around = self.bounds(row.parent?.row()).ok()?;
         let mut later: Vec<Point> = Mark::ALL.iter().copied().map(Point::Mark).collect();
@@ -168,8 +169,8 @@ impl Planner<'_> {
         point_name(point, &self.facts.probes)
     }
 
-    /// The other stages that lie between the two points: those that the row names, and those that it
-    /// includes because it ends at a later mark.
+    /// The other stages that lie between the two points: those that the row names, and those that
+    /// it includes because it ends at a later mark.
     fn includes(&self, row: &Row, bounds: &Bounds) -> Vec<Name> {
         let planned = row.inner.filter(|_| self.inner).map(|inner| inner.closes.rank());
         let closes = bounds.closes.rank();

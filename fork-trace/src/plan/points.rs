@@ -1,5 +1,5 @@
-//! Questions about points in time: their names in output, the marks that they need, and whether an attempt
-//! always reaches them.
+//! Questions about points in time: their names in output, the marks that they need, and whether an
+//! attempt always reaches them.
 
 use fork_trace_common::{
     function::Function,
@@ -20,8 +20,8 @@ pub(super) fn marks(points: &[Point]) -> impl Iterator<Item = Mark> {
     own.flat_map(|mark| std::iter::once(mark).chain(needs(mark).iter().copied()))
 }
 
-/// The name of a point in output: the name of a mark, or `enter` or `leave` with the kernel's name of the
-/// function.
+/// The name of a point in output: the name of a mark, or `enter` or `leave` with the kernel's name
+/// of the function.
 #[must_use]
 pub fn point_name(point: Point, probes: &Probes) -> Name {
     let kernel_name = |function: Function| match probes.get(&function) {

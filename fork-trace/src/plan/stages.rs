@@ -16,8 +16,8 @@ pub enum Stages {
 }
 
 impl Stages {
-    /// Whether `stage` is to be measured. `Default` includes every stage; it leaves out only functions
-    /// whose probes cost too much.
+    /// Whether `stage` is to be measured. `Default` includes every stage; it leaves out only
+    /// functions whose probes cost too much.
     #[must_use]
     pub fn wants(&self, stage: Stage) -> bool {
         match self {
