@@ -107,7 +107,7 @@ impl Tracer {
 
     /// Whether detaching takes the kernel long: it does where functions are probed.
     #[must_use]
-    pub fn is_slow_to_close(&self) -> bool {
+    pub(super) fn is_slow_to_close(&self) -> bool {
         !self.functions.is_empty()
     }
 

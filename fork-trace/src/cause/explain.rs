@@ -20,12 +20,12 @@ const HEAD: &str = "\
 # Why a fork fails
 
 fork-trace decides by these tables why an attempt failed. `cargo xtask docs` writes this file from
-them; `fork-trace explain WHAT` prints the part that concerns one error, flag, stage or kind of cause.
+them; `fork-trace explain WHAT` prints the part about one error, flag, stage or kind of cause.
 
-The rules are checked in the order given here, which is the kernel's. The cause is the first one that
-gives the error that the caller got and whose condition holds, and it is certain. A limit is certain
-only where the evidence proves it: for example, a counter that had reached the limit when the call was
-refused.
+The rules are checked in the order given here, which is the kernel's. The cause is the first one
+that gives the error that the caller got and whose condition holds, and it is certain. A limit is
+certain only where the evidence proves it: for example, a counter that had reached the limit when
+the call was refused.
 ";
 
 /// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a

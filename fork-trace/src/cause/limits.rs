@@ -53,8 +53,8 @@ pub(super) static LIMITS: &[Limit] = &[
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::RlimitNproc),
         what: "RLIMIT_NPROC",
-        read: "processes of the user, threads included, against ulimit -u, in the user namespace and \
-            each one around it",
+        read: "processes of the user, threads included, against ulimit -u, in the user namespace \
+            and each one around it",
         hint: "raise it with ulimit -u, in /etc/security/limits.conf or with LimitNPROC=",
         look: nproc,
     },
@@ -81,8 +81,8 @@ pub(super) static LIMITS: &[Limit] = &[
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::AllocPid),
         what: "kernel.pid_max",
-        read: "ids in use against kernel.pid_max, in the pid namespace and each one around it; before \
-            6.14 there is one limit for all",
+        read: "ids in use against kernel.pid_max, in the pid namespace and each one around it; \
+            before 6.14 there is one limit for all",
         hint: "sysctl kernel.pid_max=N, with N above its present value, in that pid namespace",
         look: pid_max,
     },
@@ -100,8 +100,8 @@ pub(super) static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyCreds),
         what: "too many user namespaces",
-        read: "user.max_user_namespaces in the user namespace and each one around it; at most 33 may \
-            be nested",
+        read: "user.max_user_namespaces in the user namespace and each one around it; at most 33 \
+            may be nested",
         hint: "sysctl user.max_user_namespaces=N, with N above its present value, in that user \
             namespace",
         look: |case| namespace_limit(case, true),
@@ -111,8 +111,8 @@ pub(super) static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyNamespaces),
         what: "too many namespaces",
-        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in the user namespace and each \
-            one around it; at most 32 pid namespaces may be nested",
+        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in the user namespace and \
+            each one around it; at most 32 pid namespaces may be nested",
         hint: "sysctl user.max_..._namespaces=N, with N above its present value, in that user \
             namespace",
         look: |case| namespace_limit(case, false),

@@ -88,7 +88,7 @@ impl Window {
 
     /// Whether `stage` can have refused.
     #[must_use]
-    pub fn admits(&self, stage: Stage) -> bool {
+    pub(super) fn admits(&self, stage: Stage) -> bool {
         let after = |first: Stage| stage >= first || first.is_within(stage);
         let before = |last: Stage| match self.before_last || self.no_memory {
             true => stage < last,
@@ -99,7 +99,7 @@ impl Window {
 
     /// The stage that refused, where only one can have.
     #[must_use]
-    pub fn only(&self) -> Option<Stage> {
+    pub(super) fn only(&self) -> Option<Stage> {
         let first = self.first?;
         if !self.no_memory {
             return (self.last == Some(first) && !self.before_last).then_some(first);

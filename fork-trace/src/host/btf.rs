@@ -30,7 +30,7 @@ const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 const MAX_DEPTH: usize = 32;
 
 /// Parsed type information.
-pub struct Btf {
+pub(super) struct Btf {
     data: Vec<u8>,
     /// Where the strings begin in `data`.
     strings: usize,
@@ -48,14 +48,14 @@ pub struct Btf {
 
 /// The parameters of a function, and whether it returns a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
+pub(super) struct Signature {
     /// The types of the parameters, separated by commas: `name*` for a pointer to a struct, `int*`,
     /// `fn*` or `void*` for other pointers, `int` for everything else.
-    pub parameters: String,
+    pub(super) parameters: String,
     /// How many parameters it has.
-    pub arity: u8,
+    pub(super) arity: u8,
     /// Whether it returns a value.
-    pub returns: bool,
+    pub(super) returns: bool,
 }
 
 /// A type's header.
@@ -76,7 +76,7 @@ impl Btf {
     ///
     /// # Errors
     /// The data is cut short, has another byte order, or holds a kind of type that is not known.
-    pub fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
+    pub(super) fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
         let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         ensure!(magic == Some(MAGIC), "no BTF of this machine's byte order (magic {magic:x?})");
         let header_len = word(&data, 4)? as usize;
@@ -125,13 +125,13 @@ impl Btf {
 
     /// Whether a BTF program can attach to tracepoint `name`.
     #[must_use]
-    pub fn has_tracepoint(&self, name: &str) -> bool {
+    pub(super) fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains_key(name)
     }
 
     /// Whether the kernel has a function of this name.
     #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
+    pub(super) fn has_function(&self, name: &str) -> bool {
         self.functions.contains_key(name)
     }
 
@@ -140,7 +140,7 @@ impl Btf {
     ///
     /// # Errors
     /// The type data is broken.
-    pub fn signature(&self, name: &str) -> Result<Option<Signature>> {
+    pub(super) fn signature(&self, name: &str) -> Result<Option<Signature>> {
         let Some([id]) = self.functions.get(name).map(Vec::as_slice) else {
             return Ok(None);
         };
@@ -161,7 +161,7 @@ impl Btf {
     /// BTF data that holds only the types that programs attach to, tracepoints and functions, under
     /// the same ids as here. It is read in a fraction of the time that the whole data takes.
     #[must_use]
-    pub fn attachable(&self) -> Vec<u8> {
+    pub(super) fn attachable(&self) -> Vec<u8> {
         const HEADER_BYTES: u32 = 24;
         let anonymous = [0, u32::from(FORWARD) << 24, 0];
         let mut types = vec![anonymous; self.types.len()];
@@ -237,7 +237,7 @@ impl Btf {
     ///
     /// # Errors
     /// The type data is broken, or the field is a bit field, which has no byte offset.
-    pub fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
+    pub(super) fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
         let Some(mut id) = self.structs.get(of).copied() else {
             return Ok(None);
         };
@@ -260,7 +260,7 @@ impl Btf {
     ///
     /// # Errors
     /// The type data is broken.
-    pub fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
+    pub(super) fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
         let Some(id) = self.enums.get(of) else {
             return Ok(None);
         };

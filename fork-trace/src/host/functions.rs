@@ -84,7 +84,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// The type information is broken.
-pub fn candidates(btf: &Btf, counts: Option<&Counts>) -> anyhow::Result<Candidates> {
+pub(super) fn candidates(btf: &Btf, counts: Option<&Counts>) -> anyhow::Result<Candidates> {
     FUNCTIONS.iter().map(|row| Ok((row.function, candidate(row, btf, counts)?))).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Facts about this host, from `/sys` and `/proc`. No other room reads these file systems.
 
-pub mod btf;
+mod btf;
 pub mod call_sites;
 pub mod clock;
 pub mod counts;
@@ -10,11 +10,11 @@ pub mod features;
 pub mod functions;
 pub mod limits;
 pub mod lookup;
-pub mod name_set;
-pub mod offsets;
+mod name_set;
+mod offsets;
 pub mod process;
 pub mod rights;
-pub mod symbols;
+mod symbols;
 pub mod tracepoint;
 
 use std::{ffi::OsStr, fs, thread};
@@ -51,7 +51,7 @@ pub struct Host {
     pub facts: Facts,
     /// The offsets that are set in the object before it is loaded: name of the global, and value.
     pub offsets: Vec<(&'static str, u32)>,
-    /// BTF data of the types that programs attach to, see [`Btf::attachable`].
+    /// BTF data that holds only the types that programs attach to.
     pub attachable: Vec<u8>,
     /// Whether programs can load fields of the calling task directly: the kernel has
     /// [`TYPED_HELPER`].

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// A small set of names. Most other names are rejected by their first letter and length alone.
-pub struct NameSet {
+pub(super) struct NameSet {
     names: HashMap<&'static [u8], &'static str>,
     /// For each first byte of a name, one bit for each length (modulo 64) that such a name has.
     lengths: [u64; 256],
@@ -27,7 +27,7 @@ impl FromIterator<&'static str> for NameSet {
 impl NameSet {
     /// The name that these bytes spell, if it is in the set.
     #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&'static str> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&'static str> {
         let lengths = self.lengths.get(usize::from(*name.first()?))?;
         if lengths & length_bit(name) == 0 {
             return None;

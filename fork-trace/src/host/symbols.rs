@@ -19,7 +19,7 @@ use crate::host::{
 
 /// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
 /// KERNEL: `arch/x86/kernel/setup_percpu.c`.
-pub const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+pub(super) const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 
 /// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations
 /// are marks, or the reason why they are not known; and how many symbols have each name of the

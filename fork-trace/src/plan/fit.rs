@@ -17,7 +17,8 @@ pub(super) fn nested(one: &Row, other: &Row) -> bool {
 /// Narrows every bounded stage of the parent:
 ///
 /// - It begins later where its first point lies within another stage's function, namely when that
-/// function returns, or where a shorter stage begins at the same point, namely when that one ends.
+///   function returns, or where a shorter stage begins at the same point, namely when that one
+///   ends.
 /// - It ends earlier where another stage begins within it.
 pub(super) fn fit(all: &mut [Result<Bounds, String>]) {
     let rows = || STAGES.iter().enumerate().filter(|(_, row)| row.side == Side::Parent);
