@@ -346,7 +346,7 @@ pub(super) static RULES: &[Rule] = &[
         "sighand-without-vm",
         |c| c.without(CLONE_SIGHAND, CLONE_VM),
         "CLONE_SIGHAND without CLONE_VM",
-        "add CLONE_VM: who shares handlers shares the memory they lie in",
+        "add CLONE_VM: handlers lie in memory, which has to be shared too",
     ),
     rule(
         "parent-of-init",
@@ -520,7 +520,7 @@ pub(super) static RULES: &[Rule] = &[
     rule(
         "set-tid-taken",
         |c| Some(c.word(arg::SET_TID_SIZE)? > 0),
-        "an id in set_tid that is taken",
+        "an id in set_tid that is in use",
         "choose another id, or let the kernel choose",
     )
     .at(Stage::AllocPid)

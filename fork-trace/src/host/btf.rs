@@ -361,9 +361,10 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Data with these types: `struct outer { int a; struct { int b; union { int c; }; }; const
-    /// struct inner d; }` with `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`, `int
-    /// takes(const struct outer *, void *, int, int **)` and, two times, `void twice(void)`.
+    /// Data with these types: `struct inner { int e; int f:3; }`,
+    /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }`,
+    /// `typedef ... btf_trace_x`, `int takes(const struct outer *, void *, int, int **)`, two
+    /// functions `void twice(void)`, and `enum color { red, blue = 7 }`.
     fn blob() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |text: &str| {
