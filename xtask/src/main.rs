@@ -1,7 +1,7 @@
 //! `cargo xtask TASK`: every development task of fork-trace that is more than one cargo command.
 //!
-//! This file knows the tasks' names and arguments. The rooms below it: `command` starts other programs,
-//! `build` makes what is built, `check` and `vm` try it, `run` and `bench` use it.
+//! This file knows the tasks' names and arguments. The rooms below it: `command` starts other
+//! programs, `build` makes what is built, `check` and `vm` try it, `run` and `bench` use it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to people")]
 
 mod bench;

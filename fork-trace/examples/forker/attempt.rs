@@ -1,7 +1,7 @@
 //! Making one attempt: it is timed, made and written to the journal.
 //!
-//! A [`Call`] says what the closure beside it will do. The answer says who goes on: the caller or the
-//! child. [`in_child`] gives the child a body in Rust. This file knows no scenario.
+//! A [`Call`] says what the closure beside it will do. The answer says who goes on: the caller or
+//! the child. [`in_child`] gives the child a body in Rust. This file knows no scenario.
 
 use std::ffi::c_int;
 
@@ -47,9 +47,9 @@ pub(crate) fn attempt(call: &Call, make: impl FnOnce() -> c_int) -> After {
 }
 
 /// Makes an attempt in a process that does not know its own number on the host, because it is in a
-/// pid namespace of its own. `/proc` was mounted outside, so it tells caller and child their numbers.
-/// The child exits at once and is left unreaped. The attempt is not written down yet: the caller does
-/// so by [`journal::write_with_host_tid`], which takes what this returns.
+/// pid namespace of its own. `/proc` was mounted outside, so it tells caller and child their
+/// numbers. The child exits at once and is left unreaped. The attempt is not written down yet: the
+/// caller does so by [`journal::write_with_host_tid`], which takes what this returns.
 pub(crate) fn in_own_pidns(make: impl FnOnce() -> c_int) -> Result<(c_int, Times, c_int), Errno> {
     let own_tid = host::tid_in_proc();
     let (ret, times) = timed(make);

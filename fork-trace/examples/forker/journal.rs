@@ -1,8 +1,8 @@
 //! The journal of attempts: memory shared by forker and all of its descendants.
 //!
 //! Whichever process made an attempt writes it here; [`drain`] gives the attempts since the last
-//! reading, in the order of their start. It is shared memory rather than a pipe, so that a child writes
-//! without a system call, and what it wrote is safe if it is killed.
+//! reading, in the order of their start. It is shared memory rather than a pipe, so that a child
+//! writes without a system call, and what it wrote is safe if it is killed.
 
 use std::{
     ffi::c_int,
@@ -77,7 +77,8 @@ pub(crate) struct Line {
 /// Makes the shared memory.
 pub(crate) fn open() -> Result<(), Errno> {
     let at = memory::share(size_of::<Journal>())?;
-    // SAFETY: the memory is page-aligned zeros, large enough and never unmapped; atomics may be shared.
+    // SAFETY: the memory is page-aligned zeros, large enough and never unmapped; atomics may be
+    // shared.
     JOURNAL.get_or_init(|| unsafe { &*at.cast::<Journal>() });
     Ok(())
 }
@@ -101,8 +102,8 @@ pub(crate) fn write(call: &Call, times: Times, ret: c_int) {
     append(call, times, ret, (sys::tgid(), sys::tid()), 0);
 }
 
-/// Records an attempt of this thread by its numbers on the host: `host` is the thread's own tid there,
-/// and the child's is the one that it left.
+/// Records an attempt of this thread by its numbers on the host: `host` is the thread's own tid
+/// there, and the child's is the one that it left.
 pub(crate) fn write_with_host_tid(call: &Call, times: Times, ret: c_int, host: c_int) {
     let child = JOURNAL.get().map_or(0, |journal| journal.host_tid.swap(0, Ordering::Acquire));
     append(call, times, ret, (host, host), child);

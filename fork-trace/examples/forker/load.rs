@@ -122,8 +122,8 @@ pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
     })
 }
 
-/// Forks and waits `count` times; the children that `fork` makes exit. Returns how many forks succeeded
-/// and how many failed.
+/// Forks and waits `count` times; the children that `fork` makes exit. Returns how many forks
+/// succeeded and how many failed.
 pub(crate) fn storm(count: usize, fork: fn() -> c_int) -> (usize, usize) {
     let (mut succeeded, mut failed) = (0, 0);
     for _ in 0..count {
@@ -141,8 +141,8 @@ pub(crate) fn storm(count: usize, fork: fn() -> c_int) -> (usize, usize) {
     (succeeded, failed)
 }
 
-/// Makes `count` children that vfork at the same time; each is held by a vfork child that sleeps for
-/// `ms`.
+/// Makes `count` children that vfork at the same time; each is held by a vfork child that sleeps
+/// for `ms`.
 pub(crate) fn hold_vforks(count: usize, ms: u32) {
     let helper = Call::libc_fork().note(Note::Helper);
     let mut held = Vec::new();

@@ -1,13 +1,13 @@
 //! forker: makes each kind of fork, and of failed fork, and prints its own truth as JSON lines.
 //!
-//! It takes names of scenarios and prints one line for each attempt, with what the kernel was asked and
-//! what it answered, then a line of totals. Live tests compare the tracer with it, so it knows nothing
-//! of the tracer and shares no code with it.
+//! It takes names of scenarios and prints one line for each attempt, with what the kernel was asked
+//! and what it answered, then a line of totals. Live tests compare the tracer with it, so it knows
+//! nothing of the tracer and shares no code with it.
 //!
-//! The rooms, from the bottom up: `sys` makes the system calls, `call` says what is asked of the kernel,
-//! `journal` keeps what came of it, `host` answers what a scenario has to know, `attempt` makes and
-//! records one call. On these stand the scenarios, the loads and the random calls; this file is the
-//! command line.
+//! The rooms, from the bottom up: `sys` makes the system calls, `call` says what is asked of the
+//! kernel, `journal` keeps what came of it, `host` answers what a scenario has to know, `attempt`
+//! makes and records one call. On these stand the scenarios, the loads and the random calls; this
+//! file is the command line.
 
 #![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
 

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 use crate::cause::{
     case::Case,
-    look::{Details, Finding},
+    finding::{Details, Finding},
     memory::{cgroup_memory, overcommit, short_group},
 };
 

@@ -5,7 +5,8 @@ use fork_trace_common::{flags::CLONE_VM, refusal::known, stage::Stage};
 use crate::{
     cause::{
         case::Case,
-        look::{Details, Finding, group_hint},
+        finding::{Details, Finding},
+        look::group_hint,
     },
     event::values::Name,
 };

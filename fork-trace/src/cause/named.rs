@@ -5,7 +5,7 @@ use fork_trace_common::{
     refusal::{arg, known},
 };
 
-use crate::cause::{case::Case, look::Details};
+use crate::cause::{case::Case, finding::Details};
 
 /// The group and the descriptor of `CLONE_INTO_CGROUP`.
 pub(super) fn group(case: &Case<'_>) -> Details {

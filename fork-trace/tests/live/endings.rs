@@ -1,4 +1,5 @@
-//! The end of a trace, in each way that it can come: nothing captured is lost, nothing stays behind.
+//! The end of a trace, in each way that it can come: nothing captured is lost, nothing stays
+//! behind.
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! The kernel's own event log of the same forks, as a second truth.
 //!
-//! ftrace writes whole microseconds, so two of its times are up to one microsecond off. Both tracers
-//! run at the same points, one after the other, and each adds its own cost.
+//! ftrace writes whole microseconds, so two of its times are up to one microsecond off. Both
+//! tracers run at the same points, one after the other, and each adds its own cost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -166,8 +166,8 @@ impl Drop for Instance {
     }
 }
 
-/// The parts of a line like `  comm-PID  [CPU] flags  SECONDS.MICROS: event: rest`; the comm may hold
-/// any character.
+/// The parts of a line like `  comm-PID  [CPU] flags  SECONDS.MICROS: event: rest`; the comm may
+/// hold any character.
 fn parts(line: &str) -> Option<(u64, u64, &str, &str)> {
     let (head, tail) = line.split_once(" [")?;
     let (_, caller) = head.trim().rsplit_once('-')?;
@@ -213,8 +213,8 @@ impl Inside {
     }
 }
 
-/// How two series differ: the median of each, the median of the differences of pairs, and the largest
-/// of these.
+/// How two series differ: the median of each, the median of the differences of pairs, and the
+/// largest of these.
 struct Difference {
     ours: f64,
     ftrace: f64,
@@ -230,8 +230,8 @@ fn compare(pairs: &[(f64, f64)]) -> Difference {
     Difference {
         ours: median_of(|pair| pair.0),
         ftrace: median_of(|pair| pair.1),
-        // The differences are those of one and the same fork: where forks are of two sorts, the median
-        // of all may be of either sort.
+        // The differences are those of one and the same fork: where forks are of two sorts, the
+        // median of all may be of either sort.
         apart: median_of(|(ours, theirs)| ours - theirs),
         largest,
     }
@@ -303,8 +303,9 @@ fn took(fork: &Value, name: &str) -> Option<f64> {
 /// Why a test of this file may not run.
 const OTHER: &str = "the backend asked for bounds no stages by these tracepoints";
 
-/// The tool with a backend that bounds stages by tracepoints, as ftrace sees them. It is the backend
-/// that the tests are run with, if it is `accepted`; where they are run with none, the first of these.
+/// The tool with a backend that bounds stages by tracepoints, as ftrace sees them. It is the
+/// backend that the tests are run with, if it is `accepted`; where they are run with none, the
+/// first of these.
 fn by_tracepoints(accepted: &[&str]) -> Option<Command> {
     let given = std::env::var("FORK_TRACE_BACKEND");
     let backend = given.as_deref().unwrap_or(accepted[0]);

@@ -294,7 +294,8 @@ fn the_function_graph_shows_the_same_durations() {
         let ours = forks.iter().filter_map(|fork| {
             let stage = stage(fork, &name)?;
             let once = stage["runs"].is_null();
-            // Our times include the probes of the functions inside, which the other forks did not have.
+            // Our times include the probes of the functions inside, which the other forks did not
+            // have.
             let bare = !apart || stage["self_ns"] == stage["dur_ns"];
             stage["dur_ns"].as_u64().filter(|_| once && bare).map(|ns| ns as f64 / 1e3)
         });
@@ -308,7 +309,8 @@ fn the_function_graph_shows_the_same_durations() {
         }
         let (ours, theirs) = (median(&mut ours), median(&mut theirs));
         println!("{function}: median {ours:.1} us, by the function graph {theirs:.1} us");
-        // Each of the two tracers runs inside what the other measures, and nested functions add that up.
+        // Each of the two tracers runs inside what the other measures, and nested functions add
+        // that up.
         let overhead = 2.0 * slowness() + 0.25 * ours.max(theirs);
         assert!((ours - theirs).abs() <= overhead, "{function}");
         compared += 1;

@@ -138,8 +138,8 @@ fn a_large_parent_pays_for_its_memory() {
     }
 }
 
-/// Forks with so much memory, of which `copy_mm` takes the larger part. Returns its shortest time for
-/// a GiB, in nanoseconds.
+/// Forks with so much memory, of which `copy_mm` takes the larger part. Returns its shortest time
+/// for a GiB, in nanoseconds.
 fn copy_mm_per_gib(mib: u64) -> f64 {
     let lines = traced(&["loop", "--count", "3", "--touch-mib", &mib.to_string()]);
     let mut shares = Vec::new();

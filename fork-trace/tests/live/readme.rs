@@ -41,8 +41,8 @@ fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// A PATH whose first folder has `fork-trace`, which is the tool that is tested, and a `sudo` that just
-/// runs a command.
+/// A PATH whose first folder has `fork-trace`, which is the tool that is tested, and a `sudo` that
+/// just runs a command.
 fn programs(folder: &Folder) -> String {
     let programs = folder.file("bin");
     fs::create_dir(&programs).unwrap();

@@ -110,7 +110,8 @@ fn every_attempt_is_shown_as_it_was() {
     let traced = trace_forker(&["all"]);
     let (truth, traced) = (traced.truth(), traced.shown);
     let done = truth.last().unwrap();
-    // These would change a limit of the whole host: the first before 6.14, the others outside a guest.
+    // These would change a limit of the whole host: the first before 6.14, the others outside a
+    // guest.
     const WHOLE: [&str; 3] = ["eagain-pid-max", "eagain-threads-max", "enomem-overcommit"];
     let skipped = done["skipped"].as_array().unwrap();
     let whole = |one: &Value| WHOLE.iter().any(|name| one["scenario"] == *name);
@@ -198,8 +199,8 @@ fn replay_gives_back_every_byte() {
 #[test]
 fn a_program_that_the_kernel_starts_is_of_kind_other() {
     live_test!();
-    // In a control group hierarchy of its own, without controllers, the kernel starts an agent when a
-    // group becomes empty.
+    // In a control group hierarchy of its own, without controllers, the kernel starts an agent when
+    // a group becomes empty.
     let options = format!("none,name=fork-trace-{}", std::process::id());
     let hierarchy = Mount::new("agent", "cgroup", &["-o", &options]);
     let group = hierarchy.path().join("group");
@@ -230,7 +231,8 @@ fn a_program_that_the_kernel_starts_is_of_kind_other() {
         assert!(fork["parent"]["comm"].as_str().unwrap().starts_with("kworker"), "{fork}");
         assert!(fork["child"]["pid"].is_u64(), "{fork}");
         assert!(fork["syscall"].is_null() && fork["ret"].is_null(), "{fork}");
-        // There is no system call; where functions are probed, the attempt begins with the first of them.
+        // There is no system call; where functions are probed, the attempt begins with the first of
+        // them.
         let probed = functions_are_probed(&traced);
         let first = &fork["stages"][0];
         assert_eq!(fork["total_ns"].is_u64(), probed, "{fork}");

@@ -90,8 +90,8 @@ fn compile() -> Result<PathBuf> {
 
     let dir = root().join(TARGET_DIR).join("bpfel-unknown-none/release");
     let stripped = dir.join("fork-trace.bpf.o");
-    // DWARF is most of the file, nobody reads it, and it differs between sources of rust-src. BTF and
-    // its line info stay.
+    // DWARF is most of the file, nobody reads it, and it differs between sources of rust-src. BTF
+    // and its line info stay.
     let mut objcopy = toolchain.objcopy();
     run(objcopy.arg("--strip-debug").arg(dir.join(PACKAGE)).arg(&stripped))
         .context("strip DWARF with the objcopy that comes with rustc")?;

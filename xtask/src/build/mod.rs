@@ -1,4 +1,5 @@
-//! Everything that is built: the eBPF object, with the tools it takes, and fork-trace's own programs.
+//! Everything that is built: the eBPF object, with the tools it takes, and fork-trace's own
+//! programs.
 
 pub(crate) mod apt;
 pub(crate) mod ebpf;

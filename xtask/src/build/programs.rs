@@ -1,4 +1,5 @@
-//! fork-trace's own programs: the tool, its example `forker` and its live tests, as cargo builds them.
+//! fork-trace's own programs: the tool, its example `forker` and its live tests, as cargo builds
+//! them.
 //!
 //! This file knows where each is once it is built, and nothing of what is done with it.
 
@@ -31,7 +32,8 @@ pub(crate) fn cargo_build(targets: &[&str]) -> Command {
     cargo
 }
 
-/// Builds these targets. It shows on stderr what cargo compiles, and nothing if all is built already.
+/// Builds these targets. It shows on stderr what cargo compiles, and nothing if all is built
+/// already.
 pub(crate) fn build(targets: &[&str]) -> Result<()> {
     let mut cargo = cargo_build(targets).stderr(Stdio::piped()).spawn().context("start cargo")?;
     if let Some(stderr) = cargo.stderr.take() {

@@ -44,8 +44,8 @@ impl Toolchain {
         Ok(Self { source: sysroot.join("lib/rustlib/src/rust"), sysroot })
     }
 
-    /// Makes sure that all else which the eBPF build needs is here too. Returns the toolchain, and a
-    /// PATH on which the right bpf-linker comes first.
+    /// Makes sure that all else which the eBPF build needs is here too. Returns the toolchain, and
+    /// a PATH on which the right bpf-linker comes first.
     pub(crate) fn complete() -> Result<(Self, OsString)> {
         let found = Self::find()?;
         if !is_source(&found.source) {
@@ -67,8 +67,8 @@ impl Toolchain {
     }
 }
 
-/// Whether this is the source of our Rust. A distribution's copy has a file `version`. Rustup's copy
-/// has none, but rustup gives each toolchain only its own source.
+/// Whether this is the source of our Rust. A distribution's copy has a file `version`. Rustup's
+/// copy has none, but rustup gives each toolchain only its own source.
 pub(crate) fn is_source(dir: &Path) -> bool {
     let version = fs::read_to_string(dir.join("version"));
     let right = version.map_or(true, |text| text.split_whitespace().next() == Some(RUST));

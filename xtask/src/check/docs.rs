@@ -1,4 +1,5 @@
-//! `docs`: writes docs/STAGES.md from the stage table, and docs/FAILURES.md as fork-trace prints it.
+//! `docs`: writes docs/STAGES.md from the stage table, and docs/FAILURES.md as fork-trace prints
+//! it.
 //!
 //! This file knows how a row is written down, and none of the rows.
 

@@ -1,7 +1,7 @@
 //! `test`: every check there is, cheapest first, up to the first that fails.
 //!
-//! This file knows the steps and when one may be left out. What a step checks is known to cargo or to
-//! the tests.
+//! This file knows the steps and when one may be left out. What a step checks is known to cargo or
+//! to the tests.
 
 use std::{
     io::{Write as _, stdout},

@@ -1,7 +1,7 @@
 //! Which kernels there are, where they come from, and what a kernel image says of itself.
 //!
-//! They are Debian's cloud kernels, which have BTF and a serial console built in, so that no module is
-//! needed. They are kept below `CARGO_HOME`. This file knows nothing of guests.
+//! They are Debian's cloud kernels, which have BTF and a serial console built in, so that no module
+//! is needed. They are kept below `CARGO_HOME`. This file knows nothing of guests.
 
 use std::{
     fs,

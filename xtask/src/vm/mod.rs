@@ -1,6 +1,7 @@
 //! `vm`: the live tests on other kernels than the host's, each booted under QEMU.
 //!
-//! This file is an outline: fetch, build, pack, boot, report. How each is done is said in its module.
+//! This file is an outline: fetch, build, pack, boot, report. How each is done is said in its
+//! module.
 
 mod cpio;
 mod guest;
@@ -33,7 +34,8 @@ use crate::command::root;
 const BOOT: Duration = Duration::from_secs(60);
 const BACKEND: Duration = Duration::from_secs(600);
 
-/// How long a trial of the host's own virtual machines may take; one that works takes a few seconds.
+/// How long a trial of the host's own virtual machines may take; one that works takes a few
+/// seconds.
 const TRIAL: Duration = Duration::from_secs(20);
 
 /// The kernels, and what to do with them.

@@ -22,7 +22,8 @@ use crate::command::{is_root, run};
 const QEMU: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
 
-/// What the kernel says when something is wrong with it; one fault may make it say several of these.
+/// What the kernel says when something is wrong with it; one fault may make it say several of
+/// these.
 const TROUBLE: [&str; 8] = [
     "Kernel panic",
     "Oops",
@@ -50,8 +51,8 @@ const PLAIN_CPU: &str = "qemu64";
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
-    /// The backends to run the tests for, with commas between them; where this is empty, the file system
-    /// names them.
+    /// The backends to run the tests for, with commas between them; where this is empty, the file
+    /// system names them.
     pub(crate) backends: String,
     /// The console's output goes here, each line after the seconds since the start.
     pub(crate) log: PathBuf,

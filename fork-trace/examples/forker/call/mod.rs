@@ -1,5 +1,5 @@
-//! One attempt as it is asked for, without making it: the system call, its flags, and what the kernel
-//! ought to answer.
+//! One attempt as it is asked for, without making it: the system call, its flags, and what the
+//! kernel ought to answer.
 
 mod note;
 mod outcome;

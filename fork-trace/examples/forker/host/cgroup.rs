@@ -1,5 +1,5 @@
-//! Control groups of our own, under version 1 or 2. Each is removed when it is dropped, and those that
-//! killed forkers left are removed before a new one is made.
+//! Control groups of our own, under version 1 or 2. Each is removed when it is dropped, and those
+//! that killed forkers left are removed before a new one is made.
 
 use std::{
     fs::{self, File},
@@ -35,8 +35,8 @@ pub(crate) struct Hierarchy {
 /// A group of our own.
 pub(crate) struct Group {
     dir: PathBuf,
-    /// The file in which the controller was switched on for this group, and the text that switches it
-    /// off again.
+    /// The file in which the controller was switched on for this group, and the text that switches
+    /// it off again.
     switched_on: Option<(PathBuf, String)>,
 }
 
@@ -58,8 +58,8 @@ impl Hierarchy {
         Ok(Self { dir, controller: Some(controller), v1: false })
     }
 
-    /// The root of version 2, with one of the controllers that only groups without processes may give
-    /// on.
+    /// The root of version 2, with one of the controllers that only groups without processes may
+    /// give on.
     pub(crate) fn unified() -> Result<Self, Skip> {
         let dir = mount(&read("/proc/mounts")?, "cgroup2", |_options| true);
         let dir = dir.ok_or_else(|| Skip("no cgroup2 is mounted".to_owned()))?;
@@ -174,8 +174,8 @@ fn own_group(groups: &str, controller: &str, root: &Path) -> PathBuf {
     if own.is_dir() { own } else { root.to_owned() }
 }
 
-/// The nearest group above `own` that gives its children the controller, else the root. It cannot be
-/// `own`: version 2 lets only the root have both processes and children with limits.
+/// The nearest group above `own` that gives its children the controller, else the root. It cannot
+/// be `own`: version 2 lets only the root have both processes and children with limits.
 fn nearest_parent(own: &Path, root: PathBuf, controller: &str) -> PathBuf {
     let mut above = own.ancestors().skip(1).take_while(|dir| dir.starts_with(&root));
     let giving = above.find(|dir| lists(&dir.join("cgroup.subtree_control"), controller));

@@ -26,7 +26,8 @@ const LAST_SIGNAL: c_int = 64;
 
 /// Makes `count` attempts; the journal has each with what the kernel ought to answer.
 pub(crate) fn run(seed: u64, count: usize) -> Outcome {
-    // They are made in a child of its own, so that siblings become forker's children and are waited for.
+    // They are made in a child of its own, so that siblings become forker's children and are waited
+    // for.
     helper(move || {
         // Some children send this signal at their end; it must not end this process.
         // SAFETY: a signal that is ignored runs nothing.

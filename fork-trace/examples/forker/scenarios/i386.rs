@@ -105,8 +105,9 @@ pub(crate) fn clone3() -> Outcome {
     Ok(())
 }
 
-/// Calls that make no task but share a number with one that does: the i386 numbers 56 to 58 are clone,
-/// fork and vfork in 64 bit, and the 64 bit numbers 2, 120 and 190 are fork, clone and vfork in i386.
+/// Calls that make no task but share a number with one that does: the i386 numbers 56 to 58 are
+/// clone, fork and vfork in 64 bit, and the 64 bit numbers 2, 120 and 190 are fork, clone and vfork
+/// in i386.
 pub(crate) fn traps() -> Outcome {
     require_i386()?;
     let nobody = u32::MAX >> 1;

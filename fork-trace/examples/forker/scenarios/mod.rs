@@ -3,13 +3,15 @@
 
 mod exec;
 mod i386;
-mod namespace;
+mod pidns;
 mod process;
 mod refused;
 mod restart;
 mod thread;
 
-use self::refused::{ended, group, invalid, limit, machine, permission, seccomp, sharing};
+use self::refused::{
+    ended, group, invalid, limit, machine, namespace, permission, seccomp, sharing,
+};
 use crate::call::Outcome;
 
 /// One workload with a known truth.
@@ -18,7 +20,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it does, for `forker list`.
     pub(crate) description: &'static str,
-    /// Whether it costs so much memory or time that it runs only when asked for, by name or with `all`.
+    /// Whether it costs so much memory or time that it runs only when asked for, by name or with
+    /// `all`.
     pub(crate) heavy: bool,
     /// Makes its attempts; whatever child it leaves is waited for afterwards.
     pub(crate) run: fn() -> Outcome,
@@ -55,8 +58,8 @@ pub(crate) static SCENARIOS: [Scenario; 64] = [
     row("threads-many", thread::many, "eight threads at once, each forks in libc"),
     row("nested", process::nested, "a child forks a child that forks a child"),
     row("double-fork", process::double_fork, "a child forks and exits before its own child does"),
-    row("newpid", namespace::newpid, "clone with NEWPID"),
-    row("in-pidns", namespace::in_pidns, "a fork by the first process of a pid namespace"),
+    row("newpid", pidns::newpid, "clone with NEWPID"),
+    row("in-pidns", pidns::in_pidns, "a fork by the first process of a pid namespace"),
     row("i386-fork", i386::fork, "int 0x80, number 2"),
     row("i386-vfork", i386::vfork, "int 0x80, number 190"),
     row("i386-clone", i386::clone, "int 0x80, number 120, with SIGCHLD only"),
@@ -81,11 +84,11 @@ pub(crate) static SCENARIOS: [Scenario; 64] = [
     row("seccomp-fallback", seccomp::clone3_then_clone, "clone3 with ENOSYS, and clone instead"),
     row("failed-then-ok", invalid::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", limit::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
-    row("enomem-dead-pidns", refused::namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
-    row("einval-unshared-thread", refused::namespace::thread_after_unshare, "a thread after unshare: EINVAL"),
-    row("einval-init-sibling", refused::namespace::sibling_of_init, "PARENT by an init: EINVAL"),
-    row("enospc-user", refused::namespace::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),
-    row("enospc-net", refused::namespace::no_net_namespaces, "user.max_net_namespaces is 0: ENOSPC"),
+    row("enomem-dead-pidns", namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
+    row("einval-unshared-thread", namespace::unshared_thread, "a thread after unshare: EINVAL"),
+    row("einval-init-sibling", namespace::sibling_of_init, "PARENT by an init: EINVAL"),
+    row("enospc-user", namespace::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),
+    row("enospc-net", namespace::no_net_namespaces, "user.max_net_namespaces is 0: ENOSPC"),
     row("eperm-set-tid", permission::set_tid, "set_tid as nobody: EPERM"),
     row("emfile-pidfd", limit::open_files, "PIDFD without a free descriptor: EMFILE"),
     row("eperm-chroot", permission::user_namespace_in_chroot, "NEWUSER in a chroot: EPERM"),
@@ -95,7 +98,7 @@ pub(crate) static SCENARIOS: [Scenario; 64] = [
     row("enomem-killed", ended::while_copying, "SIGALRM during the copy of memory: ENOMEM"),
     row("enomem-oom-kill", ended::by_oom_killer, "the out-of-memory killer of a group: ENOMEM"),
     row("into-cgroup", group::into_cgroup, "EBADF, ENOENT, EBUSY, EOPNOTSUPP, EACCES"),
-    heavy("eagain-pid-max", refused::namespace::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
+    heavy("eagain-pid-max", namespace::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
     heavy("eagain-threads-max", machine::no_threads, "kernel.threads-max, in a guest: EAGAIN"),
     heavy("enomem-overcommit", machine::no_promises, "vm.overcommit_memory=2, in a guest: ENOMEM"),
     heavy("big-parent", process::big_parent, "a fork with 256 MiB of touched memory"),

@@ -34,8 +34,8 @@ pub(crate) fn restart() -> Outcome {
     }
 }
 
-/// Signals a child until it has ended. The pauses between signals differ, so that some come just when
-/// a fork has begun, and the child gets on with its work all the same.
+/// Signals a child until it has ended. The pauses between signals differ, so that some come just
+/// when a fork has begun, and the child gets on with its work all the same.
 fn flood(child: c_int) -> Outcome {
     for pause_us in (0..32).cycle() {
         match sys::try_wait(child, libc::WNOHANG) {

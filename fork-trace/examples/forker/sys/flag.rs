@@ -1,4 +1,5 @@
-//! Clone flags as 64 bit words: `libc` has them as `c_int`, which is too narrow for those of clone3.
+//! Clone flags as 64 bit words: `libc` has them as `c_int`, which is too narrow for those of
+//! clone3.
 
 pub(crate) const VM: u64 = 0x100;
 pub(crate) const FS: u64 = 0x200;

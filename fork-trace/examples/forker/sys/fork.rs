@@ -1,9 +1,9 @@
 //! The raw system calls that make a task, each in one assembler block, and libc's `fork`.
 //!
 //! A function here takes numbers and flags and returns the kernel's own return value in the caller.
-//! The child never comes back into Rust, unless its function says so: it makes the calls of a script
-//! and exits, all without touching the stack. So the same block serves fork, vfork and children that
-//! share this program's memory.
+//! The child never comes back into Rust, unless its function says so: it makes the calls of a
+//! script and exits, all without touching the stack. So the same block serves fork, vfork and
+//! children that share this program's memory.
 
 use std::{arch::asm, ffi::c_int, ptr};
 
@@ -67,7 +67,8 @@ pub(crate) fn fork() -> c_int {
 
 /// The vfork system call; the child runs `script` while this thread is held.
 pub(crate) fn vfork(script: &[ChildCall]) -> c_int {
-    // SAFETY: the call takes no arguments; the script outlives the child because the parent waits for it.
+    // SAFETY: the call takes no arguments; the script outlives the child because the parent waits
+    // for it.
     unsafe { fork_call(libc::SYS_vfork, [0; 5], script) }
 }
 

@@ -1,7 +1,7 @@
 //! The system calls of forker, behind safe functions where that can be.
 //!
-//! A function here returns plain numbers, and an error is a bare errno: it may have to fit a child's
-//! exit status. This room knows nothing of attempts, scenarios or output.
+//! A function here returns plain numbers, and an error is a bare errno: it may have to fit a
+//! child's exit status. This room knows nothing of attempts, scenarios or output.
 
 pub(crate) mod clone_args;
 mod errno;

@@ -101,8 +101,8 @@ pub(super) fn prctl(option: c_int, value: c_int) -> Result<(), Errno> {
 }
 
 /// Makes the kernel kill this process when the thread that forked it ends; `parent` is that
-/// thread's process, so that one that has ended already is noticed. A change of uid undoes this, and
-/// it has to be asked for again.
+/// thread's process, so that one that has ended already is noticed. A change of uid undoes this,
+/// and it has to be asked for again.
 pub(crate) fn die_with(parent: c_int) {
     let set = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     // SAFETY: the call always succeeds.

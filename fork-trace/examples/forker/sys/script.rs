@@ -42,7 +42,8 @@ impl ChildCall {
 const LONGEST_MS: u32 = i32::MAX.unsigned_abs();
 
 /// It holds a scripted child until its time is over or its parent has died: a pipe that only the
-/// parent writes to. A death signal alone does not do: the parent may die before the child asks for it.
+/// parent writes to. A death signal alone does not do: the parent may die before the child asks for
+/// it.
 pub(crate) struct Leash {
     file: libc::pollfd,
     _reader: io::PipeReader,

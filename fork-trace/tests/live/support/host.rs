@@ -1,4 +1,5 @@
-//! Things of this host that a test makes or asks about: folders, control groups, BPF programs, speed.
+//! Things of this host that a test makes or asks about: folders, control groups, BPF programs,
+//! speed.
 
 use std::{
     collections::BTreeSet,
@@ -111,8 +112,8 @@ impl Drop for Background {
     }
 }
 
-/// Some of the kernel's BPF programs by their ids, which it gives to no two programs. Others may trace
-/// this host too, so a test asks about those of its own tracer and no others.
+/// Some of the kernel's BPF programs by their ids, which it gives to no two programs. Others may
+/// trace this host too, so a test asks about those of its own tracer and no others.
 #[derive(Debug)]
 pub(crate) struct Programs(BTreeSet<u32>);
 
@@ -127,6 +128,7 @@ impl Programs {
         });
         let programs = Self(ids.collect());
         assert!(!programs.0.is_empty(), "{pid} holds no program");
+        assert_eq!(programs.left().len(), programs.count(), "the kernel has them all");
         programs
     }
 
@@ -150,8 +152,8 @@ impl Programs {
         Self::all().0.intersection(&self.0).copied().collect()
     }
 
-    /// Waits until the kernel has freed them, which is a moment after their last user is gone. Returns
-    /// those that are still there after this time.
+    /// Waits until the kernel has freed them, which is a moment after their last user is gone.
+    /// Returns those that are still there after this time.
     pub(crate) fn left_after(&self, most: Duration) -> Vec<u32> {
         let end = Instant::now() + most;
         loop {

@@ -1,4 +1,5 @@
-//! Reading what the tool and `forker` wrote: lines of JSON, and what holds for every stream of them.
+//! Reading what the tool and `forker` wrote: lines of JSON, and what holds for every stream of
+//! them.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! Whether a test can run here. One that cannot says why and passes, unless `FORK_TRACE_LIVE=require`
-//! is set and all that lacks is root.
+//! Whether a test can run here. One that cannot says why and passes, unless
+//! `FORK_TRACE_LIVE=require` is set and all that lacks is root.
 
 use std::{any::type_name, env};
 

@@ -91,7 +91,8 @@ impl Traced {
     }
 }
 
-/// Traces a command; the tool, which may have options already, writes to a file. Both have to succeed.
+/// Traces a command; the tool, which may have options already, writes to a file. Both have to
+/// succeed.
 pub(crate) fn trace(tool: &mut Command, command: &mut Command) -> Traced {
     let folder = Folder::new("trace");
     let file = folder.file("forks.json");

@@ -20,8 +20,8 @@ use crate::{
 pub(crate) fn processes_of_user() -> Outcome {
     host::require_root()?;
     let parent = sys::tgid();
-    // Nobody else has this uid, not even another forker at the same time, and it is one of the 65536
-    // that a container has.
+    // Nobody else has this uid, not even another forker at the same time, and it is one of the
+    // 65536 that a container has.
     let uid = 54_321 + parent.unsigned_abs() % 10_000;
     helper(move || {
         sys::limit(libc::RLIMIT_NPROC, LIMIT.into())?;

@@ -1,5 +1,6 @@
-//! Limits of the whole machine. They are changed for a moment, and only in a guest, which says that it
-//! is one by `FORK_TRACE_EMULATED`. Each is put back, after it stood long enough for a tracer to read.
+//! Limits of the whole machine. They are changed for a moment, and only in a guest, which says that
+//! it is one by `FORK_TRACE_EMULATED`. Each is put back, after it stood long enough for a tracer to
+//! read.
 
 use std::fs;
 
@@ -13,8 +14,8 @@ use crate::{
 /// How long a limit stands after the refusal.
 const STANDS_MS: u64 = 500;
 
-/// Memory that is asked for and not used. The child asks for as much again; together that is more than
-/// half of a guest's memory, which is the most that the kernel promises under this limit.
+/// Memory that is asked for and not used. The child asks for as much again; together that is more
+/// than half of a guest's memory, which is the most that the kernel promises under this limit.
 const PROMISED_MIB: usize = 500;
 
 /// A setting under `/proc/sys`, put back when dropped.

@@ -1,5 +1,5 @@
-//! Scenarios in which the kernel refuses a fork. Each says with which errno and why, and whatever it
-//! sets up ends with the process that set it up.
+//! Scenarios in which the kernel refuses a fork. Each says with which errno and why, and whatever
+//! it sets up ends with the process that set it up.
 
 pub(super) mod ended;
 pub(super) mod group;

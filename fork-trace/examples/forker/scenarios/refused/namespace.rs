@@ -36,7 +36,7 @@ pub(crate) fn dead_pidns() -> Outcome {
     })
 }
 
-pub(crate) fn thread_after_unshare() -> Outcome {
+pub(crate) fn unshared_thread() -> Outcome {
     host::require_admin()?;
     helper(|| {
         sys::unshare(libc::CLONE_NEWPID)?;

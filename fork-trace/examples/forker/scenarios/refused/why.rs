@@ -13,7 +13,8 @@ use crate::{
 /// "nobody", who may make no namespace.
 pub(super) const NOBODY: libc::uid_t = 65_534;
 
-/// The errno, the kind of cause, and the rule that is broken; the rule is empty where there is none.
+/// The errno, the kind of cause, and the rule that is broken; the rule is empty where there is
+/// none.
 #[derive(Clone, Copy)]
 pub(super) struct Refusal(pub(super) Errno, pub(super) &'static str, pub(super) &'static str);
 
