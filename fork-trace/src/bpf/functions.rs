@@ -25,7 +25,7 @@ use std::time::Duration;
 
 impl Tracer {
     /// Attaches to the functions that bound a stage, each in the first way of `backend` that the
-    /// kernel accepts, and notes in `host` what came of it.
+    /// kernel accepts, and notes in `host` what came of it. It leaves off where `stop` says so.
     ///
     /// # Errors
     /// Why no function at all can be probed.
@@ -34,6 +34,7 @@ impl Tracer {
         host: &mut Host,
         backend: Backend,
         stages: &Stages,
+        stop: &dyn Fn() -> bool,
     ) -> Result<(), String> {
         let ways = backend.functions();
         let began = Instant::now();
@@ -51,6 +52,9 @@ impl Tracer {
                 break;
             }
             for (function, ends) in wanted {
+                if stop() {
+                    return Ok(());
+                }
                 let Some(Ok(candidate)) = host.candidates.get(&function) else { continue };
                 let had = done.get(&function).copied().unwrap_or_default();
                 let probe = self.probe_one(function, candidate, ways, (had, ends), &mut refused);

@@ -21,7 +21,8 @@ pub struct Prepared {
 }
 
 /// Learns, loads and probes as far as `backend` says. Function probes are attached here and come
-/// first: they mark nothing before an attempt has begun.
+/// first: they mark nothing before an attempt has begun. No more of them are attached once `stop` says
+/// so; what is returned then is not fit for a trace.
 ///
 /// # Errors
 /// This host or user cannot trace, or not by this backend.
@@ -31,6 +32,7 @@ pub fn prepare(
     stages: &Stages,
     settings: Settings,
     since: Instant,
+    stop: &dyn Fn() -> bool,
 ) -> Result<Prepared> {
     if backend.inner() {
         host.facts.inner = learn::inner_marks(host);
@@ -42,7 +44,7 @@ pub fn prepare(
     let (mut tracer, mut ring) = Tracer::load(host, &settings)?;
     log::info!("loaded the object after {:.1?}", since.elapsed());
     if settings.functions {
-        if let Err(reason) = tracer.probe(host, backend, stages) {
+        if let Err(reason) = tracer.probe(host, backend, stages, stop) {
             // Without functions the kernel side does without what is kept for them.
             settings.functions = false;
             (tracer, ring) = Tracer::load(host, &settings)?;
