@@ -197,7 +197,7 @@ impl Stream {
             let shown = self.is_shown(tracer, &joined.record);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
-                self.follower.fork(child, shown, now_ns);
+                self.follower.fork(child, shown);
             }
             if shown {
                 self.accepted += 1;
