@@ -19,7 +19,7 @@ use crate::{
     host::functions::ProbeKind,
     live::{
         account::{self, Differences},
-        stream::Stream,
+        stream::{LostHere, Stream},
     },
 };
 
@@ -38,17 +38,6 @@ const LOSSES: [(Counter, &str, bool); 11] = [
     (Counter::BornFull, "children_full", false),
     (Counter::WaitsFull, "vfork_waits_full", false),
 ];
-
-/// What was lost on this side of the ring.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LostHere {
-    /// Children that were not watched for an exec.
-    pub unwatched: u64,
-    /// Attempts that were not shown any more.
-    pub unwritten: u64,
-    /// Follow-ups that were not shown any more.
-    pub unwritten_follow_ups: u64,
-}
 
 /// What was lost up to the last look.
 #[derive(Clone, Debug)]

@@ -23,10 +23,7 @@ use crate::{
     cause::{self, Case, Window},
     event::{Event, clock::Clock, fork::Fork, notice::Warning},
     host::{features::Features, limits::LimitReader, lookup::Enricher},
-    live::{
-        report::LostHere,
-        warnings::{self, Storms, Watcher},
-    },
+    live::warnings::{self, Storms, Watcher},
     plan::Plan,
 };
 
@@ -59,6 +56,17 @@ pub struct Counts {
     pub unwritten: u64,
     /// Of these, those that made a task.
     pub unwritten_tasks: u64,
+    /// Follow-ups that were not shown any more.
+    pub unwritten_follow_ups: u64,
+}
+
+/// What was lost on this side of the ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LostHere {
+    /// Children that were not watched for an exec.
+    pub unwatched: u64,
+    /// Attempts that were not shown any more.
+    pub unwritten: u64,
     /// Follow-ups that were not shown any more.
     pub unwritten_follow_ups: u64,
 }
