@@ -38,7 +38,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let total_ns = total_ns(times);
     let mono_ns = times.began_ns();
     let mut fork = Fork {
-        id: format!("{}-{mono_ns}", record.parent.tid),
+        id: id(record),
         ts: clock.at(mono_ns),
         mono_ns,
         kind: kind(record),
@@ -56,6 +56,8 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         failed_stage: None,
         cause: None,
         other_causes: Vec::new(),
+        fallback: None,
+        fell_back_to: None,
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
@@ -88,11 +90,20 @@ fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<St
     fork.other_ns = fork.total_ns.map(|total| total.saturating_sub(timed_ns));
 }
 
+/// An attempt's id, by which others name it: unique in one boot.
+#[must_use]
+pub fn id(record: &ForkRecord) -> String {
+    format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+}
+
 /// Whether it is known what the caller saw.
 fn returned(record: &ForkRecord) -> bool {
     let seen = record.has(bits::CHILD) || mark(record, Mark::SysExit).is_some();
     seen && !record.has(bits::KERNEL_MADE)
 }
+
+/// The warning about a call that was refused without an entry.
+pub const NO_ENTRY: &str = "no-entry";
 
 /// What was not seen of a call.
 fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
@@ -108,7 +119,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
              the total is not known",
         ),
         (false, _) => (
-            "no-entry",
+            NO_ENTRY,
             "refused before the system call began, by seccomp or a tracer: \
              only the time of its return is known",
         ),

@@ -23,6 +23,9 @@ pub struct VforkDone {
     /// What let the parent go; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<ReleasedBy>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
 
 /// What lets the parent of a vfork go.
@@ -73,6 +76,9 @@ pub struct Exec {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_name: Option<Name>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
 
 /// A child process ended: its last thread did.
@@ -105,4 +111,7 @@ pub struct Exit {
     /// program, a child has its parent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rss_bytes: Option<u64>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
