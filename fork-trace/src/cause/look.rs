@@ -8,7 +8,7 @@ use fork_trace_common::{
 
 use crate::{
     cause::case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
-    event::values::Name,
+    event::{bytes::text, values::Name},
 };
 
 /// `vm.overcommit_memory`: never promise more than there is.
@@ -349,14 +349,15 @@ impl Case<'_> {
         };
         let mut path = String::new();
         for name in refusal.names.iter().rev() {
-            let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            if text.len() + 1 == name.len() {
+            let room = name.len();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            if name.len() + 1 == room {
                 // It may have been cut.
                 return self.after.group_path.clone();
             }
-            if !text.is_empty() {
+            if !name.is_empty() {
                 path.push('/');
-                path.push_str(&String::from_utf8_lossy(text));
+                path.push_str(&text(name));
             }
         }
         Some(path).filter(|path| !path.is_empty())

@@ -1,15 +1,16 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{ffi::OsString, time::Instant};
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, time::Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::process::Child;
 
 use crate::{
-    bpf::{detach, filter::Filter, load::Settings, prepare::prepare},
+    bpf::{detach, filter::Filter, load::Settings, prepare::prepare, tasks},
     cli::TraceArgs,
     error::UserError,
-    host::{Host, features, rights},
+    event::bytes::text,
+    host::{Host, features, rights, surroundings},
     live::{
         Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
@@ -26,6 +27,7 @@ use crate::{
 /// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn trace(args: &TraceArgs) -> Result<u8> {
     let since = Instant::now();
+    surroundings::check()?;
     rights::check_capabilities()?;
     let caller = if args.command.as_root { None } else { Caller::of_sudo()? };
     let cmd = &args.command.cmd;
@@ -40,9 +42,11 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     runtime.context("start the event loop")?.block_on(async {
         // Before anything is attached: a signal must not end this process half way.
         let signals = Signals::new()?;
-        let filters = args.filter.filters((!cmd.is_empty()).then(|| words(cmd)));
+        tasks::identify(&mut host)?;
+        let mut filters = args.filter.filters((!cmd.is_empty()).then(|| words(cmd)));
+        host.ids.translate(&mut filters);
         let settings = Settings {
-            filter: Filter::new(&filters)?,
+            filter: Filter::new(&filters, &host.ids)?,
             ring_bytes: args.run.buffer,
             execs: args.measure.exec,
             exits: args.measure.exit,
@@ -94,5 +98,5 @@ async fn run(
 }
 
 fn words(command: &[OsString]) -> Vec<String> {
-    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    command.iter().map(|word| text(word.as_bytes())).collect()
 }

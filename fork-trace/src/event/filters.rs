@@ -10,15 +10,21 @@ pub struct Filters {
     /// The command that was started and whose descendants are followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Callers by process id.
+    /// Callers by process id, in the pid namespace that fork-trace runs in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
+    /// What these ids are in the initial pid namespace, where fork-trace runs in another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_pids: Vec<u32>,
     /// Descendants of these processes too; absent: not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,
     /// Callers by their parent's process id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppids: Vec<u32>,
+    /// The same of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ppids: Vec<u32>,
     /// Callers by user, as typed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<String>,

@@ -5,6 +5,7 @@
 //! absent. Fields keep the order of the contract. Every other room stands on this one, and it knows
 //! none of them: neither BPF nor records nor `/proc`.
 
+pub mod bytes;
 pub mod caller;
 pub mod cause;
 pub mod clock;

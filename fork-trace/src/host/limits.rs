@@ -7,32 +7,13 @@ use fork_trace_common::refusal::{RefusalRecord, known};
 use nix::{errno::Errno, libc};
 use std::{
     fs::{self, File},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
 };
 
-/// What was read just after a refusal, outside the hook; `None` where it could not be.
-#[derive(Clone, Debug, Default)]
-pub struct LimitReadermath {
-    /// Tasks of the host, and `kernel.threads-max`.
-    pub threads: Option<(u64, u64)>,
-    /// `kernel.pid_max` of the initial pid namespace.
-    pub pid_max: Option<u64>,
-    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
-    pub no_unprivileged_userns: Option<bool>,
-    /// `vm.overcommit_memory`.
-    pub overcommit_mode: Option<u64>,
-    /// `Committed_AS` and `CommitLimit`, bytes.
-    pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
-    pub group_path: Option<String>,
-    /// Where the hierarchy of the pids controller is mounted.
-    pub pids_mount: Option<String>,
-    /// Where the hierarchy of the memory controller is mounted.
-    pub memory_mount: Option<String>,
-    /// Whether that is version 1.
-    pub memory_v1: bool,
-}
+use crate::event::bytes::text;
 
 /// What was read just after a refusal, outside the hook; `None` where it could not be.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +64,9 @@ impl LimitReader {
     /// Finds the hierarchies.
     #[must_use]
     pub fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        // A place whose name is no text costs only itself.
+        let mounts = fs::read("/proc/mounts").unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
         let hierarchy = |controller| {
             let (place, v1) = mount(&mounts, controller)?;
             Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
@@ -131,8 +114,8 @@ impl LimitReader {
         let hierarchy = if pids { &self.pids } else { &self.memory }.as_ref()?;
         let group = open_by_id(hierarchy.root.as_raw_fd(), id)?;
         let path = fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd())).ok()?;
-        let path = path.to_str()?.strip_prefix(&hierarchy.place)?;
-        Some(path.to_owned()).filter(|path| path.starts_with('/'))
+        let path = path.as_os_str().as_bytes().strip_prefix(hierarchy.place.as_bytes())?;
+        path.starts_with(b"/").then(|| text(path))
     }
 }
 
