@@ -30,6 +30,9 @@ pub enum UserError {
         what: String,
         /// Content of `/sys/kernel/security/lockdown`, if there is one.
         lockdown: Option<String>,
+        /// It was memory for the maps, of which this process may lock no more than so many bytes.
+        /// From 5.11 on the kernel does not look at that limit.
+        locked_bytes: Option<u64>,
     },
     /// Something around this process is missing, or keeps it from tracing.
     Surroundings {
@@ -128,7 +131,8 @@ impl UserError {
     pub fn hint(&self) -> String {
         match self {
             Self::NotPermitted { in_container: true, .. } => "give the container both: docker run \
-                --cap-add BPF --cap-add PERFMON, with --cap-add SYSLOG for more stages; or trace \
+                --cap-add BPF --cap-add PERFMON, with --cap-add SYSLOG for more stages and --cap-add SYS_PTRACE for names of programs; or \
+                trace \
                 from the host"
                 .to_owned(),
             Self::NotPermitted { .. } => "run it with sudo, or grant the program both: \
@@ -155,6 +159,10 @@ impl UserError {
                 "kernel lockdown is set to confidentiality: boot with lockdown=integrity or none"
                     .to_owned()
             }
+            Self::Refused { locked_bytes: Some(_), .. } => "up to Linux 5.10, raise the limit of locked \
+                memory: ulimit -l unlimited, or docker run --ulimit memlock=-1; else a security policy \
+                or a container's seccomp filter may forbid bpf(2)"
+                .to_owned(),
             Self::Refused { .. } => "a security policy or a container's seccomp filter may forbid \
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),

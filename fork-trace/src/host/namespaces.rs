@@ -4,7 +4,8 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 /// A sort of namespaces: its name in `/proc/PID/ns`, and the number of the initial one.
 ///
-/// KERNEL: include/linux/proc_ns.h `PROC_*_INIT_INO`; the initial mount namespace has no such number.
+/// KERNEL: `PROC_PID_INIT_INO` and its like in `include/linux/proc_ns.h`; the initial mount namespace
+/// has no such number.
 const KINDS: [(&str, Option<u64>); 5] = [
     ("pid", Some(0xeffffffc)),
     ("user", Some(0xeffffffd)),

@@ -7,7 +7,10 @@ use std::{
     fs::{self},
 };
 
-use nix::unistd::Uid;
+use nix::{
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit},
+    unistd::Uid,
+};
 
 use crate::{error::UserError, host::namespaces};
 
@@ -36,6 +39,14 @@ pub fn check_capabilities() -> Result<()> {
 #[must_use]
 pub fn lockdown() -> Option<String> {
     fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|mode| mode.trim().to_owned())
+}
+
+/// How much memory this process may lock; `None` where it may lock all, or raise the limit.
+#[must_use]
+pub fn locked_bytes() -> Option<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    let may_raise = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE);
+    (hard != RLIM_INFINITY && !may_raise.unwrap_or(false)).then_some(hard)
 }
 
 /// Whether it can be seen what protects this kernel: a container seldom has that file system.

@@ -208,7 +208,7 @@ impl Inside {
     }
 }
 
-/// ProbeKind two series differ: the median of each, the median of the pairs' differences, and the largest
+/// How two series differ: the median of each, the median of the pairs' differences, and the largest
 /// of these.
 struct Difference {
     ours: f64,

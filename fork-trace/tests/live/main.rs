@@ -15,12 +15,15 @@
 
 mod around;
 mod causes;
+mod containers;
 mod endings;
 mod filters;
 mod ftrace;
 mod functions;
 mod inner;
 mod life;
+mod names;
+mod namespaces;
 mod readme;
 mod rights;
 mod storm;

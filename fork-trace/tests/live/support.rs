@@ -1,8 +1,11 @@
 //! Running the tool and `forker`, and reading what they wrote.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -22,7 +25,7 @@ pub(crate) fn here(test: &str) -> bool {
     false
 }
 
-/// ProbeKind many times slower than a machine this one is: an emulated guest says so.
+/// How many times slower than a machine this one is: an emulated guest says so.
 pub(crate) fn slowness() -> f64 {
     if env::var_os("FORK_TRACE_EMULATED").is_some() { 20.0 } else { 1.0 }
 }
@@ -89,9 +92,14 @@ pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     pub(crate) fn make(name: &str) -> Option<Self> {
+        Self::make_bytes(name.as_bytes())
+    }
+
+    /// As [`Self::make`], of a name that may be no text.
+    pub(crate) fn make_bytes(name: &[u8]) -> Option<Self> {
         let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
         let mount = mounts.iter().map(PathBuf::from).find(|at| at.join("cgroup.procs").exists())?;
-        let path = mount.join(name);
+        let path = mount.join(OsStr::from_bytes(name));
         fs::create_dir(&path).ok()?;
         Some(Self(path))
     }
@@ -113,6 +121,10 @@ pub(crate) struct Background(Child);
 impl Background {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 
