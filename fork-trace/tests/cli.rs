@@ -1,4 +1,5 @@
-//! The command line: help, exit codes, hints, bad files, a closed pipe. Needs no rights.
+//! The command line: help, exit codes, hints, files that cannot be replayed, a closed pipe. These
+//! tests need no rights.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,21 +10,25 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+/// A stream that can be replayed.
 const SIMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/simple.jsonl");
 
+/// Runs fork-trace to its end.
 fn fork_trace(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fork-trace")).args(args).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+/// What it wrote to standard error.
+fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// What it wrote to standard output.
 fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// A file of its own with this content.
+/// A new temporary file with this content.
 fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = std::env::temp_dir().join(format!("fork-trace-cli-{}-{name}", std::process::id()));
     fs::write(&path, content).unwrap();
@@ -31,7 +36,7 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 }
 
 #[test]
-fn help_and_version_are_there() {
+fn help_and_version_are_printed() {
     let help = fork_trace(&["--help"]);
     assert!(help.status.success());
     for part in ["-- CMD ARGS", "replay", "doctor", "--stages", "--json", "Exit status"] {
@@ -58,8 +63,8 @@ fn bad_usage_exits_with_2() {
     ];
     for case in cases {
         let output = fork_trace(case);
-        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", said(&output));
-        assert!(said(&output).starts_with("error: "), "{case:?}");
+        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", errors(&output));
+        assert!(errors(&output).starts_with("error: "), "{case:?}");
         assert!(output.stdout.is_empty(), "{case:?}");
     }
 }
@@ -69,7 +74,7 @@ fn only_the_failures_asked_for_are_shown() {
     let failures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/failures.jsonl");
     let errnos = |args: &[&str]| {
         let output = fork_trace(&[&["replay", failures, "--json"], args].concat());
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", errors(&output));
         let text = printed(&output);
         let forks = text.lines().filter(|line| line.contains(r#""type":"fork""#));
         let errno = |line: &str| {
@@ -79,7 +84,7 @@ fn only_the_failures_asked_for_are_shown() {
         forks.map(|line| errno(line).unwrap_or_default()).collect::<Vec<_>>()
     };
     let all = errnos(&[]);
-    assert!(all.contains(&String::new()), "one succeeded: {all:?}");
+    assert!(all.contains(&String::new()), "a successful attempt has no errno: {all:?}");
     let failed: Vec<_> = all.iter().filter(|errno| !errno.is_empty()).cloned().collect();
     assert_eq!(errnos(&["-x"]), failed);
     let two: Vec<_> =
@@ -89,7 +94,7 @@ fn only_the_failures_asked_for_are_shown() {
 }
 
 #[test]
-fn explain_prints_what_is_known_and_refuses_the_rest() {
+fn explain_prints_known_words_and_refuses_unknown_ones() {
     let output = fork_trace(&["explain", "EAGAIN", "CLONE_NEWPID", "0x1200011"]);
     assert!(output.status.success());
     for part in ["pids.max", "RLIMIT_NPROC", "CLONE_THREAD with", "exit signal 17"] {
@@ -97,12 +102,12 @@ fn explain_prints_what_is_known_and_refuses_the_rest() {
     }
     let output = fork_trace(&["explain", "EAGAIN", "nonsense"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("nothing is called nonsense"), "{}", said(&output));
+    assert!(errors(&output).contains("nothing is called nonsense"), "{}", errors(&output));
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn what_cannot_be_replayed_says_cause_and_cure() {
+fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
     let cut = fs::read_to_string(SIMPLE).unwrap();
     let first = cut.lines().next().unwrap().to_owned();
     let newer = first.replacen(r#""schema_version":1"#, r#""schema_version":2"#, 1);
@@ -123,20 +128,20 @@ fn what_cannot_be_replayed_says_cause_and_cure() {
         let output = fork_trace(&["replay", path.to_str().unwrap()]);
         fs::remove_file(&path).unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}");
-        let said = said(&output);
-        assert!(said.contains(cause), "{name}: {said}");
-        assert!(said.contains(path.to_str().unwrap()), "{name}: {said}");
-        assert!(said.lines().count() == 2 && said.contains("hint: "), "{name}: {said}");
+        let errors = errors(&output);
+        assert!(errors.contains(cause), "{name}: {errors}");
+        assert!(errors.contains(path.to_str().unwrap()), "{name}: {errors}");
+        assert!(errors.lines().count() == 2 && errors.contains("hint: "), "{name}: {errors}");
     }
     let output = fork_trace(&["replay", "/no/such/file.json"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("No such file"), "{}", said(&output));
+    assert!(errors(&output).contains("No such file"), "{}", errors(&output));
     let output = fork_trace(&["replay", "/"]);
     assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
-fn what_came_before_a_bad_line_is_shown() {
+fn lines_before_a_bad_line_are_shown() {
     let whole = fs::read_to_string(SIMPLE).unwrap();
     let kept: Vec<&str> = whole.lines().take(3).collect();
     let path = file("tail", format!("{}\n{{\"type\":\"fo", kept.join("\n")));
@@ -147,7 +152,7 @@ fn what_came_before_a_bad_line_is_shown() {
 }
 
 #[test]
-fn replay_reads_standard_input_and_writes_by_ending() {
+fn replay_reads_standard_input_and_writes_formats_by_ending() {
     let whole = fs::read(SIMPLE).unwrap();
     let json = file("copy.jsonl", "");
     let text = file("copy.txt", "");
@@ -169,7 +174,7 @@ fn replay_reads_standard_input_and_writes_by_ending() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask() {
+fn colour_is_written_only_to_a_terminal_or_on_request() {
     let escape = |args: &[&str]| {
         let output = fork_trace(&[&["replay", SIMPLE], args].concat());
         printed(&output).contains('\x1b')
@@ -194,5 +199,5 @@ fn a_closed_pipe_ends_a_replay_quietly() {
     let output = child.wait_with_output().unwrap();
     fs::remove_file(path).unwrap();
     assert!(output.status.success(), "{:?}", output.status);
-    assert_eq!(said(&output), "");
+    assert_eq!(errors(&output), "");
 }

@@ -28,7 +28,7 @@ pub(super) fn submit(record: &ForkRecord, key: u64) {
         return;
     }
     functions_passed::submit(key, record.start_ns);
-    if !ring::try_send(record) {
+    if !ring::send(record) {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks
         } else {

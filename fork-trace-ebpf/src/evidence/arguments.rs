@@ -46,7 +46,8 @@ fn arguments(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) 
             } else {
                 [REGS_DI.load(), REGS_SI.load(), REGS_DX.load(), REGS_R10.load(), REGS_R8.load()]
             };
-            // KERNEL: kernel/fork.c `clone`: on i386 `tls` comes before `child_tid` (CLONE_BACKWARDS).
+            // KERNEL: kernel/fork.c `clone`: on i386 `tls` comes before `child_tid`
+            // (CLONE_BACKWARDS).
             let (child_tid, tls) = if info.compat { (fifth, fourth) } else { (fourth, fifth) };
             let flags = reads.long(info.regs, flags);
             record.args[arg::FLAGS] = flags & 0xffff_ffff & !CSIGNAL;
@@ -74,13 +75,13 @@ fn arguments(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) 
 /// Reads bytes of the caller's memory; returns whether they could be read.
 #[inline(always)]
 fn user_bytes(to: *mut c_void, bytes: u32, address: u64) -> bool {
-    // SAFETY: the callers have room for that many bytes. The helper checks the address, and fills them
-    // with zeros if it fails.
+    // SAFETY: the callers have room for that many bytes. The helper checks the address, and fills
+    // them with zeros if it fails.
     unsafe { bpf_probe_read_user(to, bytes, address as *const c_void) == 0 }
 }
 
-/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first id of
-/// `set_tid`.
+/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first id
+/// of `set_tid`.
 #[inline(always)]
 fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     #[expect(clippy::cast_possible_truncation, reason = "88")]
@@ -113,14 +114,15 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     }
 }
 
-/// How many words are looked at together. They are put where the names of a group's path come later,
-/// and are set back to zero.
+/// How many words are looked at together. They are put where the names of a group's path come
+/// later, and are set back to zero.
 const WORDS: usize = 8;
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 const PIECE: u32 = WORDS as u32 * 8;
 const _: () = assert!(WORDS * 8 <= NAMES * NAME_BYTES);
 
-/// What is wrong with the `bytes` bytes from `address` on, which ought to be zero, as bits of [`known`].
+/// What is wrong with the `bytes` bytes from `address` on, which ought to be zero, as bits of
+/// [`known`].
 #[inline(always)]
 fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
     let words = record.names.as_mut_ptr().cast::<u64>();

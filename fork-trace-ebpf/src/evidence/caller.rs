@@ -22,8 +22,8 @@ use crate::{
 /// KERNEL: include/uapi/asm-generic/resource.h.
 const RLIMIT_NPROC: u32 = 6;
 const RLIMIT_NOFILE: u32 = 7;
-/// KERNEL: include/uapi/asm-generic/resource.h `struct rlimit`: the soft limit, then the hard one, of
-/// 64 bits each.
+/// KERNEL: include/uapi/asm-generic/resource.h `struct rlimit`: the soft limit, then the hard one,
+/// of 64 bits each.
 const RLIMIT_BYTES: u32 = 16;
 
 global_functions! {
@@ -84,9 +84,10 @@ fn credentials(record: &mut RefusalRecord, reads: &mut Reads, cred: Address) {
 
 /// Fills in how many processes the user has, and how many `RLIMIT_NPROC` allows.
 ///
-/// KERNEL: kernel/ucount.c `is_rlimit_overlimit` compares them in each user namespace from the caller's
-/// outwards. In those further out, the limit is the one that stood when the namespace below was made.
-/// Up to 5.18 the count is among the counts of namespaces, and up to 5.13 it is in `user_struct`.
+/// KERNEL: kernel/ucount.c `is_rlimit_overlimit` compares them in each user namespace from the
+/// caller's outwards. In those further out, the limit is the one that stood when the namespace
+/// below was made. Up to 5.18 the count is among the counts of namespaces, and up to 5.13 it is in
+/// `user_struct`.
 #[inline(always)]
 fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred: Address) {
     reads.start_over();

@@ -110,8 +110,8 @@ fn named_group(reads: &mut Reads, task: Address, fd: u64) -> Address {
     group
 }
 
-/// Fills in the first group of the pids controller that is full, otherwise the one that has the fewest
-/// left.
+/// Fills in the first group of the pids controller that is full, otherwise the one that has the
+/// fewest left.
 ///
 /// KERNEL: kernel/cgroup/pids.c `pids_try_charge` goes from the group upwards, and the root has no
 /// limit. A `struct pids_cgroup` begins with its `cgroup_subsys_state`.

@@ -31,7 +31,8 @@ global_functions! {
     }
 }
 
-/// Fills in the first limit that is full, among those of the kinds of namespaces that were asked for.
+/// Fills in the first limit that is full, among those of the kinds of namespaces that were asked
+/// for.
 ///
 /// KERNEL: kernel/ucount.c `inc_ucount` counts in each user namespace from the caller's outwards.
 #[inline(always)]

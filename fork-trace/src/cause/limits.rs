@@ -1,5 +1,5 @@
-//! Every other reason for which the kernel refuses: limits, rights, memory. Each row reads its
-//! evidence and says how well it is founded.
+//! Every reason for a refusal that does not lie in the arguments alone: limits, rights and memory.
+//! Each row has a function that looks at the evidence and says how well it supports the reason.
 
 use fork_trace_common::{
     flags::{CLONE_INTO_CGROUP, CLONE_NEWUSER},
@@ -20,25 +20,25 @@ use crate::{
 
 /// One reason.
 #[derive(Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     /// What kind of cause it is.
-    pub kind: CauseKind,
-    /// What the caller gets; `None`: anything.
-    pub errno: Option<Errno>,
-    /// Where; `None`: anywhere.
-    pub stage: Option<Stage>,
+    pub(super) kind: CauseKind,
+    /// The error that the caller gets; `None` where it may be any.
+    pub(super) errno: Option<Errno>,
+    /// The stage that refuses; `None` where it may be any.
+    pub(super) stage: Option<Stage>,
     /// What is wrong, in words.
-    pub what: &'static str,
-    /// Which values tell, for documentation.
-    pub read: &'static str,
-    /// What to do.
-    pub hint: &'static str,
-    /// What the evidence says.
-    pub look: fn(&Case<'_>) -> Finding,
+    pub(super) what: &'static str,
+    /// Where a reader finds the values that decide, for the documentation.
+    pub(super) read: &'static str,
+    /// What the user can do about it.
+    pub(super) hint: &'static str,
+    /// Says what the evidence of a case shows of this reason.
+    pub(super) look: fn(&Case<'_>) -> Finding,
 }
 
-/// Every reason that is no rule of `rules`, in the kernel's order for each error number.
-pub static LIMITS: &[Limit] = &[
+/// Every such reason; those of one error number stand in the kernel's order.
+pub(super) static LIMITS: &[Limit] = &[
     Limit {
         kind: CauseKind::Seccomp,
         errno: None,
@@ -53,8 +53,8 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::RlimitNproc),
         what: "RLIMIT_NPROC",
-        read: "processes of the user, threads included, against ulimit -u, in each user namespace \
-            outwards",
+        read: "processes of the user, threads included, against ulimit -u, in the user namespace \
+            and each one around it",
         hint: "raise it with ulimit -u, in /etc/security/limits.conf or with LimitNPROC=",
         look: nproc,
     },
@@ -64,7 +64,7 @@ pub static LIMITS: &[Limit] = &[
         stage: Some(Stage::MaxThreads),
         what: "kernel.threads-max",
         read: "tasks in /proc/loadavg against /proc/sys/kernel/threads-max",
-        hint: "sysctl kernel.threads-max=N, with more than now",
+        hint: "sysctl kernel.threads-max=N, with N above its present value",
         look: threads_max,
     },
     Limit {
@@ -81,9 +81,9 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::AllocPid),
         what: "kernel.pid_max",
-        read: "numbers in use against kernel.pid_max in each pid namespace outwards; one for all \
-            before 6.14",
-        hint: "sysctl kernel.pid_max=N, with more than now, in that pid namespace",
+        read: "ids in use against kernel.pid_max, in the pid namespace and each one around it; \
+            before 6.14 there is one limit for all",
+        hint: "sysctl kernel.pid_max=N, with N above its present value, in that pid namespace",
         look: pid_max,
     },
     Limit {
@@ -100,8 +100,10 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyCreds),
         what: "too many user namespaces",
-        read: "user.max_user_namespaces in each user namespace outwards; they nest 33 deep",
-        hint: "sysctl user.max_user_namespaces=N, with more than now, in that user namespace",
+        read: "user.max_user_namespaces in the user namespace and each one around it; at most 33 \
+            may be nested",
+        hint: "sysctl user.max_user_namespaces=N, with N above its present value, in that user \
+            namespace",
         look: |case| namespace_limit(case, true),
     },
     Limit {
@@ -109,9 +111,10 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyNamespaces),
         what: "too many namespaces",
-        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in each user namespace \
-            outwards; pid namespaces nest 32 deep",
-        hint: "sysctl user.max_..._namespaces=N, with more than now, in that user namespace",
+        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in the user namespace and \
+            each one around it; at most 32 pid namespaces may be nested",
+        hint: "sysctl user.max_..._namespaces=N, with N above its present value, in that user \
+            namespace",
         look: |case| namespace_limit(case, false),
     },
     Limit {
@@ -177,7 +180,8 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::EINTR),
         stage: None,
         what: "a fatal signal: the caller ends without seeing the error",
-        read: "the error number alone; a signal that is handled restarts the call (restarts)",
+        read: "only the error number; a signal with a handler restarts the call instead, which the \
+            field restarts counts",
         hint: "find out who killed it: perf trace -e 'signal:*', or the OOM killer in dmesg",
         look: |_| Finding::Yes(Details::default()),
     },

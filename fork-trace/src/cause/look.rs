@@ -1,4 +1,4 @@
-//! How each limit of the table is looked at: from the evidence to a finding.
+//! For each row of the table of limits, the function that goes from the evidence to a finding.
 
 use fork_trace_common::{
     flags::{CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD, CLONE_VM},
@@ -11,62 +11,67 @@ use crate::{
     event::{bytes::text, values::Name},
 };
 
-/// `vm.overcommit_memory`: never promise more than there is.
+/// The value of `vm.overcommit_memory` with which the kernel never promises more memory than it
+/// has.
 const NEVER: u64 = 2;
 
-/// What the evidence says of a row.
+/// What the evidence says about one row of the table.
 #[derive(Debug)]
-pub enum Finding {
-    /// It was not that.
+pub(super) enum Finding {
+    /// The evidence rules the reason out.
     No,
-    /// Nothing speaks for it but the error number: only where nothing else is found.
+    /// Only the error number speaks for the reason, so it counts only if no other is found.
     Fallback(Details),
-    /// It may have been.
+    /// The reason is possible.
     Maybe(Details),
-    /// It was.
+    /// The evidence shows the reason.
     Yes(Details),
 }
 
-/// Values that name the culprit; empty where a row has none.
+/// The values that show which limit was reached, and whose it is; each is `None` where a row has no
+/// such value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
-    /// Name of the limit.
-    pub limit: Option<Name>,
-    /// Where the counter stood.
-    pub current: Option<u64>,
-    /// The limit.
-    pub max: Option<u64>,
-    /// The group or namespace.
-    pub path: Option<String>,
-    /// The user.
-    pub uid: Option<u32>,
+pub(super) struct Details {
+    /// The limit's name.
+    pub(super) limit: Option<Name>,
+    /// The value of the counter that the limit applies to.
+    pub(super) current: Option<u64>,
+    /// The limit's value, in the same unit.
+    pub(super) max: Option<u64>,
+    /// The control group or namespace that the limit belongs to.
+    pub(super) path: Option<String>,
+    /// The user whose limit it is.
+    pub(super) uid: Option<u32>,
     /// A better hint than the row's.
-    pub hint: Option<String>,
+    pub(super) hint: Option<String>,
 }
 
 /// KERNEL: include/uapi/linux/sched.h.
 pub(super) const SCHED_DEADLINE: u32 = 6;
 
-/// KERNEL: include/linux/pid.h `RESERVED_PIDS`: numbers below are not given again.
+/// KERNEL: include/linux/pid.h `RESERVED_PIDS`: ids below this one are not given a second time.
 const RESERVED_PIDS: u64 = 300;
 
 /// KERNEL: `include/linux/pid_namespace.h` `PIDNS_ADDING`.
 pub(super) const PIDNS_ADDING: u32 = 1 << 31;
 
-/// Levels that pid and user namespaces may be nested.
+/// How deep pid namespaces may be nested; user namespaces may be nested one level deeper.
 const NESTED: u64 = 32;
 
-/// A group with fewer pages left than a fork takes at once is short of memory.
-/// KERNEL: mm/memcontrol.c charges 64 pages at a time.
+/// A group with fewer pages left than this counts as short of memory: a fork may charge as many at
+/// once. KERNEL: mm/memcontrol.c charges 64 pages at a time.
 const SHORT_PAGES: u64 = 64;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// Tasks that may have ended between the refusal and the look at a counter.
+/// How many tasks may end between the refusal and the reading of a counter: a counter that is below
+/// its limit by no more than this may have been full.
 const SLACK: u64 = 64;
 
+/// KERNEL: include/uapi/linux/seccomp.h `SECCOMP_MODE_FILTER`.
 const SECCOMP_FILTER: u32 = 2;
 
+/// `No` where the condition is known not to hold, otherwise `Maybe` without values.
 pub(super) fn maybe(holds: Option<bool>) -> Finding {
     match holds {
         Some(false) => Finding::No,
@@ -74,7 +79,7 @@ pub(super) fn maybe(holds: Option<bool>) -> Finding {
     }
 }
 
-/// A counter that refuses when it is full, and cannot have when it is not.
+/// The values of a counter and of its limit, named `limit`.
 fn counted(counted: &Counted, limit: &'static str) -> Details {
     Details {
         limit: Some(Name::Borrowed(limit)),
@@ -88,8 +93,11 @@ fn id(owner: u64) -> Option<u32> {
     u32::try_from(owner).ok()
 }
 
-/// KERNEL: kernel/entry/common.c `syscall_trace_enter`: seccomp comes before the entry's mark. So
-/// does a tracer, and from 6.13 on an entry may be missed.
+/// A seccomp filter refuses a call before its entry is marked, so a call whose entry was seen was
+/// not refused by one. The reverse is not certain: a tracer comes before the mark too, and from
+/// 6.13 on the kernel may skip the program that marks it.
+///
+/// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
 pub(super) fn seccomp(case: &Case<'_>) -> Finding {
     if case.entered() {
         return Finding::No;
@@ -101,7 +109,9 @@ pub(super) fn seccomp(case: &Case<'_>) -> Finding {
     }
 }
 
-/// KERNEL: kernel/fork.c `copy_process`: root, and who has either capability, is exempt.
+/// The limit does not apply to root, nor to a caller with either of two capabilities.
+///
+/// KERNEL: kernel/fork.c `copy_process`.
 pub(super) fn nproc(case: &Case<'_>) -> Finding {
     let exempt = || {
         let root = case.with(known::CRED)?.uid == 0;
@@ -118,7 +128,7 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
     };
     let uid = id(refusal.nproc.owner);
     let details = Details { uid, ..counted(&refusal.nproc, "RLIMIT_NPROC") };
-    // In a new user namespace the count is another.
+    // A child in a new user namespace is counted there, and that counter is not in the evidence.
     match (refusal.nproc.full(), case.any(CLONE_NEWUSER)) {
         (true, Some(false)) if exempt() == Some(false) => Finding::Yes(details),
         (true, _) => Finding::Maybe(details),
@@ -145,8 +155,9 @@ pub(super) fn threads_max(case: &Case<'_>) -> Finding {
 pub(super) fn deadline(case: &Case<'_>) -> Finding {
     match case.with(known::SIGNAL) {
         Some(refusal) if refusal.policy != SCHED_DEADLINE => Finding::No,
-        // The flag that lets it fork is not known, but no other stage up to the copy of files has
-        // this error.
+        // The evidence does not show whether the policy has the flag that lets the caller fork. But
+        // no other reason gives this error after the check of `kernel.threads-max` and before the
+        // copy of root and working directory.
         Some(_) if !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::CopyFs) => {
             Finding::Yes(Details::default())
         }
@@ -154,8 +165,10 @@ pub(super) fn deadline(case: &Case<'_>) -> Finding {
     }
 }
 
-/// KERNEL: kernel/pid.c `alloc_pid`: numbers are given cyclically, those below [`RESERVED_PIDS`]
-/// only once.
+/// The ids of a namespace are used up a little before `pid_max`, because those below
+/// [`RESERVED_PIDS`] are given only once.
+///
+/// KERNEL: kernel/pid.c `alloc_pid`: ids are given cyclically.
 pub(super) fn pid_max(case: &Case<'_>) -> Finding {
     let inner = case.with(known::PID_MAX).map(|refusal| refusal.pid_ns);
     let outer = case.with(known::PID_NS).zip(case.after.pid_max).map(|(refusal, max)| Counted {
@@ -177,7 +190,8 @@ pub(super) fn pid_max(case: &Case<'_>) -> Finding {
 pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
     let into = case.any(CLONE_INTO_CGROUP);
     let refusal = match case.refusal {
-        // Without the group it names, the caller's own says nothing.
+        // The caller's own group says nothing where the child is to go into another one. That
+        // one's counters are in the evidence only if the kernel side found it.
         Some(refusal) if into == Some(false) || refusal.has(known::INTO) => refusal,
         _ => return Finding::Maybe(Details::default()),
     };
@@ -195,13 +209,14 @@ pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
     match (case.pids_refused(), refusal.pids.full(), refusal.has(known::PIDS_WALKED)) {
         (Some(false), _, _) => Finding::No,
         (_, true, _) => Finding::Yes(details),
-        // Some may have ended meanwhile.
+        // Tasks may have ended since the refusal.
         (None, false, true) if refusal.pids.current + SLACK < refusal.pids.max => Finding::No,
         (_, false, _) => Finding::Maybe(details),
     }
 }
 
-/// systemd keeps the limit of its units; the file is for the rest.
+/// How to raise a group's limit: with `setting` where the group is a unit of systemd, which manages
+/// the files of its units, otherwise with `file`.
 fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
     let unit = path.rsplit('/').next().unwrap_or_default();
     if [".slice", ".service", ".scope"].iter().any(|ending| unit.ends_with(ending)) {
@@ -210,6 +225,8 @@ fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> Str
     format!("raise {}{path}/{file}", mount.unwrap_or_default())
 }
 
+/// The limit of user namespaces where `user` is set, otherwise the limits of all other kinds.
+///
 /// KERNEL: kernel/ucount.c `inc_ucount`.
 pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let asked = NAMESPACES.iter().filter(|(flag, _)| (*flag == CLONE_NEWUSER) == user);
@@ -223,7 +240,8 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let Some(refusal) = case.with(known::NAMESPACES) else {
         return Finding::Maybe(Details::default());
     };
-    // A new user namespace begins a count of its own.
+    // With CLONE_NEWUSER the other namespaces are counted in the new user namespace, whose counters
+    // are not in the evidence.
     let inside = !user && case.any(CLONE_NEWUSER) != Some(false);
     let counter = &refusal.namespaces;
     let place = usize::try_from(counter.place >> 32).unwrap_or_default();
@@ -234,13 +252,15 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let details = Details {
         limit: Some(Name::Owned(format!("user.{name}"))),
         uid: id(counter.owner),
-        hint: Some(format!("sysctl user.{name}=N, with more than now, in that user namespace")),
+        hint: Some(format!(
+            "sysctl user.{name}=N, with N above its present value, in that user namespace"
+        )),
         ..counted(counter, "")
     };
     if inside { Finding::Maybe(details) } else { Finding::Yes(details) }
 }
 
-/// Namespaces nested as deep as can be.
+/// The depth of nesting as the limit, where one more namespace would be nested too deep.
 fn nested(case: &Case<'_>, user: bool) -> Option<Details> {
     let level = if user {
         case.any(CLONE_NEWUSER)?.then_some(u64::from(case.with(known::CRED)?.user_ns_level))?
@@ -258,7 +278,7 @@ fn nested(case: &Case<'_>, user: bool) -> Option<Details> {
 }
 
 pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
-    // A new one has just been made.
+    // With CLONE_NEWPID the child goes into a namespace that was made just now.
     if case.any(CLONE_NEWPID) == Some(true) {
         return Finding::No;
     }
@@ -272,8 +292,9 @@ pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
     }
 }
 
-/// What the attempt took is given back by now, so a group at its limit has some pages left. Only the
-/// caller's own group is known to have been out of memory or not.
+/// When the evidence was read, the kernel had already given back what the attempt had charged, so a
+/// group at its limit has some pages left again. The counter of a group's shortages is known for
+/// the caller's own group only.
 pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::MEMORY) else {
         return Finding::No;
@@ -301,7 +322,8 @@ pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
         path,
         uid: None,
     };
-    // Another thread of the group may have been the one that moved the counter.
+    // Where the kernel may have refused to promise the memory at all, another task of the group
+    // may be the one that made the counter grow.
     let promised = case.after.overcommit_mode == Some(NEVER) && case.window.admits(Stage::DupMmap);
     if proven && !promised { Finding::Yes(details) } else { Finding::Maybe(details) }
 }
@@ -335,14 +357,16 @@ pub(super) fn open_files(case: &Case<'_>) -> Finding {
         ..Details::default()
     };
     match asked {
-        // KERNEL: fs/file.c `alloc_fd`: the only EMFILE after the table of files was copied.
+        // After the table of files was copied, nothing else gives EMFILE.
+        // KERNEL: fs/file.c `alloc_fd`.
         Some(true) if case.window.admits(Stage::PidfdPrepare) => Finding::Yes(details),
         _ => Finding::Maybe(details),
     }
 }
 
 impl Case<'_> {
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller.
+    /// The path of the control group that has the limit, from the root of its hierarchy: of the
+    /// memory controller where the error is `ENOMEM`, otherwise of the pids controller.
     fn group_path(&self) -> Option<String> {
         let Some(refusal) = self.with(known::GROUP_PATH) else {
             return self.after.group_path.clone();
@@ -352,7 +376,7 @@ impl Case<'_> {
             let room = name.len();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             if name.len() + 1 == room {
-                // It may have been cut.
+                // A name that fills its place may have been cut off.
                 return self.after.group_path.clone();
             }
             if !name.is_empty() {

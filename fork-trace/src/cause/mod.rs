@@ -1,14 +1,15 @@
-//! Why an attempt failed: from the error number, the marks it passed and the evidence of its
-//! refusal to the stage that refused and the reason. Pure: no I/O, no state.
+//! Why an attempt failed: which stage refused it, and for what reason. This is concluded from the
+//! error number, from the marks that the attempt reached, and from the evidence that the kernel
+//! side read when it was refused. The room is pure: it does no I/O and holds no state.
 //!
-//! `rules` and `limits` are the two tables; `explain` and `docs/FAILURES.md` read them too.
+//! The reasons stand in two tables, `rules` and `limits`; `explain` and docs/FAILURES.md are made
+//! from the same tables.
 
 mod case;
 pub mod explain;
-
-pub mod limits;
+mod limits;
 mod look;
-pub mod rules;
+mod rules;
 mod window;
 
 use fork_trace_common::stage::Stage;
@@ -29,22 +30,26 @@ use crate::{
 
 pub use crate::cause::{case::Case, window::Window};
 
-/// What can have refused, and how well that is founded.
+/// One possible reason, and how well the evidence supports it.
 struct Candidate {
-    /// Where the kernel looks for it, for the order.
+    /// The stage in which the kernel checks for it; candidates are sorted by it.
     stage: Option<Stage>,
     strength: Strength,
     cause: Cause,
 }
 
+/// How well the evidence supports a candidate, the weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
+    /// Only the error number speaks for it.
     Fallback,
+    /// It is possible.
     Maybe,
+    /// The evidence shows it.
     Yes,
 }
 
-/// Adds to `fork` what `case` says.
+/// Adds to `fork` the stage that refused it, the cause, and the other causes that are possible.
 pub fn add(fork: &mut Fork, case: &Case<'_>) {
     let mut candidates = candidates(case);
     let strongest = candidates.iter().map(|candidate| candidate.strength).max();
@@ -59,7 +64,7 @@ pub fn add(fork: &mut Fork, case: &Case<'_>) {
     let certain = first.strength == Strength::Yes && !earlier;
     fork.failed_stage = first.stage.or(case.window.only()).map(name);
     fork.cause = Some(with_confidence(first.cause, certain));
-    // After a certain rule nothing else was looked at.
+    // The kernel checks nothing more once a rule has refused, so no other cause is possible then.
     let decided = certain && fork.cause.as_ref().is_some_and(|cause| cause.rule.is_some());
     let others = candidates.into_iter().filter(|other| other.strength != Strength::Fallback);
     let others = others.filter(|other| !decided && (!certain || other.strength == Strength::Yes));
@@ -75,7 +80,7 @@ fn name(stage: Stage) -> Name {
     Name::Borrowed(stage.row().name)
 }
 
-/// Nothing in the tables explains it.
+/// The cause where no row of the tables fits.
 fn unknown() -> Cause {
     cause(
         CauseKind::Unknown,
@@ -84,7 +89,7 @@ fn unknown() -> Cause {
     )
 }
 
-/// A reason without figures, not yet weighed against others.
+/// A cause without figures, whose confidence is decided later, among all candidates.
 const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause {
     Cause {
         kind,
@@ -100,7 +105,8 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
     }
 }
 
-/// Every row that fits, in the kernel's order.
+/// Every row that has the error number, lies in the window and is not ruled out by the evidence, in
+/// the kernel's order.
 fn candidates(case: &Case<'_>) -> Vec<Candidate> {
     let errno = i32::try_from(case.errno).map_or(Errno::UnknownErrno, Errno::from_raw);
     let in_window = |stage: Option<Stage>| stage.is_none_or(|stage| admits(case, stage));
@@ -113,15 +119,16 @@ fn candidates(case: &Case<'_>) -> Vec<Candidate> {
         .filter(|limit| limit.errno.is_none_or(|of| of == errno) && in_window(limit.stage))
         .filter_map(|limit| by_limit(limit, case));
     let mut all: Vec<_> = rules.chain(limits).collect();
-    // Stable: rules of one stage keep their order.
+    // The sort is stable, so rules of one stage keep the order of the table.
     all.sort_by_key(|candidate| order(case, candidate.stage));
     all
 }
 
-/// Where a stage comes on this kernel; what has none comes last.
+/// The place of a stage in this kernel's order; a candidate without a stage comes last.
 fn order(case: &Case<'_>, stage: Option<Stage>) -> u8 {
     match stage {
-        // KERNEL: kernel/fork.c `copy_process`: before `copy_creds` up to 5.14.
+        // KERNEL: kernel/fork.c `copy_process`: up to 5.14 the limit is checked before
+        // `copy_creds`.
         Some(Stage::RlimitNproc) if case.features.early_nproc => Stage::CopyExecState as u8,
         Some(stage) => stage as u8,
         None => u8::MAX,

@@ -1,4 +1,4 @@
-//! Every rule and every limit, each from evidence of its own.
+//! Every rule and every limit is found, each from evidence that is made up for it.
 
 use fork_trace_common::{
     function::{FUNCTIONS, FunctionRow},
@@ -9,7 +9,6 @@ use fork_trace_common::{
 use zerocopy::FromZeros as _;
 
 use super::*;
-
 use crate::{
     assemble::{join::Joined, times::Times},
     cause::{add, case::Case, rules::RULES, window::Window},
@@ -24,7 +23,7 @@ use crate::{
     plan::{Plan, Tracepoint, backend::Backend, stages::Stages},
 };
 
-/// A plan of a host with every mark.
+/// The plan of a host on which every inner mark was learned.
 pub(super) fn learned_plan() -> Plan {
     let inner = all_unknown("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect();
     let tracepoints = Tracepoint::ALL.iter().copied().collect();
@@ -32,7 +31,7 @@ pub(super) fn learned_plan() -> Plan {
     Plan::new(&facts, Backend::Auto, &Stages::All).unwrap()
 }
 
-/// A plan of a host with every function.
+/// The plan of a host on which every function can be probed.
 pub(super) fn probed_plan() -> Plan {
     let probe = |row: &FunctionRow| {
         (row.function, Ok(Probe { how: ProbeKind::Fentry, name: row.id, leaves: true }))
@@ -46,7 +45,7 @@ pub(super) fn probed_plan() -> Plan {
     Plan::new(&facts, Backend::Fentry, &Stages::All).unwrap()
 }
 
-/// A failed attempt that passed no mark but its entry and return.
+/// A failed attempt of which only the entry and the return were seen.
 pub(super) fn refused(flags: u64) -> ForkRecord {
     let mut record = ForkRecord::zeroed();
     record.bits = bits::ENTERED | bits::FLAGS;
@@ -59,18 +58,18 @@ pub(super) fn refused(flags: u64) -> ForkRecord {
     record
 }
 
-/// Everything of one refusal.
+/// All that is known of one refusal.
 struct Scene {
     record: ForkRecord,
     refusal: RefusalRecord,
     after: Aftermath,
     features: Features,
-    /// The last mark that was passed.
+    /// The last mark that the attempt reached.
     passed: Option<Mark>,
     errno: Errno,
 }
 
-/// A whole, valid clone3 by an ordinary user, that nothing stands against.
+/// A valid clone3 by an ordinary user, for whose refusal there is no reason.
 fn scene() -> Scene {
     let mut record = refused(0);
     record.syscall = Syscall::Clone3 as u32;
@@ -135,8 +134,8 @@ impl Scene {
         self.refusal.bits |= known::SET_TID;
     }
 
-    /// What is said of it: the fork's fields.
-    fn told(&self) -> Fork {
+    /// The fork with its cause, as a user would see it.
+    fn explained(&self) -> Fork {
         let plan = learned_plan();
         let mut record = self.record;
         for mark in Mark::ALL.iter().filter(|mark| (**mark as usize) < Mark::IN_RECORD) {
@@ -164,7 +163,7 @@ impl Scene {
 
 type Change = fn(&mut Scene);
 
-/// A refusal for each rule; those of one name one after the other.
+/// For each rule at least one refusal that it explains, as a change to a valid call.
 const SCENES: &[(&str, Change)] = &[
     ("struct-larger-than-page", |s| s.refusal.args_bytes = 4097),
     ("struct-too-small", |s| s.refusal.args_bytes = 63),
@@ -306,12 +305,13 @@ const SCENES: &[(&str, Change)] = &[
     ("into-cgroup-domain", |s| s.flags(1 << 33)),
 ];
 
-/// Rules that nothing can prove: they only ever are likely.
+/// Rules that the evidence cannot prove: such a cause is always only likely.
 const NEVER_CERTAIN: [&str; 2] = ["vm-into-other-time-namespace", "tls-descriptor"];
-/// `CLONE_PIDFD_AUTOKILL` needs what is refused with a thread before.
+/// Rules that are never the first to hold: `CLONE_PIDFD_AUTOKILL` needs `CLONE_AUTOREAP`, and an
+/// earlier rule refuses that for a thread.
 const NEVER_FIRST: [&str; 1] = ["autokill-and-thread"];
 
-/// The last mark passed before a rule of `stage` is looked at.
+/// The last mark that an attempt reaches before the kernel checks the rules of `stage`.
 fn last_mark(stage: Stage) -> Option<Mark> {
     match stage {
         Stage::CopyNamespaces => Some(Mark::ParentMmapReleased),
@@ -325,15 +325,15 @@ fn last_mark(stage: Stage) -> Option<Mark> {
 fn each_rule_is_named_where_it_holds() {
     for rule in RULES {
         let scenes = SCENES.iter().filter(|(name, _)| *name == rule.name);
-        let untold = NEVER_CERTAIN.contains(&rule.name) || NEVER_FIRST.contains(&rule.name);
-        assert!(untold || scenes.clone().count() > 0, "{} is not tested", rule.name);
+        let unproven = NEVER_CERTAIN.contains(&rule.name) || NEVER_FIRST.contains(&rule.name);
+        assert!(unproven || scenes.clone().count() > 0, "{} is not tested", rule.name);
         for (_, change) in scenes {
             let scene = Scene::with(|scene| {
                 change(scene);
                 scene.errno = rule.errno;
                 scene.passed = last_mark(rule.stage);
             });
-            let fork = scene.told();
+            let fork = scene.explained();
             let cause = fork.cause.unwrap();
             assert_eq!(cause.rule.as_deref(), Some(rule.name));
             assert_eq!(cause.confidence, Confidence::Certain, "{}", rule.name);
@@ -377,7 +377,7 @@ fn without_evidence_nothing_is_certain() {
     let scene = scene();
     let plan = learned_plan();
     for errno in [Errno::EINVAL, Errno::EPERM, Errno::EAGAIN, Errno::ENOMEM, Errno::ENOSPC] {
-        let mut fork = scene.told();
+        let mut fork = scene.explained();
         let case = Case {
             errno: (errno as i32).unsigned_abs(),
             record: &scene.record,
@@ -392,17 +392,17 @@ fn without_evidence_nothing_is_certain() {
 }
 
 #[test]
-fn a_struct_that_was_changed_meanwhile_proves_nothing() {
+fn a_struct_that_changed_after_the_kernel_read_it_proves_nothing() {
     let scene = Scene::with(|scene| {
         scene.flags(0x800);
         scene.record.clone_flags = 0x10100;
     });
-    assert_eq!(scene.told().cause.unwrap().confidence, Confidence::Likely);
+    assert_eq!(scene.explained().cause.unwrap().confidence, Confidence::Likely);
 }
 
-/// The kind and confidence told of a scene.
+/// The kind and confidence of the cause that is found for a scene.
 fn kind(scene: &Scene) -> (CauseKind, Confidence) {
-    let cause = scene.told().cause.unwrap();
+    let cause = scene.explained().cause.unwrap();
     (cause.kind, cause.confidence)
 }
 
@@ -417,12 +417,12 @@ fn eagain(passed: Mark, change: Change) -> Scene {
 #[test]
 fn the_user_s_limit_is_certain_where_it_is_full() {
     let full = eagain(Mark::CredAlloc, |s| s.refusal.nproc = counter(5, 5, 1000));
-    let fork = full.told();
+    let fork = full.explained();
     let cause = fork.cause.unwrap();
     assert_eq!((cause.kind, cause.confidence), (CauseKind::RlimitNproc, Confidence::Certain));
     assert_eq!((cause.current, cause.max, cause.uid), (Some(5), Some(5), Some(1000)));
     assert_eq!(fork.failed_stage.as_deref(), Some("is_rlimit_overlimit"));
-    // Whoever is exempt is not refused by it.
+    // The limit does not refuse a caller that is exempt from it.
     for exempt in [
         (|s| s.refusal.uid = 0) as Change,
         |s| s.refusal.caps = 1 << 24,
@@ -458,7 +458,7 @@ fn the_pids_group_that_is_full_is_named() {
         s.refusal.names[0][..9].copy_from_slice(b"ci.slice\0");
         s.refusal.names[1][..11].copy_from_slice(b"user.slice\0");
     });
-    let fork = scene.told();
+    let fork = scene.explained();
     let cause = fork.cause.unwrap();
     assert_eq!((cause.kind, cause.confidence), (CauseKind::CgroupPids, Confidence::Certain));
     assert_eq!(cause.path.as_deref(), Some("/user.slice/ci.slice"));
@@ -466,15 +466,15 @@ fn the_pids_group_that_is_full_is_named() {
     assert_eq!(fork.failed_stage.as_deref(), Some("cgroup_can_fork"));
     let mut other = scene;
     other.refusal.names[0][..9].copy_from_slice(b"ci\0\0\0\0\0\0\0");
-    let hint = other.told().cause.unwrap().hint;
+    let hint = other.explained().cause.unwrap().hint;
     assert_eq!(hint, "raise /sys/fs/cgroup/user.slice/ci/pids.max");
     other.refusal.pids = counter(3, 512, 77);
     assert_ne!(kind(&other).0, CauseKind::CgroupPids, "it was not full");
-    // The group that was named is not known: the caller's own says nothing.
+    // The caller names a group that the kernel side did not find, and its own group says nothing.
     other.refusal.pids = counter(512, 512, 77);
     other.flags(1 << 33);
     assert_eq!(kind(&other), (CauseKind::CgroupPids, Confidence::Likely));
-    assert_eq!(other.told().cause.unwrap().path, None);
+    assert_eq!(other.explained().cause.unwrap().path, None);
 }
 
 #[test]
@@ -491,12 +491,12 @@ fn the_group_s_own_counter_decides() {
     };
     assert_eq!(kind(&counted(512, 8)), (CauseKind::CgroupPids, Confidence::Certain));
     assert_ne!(kind(&counted(512, 7)).0, CauseKind::CgroupPids, "it did not refuse");
-    // Many ended between the refusal and the look at the group.
+    // Many tasks ended between the refusal and the reading of the group's count.
     assert_eq!(kind(&counted(3, 8)), (CauseKind::CgroupPids, Confidence::Likely));
 }
 
 #[test]
-fn two_limits_that_are_full_are_both_told_and_the_first_refused() {
+fn of_two_full_limits_the_first_is_the_cause_and_the_other_is_another_cause() {
     let scene = Scene::with(|s| {
         s.errno = Errno::EAGAIN;
         s.record.bits &= !bits::FLAGS;
@@ -504,7 +504,7 @@ fn two_limits_that_are_full_are_both_told_and_the_first_refused() {
         s.refusal.bits |= known::PIDS;
         s.refusal.pids = counter(7, 7, 77);
     });
-    let fork = scene.told();
+    let fork = scene.explained();
     let others: Vec<_> = fork.other_causes.iter().map(|cause| cause.kind).collect();
     assert_eq!(fork.cause.unwrap().kind, CauseKind::RlimitNproc);
     assert_eq!(others, [CauseKind::CgroupPids]);
@@ -517,10 +517,10 @@ fn the_other_limits_of_eagain() {
     let deadline = eagain(Mark::SchedForkTimer, |s| s.refusal.policy = 6);
     assert_eq!(kind(&deadline), (CauseKind::Deadline, Confidence::Certain));
     let pids = eagain(Mark::PidAlloc, |s| s.refusal.pid_ns = counter(300, 301, 4_026_532_000));
-    let cause = pids.told().cause.unwrap();
+    let cause = pids.explained().cause.unwrap();
     assert_eq!((cause.kind, cause.confidence), (CauseKind::PidMax, Confidence::Certain));
     assert_eq!(cause.path.as_deref(), Some("pid:[4026532000]"));
-    // One limit for the whole host, before 6.14.
+    // Before 6.14 there is one limit for the whole host.
     let old = eagain(Mark::PidAlloc, |s| {
         s.refusal.bits &= !known::PID_MAX;
         s.after.pid_max = Some(380);
@@ -539,7 +539,7 @@ fn the_limits_of_namespaces() {
         s.refusal.bits |= known::NAMESPACE_FULL;
         s.refusal.namespaces = counter(0, 0, 0);
     });
-    let cause = user.told().cause.unwrap();
+    let cause = user.explained().cause.unwrap();
     assert_eq!((cause.kind, cause.confidence), (CauseKind::NamespaceLimit, Confidence::Certain));
     assert_eq!(cause.limit.as_deref(), Some("user.max_user_namespaces"));
     assert_eq!((cause.current, cause.max, cause.uid), (Some(0), Some(0), Some(0)));
@@ -549,7 +549,7 @@ fn the_limits_of_namespaces() {
         s.flags(0x1000_0000);
         s.refusal.user_ns_level = 33;
     });
-    assert_eq!(deep.told().cause.unwrap().limit.as_deref(), Some("depth of nesting"));
+    assert_eq!(deep.explained().cause.unwrap().limit.as_deref(), Some("depth of nesting"));
 }
 
 #[test]
@@ -565,16 +565,16 @@ fn the_reasons_of_enomem() {
     assert_eq!(kind(&dead), (CauseKind::PidNamespaceDead, Confidence::Certain));
     let strict = enomem(Mark::MmapLockTaken, |s| s.after.overcommit_mode = Some(2));
     assert_eq!(kind(&strict), (CauseKind::Overcommit, Confidence::Likely));
-    assert_eq!(strict.told().failed_stage.as_deref(), Some("dup_mmap"));
+    assert_eq!(strict.explained().failed_stage.as_deref(), Some("dup_mmap"));
     let group = enomem(Mark::SysEnter, |s| {
         s.refusal.bits |= known::MEMORY;
         s.refusal.memory = counter(760, 768, 5);
         s.after.group_path = Some("/ci".to_owned());
     });
-    let cause = group.told().cause.unwrap();
+    let cause = group.explained().cause.unwrap();
     assert_eq!((cause.kind, cause.max), (CauseKind::CgroupMemory, Some(768 * 4096)));
     assert_eq!(cause.hint, "raise /sys/fs/cgroup/ci/memory.max");
-    // The counter of the caller's own group proves it, or the contrary.
+    // The counter of the caller's own group proves that it was out of memory, or that it was not.
     let counted = |now| {
         let mut scene = enomem(Mark::SysEnter, |s| {
             s.refusal.bits |= known::MEMORY | known::MEMORY_OOMS;
@@ -592,13 +592,13 @@ fn the_reasons_of_enomem() {
     assert_eq!(kind(&freed), (CauseKind::CgroupMemory, Confidence::Certain));
     freed.passed = Some(Mark::MmapLockTaken);
     freed.after.overcommit_mode = Some(2);
-    let told = freed.told();
+    let explained = freed.explained();
     assert_eq!(
-        told.cause.unwrap().confidence,
+        explained.cause.unwrap().confidence,
         Confidence::Likely,
-        "another thread may have moved it"
+        "another task may have made the counter grow"
     );
-    assert!(told.other_causes.iter().any(|other| other.kind == CauseKind::CgroupMemory));
+    assert!(explained.other_causes.iter().any(|other| other.kind == CauseKind::CgroupMemory));
     let mut above = counted(4);
     above.refusal.memory.place = 1;
     assert_eq!(kind(&above), (CauseKind::CgroupMemory, Confidence::Likely));

@@ -144,8 +144,8 @@ fn examine(report: &mut Report) -> Result<()> {
     tasks::identify(&mut host)?;
     let settings = Settings { ring_bytes: 4096, filter: Filter::all(), ..Settings::default() };
     let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
-    // The ring stays: programs that are not loaded yet refer to it.
-    let Prepared { mut tracer, plan, ring: _ring } = prepared?;
+    // The programs name the ring by its descriptor, so it stays open until they are loaded.
+    let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);
     report.stages.clone_from(&plan.coverage);
     tracer.attach(&plan)?;

@@ -1,6 +1,6 @@
-//! Facts about this host, from `/sys` and `/proc`.
+//! Facts about this host, from `/sys` and `/proc`. No other room reads these file systems.
 
-pub mod btf;
+mod btf;
 pub mod call_sites;
 pub mod clock;
 pub mod counts;
@@ -10,15 +10,17 @@ pub mod features;
 pub mod functions;
 pub mod limits;
 pub mod lookup;
-pub mod name_set;
+mod name_set;
 pub mod namespaces;
-pub mod offsets;
+mod offsets;
 pub mod process;
 pub mod rights;
 pub mod surroundings;
-pub mod symbols;
+mod symbols;
 pub mod tracepoint;
 pub mod users;
+
+use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _, thread};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
@@ -26,12 +28,6 @@ use fork_trace_common::{
     task_seen::TASK_ITERATOR,
 };
 use nix::sys::utsname;
-use std::{
-    ffi::OsStr,
-    fs,
-    io::{self},
-    os::unix::ffi::OsStrExt as _,
-};
 
 use crate::{
     error::UserError,
@@ -51,39 +47,42 @@ use crate::{
     },
 };
 
+/// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The host as seen at start.
+/// What was read of the host at the start.
 pub struct Host {
-    /// Name, kernel, CPUs.
+    /// The host's name, kernel and CPUs, for the `start` line.
     pub info: HostInfo,
-    /// For the plan.
+    /// What the plan needs to know.
     pub facts: Facts,
-    /// Offsets to inject: global of the object and value.
+    /// The offsets that are set in the object before it is loaded: name of the global, and value.
     pub offsets: Vec<(&'static str, u32)>,
-    /// The kernel's types as far as programs attach to them, as data.
+    /// BTF data that holds only the types that programs attach to.
     pub attachable: Vec<u8>,
-    /// Whether fields of the calling task can be loaded directly.
+    /// Whether programs can load fields of the calling task directly: the kernel has
+    /// [`TYPED_HELPER`].
     pub typed: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
-    /// Where the functions lie whose allocations are marks, or why that is not known.
+    /// The addresses of the functions whose allocations are marks, or the reason why they are not
+    /// known.
     pub symbols: Result<Symbols, String>,
-    /// How this process's pid namespace gives ids; where it is not the initial one, once that was
-    /// listed.
+    /// How this process's pid namespace gives ids. Where it is not the initial one, the tasks in it
+    /// are listed later.
     pub ids: Ids,
-    /// Which flags this kernel refuses, once that was learned.
+    /// What this kernel refuses where kernels differ, once that was learned.
     pub features: Features,
-    /// How many CPUs there may be, and where the kernel keeps each one's own memory: the second is
-    /// 0 where it is not known.
+    /// How many CPUs there may be, and the address of the kernel's array of per-CPU offsets, 0
+    /// where it is not known.
     pub cpus: (u32, u64),
 }
 
 impl Host {
-    /// Reads everything.
+    /// Reads all facts but those that are learned later, by calls or attempts of this process.
     ///
     /// # Errors
-    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a needed field is not there.
+    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a required field is absent.
     pub fn read() -> Result<Self> {
         let info = host_info()?;
         let btf = read_btf()?;
@@ -115,7 +114,7 @@ impl Host {
         })
     }
 
-    /// Whether this kernel has the field whose offset global `name` holds.
+    /// Whether this kernel has the field whose offset the global `name` of the object holds.
     #[must_use]
     pub fn has_field(&self, name: &str) -> bool {
         self.offsets.iter().any(|(global, offset)| *global == name && *offset != ABSENT)
@@ -146,7 +145,7 @@ fn host_info() -> Result<HostInfo> {
         name: text(uname.nodename()),
         kernel: text(uname.release()),
         arch: text(uname.machine()),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        cpus: thread::available_parallelism().map_or(1, usize::from),
         boot_id: boot_id.context("read /proc/sys/kernel/random/boot_id")?.trim().to_owned(),
     })
 }

@@ -1,47 +1,40 @@
-//! Why attempts failed is told as it was: `forker` knows what it ran into.
+//! The cause of each failed attempt: the tool has to name what `forker` knows that it ran into.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{Folder, check, fork_trace, forker, here, lines, of_type, read, run, summary};
+use crate::support::{
+    Folder, fork_trace, forker, is_attempt, lines, live_test, number, of_type, read, run, skip,
+    summary, trace_forker,
+};
 
 /// What `forker` did with these arguments, and what the tool showed of each attempt that failed.
-fn traced(name: &str, args: &[&str]) -> (Vec<Value>, Vec<(Value, Value)>) {
-    let folder = Folder::new(name);
-    let file = folder.file("forks.json");
-    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()).args(args));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (truth, shown) = (lines(&output.stdout), read(&file));
-    check(&shown);
+fn traced(args: &[&str]) -> (Vec<Value>, Vec<(Value, Value)>) {
+    let traced = trace_forker(args);
+    let (truth, shown) = (traced.truth(), traced.shown);
     let forks = of_type(&shown, "fork");
     let pairs = of_type(&truth, "attempt").into_iter().filter(|attempt| attempt["errno"].is_u64());
     let pairs = pairs.map(|attempt| {
-        let at = |value: &Value| value.as_u64().unwrap();
-        let time = at(&attempt["start_ns"])..=at(&attempt["end_ns"]);
-        let of = |fork: &&&Value| {
-            fork["parent"]["tid"] == attempt["parent_tid"] && time.contains(&at(&fork["mono_ns"]))
-        };
-        let fork = forks.iter().find(of).unwrap_or_else(|| panic!("not shown: {attempt}"));
+        let fork = forks.iter().find(|fork| is_attempt(fork, attempt));
+        let fork = fork.unwrap_or_else(|| panic!("not shown: {attempt}"));
         (attempt.clone(), (*fork).clone())
     });
     let pairs: Vec<_> = pairs.collect();
     let causes = summary(&shown)["failures_by_cause"].as_object().unwrap();
-    let counted: u64 = causes.values().map(|count| count.as_u64().unwrap()).sum();
+    let counted: u64 = causes.values().map(number).sum();
     assert_eq!(counted, summary(&shown)["failed"], "{causes:?}");
     (truth, pairs)
 }
 
 #[test]
 fn random_arguments_get_the_kernel_s_verdict_and_the_right_rule() {
-    if !here("random_arguments_get_the_kernel_s_verdict_and_the_right_rule") {
-        return;
-    }
+    live_test!();
     let mut rules = BTreeSet::new();
     for seed in ["1", "20251124"] {
-        let (truth, pairs) = traced("random", &["random", "--seed", seed, "--count", "200"]);
+        let (truth, pairs) = traced(&["random", "--seed", seed, "--count", "200"]);
         let attempts = of_type(&truth, "attempt");
-        // The process that makes them is one more.
+        // The process that makes them is one attempt more.
         assert_eq!(attempts.len(), 201);
         for attempt in &attempts {
             assert!(attempt["unexpected"].is_null(), "forker is wrong: {attempt}");
@@ -61,15 +54,13 @@ fn random_arguments_get_the_kernel_s_verdict_and_the_right_rule() {
     assert!(rules.len() >= 20, "only {rules:?}");
 }
 
-/// Kinds that nothing here can prove: the tool says that they are likely.
+/// Kinds that nothing can prove: the tool says of them that they are likely.
 const NEVER_CERTAIN: [&str; 3] = ["permission", "threads-max", "overcommit"];
 
 #[test]
 fn every_kind_that_can_be_provoked_is_named() {
-    if !here("every_kind_that_can_be_provoked_is_named") {
-        return;
-    }
-    let (truth, pairs) = traced("causes", &["all"]);
+    live_test!();
+    let (truth, pairs) = traced(&["all"]);
     let mut kinds = BTreeSet::new();
     for (attempt, fork) in &pairs {
         assert!(attempt["unexpected"].is_null(), "forker is wrong: {attempt}");
@@ -78,7 +69,7 @@ fn every_kind_that_can_be_provoked_is_named() {
         assert_eq!(cause["rule"], attempt["rule"], "{attempt}\n{fork}");
         let kind = cause["kind"].as_str().unwrap();
         let ruled = cause["rule"].is_string();
-        // By fork's own tracepoints alone the stage is not known so well.
+        // Fork's own tracepoints alone tell less of the stage.
         let inner = std::env::var_os("FORK_TRACE_BACKEND").is_none_or(|name| name != "tracepoint");
         // Before 5.14 the counts of namespaces cannot be reached from the caller.
         let unread = kind == "namespace-limit" && cause["limit"].is_null();
@@ -86,19 +77,19 @@ fn every_kind_that_can_be_provoked_is_named() {
         if (ruled && alone) || (inner && !unread && !NEVER_CERTAIN.contains(&kind)) {
             assert_eq!(cause["confidence"], "certain", "{fork}");
         }
-        // Memory may run out between two places that are seen.
+        // Memory may run out between two places that the tool sees.
         assert!(fork["failed_stage"].is_string() || kind == "cgroup-memory", "{fork}");
         values(attempt, fork, kind);
         kinds.insert(kind.to_owned());
     }
     let skipped = truth.last().unwrap()["skipped"].as_array().unwrap();
-    // Each scenario that cannot be run here, as those that change a limit of the whole machine, has
-    // a kind of its own.
+    // A scenario that cannot run here, such as one that changes a limit of the whole machine, would
+    // have had a kind of its own.
     let expected = 15 - skipped.len();
     assert!(kinds.len() >= expected, "only {kinds:?}, skipped {skipped:?}");
 }
 
-/// The limit, its value and its place are those that `forker` set.
+/// Asserts that limit, value and place are those that `forker` set.
 fn values(attempt: &Value, fork: &Value, kind: &str) {
     let cause = &fork["cause"];
     match kind {
@@ -137,24 +128,19 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
         }
         "overcommit" => {
             assert_eq!(cause["limit"], "vm.overcommit_memory");
-            assert!(
-                cause["current"].as_u64().unwrap() + (500 << 20) > cause["max"].as_u64().unwrap()
-            );
+            assert!(number(&cause["current"]) + (500 << 20) > number(&cause["max"]));
         }
         _ => {}
     }
 }
 
-/// The group of the pids controller's own count of refusals is the independent truth.
+/// The group counts its refusals itself: that is an independent truth.
 #[test]
 fn what_is_certain_moved_the_group_s_own_counter() {
-    if !here("what_is_certain_moved_the_group_s_own_counter") {
-        return;
-    }
+    live_test!();
     let root = std::path::Path::new("/sys/fs/cgroup/pids");
     if !root.join("cgroup.procs").exists() {
-        println!("skip: no version 1 hierarchy of the pids controller");
-        return;
+        skip!("there is no version 1 hierarchy of the pids controller");
     }
     let outer = root.join(format!("fork-trace-outer-{}", std::process::id()));
     let inner = outer.join("inner");
@@ -182,7 +168,7 @@ fn what_is_certain_moved_the_group_s_own_counter() {
     assert!(counted > 0, "nothing was refused");
     assert_eq!(certain.len(), counted, "{certain:?}");
     for fork in certain {
-        // The group above refused, not the caller's own.
+        // It was the group above that refused, not the caller's own.
         let path = format!("/{}", outer.file_name().unwrap().to_str().unwrap());
         assert_eq!(fork["cause"]["path"], path.as_str());
         assert_eq!((&fork["cause"]["current"], &fork["cause"]["max"]), (&2.into(), &2.into()));
@@ -191,9 +177,7 @@ fn what_is_certain_moved_the_group_s_own_counter() {
 
 #[test]
 fn the_same_seed_makes_the_same_attempts() {
-    if !here("the_same_seed_makes_the_same_attempts") {
-        return;
-    }
+    live_test!();
     let made = || {
         let output = run(Command::new(forker()).args(["random", "--seed", "7", "--count", "40"]));
         let truth = lines(&output.stdout);

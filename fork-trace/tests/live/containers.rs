@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     namespaces::{Place, inside},
-    support::{check, fork_trace, forker, here, lines, of_type, run, summary, tool},
+    support::{check, fork_trace, forker, lines, live_test, of_type, run, skip, summary, tool},
 };
 
 /// Scenarios of which each attempt is made by a process that forker itself has made or is.
@@ -83,9 +83,7 @@ fn shown(traced: &[Value]) -> Vec<(Value, Value)> {
 /// read of `/proc` is that of the right process.
 #[test]
 fn a_command_in_a_pid_namespace() {
-    if !here("a_command_in_a_pid_namespace") {
-        return;
-    }
+    live_test!();
     let shell = fs::canonicalize("/bin/sh").unwrap().to_str().unwrap().to_owned();
     let without_proc = Place { mounts: &[], ..CONTAINER };
     for place in [CONTAINER, without_proc] {
@@ -118,9 +116,7 @@ fn a_command_in_a_pid_namespace() {
 /// Ids that are typed are those of the namespace: of two numbers that are in use on the host too.
 #[test]
 fn ids_in_a_pid_namespace_are_translated() {
-    if !here("ids_in_a_pid_namespace_are_translated") {
-        return;
-    }
+    live_test!();
     // The shell is 1, the loops are 2 and a little more: on the host kernel threads have these.
     let script = "sh -c 'while :; do (exit 0); sleep 0.1; done' & a=$!; \
                   sh -c 'while :; do (exit 0); sleep 0.1; done' & b=$!; \
@@ -161,9 +157,7 @@ fn ids_in_a_pid_namespace_are_translated() {
 
 #[test]
 fn an_id_of_the_host_is_none_of_the_namespace() {
-    if !here("an_id_of_the_host_is_none_of_the_namespace") {
-        return;
-    }
+    live_test!();
     for place in [CONTAINER, Place { mounts: &[], ..CONTAINER }] {
         let mut trace = fork_trace();
         trace.args(["-p", &std::process::id().to_string()]);
@@ -177,11 +171,9 @@ fn an_id_of_the_host_is_none_of_the_namespace() {
 /// The clock of a time namespace is another; the moments that are told are not.
 #[test]
 fn a_time_namespace_shifts_nothing() {
-    if !here("a_time_namespace_shifts_nothing") {
-        return;
-    }
+    live_test!();
     if !fs::exists("/proc/self/timens_offsets").unwrap() {
-        return println!("skip a_time_namespace_shifts_nothing: the kernel has no time namespaces");
+        skip!("the kernel has no time namespaces");
     }
     let place = Place {
         new: libc::CLONE_NEWTIME,
@@ -214,9 +206,7 @@ fn a_time_namespace_shifts_nothing() {
 
 #[test]
 fn what_is_not_mounted_is_said_with_its_cure() {
-    if !here("what_is_not_mounted_is_said_with_its_cure") {
-        return;
-    }
+    live_test!();
     let own = Place { new: libc::CLONE_NEWNS, ..Place::default() };
     let traced = |place| run(inside(fork_trace().args(["--", "echo", "ran"]), place));
     let output = traced(Place { mounts: &[(c"tmpfs", c"/proc")], ..own });
@@ -247,9 +237,7 @@ fn what_is_not_mounted_is_said_with_its_cure() {
 
 #[test]
 fn a_namespace_in_which_it_cannot_work_is_said() {
-    if !here("a_namespace_in_which_it_cannot_work_is_said") {
-        return;
-    }
+    live_test!();
     let user = Place { new: libc::CLONE_NEWUSER, ..Place::default() };
     let output = run(inside(fork_trace().args(["--", "echo", "ran"]), user));
     refused(&output, "user namespace", "as root outside");
@@ -273,9 +261,7 @@ fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, soft: u64, 
 /// Few open files are made more where that is allowed, and the command does not see it.
 #[test]
 fn few_open_files_are_raised_or_said() {
-    if !here("few_open_files_are_raised_or_said") {
-        return;
-    }
+    live_test!();
     let mut trace = fork_trace();
     limit(&mut trace, libc::RLIMIT_NOFILE, 16, 1024);
     let output = run(trace.args(["-q", "--", "sh", "-c", "ulimit -n"]));
@@ -292,15 +278,14 @@ fn few_open_files_are_raised_or_said() {
 /// A program with no rights but these, as a container's root has them.
 fn with_capabilities(command: &mut Command, kept: Vec<Capability>) -> &mut Command {
     // Up to 5.10 maps are charged to it; `docker run --ulimit memlock=-1` does the same.
-    // SAFETY: one system call, on a struct that is valid for it. It may be refused where it is not
-    // needed.
-    unsafe {
-        command.pre_exec(|| {
-            let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-            libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all);
-            Ok(())
-        });
-    }
+    let lock_all = || {
+        let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the struct is valid for the call, which may be refused where it is not needed.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+        Ok(())
+    };
+    // SAFETY: one system call.
+    unsafe { command.pre_exec(lock_all) };
     let mut all: Vec<_> = caps::runtime::thread_all_supported().into_iter().collect();
     all.retain(|capability| !kept.contains(capability));
     inside(command, CONTAINER);
@@ -317,9 +302,7 @@ fn with_capabilities(command: &mut Command, kept: Vec<Capability>) -> &mut Comma
 /// missing; with the two it names everything can.
 #[test]
 fn the_default_rights_of_a_container() {
-    if !here("the_default_rights_of_a_container") {
-        return;
-    }
+    live_test!();
     let command = ["--json", "--backend", "tracepoint", "--", "sh", "-c", ": & wait"];
     let output = run(with_capabilities(tool().args(["--", "echo", "ran"]), DEFAULT.to_vec()));
     refused(&output, "none of them", "--cap-add BPF --cap-add PERFMON");
@@ -349,9 +332,7 @@ fn the_default_rights_of_a_container() {
 
 #[test]
 fn doctor_says_where_it_runs() {
-    if !here("doctor_says_where_it_runs") {
-        return;
-    }
+    live_test!();
     let output = run(inside(tool().args(["doctor", "--json"]), CONTAINER));
     let report = &lines(&output.stdout)[0];
     assert_eq!(report["can_trace"], true, "{report}");

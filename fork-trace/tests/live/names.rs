@@ -10,17 +10,15 @@ use std::{
 use crate::{
     namespaces::{Place, inside},
     support::{
-        Background, Cgroup, Folder, check, fork_trace, forker, here, lines, of_type, read, run,
-        tool,
+        Background, Cgroup, Folder, check, fork_trace, forker, lines, live_test, of_type, read,
+        run, tool,
     },
 };
 
 /// A byte that is no UTF-8 costs only itself, in each name there is.
 #[test]
 fn bytes_that_are_no_text_are_told_as_bytes() {
-    if !here("bytes_that_are_no_text_are_told_as_bytes") {
-        return;
-    }
+    live_test!();
     let folder = Folder::new("bytes");
     let program = folder.path().join(OsStr::from_bytes(b"a\xffb\\xfe"));
     fs::copy(forker(), &program).unwrap();
@@ -70,9 +68,7 @@ fn bytes_that_are_no_text_are_told_as_bytes() {
 /// One name in `/etc/passwd` that is no text costs no other user's.
 #[test]
 fn a_broken_user_costs_no_other() {
-    if !here("a_broken_user_costs_no_other") {
-        return;
-    }
+    live_test!();
     let users = b"root:x:0:0::/root:/bin/sh\nb\xffb:x:65534:65534::/h\xff:/bin/sh\n\
                   ann:x:4711:4711::/:/bin/sh\n";
     fs::write("/tmp/fork-trace-passwd", users).unwrap();
@@ -109,9 +105,7 @@ fn a_broken_user_costs_no_other() {
 /// What cannot be meant is refused with the reason, whatever it is.
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    if !here("what_cannot_be_meant_is_refused") {
-        return;
-    }
+    live_test!();
     let refused = |options: &[&str], reason: &str| {
         let output = run(fork_trace().args(options));
         let said = String::from_utf8(output.stderr).unwrap();
@@ -159,9 +153,7 @@ fn what_cannot_be_meant_is_refused() {
 /// A filter may name thousands.
 #[test]
 fn thousands_of_users_can_be_named() {
-    if !here("thousands_of_users_can_be_named") {
-        return;
-    }
+    live_test!();
     let mut trace = fork_trace();
     trace.arg("--json");
     for uid in 100_000..105_000 {
@@ -172,7 +164,7 @@ fn thousands_of_users_can_be_named() {
     assert_eq!(of_type(&lines(&output.stderr), "fork").len(), 1);
 
     let sleeper = Background::start(Command::new("sleep").arg("60"));
-    let pid = sleeper.id().to_string();
+    let pid = sleeper.pid().to_string();
     let mut trace = fork_trace();
     trace.args(["--json", "-q", "-D", "100ms"]);
     for _ in 0..2000 {
