@@ -13,6 +13,7 @@ use fork_trace_common::{
 
 use crate::event::{
     Event,
+    bytes::text,
     clock::Clock,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
 };
@@ -117,7 +118,7 @@ impl Follower {
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
             after_ns: life.at_ns.saturating_sub(life.born.child.start_ns),
-            exe: String::from_utf8_lossy(exe).into_owned(),
+            exe: text(exe),
             exe_truncated: (life.bits & bits::EXE_CUT != 0).then_some(true),
             argv: read.then_some(argv),
             argv_truncated: cut.then_some(true),
@@ -242,7 +243,7 @@ fn words(args: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     let args = args.strip_suffix(&[0]).unwrap_or(args);
-    args.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    args.split(|byte| *byte == 0).map(text).collect()
 }
 
 #[cfg(test)]

@@ -290,8 +290,8 @@ impl Stream {
                 continue;
             }
             let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
-            let child = line((watched.child.tgid, watched.child.start_ns));
-            let parent = line(watched.parent);
+            let child = line((watched.proc_pids.child, watched.child.start_ns));
+            let parent = line((watched.proc_pids.parent, watched.parent.1));
             warnings.extend(self.watcher.warning(&watched, parent, child));
         }
         Ok(warnings)
@@ -319,7 +319,7 @@ impl Stream {
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
-        self.enricher.add(&mut fork);
+        self.enricher.add(&mut fork, record.parent_proc_pid);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
