@@ -117,7 +117,7 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
             assert!(own_group(fork), "{fork}");
         }
         "oom-kill" => {
-            assert_eq!((&cause["limit"], &cause["max"]), (&memory_limit(), &(16 << 20).into()));
+            assert_eq!((&cause["limit"], &cause["max"]), (&memory_limit(), &(8 << 20).into()));
             assert!(own_group(fork), "{fork}");
         }
         "signal-pending" => assert!(cause["what"].as_str().unwrap().starts_with("SIGALRM ends")),

@@ -26,7 +26,7 @@ fn unknowable(attempt: &Value, field: &str) -> bool {
         // The struct is too short to hold it.
         Some("einval-clone3-size") => field == "exit_signal",
         // The tracer says what the call returns after the last moment that is seen.
-        Some("tracer") => ["ret", "errno"].contains(&field),
+        Some("tracer") if attempt["cause"] == "tracer" => ["ret", "errno"].contains(&field),
         _ => false,
     }
 }
