@@ -38,7 +38,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // Each row stays on one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 65] = [
+pub(crate) static SCENARIOS: [Scenario; 66] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -86,6 +86,7 @@ pub(crate) static SCENARIOS: [Scenario; 65] = [
     row("failed-then-ok", invalid::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", limit::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
     row("enomem-dead-pidns", namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
+    row("enomem-mapping", limit::large_mapping, "a mapping larger than memory and swap: ENOMEM"),
     row("einval-unshared-thread", namespace::unshared_thread, "a thread after unshare: EINVAL"),
     row("einval-init-sibling", namespace::sibling_of_init, "PARENT by an init: EINVAL"),
     row("enospc-user", namespace::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),
