@@ -43,14 +43,3 @@ pub(crate) fn release() -> (u32, u32) {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
-
-/// Bytes of memory and swap together.
-pub(crate) fn memory_and_swap() -> Result<usize, Skip> {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = |name: &str| -> Option<usize> {
-        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    let bytes = kib("MemTotal:").zip(kib("SwapTotal:")).map(|(memory, swap)| (memory + swap) << 10);
-    bytes.ok_or_else(|| Skip("/proc/meminfo cannot be read".to_owned()))
-}

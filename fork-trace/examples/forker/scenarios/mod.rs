@@ -86,7 +86,6 @@ pub(crate) static SCENARIOS: [Scenario; 66] = [
     row("failed-then-ok", invalid::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", limit::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
     row("enomem-dead-pidns", namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
-    row("enomem-mapping", limit::large_mapping, "a mapping larger than memory and swap: ENOMEM"),
     row("einval-unshared-thread", namespace::unshared_thread, "a thread after unshare: EINVAL"),
     row("einval-init-sibling", namespace::sibling_of_init, "PARENT by an init: EINVAL"),
     row("enospc-user", namespace::no_user_namespaces, "user.max_user_namespaces is 0: ENOSPC"),

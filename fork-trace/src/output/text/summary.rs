@@ -86,6 +86,13 @@ fn counts(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Re
         }
     }
     line.end(writer)?;
+    let made = summary.under_way_tasks.unwrap_or_default();
+    let unmade = summary.under_way.zip(summary.under_way_tasks).map(|(all, _)| all - all.min(made));
+    if let Some(unmade) = unmade.filter(|unmade| *unmade > 0) {
+        let words = "under way at the start or end, without a task so far";
+        line.push(PLAIN, &format!("{} {words}", counted(unmade, "more attempt")));
+        line.end(writer)?;
+    }
     if summary.lost > 0 {
         line.push(YELLOW, &format!("{} lost", counted(summary.lost, "record")));
         line.push(PLAIN, ": these attempts are not shown");
@@ -103,7 +110,7 @@ fn accounting(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io
     let beside = [
         (summary.lost_tasks.or(Some(summary.lost)), "lost"),
         (summary.filtered, "filtered out"),
-        (summary.under_way, "under way at the start or end"),
+        (summary.under_way_tasks.or(summary.under_way), "under way at the start or end"),
     ];
     let beside = beside.map(|(number, what)| (number.unwrap_or(0), what));
     let known =

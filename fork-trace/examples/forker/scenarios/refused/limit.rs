@@ -1,7 +1,6 @@
-//! Limits of a process: resource limits, the memory that one mapping may promise, and the rule for
-//! `SCHED_DEADLINE`.
+//! Limits of a process: resource limits, and the rule for `SCHED_DEADLINE`.
 
-use std::{ffi::c_int, fs};
+use std::ffi::c_int;
 
 use super::{
     held::{LIMIT, fork_to_the_limit},
@@ -14,7 +13,7 @@ use crate::{
     sys::{
         self,
         clone_args::{Clone3Size, CloneArgs},
-        flag, memory,
+        flag,
     },
 };
 
@@ -56,23 +55,6 @@ pub(crate) fn open_files() -> Outcome {
         let mut fd: c_int = -1;
         let args = CloneArgs::new(flag::PIDFD).pidfd(&mut fd);
         clone3_refused(&args, Clone3Size::V2, Refusal(libc::EMFILE, "rlimit-nofile", ""));
-        Ok(())
-    })
-}
-
-/// Mode 0 of `vm.overcommit_memory` refuses one mapping that is larger than memory and swap together,
-/// but not two smaller ones. The kernel makes one of two that are side by side, and a fork has to
-/// promise that one anew.
-///
-/// KERNEL: mm/util.c `__vm_enough_memory`; mm/vma.c `vma_merge_new_range`.
-pub(crate) fn large_mapping() -> Outcome {
-    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "0") {
-        return Err(Skip("vm.overcommit_memory is not 0".to_owned()));
-    }
-    let half = host::memory_and_swap()? / 10 * 6;
-    helper(|| {
-        memory::promise_twice(half)?;
-        clone_refused(flag::SIGCHLD, Refusal(libc::ENOMEM, "overcommit", ""));
         Ok(())
     })
 }
