@@ -184,6 +184,11 @@ pub struct ForkRecord {
     pub tracer: u32,
     /// What the tracer asked for (`task_struct.ptrace` of the caller).
     pub ptrace: u32,
+    /// The caller's process id as the tool's `/proc` shows it, which may be of another pid namespace
+    /// than the initial one; 0 where it shows none.
+    pub parent_proc_pid: u32,
+    /// The same of the child's process, with [`bits::CHILD`].
+    pub child_proc_pid: u32,
     /// The field `set_tid_size` of `clone3`, with [`bits::SET_TIDS`].
     pub set_tids: u64,
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]. It is read
@@ -331,6 +336,8 @@ impl ForkRecord {
             real_parent: 0,
             tracer: 0,
             ptrace: 0,
+            parent_proc_pid: 0,
+            child_proc_pid: 0,
             set_tids: 0,
             memory: MemoryCounts::zeroed(),
             copied: MemoryCounts::zeroed(),
@@ -370,7 +377,7 @@ const _: () = assert!(
             + 40
             + 32
             + 16
-            + 48
+            + 56
             + 8 * SITE_COUNT
             + 8 * TracerProgram::COUNT
             + 2 * size_of::<MemoryCounts>()

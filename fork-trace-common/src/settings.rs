@@ -75,6 +75,8 @@ macro_rules! for_each_offset {
             REGS_IP: "pt_regs", "ip", required;
             REGS_SP: "pt_regs", "sp", required;
             REGS_DX: "pt_regs", "dx", required;
+            REGS_AX: "pt_regs", "ax", required;
+            TASK_STACK: "task_struct", "stack", required;
             REGS_R10: "pt_regs", "r10", optional;
             REGS_R8: "pt_regs", "r8", optional;
             TASK_CRED: "task_struct", "cred", optional;
@@ -142,10 +144,6 @@ macro_rules! for_each_offset {
             FS_ROOT_DENTRY: "fs_struct", "root.dentry", optional;
             NSPROXY_MNT_NS: "nsproxy", "mnt_ns", optional;
             MNT_NS_ROOT: "mnt_namespace", "root", optional;
-            MOUNT_MNT: "mount", "mnt", optional;
-            MOUNT_PARENT: "mount", "mnt_parent", optional;
-            MOUNT_MOUNTPOINT: "mount", "mnt_mountpoint", optional;
-            VFSMOUNT_ROOT: "vfsmount", "mnt_root", optional;
             CRED_EGID: "cred", "egid", optional;
             USER_NS_INUM: "user_namespace", "ns.inum", optional;
             USER_NS_UID_MAP: "user_namespace", "uid_map", optional;

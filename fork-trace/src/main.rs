@@ -5,7 +5,6 @@ use std::{io::Write as _, process::ExitCode};
 use env_logger::Target;
 use fork_trace::{
     cli::{self, Task},
-    error::UserError,
     output::notes::Stderr,
 };
 use log::LevelFilter;
@@ -24,19 +23,7 @@ fn main() -> ExitCode {
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Doctor { json }) => cli::doctor::doctor(*json),
     };
-    ExitCode::from(result.unwrap_or_else(|error| explain(&error)))
-}
-
-/// One line of cause, one of cure; returns the exit status.
-fn explain(error: &anyhow::Error) -> u8 {
-    let cured = error.downcast_ref::<UserError>();
-    let mut text = format!("fork-trace: {error:#}\n");
-    if let Some(cured) = cured {
-        text.push_str(&format!("  hint: {}\n", cured.hint()));
-    }
-    // Nobody listens: nothing to be done.
-    Stderr::patient().write_all(text.as_bytes()).ok();
-    cured.map_or(1, UserError::exit_status)
+    ExitCode::from(result.unwrap_or_else(|error| cli::failure::tell(&error)))
 }
 
 /// `-v` and more: what is done, on standard error.

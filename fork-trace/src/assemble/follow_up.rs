@@ -13,6 +13,7 @@ use fork_trace_common::{
 
 use crate::event::{
     Event,
+    bytes::text,
     clock::Clock,
     errno::errno_name,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
@@ -102,10 +103,10 @@ impl Follower {
             code: signal.is_none().then(|| low_byte(record.exit_code >> 8)),
             signal,
             execed: record.born.state & state::EXECED != 0,
+            orphan: None,
             cpu_ns: (record.bits & bits::CPU != 0).then_some(record.cpu_ns),
             max_rss_bytes: (record.bits & bits::MAX_RSS != 0)
                 .then_some(record.max_rss_pages.saturating_mul(PAGE_BYTES)),
-            orphan: None,
         });
         self.hold(event, record, now_ns);
     }
@@ -126,7 +127,7 @@ impl Follower {
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
             after_ns: life.at_ns.saturating_sub(life.born.child.start_ns),
-            exe: (life.bits & bits::EXE != 0).then(|| String::from_utf8_lossy(exe).into_owned()),
+            exe: (life.bits & bits::EXE != 0).then(|| text(exe)),
             exe_truncated: (life.bits & bits::EXE_CUT != 0).then_some(true),
             argv: read.then_some(argv),
             argv_truncated: cut.then_some(true),
@@ -265,7 +266,7 @@ pub(super) fn words(args: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     let args = args.strip_suffix(&[0]).unwrap_or(args);
-    args.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    args.split(|byte| *byte == 0).map(text).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
     memory::{ANON, SWAP},
     record::{ForkRecord, StartRecord, Syscall, bits},
+    refusal::known,
     stage::{Mark, STAGES, Stage},
 };
+use nix::errno::Errno;
 
 use crate::{
     assemble::{
@@ -17,6 +19,7 @@ use crate::{
         tracer,
     },
     event::{
+        bytes::text,
         caller::Parent,
         clock::Clock,
         clone_flags,
@@ -33,7 +36,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let Joined { record, functions, start, .. } = joined;
     let times = Times { record, functions: functions.as_deref() };
     let call = call(record);
-    let ret = returned(record).then_some(record.ret);
+    let ret = (returned(record) && !may_be_changed(joined)).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
     let total_ns = total_ns(times);
     let mono_ns = times.began_ns();
@@ -94,6 +97,22 @@ fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<St
 #[must_use]
 pub fn id(record: &ForkRecord) -> String {
     format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+}
+
+/// The error that the kernel gave a caller, which a tracer may have changed afterwards.
+#[must_use]
+pub fn errno(joined: &Joined) -> Option<u32> {
+    let ret = returned(&joined.record).then_some(joined.record.ret)?;
+    u32::try_from(-ret).ok().filter(|errno| *errno > 0)
+}
+
+/// Whether a tracer is about to say what the caller sees: it took the call away, and has not put
+/// anything in the place of what it returns.
+///
+/// KERNEL: kernel/entry/common.c `syscall_exit_work`: a tracer stops the caller after `sys_exit`.
+fn may_be_changed(joined: &Joined) -> bool {
+    let taken = joined.refusal.as_ref().is_some_and(|refusal| refusal.has(known::TAKEN));
+    taken && joined.record.ret == -i64::from(Errno::ENOSYS as i32)
 }
 
 /// Whether it is known what the caller saw.
@@ -222,7 +241,7 @@ fn copied(record: &ForkRecord) -> Option<Copied> {
 
 fn comm(record: &ForkRecord) -> String {
     let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
+    text(name)
 }
 
 fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {

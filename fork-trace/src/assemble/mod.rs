@@ -2,8 +2,8 @@
 //!
 //! `decode` turns bytes into records, `join` pairs the records of one attempt, `times` answers when
 //! it passed which point, `failure` where a failed one turned back, `fallback` ties two attempts that
-//! are one spawn, `spans` makes its stages, `fork` the whole value. `program` keeps what callers run,
-//! and `follow_up` does the same as all of these for what becomes of a child.
+//! are one spawn, `spans` makes the stages of one, and `fork` the whole value. `program` keeps what
+//! callers run, and `follow_up` does the same as all of these for what becomes of a child.
 
 pub mod decode;
 mod failure;

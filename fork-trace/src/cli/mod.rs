@@ -5,11 +5,14 @@
 
 pub mod doctor;
 pub mod explain;
+pub mod failure;
 mod parse;
 pub mod replay;
 pub mod trace;
 
-use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -20,6 +23,7 @@ use crate::{
         formats::{FORMATS, Format},
         notes::Stderr,
         options::{Color, OutputOptions},
+        text::line::printable,
     },
     plan::{backend::Backend, stages::Stages},
 };
@@ -54,7 +58,23 @@ pub struct Cli {
 /// message and exit status.
 #[must_use]
 pub fn parse() -> Cli {
-    Cli::parse()
+    Cli::try_parse().unwrap_or_else(|error| {
+        // clap quotes what was typed as it is; then its message goes out as text and without colours.
+        if std::env::args_os().any(|arg| arg.as_bytes().iter().any(u8::is_ascii_control)) {
+            let message = error.render().to_string();
+            let lines: Vec<_> = message.lines().map(printable).collect();
+            // Nobody listens: nothing to be done.
+            writeln!(Stderr::patient(), "{}", lines.join("\n")).ok();
+            exit(error.exit_code())
+        }
+        error.exit()
+    })
+}
+
+/// Ends this process.
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "as clap does it after its messages")]
+fn exit(status: i32) -> ! {
+    std::process::exit(status)
 }
 
 /// Tasks other than tracing.

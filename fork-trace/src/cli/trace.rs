@@ -1,6 +1,6 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{ffi::OsString, io::Write as _, time::Instant};
+use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, time::Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -12,10 +12,12 @@ use crate::{
         filter::Filter,
         load::Settings,
         prepare::{Prepared, prepare},
+        tasks,
     },
     cli::{TraceArgs, reported},
     error::UserError,
-    host::{Host, features, rights},
+    event::bytes::text,
+    host::{Host, features, rights, surroundings},
     live::{
         Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
@@ -37,6 +39,7 @@ use crate::{
 pub fn trace(args: &TraceArgs) -> Result<u8> {
     let since = Instant::now();
     let held = HeldSignals::new()?;
+    surroundings::check()?;
     rights::check_capabilities()?;
     let caller = Caller::of_sudo()?;
     let mut host = Host::read()?;
@@ -44,9 +47,11 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     // Up to 5.14 processes are counted in `user_struct`, and looked at before credentials.
     host.features = features::features(host.has_field("USER_PROCESSES"));
     let command = &args.command.cmd;
-    let filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
+    tasks::identify(&mut host)?;
+    let mut filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
+    host.ids.translate(&mut filters);
     let settings = Settings {
-        filter: Filter::new(&filters)?,
+        filter: Filter::new(&filters, &host.ids)?,
         ring_bytes: args.run.buffer,
         execs: args.measure.exec,
         exits: args.measure.exit,
@@ -161,5 +166,5 @@ async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8> {
 }
 
 fn words(command: &[OsString]) -> Vec<String> {
-    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    command.iter().map(|word| text(word.as_bytes())).collect()
 }

@@ -69,6 +69,9 @@ pub struct Exec {
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv_truncated: Option<bool>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
     /// Error number, where the child could not run the program and goes on with its own; absent
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,9 +79,6 @@ pub struct Exec {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_name: Option<Name>,
-    /// Its fork is not shown, because it was lost; absent otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub orphan: Option<bool>,
 }
 
 /// A child process ended: its last thread did.
@@ -103,6 +103,9 @@ pub struct Exit {
     pub signal: Option<u32>,
     /// Whether it ever ran another program.
     pub execed: bool,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
     /// How long its threads were on CPUs, user and system together, its own children apart; absent
     /// where the kernel's last look at it was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +114,4 @@ pub struct Exit {
     /// program, a child has its parent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rss_bytes: Option<u64>,
-    /// Its fork is not shown, because it was lost; absent otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub orphan: Option<bool>,
 }

@@ -38,15 +38,14 @@ pub struct Summary {
     /// by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_way: Option<u64>,
-    /// Of these, those that had made a task.
+    /// Those among them that had made a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_way_tasks: Option<u64>,
     /// Growth of `processes` in /proc/stat while attached; absent when it could not be pinned to
     /// one number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_forks: Option<u64>,
-    /// Whether `kernel_forks` equals `succeeded` plus `lost_tasks`, `filtered` and
-    /// `under_way_tasks`.
+    /// Whether `kernel_forks` equals `succeeded` plus `lost_tasks`, `filtered` and `under_way_tasks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounted: Option<bool>,
     /// Outputs that could not be written to their end. Absent where none was.

@@ -52,7 +52,7 @@ pub struct Counts {
     pub cut: u64,
     /// Attempts that are taken to have been under way when tracing began or ended.
     pub under_way: u64,
-    /// Of these, those that made a task.
+    /// Those among them that made a task.
     pub under_way_tasks: u64,
     /// Attempts that were not shown any more when the trace was stopped.
     pub unwritten: u64,
@@ -294,8 +294,8 @@ impl Stream {
                 continue;
             }
             let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
-            let child = line((watched.child.tgid, watched.child.start_ns));
-            let parent = line(watched.parent);
+            let child = line((watched.proc_pids.child, watched.child.start_ns));
+            let parent = line((watched.proc_pids.parent, watched.parent.1));
             warnings.extend(self.watcher.warning(&watched, parent, child));
         }
         Ok(warnings)
@@ -324,8 +324,8 @@ impl Stream {
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
-        self.enricher.add(&mut fork);
-        if let Some(errno) = fork.errno {
+        self.enricher.add(&mut fork, record.parent_proc_pid);
+        if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
             let case = Case {

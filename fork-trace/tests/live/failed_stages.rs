@@ -6,7 +6,7 @@ use std::process::Command;
 use fork_trace_common::stage::{Occurs, Row, STAGES, Stage};
 use serde_json::Value;
 
-use crate::support::{fork_trace, forker, live_test, number, of_type, trace};
+use crate::support::{fork_trace, forker, live_test, of_type, trace};
 
 /// The failed attempts of these scenarios; and whether inner marks are in use.
 fn refused(scenarios: &[&str]) -> (bool, Vec<Value>) {

@@ -16,6 +16,7 @@
 
 mod around;
 mod causes;
+mod containers;
 mod endings;
 mod failed_stages;
 mod filters;
@@ -24,6 +25,8 @@ mod ftrace;
 mod functions;
 mod inner;
 mod memory_bill;
+mod names;
+mod namespaces;
 mod readme;
 mod records;
 mod rights;
