@@ -17,3 +17,4 @@ pub mod record;
 pub mod refusal;
 pub mod settings;
 pub mod stage;
+pub mod task_seen;

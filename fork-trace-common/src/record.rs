@@ -166,6 +166,11 @@ pub struct ForkRecord {
     pub tracer: u32,
     /// What the tracer asked for (`task_struct.ptrace` of the caller).
     pub ptrace: u32,
+    /// The caller's process id as the tool's `/proc` shows it, which may be of another pid namespace
+    /// than the initial one; 0 where it shows none.
+    pub parent_proc_pid: u32,
+    /// The same of the child's process, with [`bits::CHILD`].
+    pub child_proc_pid: u32,
     /// The field `set_tid_size` of `clone3`, with [`bits::SET_TIDS`].
     pub set_tids: u64,
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]. It is read
@@ -305,6 +310,8 @@ impl ForkRecord {
             real_parent: 0,
             tracer: 0,
             ptrace: 0,
+            parent_proc_pid: 0,
+            child_proc_pid: 0,
             set_tids: 0,
             memory: MemoryCounts::zeroed(),
             pids_refusals: 0,
@@ -334,7 +341,7 @@ impl ForkRecord {
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()
-        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<MemoryCounts>()
+        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 56 + size_of::<MemoryCounts>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);

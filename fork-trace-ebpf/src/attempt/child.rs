@@ -83,6 +83,7 @@ fn record_child(record: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clo
     if let Some(level) = child.pid_level() {
         record.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
+    record.child_proc_pid = child.proc_pid(ids.tgid).unwrap_or_default();
     if let Some(nr) = Task::current().pid_level().and_then(|level| child.nr_at(level)) {
         record.ret = i64::from(nr);
     }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::{
     assemble::{join::Joined, memory::memory, spans::spans, times::Times, tracer},
     event::{
+        bytes::text,
         caller::Parent,
         clock::Clock,
         clone_flags,
@@ -203,7 +204,7 @@ fn copied(record: &ForkRecord) -> Option<Copied> {
 
 fn comm(record: &ForkRecord) -> String {
     let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
+    text(name)
 }
 
 fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {

@@ -13,7 +13,7 @@ use crate::{
         finding::{Details, Finding},
         rules::RULES,
     },
-    event::values::Name,
+    event::{bytes::text, values::Name},
 };
 
 /// KERNEL: include/uapi/linux/sched.h.
@@ -397,14 +397,15 @@ impl Case<'_> {
         };
         let mut path = String::new();
         for name in refusal.names.iter().rev() {
-            let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            if text.len() + 1 == name.len() {
+            let room = name.len();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            if name.len() + 1 == room {
                 // A name that fills its place may have been cut off.
                 return self.after.group_path.clone();
             }
-            if !text.is_empty() {
+            if !name.is_empty() {
                 path.push('/');
-                path.push_str(&String::from_utf8_lossy(text));
+                path.push_str(&text(name));
             }
         }
         Some(path).filter(|path| !path.is_empty())

@@ -88,6 +88,24 @@ impl Tally {
         }
     }
 
+    /// `summary`, with the counts and distributions of what was shown.
+    #[must_use]
+    pub fn complete(&self, summary: Summary) -> Summary {
+        let Summary {
+            attempts, succeeded, failed, by_kind, failures_by_cause, totals, stages, ..
+        } = self.summary();
+        Summary {
+            attempts,
+            succeeded,
+            failed,
+            by_kind,
+            failures_by_cause,
+            totals,
+            stages,
+            ..summary
+        }
+    }
+
     /// The counts and distributions; what only the tracer knows is left empty.
     ///
     /// `totals` is of the attempts that made a task and whose entry was seen: how soon a call

@@ -11,6 +11,8 @@ use std::{collections::HashMap, ffi::CStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::event::bytes::text;
+
 /// The name of a BTF tracepoint's typedef begins with this.
 /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
 const TRACEPOINT: &str = "btf_trace_";
@@ -99,7 +101,7 @@ impl Btf {
             let id = u32::try_from(btf.types.len()).context("too many types")?;
             btf.types.push(u32::try_from(at).context("too many types")?);
             if let Some(name) = btf.name(header)?.filter(|name| wanted(name)) {
-                let name = text(name)?.to_owned();
+                let name = text(name);
                 match header.kind {
                     TYPEDEF => _ = btf.tracepoints.insert(name, id),
                     FUNC => btf.functions.entry(name).or_default().push(id),
@@ -267,7 +269,7 @@ impl Btf {
         let (at, header) = self.resolve(*id)?;
         for index in 0..header.vlen {
             let one = at + 12 + index * 8;
-            if self.string(word(&self.data, one)?)? == enumerator {
+            if self.bytes(word(&self.data, one)?)? == enumerator.as_bytes() {
                 return word(&self.data, one + 4).map(Some);
             }
         }
@@ -283,15 +285,18 @@ impl Btf {
         }
         for index in 0..header.vlen {
             let member = at + 12 + index * 12;
-            let member_name = self.string(word(&self.data, member)?)?;
+            let member_name = self.bytes(word(&self.data, member)?)?;
             let member_type = word(&self.data, member + 4)?;
             let mut bits = word(&self.data, member + 8)?;
             if header.kind_flag {
                 let bit_field_size = bits >> 24;
                 bits &= 0x00ff_ffff;
-                ensure!(bit_field_size == 0 || member_name != name, "field {name} is a bit field");
+                ensure!(
+                    bit_field_size == 0 || member_name != name.as_bytes(),
+                    "field {name} is a bit field"
+                );
             }
-            if member_name == name {
+            if member_name == name.as_bytes() {
                 return Ok(Some((bits, member_type)));
             }
             if member_name.is_empty()
@@ -320,18 +325,14 @@ impl Btf {
         Ok(*self.types.get(id as usize).context("a type id is out of range")? as usize)
     }
 
-    fn string(&self, offset: u32) -> Result<&str> {
-        text(self.bytes(offset)?)
+    fn string(&self, offset: u32) -> Result<String> {
+        Ok(text(self.bytes(offset)?))
     }
 
     fn bytes(&self, offset: u32) -> Result<&[u8]> {
         let bytes = self.data.get(self.strings + offset as usize..).context("BTF is cut short")?;
         Ok(CStr::from_bytes_until_nul(bytes).context("BTF is cut short")?.to_bytes())
     }
-}
-
-fn text(name: &[u8]) -> Result<&str> {
-    std::str::from_utf8(name).context("a name is no text")
 }
 
 /// How many bytes follow a type's header.

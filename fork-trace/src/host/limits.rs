@@ -6,7 +6,10 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
 };
 
 use fork_trace_common::{
@@ -17,7 +20,7 @@ use fork_trace_common::{
 use nix::{errno::Errno, libc};
 
 use crate::{
-    event::cause::Holder,
+    event::{bytes::text, cause::Holder},
     host::process::{
         id_holder::{PidNamespace, holder},
         identity::Identity,
@@ -95,7 +98,9 @@ impl LimitReader {
     /// Finds the mounted hierarchies of control groups.
     #[must_use]
     pub fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        // A place whose name is no text costs only itself.
+        let mounts = fs::read("/proc/mounts").unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
         let hierarchy = |controller| {
             let (place, v1) = mount(&mounts, controller)?;
             Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
@@ -137,7 +142,7 @@ impl LimitReader {
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
         if is(Errno::ENOMEM) && self.mapping_may_refuse(refusal) && self.caller_is_there(record) {
-            after.largest = largest(record.parent.tgid);
+            after.largest = largest(record.parent_proc_pid);
         }
         if is(Errno::EEXIST) {
             after.id_holder = self.id_holder(refusal);
@@ -172,7 +177,7 @@ impl LimitReader {
             return false;
         }
         self.long_lookups += 1;
-        self.identity.is_alive(record.parent.tgid, record.parent_process_start_ns)
+        self.identity.is_alive(record.parent_proc_pid, record.parent_process_start_ns)
     }
 
     /// What holds the id that was asked for. Of several it is not known which one was taken.
@@ -192,10 +197,10 @@ impl LimitReader {
             return None;
         }
         self.lookups += 1;
-        let (pid, fd) = (record.parent.tgid, refusal.args.get(arg::CGROUP)?);
+        let (pid, fd) = (record.parent_proc_pid, refusal.args.get(arg::CGROUP)?);
         let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
         let same = self.identity.is_alive(pid, record.parent_process_start_ns);
-        same.then(|| path.to_string_lossy().into_owned())
+        same.then(|| text(path.as_os_str().as_bytes()))
     }
 
     /// The path of the group with this kernfs id, from the root of its hierarchy: that of the pids
@@ -208,8 +213,8 @@ impl LimitReader {
         let hierarchy = if pids { &self.pids } else { &self.memory }.as_ref()?;
         let group = open_by_id(hierarchy.root.as_raw_fd(), id)?;
         let path = fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd())).ok()?;
-        let path = path.to_str()?.strip_prefix(&hierarchy.place)?;
-        Some(path.to_owned()).filter(|path| path.starts_with('/'))
+        let path = path.as_os_str().as_bytes().strip_prefix(hierarchy.place.as_bytes())?;
+        path.starts_with(b"/").then(|| text(path))
     }
 }
 

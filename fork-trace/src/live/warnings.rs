@@ -94,6 +94,16 @@ fn first(known: &mut HashSet<Process>, process: Process) -> bool {
     known.insert(process)
 }
 
+/// Process ids as the mounted `/proc` shows them, which may be of another pid namespace than the
+/// initial one; 0: not there.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcPids {
+    /// Of the process that forked.
+    pub parent: u32,
+    /// Of its child.
+    pub child: u32,
+}
+
 /// A child of a process with threads.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -102,6 +112,8 @@ pub struct Watched {
     pub child: TaskIds,
     /// Id and start of the process that forked.
     pub parent: Process,
+    /// What `/proc` shows of both.
+    pub proc_pids: ProcPids,
     /// Its name.
     pub comm: String,
     /// Its threads when it forked.
@@ -135,6 +147,7 @@ impl Watcher {
             due_ns: record.child.start_ns + EXEC_NS,
             child: record.child,
             parent: (record.parent.tgid, record.parent_process_start_ns),
+            proc_pids: ProcPids { parent: record.parent_proc_pid, child: record.child_proc_pid },
             comm: fork.parent.comm.clone(),
             threads: record.threads,
             fork: fork.id.clone(),

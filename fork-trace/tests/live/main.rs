@@ -16,12 +16,15 @@
 
 mod around;
 mod causes;
+mod containers;
 mod endings;
 mod filters;
 mod follow_up;
 mod ftrace;
 mod functions;
 mod inner;
+mod names;
+mod namespaces;
 mod readme;
 mod rights;
 mod storm;

@@ -1,17 +1,15 @@
 //! Whether a process id still stands for the process that had it: by when that process was made.
 
-use nix::{
-    time::{ClockId, clock_gettime},
-    unistd::{SysconfVar, sysconf},
-};
+use nix::unistd::{SysconfVar, sysconf};
 
-use crate::host::process::stat::Stat;
+use crate::host::{clock, process::stat::Stat};
 
 /// Compares the kernel's times with those of `/proc`, which are coarser and count time asleep.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC`: how long this host has been asleep so far.
-    pub asleep_ns: u64,
+    /// What to add to a start time of the kernel (`CLOCK_MONOTONIC`) to get that of `/proc/PID/stat`, which
+    /// counts time asleep and is shifted in a time namespace.
+    pub boot_ns: i64,
     /// The length of a tick of `/proc`.
     pub tick_ns: u64,
 }
@@ -22,14 +20,17 @@ impl Identity {
     pub fn new() -> Self {
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
         let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
-        Self { asleep_ns: asleep_ns(), tick_ns: 1_000_000_000 / ticks.unwrap_or(100) }
+        Self {
+            boot_ns: clock::boot_less_monotonic_ns(),
+            tick_ns: 1_000_000_000 / ticks.unwrap_or(100),
+        }
     }
 
     /// Whether `ticks` since boot, as `/proc` tells them, are the kernel's `start_ns`
     /// (`CLOCK_MONOTONIC`).
     #[must_use]
     pub const fn is_start(&self, ticks: u64, start_ns: u64) -> bool {
-        ticks.abs_diff((start_ns + self.asleep_ns) / self.tick_ns) <= 1
+        ticks.abs_diff(start_ns.saturating_add_signed(self.boot_ns) / self.tick_ns) <= 1
     }
 
     /// Whether process `pid` is there and was made at `start_ns` (`CLOCK_MONOTONIC`).
@@ -45,16 +46,6 @@ impl Default for Identity {
     }
 }
 
-fn asleep_ns() -> u64 {
-    let ns = |clock| {
-        clock_gettime(clock).map_or(0, |now| {
-            u64::try_from(i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec()))
-                .unwrap_or(0)
-        })
-    };
-    ns(ClockId::CLOCK_BOOTTIME).saturating_sub(ns(ClockId::CLOCK_MONOTONIC))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,7 +55,8 @@ mod tests {
         let identity = Identity::new();
         let pid = std::process::id();
         let stat = Stat::read(pid).unwrap();
-        let start_ns = stat.start_ticks * identity.tick_ns - identity.asleep_ns;
+        let ticks_ns = stat.start_ticks * identity.tick_ns;
+        let start_ns = ticks_ns.saturating_add_signed(-identity.boot_ns);
         assert!(identity.is_alive(pid, start_ns));
         assert!(!identity.is_alive(pid, start_ns + 1_000_000_000));
         assert!(!identity.is_alive(u32::MAX, start_ns));

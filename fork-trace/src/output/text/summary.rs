@@ -89,7 +89,7 @@ fn accounting(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io
         return line.end(writer);
     };
     let beside = [
-        (Some(summary.lost), "lost"),
+        (summary.lost_tasks.or(Some(summary.lost)), "lost"),
         (summary.filtered, "filtered out"),
         (summary.under_way, "under way at the start or end"),
     ];
