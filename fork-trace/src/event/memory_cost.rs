@@ -31,7 +31,9 @@ pub(crate) fn words(memory: &Memory, copy_ns: Option<u64>) -> String {
     let bytes = memory.rss_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
     words.extend(bytes.map(|bytes| format!("{about}{} resident", size(bytes))));
     let swap = memory.swap_pages.filter(|pages| *pages > 0);
-    words.extend(swap.map(|pages| format!("{about}{} in swap", size(pages * PAGE_BYTES))));
+    words.extend(
+        swap.map(|pages| format!("{about}{} in swap", size(pages.saturating_mul(PAGE_BYTES)))),
+    );
     words.push(format!("{} mappings", count(memory.vmas)));
     words.extend(memory.page_table_bytes.map(|bytes| format!("{} page tables", size(bytes))));
     let big = bytes.filter(|bytes| *bytes >= LEAST_BYTES);
