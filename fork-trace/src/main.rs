@@ -2,7 +2,11 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use fork_trace::cli::{self, Task};
+use env_logger::Target;
+use fork_trace::{
+    cli::{self, Task},
+    output::{notes::Stderr, text::line::printable},
+};
 use log::LevelFilter;
 
 fn main() -> ExitCode {
@@ -36,9 +40,12 @@ fn listen(verbose: u8) {
             "aya",
             level.min(if verbose > 1 { LevelFilter::Debug } else { LevelFilter::Warn }),
         )
+        .target(Target::Pipe(Box::new(Stderr::busy())))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
-            writeln!(out, "fork-trace: {level}: {}", record.args())
+            let text = record.args().to_string();
+            let lines: Vec<_> = text.lines().map(printable).collect();
+            writeln!(out, "fork-trace: {level}: {}", lines.join("\n"))
         })
         .init();
 }

@@ -143,7 +143,8 @@ fn examine(report: &mut Report) -> Result<()> {
     }
     tasks::identify(&mut host)?;
     let settings = Settings { ring_bytes: 4096, filter: Filter::all(), ..Settings::default() };
-    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
+    let since = Instant::now();
+    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, since, &|| false);
     // The programs name the ring by its descriptor, so it stays open until they are loaded.
     let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);

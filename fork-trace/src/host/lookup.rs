@@ -7,14 +7,9 @@
 
 use std::{collections::HashMap, fs, io::Read as _, os::unix::ffi::OsStrExt as _};
 
-use nix::unistd::{SysconfVar, sysconf};
-
 use crate::{
     event::{bytes::text, caller::Parent, fork::Fork},
-    host::{
-        clock,
-        process::{cgroup::Cgroups, container::container, stat::Stat},
-    },
+    host::process::{cgroup::Cgroups, container::container, identity::Identity, stat::Stat},
 };
 
 /// Fresh look-ups in `/proc` per batch.
@@ -31,9 +26,7 @@ pub struct Enricher {
     programs: HashMap<(u32, u64, String), Option<String>>,
     cgroups: Cgroups,
     lookups: u32,
-    /// What to add to a start time to get that of `/proc/PID/stat`.
-    boot_ns: i64,
-    tick_ns: u64,
+    identity: Identity,
 }
 
 impl Enricher {
@@ -41,15 +34,12 @@ impl Enricher {
     #[must_use]
     pub fn new() -> Self {
         let passwd = fs::read("/etc/passwd").unwrap_or_default();
-        let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
-        let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
         Self {
             users: users(&passwd),
             programs: HashMap::new(),
             cgroups: Cgroups::default(),
             lookups: 0,
-            boot_ns: clock::boot_less_monotonic_ns(),
-            tick_ns: 1_000_000_000 / ticks.unwrap_or(100),
+            identity: Identity::new(),
         }
     }
 
@@ -79,7 +69,7 @@ impl Enricher {
         let stat = Stat::read(proc_pid)?;
         let words: Vec<_> = bytes.split(|byte| *byte == 0).map(text).collect();
         let line = words.join(" ").trim_end().to_owned();
-        (self.is_start(stat.start_ticks, start_ns) && !line.is_empty()).then_some(line)
+        (self.identity.is_start(stat.start_ticks, start_ns) && !line.is_empty()).then_some(line)
     }
 
     fn cgroup(&mut self, parent: &Parent, proc_pid: u32) -> Option<String> {
@@ -116,14 +106,9 @@ impl Enricher {
     fn read_program(&self, parent: &Parent, proc_pid: u32, start_ns: u64) -> Option<String> {
         let program = fs::read_link(format!("/proc/{proc_pid}/exe")).ok()?;
         let stat = Stat::read(proc_pid)?;
-        let same_process = self.is_start(stat.start_ticks, start_ns);
+        let same_process = self.identity.is_start(stat.start_ticks, start_ns);
         let same_program = stat.comm == parent.comm;
         (same_process && same_program).then(|| text(program.as_os_str().as_bytes()))
-    }
-
-    /// Whether `/proc`'s ticks since boot are the kernel's `start_ns`.
-    fn is_start(&self, ticks: u64, start_ns: u64) -> bool {
-        ticks.abs_diff(start_ns.saturating_add_signed(self.boot_ns) / self.tick_ns) <= 1
     }
 }
 
@@ -169,8 +154,8 @@ mod tests {
         let enricher = Enricher::new();
         let pid = std::process::id();
         let stat = Stat::read(pid).unwrap();
-        let ticks_ns = stat.start_ticks * enricher.tick_ns;
-        let start_ns = ticks_ns.saturating_add_signed(-enricher.boot_ns);
+        let ticks_ns = stat.start_ticks * enricher.identity.tick_ns;
+        let start_ns = ticks_ns.saturating_add_signed(-enricher.identity.boot_ns);
         let mut parent = Parent {
             pid,
             tid: pid,

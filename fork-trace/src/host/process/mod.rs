@@ -2,7 +2,10 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod id_holder;
+pub mod identity;
 pub mod ids;
+pub mod mappings;
 pub mod stat;
 
 /// The program that this process runs.
