@@ -87,6 +87,8 @@ pub mod known {
     pub const GID_UNMAPPED: u64 = 1 << 33;
     /// `private_pages` was read.
     pub const PRIVATE_PAGES: u64 = 1 << 34;
+    /// A tracer took the call away from the kernel, so that it was never made.
+    pub const TAKEN: u64 = 1 << 35;
 }
 
 /// A counter and its limit.

@@ -64,6 +64,8 @@ macro_rules! for_each_offset {
             REGS_IP: "pt_regs", "ip", required;
             REGS_SP: "pt_regs", "sp", required;
             REGS_DX: "pt_regs", "dx", required;
+            REGS_AX: "pt_regs", "ax", required;
+            TASK_STACK: "task_struct", "stack", required;
             REGS_R10: "pt_regs", "r10", optional;
             REGS_R8: "pt_regs", "r8", optional;
             TASK_CRED: "task_struct", "cred", optional;

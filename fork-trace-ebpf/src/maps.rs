@@ -70,6 +70,15 @@ pub(crate) struct Scratch {
     pub(crate) directory: u64,
 }
 
+/// The numbers of fork's calls at whose entry a tracer has stopped the caller. The key is
+/// `bpf_get_current_pid_tgid` of the caller.
+#[map]
+pub(crate) static STOPPED: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
+
+/// How far a task's registers lie from the beginning of its kernel stack; 0 until that is known.
+#[map]
+pub(crate) static REGS_PLACE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// The values that filters accept. User space fills it.
 #[map]
 pub(crate) static FILTER: HashMap<FilterKey, u8> = HashMap::with_max_entries(256, 0);

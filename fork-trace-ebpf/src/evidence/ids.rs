@@ -50,38 +50,35 @@ fn ids(record: &mut RefusalRecord, reads: &mut Reads, task: Address) {
         return;
     }
     record.bits |= known::IDS;
-    if uid_mapped == 0 {
+    if !uid_mapped {
         record.bits |= known::UID_UNMAPPED;
     }
-    if gid_mapped == 0 {
+    if !gid_mapped {
         record.bits |= known::GID_UNMAPPED;
     }
 }
 
-/// How many extents of a map have `id`, which is one or none. If the map has more extents than can be
-/// read, the reads fail.
+/// Whether an extent of a map has `id`. If the map has more extents than can be read, the reads fail.
 ///
-/// VERIFIER: the comparisons are subtractions whose sign is looked at, because a branch for each would
-/// multiply the ways through the program.
+/// VERIFIER: every branch leaves the loop or goes on, so that the ways through it add up rather than
+/// multiply.
 #[inline(always)]
-fn mapped(reads: &mut Reads, ns: Address, map: u32, id: u32) -> u64 {
+fn mapped(reads: &mut Reads, ns: Address, map: u32, id: u32) -> bool {
     let extents = reads.int(ns, inside(map, ID_MAP_COUNT.load()));
     if extents > MOST_EXTENTS {
         reads.fail();
+        return false;
     }
-    let mut found = 0;
     for place in 0..MOST_EXTENTS {
-        let extent = inside(map, ID_MAP_EXTENTS.load() + place * EXTENT_BYTES);
+        if place >= extents {
+            return false;
+        }
+        let extent = inside(map, inside(ID_MAP_EXTENTS.load(), place * EXTENT_BYTES));
         let first = reads.int(ns, inside(extent, LOWER_FIRST));
         let count = reads.int(ns, inside(extent, COUNT));
-        let in_use = less(place, extents);
-        found |= in_use & less(id.wrapping_sub(first), count);
+        if id.wrapping_sub(first) < count {
+            return true;
+        }
     }
-    found
-}
-
-/// 1 if `left` is less than `right`, otherwise 0.
-#[inline(always)]
-const fn less(left: u32, right: u32) -> u64 {
-    (left as u64).wrapping_sub(right as u64) >> 63
+    false
 }

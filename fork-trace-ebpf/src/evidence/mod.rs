@@ -19,7 +19,7 @@ mod section;
 
 use fork_trace_common::{
     record::{RecordKind, Syscall},
-    refusal::RefusalRecord,
+    refusal::{RefusalRecord, known},
 };
 
 use crate::kernel::regs::Regs;
@@ -34,6 +34,8 @@ pub(crate) struct RefusedCall {
     pub(crate) compat: bool,
     /// What it returns: a negative errno.
     pub(crate) ret: i64,
+    /// Whether a tracer took it away.
+    pub(crate) taken: bool,
     /// The calling thread.
     pub(crate) tid: u32,
     /// When it returns.
@@ -55,6 +57,9 @@ pub(crate) fn collect(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     record.kind = RecordKind::Refusal as u32;
     record.tid = call.tid;
     record.at_ns = call.at_ns;
+    if call.taken {
+        record.bits = known::TAKEN;
+    }
     _ = arguments::evidence_arguments();
     _ = caller::evidence_caller();
     _ = ending::evidence_ending();

@@ -7,7 +7,7 @@ use fork_trace_common::{
 };
 
 use super::{
-    offsets::{REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
+    offsets::{REGS_AX, REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
     pointer::{Ptr, field},
 };
 
@@ -21,6 +21,18 @@ impl Regs {
     #[inline(always)]
     pub(crate) fn new(regs: *const c_void) -> Self {
         Self(Ptr::new(regs))
+    }
+
+    /// From a plain address, at which they are read by a helper.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(Ptr::at(address))
+    }
+
+    /// The number of the system call, and what it is to return.
+    #[inline(always)]
+    pub(crate) fn number_and_return(self) -> Option<(u64, u64)> {
+        Some((field!(self.0, REGS_ORIG_AX: u64)?, field!(self.0, REGS_AX: u64)?))
     }
 
     /// The number of the system call. It is read without a helper, because `sys_exit` runs for

@@ -12,6 +12,14 @@ pub(crate) fn may_fork(nr: u64) -> bool {
     matches!(nr & !X32_BIT, 56..=58 | 435 | 2 | 120 | 190)
 }
 
+/// Whether a tracer has put -1 in the place of the number, or the kernel itself has, as it returns
+/// from a signal handler.
+#[inline(always)]
+pub(crate) fn is_taken(nr: u64) -> bool {
+    const LOW_HALF: u64 = 0xffff_ffff;
+    nr & LOW_HALF == LOW_HALF
+}
+
 /// Which of fork's calls `nr` is; `compat` says that the call came through the 32-bit entry.
 ///
 /// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.

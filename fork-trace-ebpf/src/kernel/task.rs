@@ -12,7 +12,7 @@ use super::{
         SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
         TASK_EXIT_CODE, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
         TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT, TASK_SIGNAL,
-        TASK_START_TIME, TASK_STATUS, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
+        TASK_STACK, TASK_START_TIME, TASK_STATUS, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
     },
     pointer::{Ptr, field},
 };
@@ -102,6 +102,23 @@ impl Task {
     pub(crate) fn tracer(self) -> Option<(u32, u32)> {
         let ptrace = field!(self.0, TASK_PTRACE: u32).filter(|ptrace| *ptrace != 0)?;
         Some((ptrace, field!(self.0.follow(TASK_PARENT.load())?, TASK_TGID: u32)?))
+    }
+
+    /// Where the task's kernel stack begins.
+    #[inline(always)]
+    pub(crate) fn stack(self) -> Option<u64> {
+        field!(self.0, TASK_STACK: u64)
+    }
+
+    /// Whether the task is traced. It is read without a helper, because `sched_switch` runs for every
+    /// switch of the host.
+    ///
+    /// # Safety
+    /// The pointer must be an argument of a BTF tracepoint, whose type the verifier knows.
+    #[inline(always)]
+    pub(crate) unsafe fn is_traced(self) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.load::<u32>(TASK_PTRACE.load()) != 0 }
     }
 
     /// How many threads the task's process has.

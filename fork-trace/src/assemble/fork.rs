@@ -3,8 +3,10 @@
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
     record::{ForkRecord, StartRecord, Syscall, bits},
+    refusal::known,
     stage::Mark,
 };
+use nix::errno::Errno;
 
 use crate::{
     assemble::{join::Joined, memory::memory, spans::spans, times::Times, tracer},
@@ -26,7 +28,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let Joined { record, functions, start, .. } = joined;
     let times = Times { record, functions: functions.as_deref() };
     let call = call(record);
-    let ret = returned(record).then_some(record.ret);
+    let ret = (returned(record) && !may_be_changed(joined)).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
     let total_ns = total_ns(times);
     let stages = spans(times, plan);
@@ -68,6 +70,22 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
 #[must_use]
 pub fn id(record: &ForkRecord) -> String {
     format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+}
+
+/// The error that the kernel gave a caller, which a tracer may have changed afterwards.
+#[must_use]
+pub fn errno(joined: &Joined) -> Option<u32> {
+    let ret = returned(&joined.record).then_some(joined.record.ret)?;
+    u32::try_from(-ret).ok().filter(|errno| *errno > 0)
+}
+
+/// Whether a tracer is about to say what the caller sees: it took the call away, and has not put
+/// anything in the place of what it returns.
+///
+/// KERNEL: kernel/entry/common.c `syscall_exit_work`: a tracer stops the caller after `sys_exit`.
+fn may_be_changed(joined: &Joined) -> bool {
+    let taken = joined.refusal.as_ref().is_some_and(|refusal| refusal.has(known::TAKEN));
+    taken && joined.record.ret == -i64::from(Errno::ENOSYS as i32)
 }
 
 /// Whether it is known what the caller saw.

@@ -193,6 +193,11 @@ impl Case<'_> {
         self.with(known::SET_TID).and_then(|refusal| refusal.set_tid.first().copied())
     }
 
+    /// Whether a tracer took the call away from the kernel.
+    pub(super) fn taken(&self) -> bool {
+        self.with(known::TAKEN).is_some()
+    }
+
     /// Whether a fatal signal was pending for the caller as the call returned.
     pub(super) fn killed(&self) -> Option<bool> {
         self.is(known::KILLED, known::ENDING)

@@ -14,7 +14,7 @@ use crate::{
         finding::{Details, Finding},
         look::{
             cgroup_pids, deadline, maybe, namespace_limit, nproc, open_files, pid_max,
-            pid_namespace_dead, seccomp, sibling_exec, threads_max,
+            pid_namespace_dead, seccomp, sibling_exec, threads_max, tracer,
         },
         memory::{cgroup_memory, overcommit},
     },
@@ -66,6 +66,16 @@ pub(super) static LIMITS: &[Limit] = &[
         read: "Seccomp: in /proc/PID/status; a return without an entry",
         hint: "allow the call in the seccomp profile (Docker: --security-opt seccomp=PROFILE)",
         look: seccomp,
+    },
+    Limit {
+        kind: CauseKind::Tracer,
+        errno: None,
+        stage: Some(Stage::SysEnter),
+        what: "taken away by a tracer before the call began",
+        read: "TracerPid: in /proc/PID/status; a call with the number -1 whose number was another as \
+            the tracer stopped its caller",
+        hint: "ask the tracer, as strace --inject or a sandbox is",
+        look: tracer,
     },
     Limit {
         kind: CauseKind::RlimitNproc,

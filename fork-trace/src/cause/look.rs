@@ -63,7 +63,7 @@ fn id(owner: u64) -> Option<u32> {
 ///
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
 pub(super) fn seccomp(case: &Case<'_>) -> Finding {
-    if case.entered() {
+    if case.entered() || case.taken() {
         return Finding::No;
     }
     let details = seccomp_details(case);
@@ -83,6 +83,27 @@ fn kernel_may_refuse(case: &Case<'_>) -> bool {
     let by_state =
         [Errno::EAGAIN, Errno::ENOMEM, Errno::EINTR, Errno::ENOSPC, Errno::EMFILE].contains(&errno);
     by_state || RULES.iter().any(|rule| rule.errno == errno && rule.holds(case) != Some(false))
+}
+
+/// KERNEL: include/linux/entry-common.h `syscall_trace_enter`: a call whose number a tracer has made -1
+/// is not made.
+pub(super) fn tracer(case: &Case<'_>) -> Finding {
+    if !case.taken() {
+        return Finding::No;
+    }
+    let call = case.call();
+    let who = match case.record.tracer {
+        0 => "the tracer".to_owned(),
+        tracer => format!("process {tracer}, the tracer"),
+    };
+    Finding::Yes(Details {
+        what: Some(format!("{call} taken away by a tracer before it began")),
+        hint: Some(format!(
+            "ask {who}, why: it put another number in the place of {call}'s, and the caller sees \
+             what it put in the place of the result"
+        )),
+        ..Details::default()
+    })
 }
 
 fn seccomp_details(case: &Case<'_>) -> Details {

@@ -865,6 +865,20 @@ fn seccomp_is_told_with_the_call_and_what_a_library_does_next() {
 }
 
 #[test]
+fn a_call_that_a_tracer_took_away_is_its_refusal() {
+    let scene = unentered(Errno::ENOSYS, |s| {
+        s.refusal.bits |= known::TAKEN | known::TRACED;
+        s.record.tracer = 70;
+    });
+    let fork = scene.explained();
+    let cause = fork.cause.unwrap();
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::Tracer, Confidence::Certain));
+    assert!(cause.hint.contains("process 70"), "{}", cause.hint);
+    assert!(fork.other_causes.is_empty(), "seccomp was not asked");
+    assert!(fork.warnings[0].text.starts_with("refused by a tracer"));
+}
+
+#[test]
 fn the_warning_beside_a_cause_is_as_sure_as_the_cause() {
     let text = |scene: &Scene| scene.explained().warnings[0].text.clone();
     let certain = text(&unentered(Errno::ENOSYS, |_| ()));

@@ -10,9 +10,7 @@ mod parse;
 pub mod replay;
 pub mod trace;
 
-use std::{
-    ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration,
-};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 

@@ -10,7 +10,7 @@ mod restart;
 mod thread;
 
 use self::refused::{
-    ended, group, invalid, limit, machine, namespace, permission, seccomp, sharing,
+    ended, group, invalid, limit, machine, namespace, permission, seccomp, sharing, tracer,
 };
 use crate::call::Outcome;
 
@@ -38,7 +38,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // Each row stays on one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 64] = [
+pub(crate) static SCENARIOS: [Scenario; 65] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -82,6 +82,7 @@ pub(crate) static SCENARIOS: [Scenario; 64] = [
     row("seccomp", seccomp::clone, "seccomp answers clone with EPERM"),
     row("seccomp-clone3-enosys", seccomp::clone3, "and clone3 with ENOSYS"),
     row("seccomp-fallback", seccomp::clone3_then_clone, "clone3 with ENOSYS, and clone instead"),
+    row("tracer", tracer::clone, "a tracer takes clone away from the kernel"),
     row("failed-then-ok", invalid::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", limit::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
     row("enomem-dead-pidns", namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),

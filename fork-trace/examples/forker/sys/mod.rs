@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod int80;
 pub(crate) mod memory;
 mod process;
+pub(crate) mod ptrace;
 mod rights;
 pub(crate) mod script;
 mod signal;

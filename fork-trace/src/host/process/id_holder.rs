@@ -15,8 +15,6 @@ use crate::event::{
     cause::{HeldBy, Holder},
 };
 
-/// KERNEL: `include/linux/proc_ns.h` `PROC_PID_INIT_INO`: the initial pid namespace.
-const INITIAL: u32 = 0xEFFF_FFFC;
 /// Processes that are looked at.
 const MOST: usize = 8_192;
 
@@ -32,7 +30,7 @@ pub struct PidNamespace {
 /// What holds `id` in the pid namespace `of`, as `/proc` shows it now; `None` where nothing is found.
 #[must_use]
 pub fn holder(id: u32, of: PidNamespace) -> Option<Holder> {
-    if inum("/proc/self/ns/pid") != Some(INITIAL) {
+    if !namespaces::is_initial("pid") {
         // `/proc` does not show the ids of all levels.
         return None;
     }
@@ -211,10 +209,10 @@ mod tests {
 
     #[test]
     fn this_process_and_its_threads_hold_their_ids() {
-        if inum("/proc/self/ns/pid") != Some(INITIAL) {
+        if !namespaces::is_initial("pid") {
             return;
         }
-        let initial = PidNamespace { inum: INITIAL, level: 0 };
+        let initial = PidNamespace { inum: 0, level: 0 };
         let own = holder(std::process::id(), initial).unwrap();
         assert_eq!((own.what, own.pid), (HeldBy::Process, std::process::id()));
         let tid = nix::unistd::gettid().as_raw().unsigned_abs();

@@ -24,7 +24,7 @@ const MAPPINGS: usize = 30_000;
 const LIFE_MS: i64 = 4;
 
 /// Bytes that the group may have in which the killer chooses somebody.
-const GROUP_BYTES: &str = "16777216";
+const GROUP_BYTES: &str = "8388608";
 /// Bytes that make the caller the largest process there.
 const LARGE_BYTES: usize = 4 << 20;
 /// More children than fit into it.

@@ -11,4 +11,5 @@ pub(super) mod namespace;
 pub(super) mod permission;
 pub(super) mod seccomp;
 pub(super) mod sharing;
+pub(super) mod tracer;
 mod why;
