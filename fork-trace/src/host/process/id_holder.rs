@@ -10,9 +10,12 @@ use std::{
 
 use nix::libc;
 
-use crate::event::{
-    bytes::text,
-    cause::{HeldBy, Holder},
+use crate::{
+    event::{
+        bytes::text,
+        cause::{HeldBy, Holder},
+    },
+    host::namespaces,
 };
 
 /// Processes that are looked at.
