@@ -36,6 +36,7 @@ use fork_trace::{
 };
 use fork_trace_common::{
     follow_up::{ExecRecord, FollowUpRecord},
+    program::ProgramRecord,
     record::{ForkRecord, FunctionTimes, StartRecord},
     refusal::RefusalRecord,
 };
@@ -43,7 +44,7 @@ use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 /// A record's kind, and how long such a record is.
-const RECORDS: [(u32, usize); 8] = [
+const RECORDS: [(u32, usize); 10] = [
     (1, size_of::<ForkRecord>()),
     (2, size_of::<StartRecord>()),
     (3, size_of::<FollowUpRecord>()),
@@ -52,6 +53,8 @@ const RECORDS: [(u32, usize); 8] = [
     (6, size_of::<ExecRecord>()),
     (7, size_of::<FunctionTimes>()),
     (8, size_of::<RefusalRecord>()),
+    (9, size_of::<ExecRecord>()),
+    (10, size_of::<ProgramRecord>()),
 ];
 
 /// An entry of the ring: of a known kind and mostly of that kind's length. Most words are small, so
