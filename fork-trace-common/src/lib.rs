@@ -13,6 +13,7 @@ pub mod follow_up;
 pub mod function;
 pub mod memory;
 pub mod point;
+pub mod program;
 pub mod record;
 pub mod refusal;
 pub mod settings;

@@ -31,6 +31,17 @@ macro_rules! for_each_offset {
             TASK_NIVCSW: "task_struct", "nivcsw", required;
             TASK_MM: "task_struct", "mm", required;
             TASK_EXIT_CODE: "task_struct", "exit_code", required;
+            TASK_STATE: "task_struct", "__state", optional;
+            TASK_OLD_STATE: "task_struct", "state", optional;
+            TASK_SUM_EXEC: "task_struct", "se.sum_exec_runtime", optional;
+            TASK_SELF_EXEC_ID: "task_struct", "self_exec_id", optional;
+            SIGNAL_SUM_SCHED: "signal_struct", "sum_sched_runtime", optional;
+            SIGNAL_MAXRSS: "signal_struct", "maxrss", optional;
+            MM_EXE_FILE: "mm_struct", "exe_file", optional;
+            FILE_DENTRY: "file", "f_path.dentry", optional;
+            FILE_MNT: "file", "f_path.mnt", optional;
+            DENTRY_PARENT: "dentry", "d_parent", optional;
+            DENTRY_NAME: "dentry", "d_name.name", optional;
             TASK_PENDING: "task_struct", "pending.signal", required;
             SIGNAL_FLAGS: "signal_struct", "flags", required;
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required;
@@ -133,10 +144,6 @@ macro_rules! for_each_offset {
             FS_ROOT_DENTRY: "fs_struct", "root.dentry", optional;
             NSPROXY_MNT_NS: "nsproxy", "mnt_ns", optional;
             MNT_NS_ROOT: "mnt_namespace", "root", optional;
-            MOUNT_MNT: "mount", "mnt", optional;
-            MOUNT_PARENT: "mount", "mnt_parent", optional;
-            MOUNT_MOUNTPOINT: "mount", "mnt_mountpoint", optional;
-            VFSMOUNT_ROOT: "vfsmount", "mnt_root", optional;
             CRED_EGID: "cred", "egid", optional;
             USER_NS_INUM: "user_namespace", "ns.inum", optional;
             USER_NS_UID_MAP: "user_namespace", "uid_map", optional;

@@ -40,6 +40,7 @@ const STREAMS: &[&str] = &[
     "summary",
     "empty",
     "life",
+    "records",
 ];
 
 fn path(file: &str) -> PathBuf {

@@ -27,6 +27,25 @@ pub(crate) fn allocated(mark: Mark, object: bool) {
     }
 }
 
+/// The calling thread begins to reclaim memory in its attempt, for the allocation that has the place
+/// `place` in the table of call sites. That allocation has begun by now, and its mark comes only when
+/// it is done.
+#[inline(always)]
+pub(crate) fn reclaim_begins(place: usize) {
+    let Some(record) = under_way(bpf_get_current_pid_tgid()) else { return };
+    if let Some(slot) = record.alloc_began_ns.get_mut(place)
+        && *slot == 0
+    {
+        *slot = now();
+    }
+}
+
+/// Whether the calling thread has an attempt under way.
+#[inline(always)]
+pub(crate) fn is_under_way() -> bool {
+    under_way(bpf_get_current_pid_tgid()).is_some()
+}
+
 /// The lock of the address space `mm` is wanted or taken: takes `mark` if it is the caller's own
 /// and the attempt has passed `after`.
 #[inline(always)]

@@ -14,6 +14,7 @@ mod groups;
 mod ids;
 mod memory;
 mod namespaces;
+pub(crate) mod program;
 mod reads;
 mod section;
 

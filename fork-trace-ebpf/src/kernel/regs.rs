@@ -9,6 +9,7 @@ use fork_trace_common::{
 use super::{
     offsets::{REGS_AX, REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
     pointer::{Ptr, field},
+    syscall::Exec,
 };
 
 /// The `pt_regs` of a system call. Where a method takes `compat`, it says that the call came
@@ -97,6 +98,15 @@ impl Regs {
         let address = (args + index * 8) as *const u64;
         // SAFETY: the helper checks the address and fails on a bad one.
         unsafe { bpf_probe_read_user(address) }.ok()
+    }
+
+    /// The name of the program that an exec names: the address of a string of the caller's.
+    #[inline(always)]
+    pub(crate) fn exec_name(self, exec: Exec, compat: bool) -> Option<u64> {
+        match exec {
+            Exec::Execve => self.first(compat),
+            Exec::Execveat => self.second(compat),
+        }
     }
 
     /// The first argument.

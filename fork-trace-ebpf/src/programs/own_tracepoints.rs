@@ -43,6 +43,8 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         let ret: i64 = ctx.arg(1);
         finish::exit(regs, nr, ret, taken);
         debug!(&ctx, "sys_exit nr {} ret {}", nr, ret);
+    } else if follow_up::may_be_failed_exec(nr, ctx.arg(1)) {
+        follow_up::exec_fails(regs, nr, ctx.arg(1));
     }
     0
 }
@@ -74,14 +76,20 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
-/// for every switch of the host, so it looks whether the previous task is traced and the next one is new
-/// before anything else.
+/// for every switch of the host, so before anything else it looks whether the previous task is traced,
+/// whether it has ended if ends are wanted, and whether the next one is new.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let previous = Task::new(ctx.arg::<*const c_void>(1));
     // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
     if unsafe { previous.is_traced() } {
         taken::leaves_cpu(previous);
+    }
+    if follow_up::ends_wanted() && Task::shows_its_end() {
+        // SAFETY: as above.
+        if unsafe { previous.is_dead() } {
+            follow_up::last_switch(previous);
+        }
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.

@@ -15,7 +15,9 @@ use crate::event::{
     Event,
     bytes::text,
     clock::Clock,
+    errno::errno_name,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+    memory::PAGE_BYTES,
 };
 
 /// How long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
@@ -35,6 +37,8 @@ struct Held {
     since_ns: u64,
     key: Key,
     at_ns: u64,
+    /// Its fork is this tracer's own, and never shown.
+    own_fork: bool,
     event: Event,
 }
 
@@ -87,11 +91,11 @@ impl Follower {
         }
     }
 
-    /// Takes a child's end.
+    /// Takes a child's end: the last event of it.
     pub fn exited(&mut self, record: &FollowUpRecord, clock: Clock, now_ns: u64) {
         let signal = signal(record);
         let event = Event::Exit(Exit {
-            fork: id(record),
+            fork: shown_id(record),
             ts: clock.at(record.at_ns),
             mono_ns: record.at_ns,
             pid: record.born.child.tgid,
@@ -100,28 +104,35 @@ impl Follower {
             signal,
             execed: record.born.state & state::EXECED != 0,
             orphan: None,
+            cpu_ns: (record.bits & bits::CPU != 0).then_some(record.cpu_ns),
+            max_rss_bytes: (record.bits & bits::MAX_RSS != 0)
+                .then_some(record.max_rss_pages.saturating_mul(PAGE_BYTES)),
         });
         self.hold(event, record, now_ns);
     }
 
-    /// Takes a child's new program.
+    /// Takes a child's new program, or one that it could not run.
     pub fn execed(&mut self, record: &ExecRecord, clock: Clock, now_ns: u64) {
         let life = &record.life;
         let read = life.bits & bits::ARGS != 0;
         let kept = record.args.get(..usize::try_from(record.args_bytes).unwrap_or(usize::MAX));
         let cut = read && kept.is_none();
         let argv = words(kept.unwrap_or(&record.args));
+        let failed = life.kind == FollowUpKind::ExecFailed as u32;
+        let errno = u32::try_from(life.exit_code).ok().filter(|_| failed);
         let exe = record.exe.split(|byte| *byte == 0).next().unwrap_or_default();
         let event = Event::Exec(Exec {
-            fork: id(life),
+            fork: shown_id(life),
             ts: clock.at(life.at_ns),
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
             after_ns: life.at_ns.saturating_sub(life.born.child.start_ns),
-            exe: text(exe),
+            exe: (life.bits & bits::EXE != 0).then(|| text(exe)),
             exe_truncated: (life.bits & bits::EXE_CUT != 0).then_some(true),
             argv: read.then_some(argv),
             argv_truncated: cut.then_some(true),
+            errno,
+            errno_name: errno.map(errno_name),
             orphan: None,
         });
         self.hold(event, life, now_ns);
@@ -152,7 +163,8 @@ impl Follower {
         let mut ready = Vec::new();
         let mut waiting = VecDeque::new();
         for (place, one) in held.drain(..).enumerate() {
-            match forks.get(&one.key) {
+            let own = (one.own_fork).then_some(&true);
+            match own.or(forks.get(&one.key)) {
                 Some(false) => {}
                 Some(true) => ready.push((one.at_ns, one.event)),
                 None if *strict && old(one.since_ns) && one.key.1 + HOLD_NS > one.at_ns => {}
@@ -177,7 +189,8 @@ impl Follower {
 
     fn hold(&mut self, event: Event, record: &FollowUpRecord, since_ns: u64) {
         let key = key(&record.born.child);
-        self.held.push_back(Held { since_ns, key, at_ns: record.at_ns, event });
+        let own_fork = is_own(record);
+        self.held.push_back(Held { since_ns, key, at_ns: record.at_ns, own_fork, event });
     }
 }
 
@@ -204,6 +217,16 @@ const fn key(child: &TaskIds) -> Key {
 /// As [`assemble`](crate::assemble) makes it.
 fn id(record: &FollowUpRecord) -> String {
     format!("{}-{}", record.born.parent_tid, record.born.began_ns)
+}
+
+/// Whether the fork of a child is this tracer's own: the child is the traced command.
+const fn is_own(record: &FollowUpRecord) -> bool {
+    record.born.began_ns == 0
+}
+
+/// The id of a fork, if that fork is shown.
+fn shown_id(record: &FollowUpRecord) -> Option<String> {
+    (!is_own(record)).then(|| id(record))
 }
 
 fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Event {
@@ -238,7 +261,7 @@ fn low_byte(word: u64) -> u32 {
 }
 
 /// Arguments, each closed by NUL; the last one is cut where the NUL is missing.
-fn words(args: &[u8]) -> Vec<String> {
+pub(super) fn words(args: &[u8]) -> Vec<String> {
     if args.is_empty() {
         return Vec::new();
     }
@@ -408,7 +431,7 @@ mod tests {
     fn arguments_are_split_and_marked_when_cut() {
         let exec = |args: &[u8], args_bytes: u64, more: u32| {
             let mut record = ExecRecord::zeroed();
-            record.life.bits = more;
+            record.life.bits = more | bits::EXE;
             record.args_bytes = args_bytes;
             record.args[..args.len()].copy_from_slice(args);
             record.exe[..7].copy_from_slice(b"/bin/ls");
@@ -420,7 +443,7 @@ mod tests {
             }
         };
         let argv = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
-        let exe = "/bin/ls".to_owned();
+        let exe = Some("/bin/ls".to_owned());
         assert_eq!(
             exec(b"ls\0\0-l\0", 7, bits::ARGS),
             (argv(&["ls", "", "-l"]), None, exe.clone())

@@ -34,14 +34,18 @@ pub struct Summary {
     /// New tasks that are not shown: another process's, or of a kind left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filtered: Option<u64>,
-    /// Attempts that made a task and were under way when tracing began or ended.
+    /// Attempts that were under way when tracing began or ended, whether or not they had made a task
+    /// by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_way: Option<u64>,
+    /// Those among them that had made a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_way_tasks: Option<u64>,
     /// Growth of `processes` in /proc/stat while attached; absent when it could not be pinned to
     /// one number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_forks: Option<u64>,
-    /// Whether `kernel_forks` equals `succeeded` plus `lost_tasks`, `filtered` and `under_way`.
+    /// Whether `kernel_forks` equals `succeeded` plus `lost_tasks`, `filtered` and `under_way_tasks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounted: Option<bool>,
     /// Outputs that could not be written to their end. Absent where none was.
@@ -57,7 +61,7 @@ pub struct Summary {
     pub missed_runs: BTreeMap<Name, u64>,
     /// `total_ns` by kind.
     pub totals: BTreeMap<Name, Percentiles>,
-    /// `self_ns` by stage, in kernel order.
+    /// `dur_ns` and `self_ns` by stage, in kernel order.
     pub stages: Vec<StagePercentiles>,
 }
 
@@ -99,7 +103,10 @@ pub struct Percentiles {
 pub struct StagePercentiles {
     /// The stage.
     pub name: Name,
-    /// Its `self_ns`.
+    /// Its `self_ns`: without the stages within it.
     #[serde(flatten)]
     pub self_ns: Percentiles,
+    /// Its `dur_ns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_ns: Option<Percentiles>,
 }

@@ -23,7 +23,14 @@ pub struct Tally {
     failures: BTreeMap<Name, u64>,
     totals: BTreeMap<Kind, Distribution>,
     /// A place for each row of [`STAGES`].
-    stages: Vec<Option<Distribution>>,
+    stages: Vec<Option<OfStage>>,
+}
+
+/// What was shown of a stage.
+#[derive(Clone, Debug, Default)]
+struct OfStage {
+    total: Distribution,
+    own: Distribution,
 }
 
 impl Default for Tally {
@@ -76,13 +83,15 @@ impl Tally {
         // Spans come in the table's order, so each search goes on where the last one ended.
         let mut next = 0;
         for span in &fork.stages {
-            let Some(ns) = span.self_ns else { continue };
+            let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
             let named = |row: &&Row| row.name == span.name;
             let mut places = (next..STAGES.len()).chain(0..next);
             let place = places.find(|place| STAGES.get(*place).as_ref().is_some_and(named));
             let Some(place) = place else { continue };
-            if let Some(distribution) = self.stages.get_mut(place) {
-                distribution.get_or_insert_default().add(ns);
+            if let Some(stage) = self.stages.get_mut(place) {
+                let stage = stage.get_or_insert_default();
+                stage.total.add(total_ns);
+                stage.own.add(own_ns);
             }
             next = place + 1;
         }
@@ -113,10 +122,13 @@ impl Tally {
     /// not in this version's table are left out.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let stage = |(row, distribution): (&Row, &Option<_>)| {
-            let distribution: &Distribution = distribution.as_ref()?;
-            let name = Name::Borrowed(row.name);
-            Some(StagePercentiles { name, self_ns: distribution.percentiles() })
+        let stage = |(row, stage): (&Row, &Option<OfStage>)| {
+            let stage = stage.as_ref()?;
+            Some(StagePercentiles {
+                name: Name::Borrowed(row.name),
+                self_ns: stage.own.percentiles(),
+                total_ns: Some(stage.total.percentiles()),
+            })
         };
         let by_name = |kind: &Kind| Name::Borrowed(kind.name());
         let total = |(kind, distribution): (&Kind, &Distribution)| {

@@ -54,7 +54,9 @@ impl Enricher {
         if proc_pid == 0 {
             return;
         }
-        fork.parent.exe = self.program(&fork.parent, proc_pid);
+        if fork.parent.exe.is_none() {
+            fork.parent.exe = self.program(&fork.parent, proc_pid);
+        }
         fork.parent.cgroup = self.cgroup(&fork.parent, proc_pid);
         fork.parent.container = fork.parent.cgroup.as_deref().and_then(container);
     }
@@ -162,6 +164,8 @@ mod tests {
             ppid: 1,
             comm: stat.comm,
             exe: None,
+            argv: None,
+            argv_truncated: None,
             uid: 0,
             user: None,
             threads: None,

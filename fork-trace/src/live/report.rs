@@ -25,7 +25,7 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 11] = [
+const LOSSES: [(Counter, &str, bool); 12] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -37,6 +37,7 @@ const LOSSES: [(Counter, &str, bool); 11] = [
     (Counter::RingFullFollowUps, "follow_up_ring_full", false),
     (Counter::BornFull, "children_full", false),
     (Counter::WaitsFull, "vfork_waits_full", false),
+    (Counter::RingFullPrograms, "program_ring_full", false),
 ];
 
 /// What was lost up to the last look.
@@ -120,19 +121,20 @@ pub fn summary(
 ) -> Result<Summary> {
     let count = |counter| tracer.counter(counter);
     let counts = stream.counts;
-    let attempts = tracer.attempts_with_child()?;
+    let (under_way, with_child) = tracer.attempts_under_way()?;
     let seen = count(Counter::Seen)?;
     let new_tasks = account::new_tasks(tracer)?;
     let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
     let outcome = count(Counter::FilteredOutcome)?;
     let ring_full = count(Counter::RingFullForks)?;
-    let received = counts.received + ring_full + attempts + outcome;
+    let received = counts.received + ring_full + with_child + outcome;
     Ok(Summary {
         lost: losses.lost,
         lost_tasks: Some(ring_full + count(Counter::Unentered)? + counts.unwritten_tasks),
         lost_by: losses.by.clone(),
         filtered: Some(filtered + outcome + counts.cut),
-        under_way: Some(attempts + counts.under_way),
+        under_way: Some(under_way + counts.under_way),
+        under_way_tasks: Some(with_child + counts.under_way_tasks),
         kernel_forks: differences.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
         accounted: differences.map(|(began, ended)| began == ended && seen == received),
         own: Some(own(costs)?),

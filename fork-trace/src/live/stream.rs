@@ -50,8 +50,10 @@ pub struct Counts {
     pub received: u64,
     /// Attempts that made a task and were left out because enough were shown.
     pub cut: u64,
-    /// Attempts that made a task and are taken to have been under way when tracing began or ended.
+    /// Attempts that are taken to have been under way when tracing began or ended.
     pub under_way: u64,
+    /// Those among them that made a task.
+    pub under_way_tasks: u64,
     /// Attempts that were not shown any more when the trace was stopped.
     pub unwritten: u64,
     /// Of these, those that made a task.
@@ -185,7 +187,9 @@ impl Stream {
                 }
             }
             Ok(Record::Exec(exec)) => {
-                self.follower.push(&exec.life, self.clock, now_ns);
+                if exec.life.kind == FollowUpKind::ExecedWith as u32 {
+                    self.follower.push(&exec.life, self.clock, now_ns);
+                }
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
@@ -302,7 +306,8 @@ impl Stream {
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         let made = u64::from(record.has(bits::CHILD));
         if !entered && self.may_be_under_way(tracer, record) {
-            self.counts.under_way += made;
+            self.counts.under_way += 1;
+            self.counts.under_way_tasks += made;
             return false;
         }
         if self.is_enough() {
@@ -332,6 +337,7 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
+            assemble::fork::settle(&mut fork, joined, &self.plan);
         }
         fork.warnings.extend(warnings::slow(&fork));
         fork

@@ -67,7 +67,8 @@ fn sum_holds(lines: &[Value]) {
     accounted(lines);
     let summary = summary(lines);
     let field = |name: &str| number(&summary[name]);
-    let known = field("succeeded") + field("lost_tasks") + field("filtered") + field("under_way");
+    let known =
+        field("succeeded") + field("lost_tasks") + field("filtered") + field("under_way_tasks");
     assert_eq!(known, field("kernel_forks"), "{summary}");
     let by =
         |line: &Value| -> u64 { line.as_object().map_or(0, |by| by.values().map(number).sum()) };

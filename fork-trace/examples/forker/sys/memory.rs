@@ -71,6 +71,7 @@ pub(crate) fn scatter(mappings: usize) -> Result<(), Errno> {
 /// Maps private memory of twice `half` bytes that the kernel promises in two steps, and nobody uses:
 /// the two become one mapping, which stays to the end.
 pub(crate) fn promise_twice(half: usize) -> Result<(), Errno> {
+    let half = half / PAGE * PAGE;
     let prot = libc::PROT_NONE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: this asks for new memory at a place that the kernel chooses.

@@ -17,8 +17,8 @@ pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
     let Some(cause) = &fork.cause else { return after.into_iter().collect() };
     let errno = fork.errno_name.as_deref().unwrap_or("failed");
     let place = fork.failed_stage.as_deref().map(|stage| format!(" in {}", function(stage)));
-    let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, true));
-    let others = fork.other_causes.iter().map(|other| ("or:", words(other, false)));
+    let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, fork, true));
+    let others = fork.other_causes.iter().map(|other| ("or:", words(other, fork, false)));
     let then = fork.fell_back_to.as_ref();
     let then = then.map(|id| ("note:", format!("no failure: {id} was made instead")));
     std::iter::once(("why:", first)).chain(others).chain(then).chain(after).collect()
@@ -31,7 +31,7 @@ fn function(stage: &str) -> &str {
     place.filter(|(_, word)| !word.contains(' ')).map_or(stage, |(_, function)| function)
 }
 
-fn words(cause: &Cause, with_confidence: bool) -> String {
+fn words(cause: &Cause, fork: &Fork, with_confidence: bool) -> String {
     let mut text = String::new();
     if with_confidence && cause.confidence == Confidence::Likely && cause.kind != CauseKind::Unknown
     {
@@ -46,7 +46,8 @@ fn words(cause: &Cause, with_confidence: bool) -> String {
         text.push_str(&format!(": {id}"));
     }
     if let Some(uid) = cause.uid {
-        text.push_str(&format!(" of uid {uid}"));
+        let name = fork.parent.user.as_deref().filter(|_| uid == fork.parent.uid);
+        text.push_str(&name.map_or_else(|| format!(" of uid {uid}"), |name| format!(" of {name}")));
     }
     if let Some(path) = &cause.path {
         text.push_str(&format!(" at {path}"));
