@@ -58,7 +58,7 @@ impl Account {
     /// The counters or `/proc/stat` cannot be read.
     pub fn begin(tracer: &Tracer) -> Result<Self> {
         let mut account = Self::default();
-        account.read(tracer, Instant::now() + FIRST, None)?;
+        account.read(|| reading(tracer), Instant::now() + FIRST, None)?;
         Ok(account)
     }
 
@@ -67,7 +67,7 @@ impl Account {
     /// # Errors
     /// As [`Self::begin`].
     pub fn look(&mut self, tracer: &Tracer) -> Result<()> {
-        self.read(tracer, Instant::now(), None).map(drop)
+        self.read(|| reading(tracer), Instant::now(), None).map(drop)
     }
 
     /// Takes readings until one shows that nothing was missed, or `until`. `None`: no quiet moment was found
@@ -76,8 +76,16 @@ impl Account {
     /// # Errors
     /// As [`Self::begin`].
     pub fn end(self, tracer: &Tracer, until: Instant) -> Result<Option<Differences>> {
+        self.compare(|| reading(tracer), until)
+    }
+
+    fn compare(
+        self,
+        readings: impl FnMut() -> Result<Reading>,
+        until: Instant,
+    ) -> Result<Option<Differences>> {
         let mut last = Self::default();
-        let known = last.read(tracer, until, self.smallest)?;
+        let known = last.read(readings, until, self.smallest)?;
         let Some((began, ended)) = self.smallest.zip(last.smallest) else { return Ok(None) };
         // A smaller one shows that those before were too large.
         Ok(if ended <= began { Some((ended, ended)) } else { known.then_some((began, ended)) })
@@ -85,18 +93,21 @@ impl Account {
 
     /// Takes readings until `until`: one at least, and no more once one is as small as `wanted`, or, where
     /// nothing is wanted, once several agree. Returns whether several did.
-    fn read(&mut self, tracer: &Tracer, until: Instant, wanted: Option<u64>) -> Result<bool> {
+    fn read(
+        &mut self,
+        mut readings: impl FnMut() -> Result<Reading>,
+        until: Instant,
+        wanted: Option<u64>,
+    ) -> Result<bool> {
         let mut agreeing = 0;
         loop {
-            let before = new_tasks(tracer)?;
-            let difference = counts::kernel_forks()?.checked_sub(before);
-            let quiet = new_tasks(tracer)? == before;
+            let Reading { difference, is_quiet } = readings()?;
             if let Some(difference) = difference {
                 if self.smallest.is_none_or(|smallest| difference < smallest) {
                     self.smallest = Some(difference);
                     agreeing = 0;
                 }
-                agreeing += u32::from(quiet && self.smallest == Some(difference));
+                agreeing += u32::from(is_quiet && self.smallest == Some(difference));
             }
             let reached = match wanted {
                 Some(wanted) => self.smallest.is_some_and(|smallest| smallest <= wanted),
@@ -107,5 +118,79 @@ impl Account {
             }
             sleep(PAUSE);
         }
+    }
+}
+
+/// One reading of the difference.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// `None`: the kernel has counted fewer, which cannot be.
+    difference: Option<u64>,
+    /// Whether the kernel side counted nothing meanwhile.
+    is_quiet: bool,
+}
+
+fn reading(tracer: &Tracer) -> Result<Reading> {
+    let before = new_tasks(tracer)?;
+    let difference = counts::kernel_forks()?.checked_sub(before);
+    Ok(Reading { difference, is_quiet: new_tasks(tracer)? == before })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readings one after the other; the last is repeated.
+    fn of(differences: &[u64]) -> impl FnMut() -> Result<Reading> {
+        let mut rest = differences.to_vec().into_iter();
+        let mut last = 0;
+        move || {
+            last = rest.next().unwrap_or(last);
+            Ok(Reading { difference: Some(last), is_quiet: true })
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    fn began(differences: &[u64]) -> Account {
+        let mut account = Account::default();
+        account.read(of(differences), soon(), None).unwrap();
+        account
+    }
+
+    #[test]
+    fn makers_that_wait_for_a_cpu_when_tracing_begins_are_no_mismatch() {
+        // Four tasks are counted by the kernel and not by us yet, in reading after reading.
+        let account = began(&[104, 104, 104]);
+        assert_eq!(account.smallest, Some(104));
+        assert_eq!(account.compare(of(&[100]), soon()).unwrap(), Some((100, 100)));
+
+        let mut account = began(&[104, 104, 104]);
+        account.read(of(&[100]), Instant::now(), None).unwrap();
+        assert_eq!(account.compare(of(&[100]), soon()).unwrap(), Some((100, 100)));
+    }
+
+    #[test]
+    fn makers_that_wait_for_a_cpu_when_tracing_ends_are_waited_for() {
+        let account = began(&[100]);
+        let readings = of(&[104, 104, 104, 102, 102, 102, 100]);
+        assert_eq!(account.compare(readings, soon()).unwrap(), Some((100, 100)));
+    }
+
+    #[test]
+    fn a_task_that_was_missed_is_told() {
+        assert_eq!(began(&[100]).compare(of(&[103, 101]), soon()).unwrap(), Some((100, 101)));
+    }
+
+    #[test]
+    fn without_a_quiet_moment_nothing_is_claimed() {
+        let mut last = 200;
+        let readings = || {
+            last += 1;
+            Ok(Reading { difference: Some(last), is_quiet: false })
+        };
+        assert_eq!(began(&[100]).compare(readings, soon()).unwrap(), None);
     }
 }
