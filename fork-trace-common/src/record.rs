@@ -81,6 +81,10 @@ pub mod bits {
     pub const MEMORY_OOMS: u32 = 1 << 14;
     /// `copied.rss_pages` was read.
     pub const COPIED_RSS: u32 = 1 << 15;
+    /// Just before the child would share the caller's root and working directory, one of those who
+    /// share it was inside `execve`. It is read only for `CLONE_FS`, and only where the mark before
+    /// that is taken.
+    pub const IN_EXEC: u32 = 1 << 20;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }

@@ -36,7 +36,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         let same = record.syscall == syscall as u32 && record.sp == sp && record.ip == ip;
         if record.has(bits::RESTARTING) && same {
             functions_passed::begin(key);
-            record.bits &= !bits::RESTARTING;
+            record.bits &= !(bits::RESTARTING | bits::IN_EXEC);
             record.marks = [0; Mark::IN_RECORD];
             record.failed_alloc = 0;
             record.alloc_began_ns = [0; SITE_COUNT];

@@ -3,7 +3,7 @@
 //! only between two others.
 
 use aya_ebpf::{cty::c_void, helpers::bpf_get_current_pid_tgid};
-use fork_trace_common::stage::Mark;
+use fork_trace_common::{flags::CLONE_FS, record::bits, stage::Mark};
 
 use super::record::{set_first_mark, set_mark, under_way};
 use crate::{current::now, kernel::task::Task};
@@ -13,6 +13,17 @@ use crate::{current::now, kernel::task::Task};
 pub(crate) fn mark(mark: Mark) {
     if let Some(record) = under_way(bpf_get_current_pid_tgid()) {
         set_first_mark(record, mark, now());
+    }
+}
+
+/// The kernel sets up the child's timers: the last mark of a thread before the kernel looks whether
+/// another thread is inside `execve`.
+#[inline(always)]
+pub(crate) fn sched_fork() {
+    let Some(record) = under_way(bpf_get_current_pid_tgid()) else { return };
+    set_first_mark(record, Mark::SchedForkTimer, now());
+    if record.clone_flags & CLONE_FS != 0 && Task::current().shares_exec() == Some(true) {
+        record.bits |= bits::IN_EXEC;
     }
 }
 

@@ -61,10 +61,11 @@ pub(crate) fn collect(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     if call.taken {
         record.bits = known::TAKEN;
     }
+    // An exec beside the caller may be over soon, so it is looked for first.
+    _ = fs::evidence_fs();
     _ = arguments::evidence_arguments();
     _ = caller::evidence_caller();
     _ = ending::evidence_ending();
-    _ = fs::evidence_fs();
     _ = ids::evidence_ids();
     _ = memory::evidence_memory();
     _ = namespaces::evidence_namespaces();

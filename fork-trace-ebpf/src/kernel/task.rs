@@ -9,12 +9,12 @@ use fork_trace_common::{
 
 use super::{
     offsets::{
-        MM_ARG_END, MM_ARG_START, PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
-        SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED,
-        TASK_EXIT_CODE, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
-        TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT,
-        TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_STATUS,
-        TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
+        FS_IN_EXEC, MM_ARG_END, MM_ARG_START, PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS,
+        SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
+        SIGNAL_SUM_SCHED, TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM,
+        TASK_NIVCSW, TASK_NVCSW, TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE,
+        TASK_REAL_PARENT, TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE,
+        TASK_STATUS, TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
     },
     pointer::{Ptr, field},
 };
@@ -116,6 +116,15 @@ impl Task {
     pub(crate) fn tracer(self) -> Option<(u32, u32)> {
         let ptrace = field!(self.0, TASK_PTRACE: u32).filter(|ptrace| *ptrace != 0)?;
         Some((ptrace, field!(self.0.follow(TASK_PARENT.load())?, TASK_TGID: u32)?))
+    }
+
+    /// Whether one of those who share the task's root and working directory is inside `execve`.
+    ///
+    /// KERNEL: kernel/fork.c `copy_fs`: `fs->in_exec`, which has been an `int` and a `bool`.
+    #[inline(always)]
+    pub(crate) fn shares_exec(self) -> Option<bool> {
+        let in_exec = field!(self.0.follow(TASK_FS.load())?, FS_IN_EXEC: u8)?;
+        Some(in_exec != 0)
     }
 
     /// Where the task's kernel stack begins.

@@ -140,7 +140,7 @@ fn timer(mode: u64) {
     if learn::on() {
         learn::observe(ObservationKind::Timer, mode);
     } else if mode == MODE_REL_HARD {
-        marks::mark(Mark::SchedForkTimer);
+        marks::sched_fork();
     }
 }
 

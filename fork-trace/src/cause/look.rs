@@ -2,6 +2,7 @@
 
 use fork_trace_common::{
     flags::{CLONE_FS, CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD},
+    record::bits,
     refusal::{Counted, NAMESPACES, RefusalRecord, UserNamespace, known},
     stage::Stage,
 };
@@ -250,7 +251,8 @@ pub(super) fn sibling_exec(case: &Case<'_>) -> Finding {
     if case.any(CLONE_FS) == Some(false) || alone {
         return Finding::No;
     }
-    let seen = refusal.is_some_and(|refusal| refusal.has(known::IN_EXEC));
+    let seen = refusal.is_some_and(|refusal| refusal.has(known::IN_EXEC))
+        || case.record.has(bits::IN_EXEC);
     let sure = case.any(CLONE_FS) == Some(true) && case.pids_refused() != Some(true);
     let only_this = !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::AllocPid);
     match (seen, only_this) {

@@ -718,6 +718,11 @@ fn an_exec_beside_the_caller_is_certain_where_it_was_seen() {
     scene.refusal.bits |= known::IN_EXEC;
     assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Certain));
     assert_eq!(scene.explained().failed_stage.as_deref(), Some("copy_fs"));
+    // It was over as the call returned, but had not been just before it was refused.
+    scene.refusal.bits &= !known::IN_EXEC;
+    scene.record.bits |= bits::IN_EXEC;
+    assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Certain));
+    scene.record.bits &= !bits::IN_EXEC;
     // It was over as the call returned.
     scene.refusal.bits &= !known::IN_EXEC;
     assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Likely));
