@@ -142,7 +142,7 @@ mod tests {
 
     /// Readings one after the other; the last is repeated.
     fn of(differences: &[u64]) -> impl FnMut() -> Result<Reading> {
-        let mut rest = differences.to_vec().into_iter();
+        let mut rest = differences.iter().copied();
         let mut last = 0;
         move || {
             last = rest.next().unwrap_or(last);

@@ -21,7 +21,7 @@ fn stages(fork: &Value) -> Vec<(&'static Row, &Value)> {
     all.map(|stage| (row(stage), stage)).collect()
 }
 
-fn stage<'a>(fork: &'a Value, wanted: Stage) -> Option<&'a Value> {
+fn stage(fork: &Value, wanted: Stage) -> Option<&Value> {
     stages(fork).into_iter().find(|(row, _)| row.stage == wanted).map(|(_, stage)| stage)
 }
 
