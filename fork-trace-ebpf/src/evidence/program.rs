@@ -29,6 +29,10 @@ use crate::{
     ring,
 };
 
+/// [`STEP_BYTES`] as the helper takes it.
+const ROOM: u32 = 64;
+const _: () = assert!(ROOM as usize == STEP_BYTES);
+
 /// VERIFIER: a length is masked with this, although the compiler knows that it is no more than
 /// [`ARGS_BYTES`], so that the verifier sees a bound too.
 const ARGS_MASK: u64 = (ARGS_BYTES as u64) * 2 - 1;
@@ -77,7 +81,7 @@ global_functions! {
 
 /// Fills in the names on the way from the program's file to the root.
 ///
-/// KERNEL: fs/d_path.c `prepend_path`: from the root of a mount the way goes on where that is mounted,
+/// KERNEL: `fs/d_path.c` `prepend_path`: from the root of a mount the way goes on where that is mounted,
 /// and the root mount is its own parent.
 #[inline(always)]
 fn path(record: &mut ProgramRecord, reads: &mut Reads, mm: Address) {
@@ -98,7 +102,7 @@ fn path(record: &mut ProgramRecord, reads: &mut Reads, mm: Address) {
         let name = reads.pointer(dentry, DENTRY_NAME.load()).0 as *const c_void;
         let room = step.as_mut_ptr().cast();
         // SAFETY: the helper checks the address and writes no more than the room.
-        let length = unsafe { bpf_probe_read_kernel_str(room, STEP_BYTES as u32, name) };
+        let length = unsafe { bpf_probe_read_kernel_str(room, ROOM, name) };
         if root == dentry && above == mount {
             whole = true;
             *step = [0; STEP_BYTES];

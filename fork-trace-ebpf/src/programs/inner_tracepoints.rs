@@ -50,13 +50,15 @@ const fn place_of(mark: Mark) -> usize {
         one as u32 == other as u32
     }
     let mut place = 0;
-    while place < SITES.len() {
-        if is(SITES[place].1, mark) {
+    let mut rest = SITES;
+    while let [(_, other, _), later @ ..] = rest {
+        if is(*other, mark) {
             return place;
         }
         place += 1;
+        rest = later;
     }
-    SITES.len()
+    place
 }
 
 /// The [`site_bit`] of every site, so that one test tells most calls from ours.
@@ -97,18 +99,20 @@ pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
 /// Frames of the kernel's stack that are looked at for a call site. From the tracepoint up to
 /// `copy_process` there are some fifteen.
 const FRAMES: usize = 32;
+/// Bytes of as many return addresses.
+const FRAMES_BYTES: u32 = 32 * 8;
+const _: () = assert!(FRAMES_BYTES as usize == size_of::<[u64; FRAMES]>());
 
 /// The kernel begins to reclaim memory for the calling thread. For which of the allocations that have
 /// a mark it does so, if for any, the return addresses on the stack tell: a call site is one.
 #[inline(always)]
 fn reclaim(ctx: &BtfTracePointContext) {
-    const BYTES: u32 = (FRAMES * size_of::<u64>()) as u32;
     if !marks::is_under_way() {
         return;
     }
     let mut frames = [0_u64; FRAMES];
     // SAFETY: the helper writes no more than the array has.
-    let read = unsafe { bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), BYTES, 0) };
+    let read = unsafe { bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), FRAMES_BYTES, 0) };
     if read < 0 {
         return;
     }

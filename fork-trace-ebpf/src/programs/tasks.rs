@@ -1,7 +1,7 @@
 //! The iterator over tasks: it tells user space the ids that the kernel has for every task that user
 //! space sees.
 //!
-//! KERNEL: kernel/bpf/task_iter.c: it runs in the context of the process that reads, once for each
+//! KERNEL: `kernel/bpf/task_iter.c`: it runs in the context of the process that reads, once for each
 //! task of that process's pid namespace and the namespaces below, and once more without a task.
 
 use aya_ebpf::{
@@ -18,9 +18,10 @@ use crate::kernel::task::Task;
 static PROC_ABOVE: Global<u32> = Global::new(0);
 
 /// Bytes of an entry.
-const ENTRY_BYTES: u32 = size_of::<TaskSeen>() as u32;
+const ENTRY_BYTES: u32 = 32;
+const _: () = assert!(ENTRY_BYTES as usize == size_of::<TaskSeen>());
 
-/// KERNEL: kernel/bpf/task_iter.c `struct bpf_iter__task`.
+/// KERNEL: `kernel/bpf/task_iter.c` `struct bpf_iter__task`.
 #[repr(C)]
 struct Step {
     meta: *const Meta,
