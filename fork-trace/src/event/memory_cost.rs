@@ -127,7 +127,7 @@ fn price(ns: u64, copied: &Copied) -> Option<String> {
 /// A page costs an entry of a page table, some nanoseconds; a page table a page of the kernel's own,
 /// and a mapping a few objects, both a microsecond or so. So one of them drove the time for certain
 /// only where it is many times as frequent as the others. With transparent huge pages one entry
-/// stands for 512 pages: where a page took less than [`LEAST_PAGE_NS`], pages were not copied one by
+/// stands for 512 pages: where a page took less than `LEAST_PAGE_NS`, pages were not copied one by
 /// one, and nothing is said.
 fn driver(ns: u64, copied: &Copied, stages: &[Span]) -> Option<&'static str> {
     /// A copy of a page table's entry takes longer than this.

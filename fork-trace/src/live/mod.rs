@@ -1,6 +1,6 @@
 //! The live trace: a loop from the ring to the outputs, until somebody says stop.
 //!
-//! The loop works in turns of [`TURN`] at most, and looks between two of them at signals, at the clock and at
+//! The loop works in turns of `TURN` at most, and looks between two of them at signals, at the clock and at
 //! what was lost. Outputs that take no more end a turn: then the ring fills, and the kernel side counts what
 //! it loses. After a stop, what is left is shown for a second at most; the rest is counted as lost.
 //!
@@ -211,7 +211,7 @@ impl Trace {
     }
 
     /// Detaches, functions apart, and writes what is owed and the `summary` line; this takes no longer than
-    /// [`WRITING`] and what the kernel takes to detach.
+    /// `WRITING` and what the kernel takes to detach.
     ///
     /// # Errors
     /// The kernel side's maps cannot be read.
