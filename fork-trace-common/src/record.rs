@@ -314,6 +314,14 @@ impl ForkRecord {
     pub const fn has(&self, bit: u32) -> bool {
         self.bits & bit != 0
     }
+
+    /// When the attempt passed `mark`, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it did not, or if
+    /// the mark is the child's.
+    #[must_use]
+    #[inline(always)]
+    pub fn mark_ns(&self, mark: Mark) -> u64 {
+        self.marks.get(mark as usize).copied().unwrap_or_default()
+    }
 }
 
 // No padding: a byte that no field names would leave the kernel unset.

@@ -86,6 +86,13 @@ impl Counted {
     pub const fn full(&self) -> bool {
         self.current >= self.max
     }
+
+    /// How many more fit.
+    #[must_use]
+    #[inline(always)]
+    pub const fn left(&self) -> u64 {
+        self.max.saturating_sub(self.current)
+    }
 }
 
 /// Names of a group's path that are kept, its own first.

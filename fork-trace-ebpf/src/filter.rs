@@ -1,4 +1,6 @@
-//! Is this attempt wanted? By process, by kind, by properties of the caller, by its outcome.
+//! Which attempts are wanted: by the calling process, by the kind of task, by properties of the
+//! caller, and by the outcome. User space sets the switches and fills the maps before it attaches
+//! the programs.
 
 use aya_ebpf::{
     Global,
@@ -17,28 +19,27 @@ use fork_trace_common::{
 };
 
 use crate::{
-    flight::at,
-    kernel::Task,
+    kernel::task::Task,
     maps::{FILTER, FOLLOW, count},
 };
 
-/// 1: only processes in `FOLLOW` and their descendants.
+/// 1 if only processes in the map `FOLLOW` and their descendants are wanted.
 #[unsafe(no_mangle)]
 static FOLLOW_ONLY: Global<u8> = Global::new(0);
-/// Kinds that are wanted.
+/// The kinds that are wanted, as bits of [`kind`].
 #[unsafe(no_mangle)]
 static KINDS: Global<u32> = Global::new(kind::DEFAULT);
-/// Properties for which there are wishes.
+/// The properties for which there are filters, as bits of [`property`].
 #[unsafe(no_mangle)]
 static FILTERED_BY: Global<u32> = Global::new(0);
-/// 1: only attempts that made no task.
+/// 1 if only attempts that made no task are wanted.
 #[unsafe(no_mangle)]
 static FAILED_ONLY: Global<u8> = Global::new(0);
-/// Only attempts that took at least so long.
+/// How long an attempt must have taken to be wanted.
 #[unsafe(no_mangle)]
 static MIN_DURATION_NS: Global<u64> = Global::new(0);
 
-/// Whether the attempts of the calling task, of process `tgid`, are shown.
+/// Whether attempts of the calling task, of process `tgid`, are wanted.
 #[inline(always)]
 pub(crate) fn wanted(task: Task, tgid: u32) -> bool {
     if FOLLOW_ONLY.load() != 0 && !matches!(follow_mode(tgid), Some(FOLLOW_SHOWN | FOLLOW_ALONE)) {
@@ -48,51 +49,56 @@ pub(crate) fn wanted(task: Task, tgid: u32) -> bool {
     FILTERED_BY.load() & caller == 0 || caller_wanted(task)
 }
 
-/// Reads only what is asked for. What cannot be read is no wish.
+/// Whether the properties of the calling task pass every filter. Only properties that have a filter
+/// are read, and one that cannot be read does not pass.
 ///
-/// VERIFIER: one property after the other, each with its own way out: from a default for an id that
-/// could not be read, the compiler makes a use of a register that 5.10 knows to be unset.
+/// VERIFIER: the properties come one after the other, each with a return of its own. If an id that
+/// could not be read got a default value instead, the compiler would use a register that 5.10 knows
+/// to be unset.
 #[inline(always)]
 fn caller_wanted(task: Task) -> bool {
-    if asked(property::PPID) {
+    if filtered_by(property::PPID) {
         let Some(ppid) = task.ppid() else { return false };
-        if !is_wish(property::PPID, u64::from(ppid), 0) {
+        if !accepted(property::PPID, u64::from(ppid), 0) {
             return false;
         }
     }
-    if asked(property::UID) && !is_wish(property::UID, bpf_get_current_uid_gid() & 0xffff_ffff, 0) {
+    if filtered_by(property::UID)
+        && !accepted(property::UID, bpf_get_current_uid_gid() & 0xffff_ffff, 0)
+    {
         return false;
     }
-    if asked(property::CGROUP) {
+    if filtered_by(property::CGROUP) {
         // SAFETY: the helper has no preconditions.
         let cgroup = unsafe { bpf_get_current_cgroup_id() };
-        if !is_wish(property::CGROUP, cgroup, 0) {
+        if !accepted(property::CGROUP, cgroup, 0) {
             return false;
         }
     }
-    if asked(property::COMM) {
+    if filtered_by(property::COMM) {
         let Ok(comm) = bpf_get_current_comm() else { return false };
         let (first, second) = comm.split_at(8);
         let half = |half: &[u8]| half.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-        return is_wish(property::COMM, half(first), half(second));
+        return accepted(property::COMM, half(first), half(second));
     }
     true
 }
 
-/// Whether there are wishes for a property.
+/// Whether there is a filter for a property.
 #[inline(always)]
-fn asked(property: u32) -> bool {
+fn filtered_by(property: u32) -> bool {
     FILTERED_BY.load() & property != 0
 }
 
-/// Whether a property has a value that is wished for.
+/// Whether the filter for a property accepts a value. `more` is the second half of a name, and 0 for
+/// every other property.
 #[inline(always)]
-fn is_wish(property: u32, value: u64, more: u64) -> bool {
-    let wish: FilterKey = [u64::from(property), value, more];
-    FILTER.get_ptr(wish).is_some()
+fn accepted(property: u32, value: u64, more: u64) -> bool {
+    let key: FilterKey = [u64::from(property), value, more];
+    FILTER.get_ptr(key).is_some()
 }
 
-/// Whether an attempt with these clone flags by a user's task is of a wanted kind.
+/// Whether an attempt of a user's task with these clone flags is of a wanted kind.
 #[inline(always)]
 pub(crate) fn kind_wanted(clone_flags: u64) -> bool {
     let kind = match clone_flags {
@@ -103,10 +109,10 @@ pub(crate) fn kind_wanted(clone_flags: u64) -> bool {
     KINDS.load() & kind != 0
 }
 
-/// Whether a new task, made by the calling one, is of a wanted kind.
+/// Whether a new task, which the calling one has made, is of a wanted kind.
 ///
-/// KERNEL: idle tasks have no id, kernel/fork.c `fork_idle`. kernel/umh.c starts helper programs
-/// from kernel threads.
+/// KERNEL: kernel/fork.c `fork_idle`: an idle task has thread id 0. kernel/umh.c starts helper
+/// programs from kernel threads.
 #[inline(always)]
 pub(crate) fn task_wanted(tid: u32, pf: u32, clone_flags: u64) -> bool {
     let kernel = || Task::current().flags().is_some_and(|pf| pf & PF_KTHREAD != 0);
@@ -120,7 +126,7 @@ pub(crate) fn task_wanted(tid: u32, pf: u32, clone_flags: u64) -> bool {
     KINDS.load() & kind != 0
 }
 
-/// Whether attempts that make a task are shown at all.
+/// Whether attempts that make a task are wanted at all.
 #[inline(always)]
 pub(crate) fn successes_wanted() -> bool {
     FAILED_ONLY.load() == 0
@@ -132,24 +138,24 @@ pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
     if !successes_wanted() && record.has(bits::CHILD) {
         return false;
     }
-    if asked(property::ERRNO) && !record.has(bits::CHILD) {
+    if filtered_by(property::ERRNO) && !record.has(bits::CHILD) {
         let errno = record.ret.wrapping_neg().cast_unsigned();
-        if !is_wish(property::ERRNO, errno, 0) {
+        if !accepted(property::ERRNO, errno, 0) {
             return false;
         }
     }
     if MIN_DURATION_NS.load() == 0 {
         return true;
     }
-    // What is not known to be shorter is shown.
+    // An attempt is wanted unless it is known to be shorter.
     let end = if record.has(bits::VFORK_WAIT) { Mark::SchedWakeupNew } else { Mark::SysExit };
-    let end_ns = at(record, end);
+    let end_ns = record.mark_ns(end);
     !record.has(bits::ENTERED)
         || end_ns == 0
         || end_ns.wrapping_sub(record.start_ns) >= MIN_DURATION_NS.load()
 }
 
-/// Whether the first moments of the calling child are told: those of one whose making may be shown.
+/// Whether the first moments of the calling child are sent. They are if its fork may be shown.
 #[inline(always)]
 pub(crate) fn start_wanted(tgid: u32) -> bool {
     let thread = bpf_get_current_pid_tgid() & 0xffff_ffff != u64::from(tgid);
@@ -157,14 +163,14 @@ pub(crate) fn start_wanted(tgid: u32) -> bool {
     KINDS.load() & kinds != 0 && start_followed(tgid)
 }
 
-/// Whether a child of process `tgid` may be one that is shown.
+/// Whether the fork of a child in process `tgid` may be shown, as far as the process decides it.
 #[inline(always)]
 pub(crate) fn start_followed(tgid: u32) -> bool {
     FOLLOW_ONLY.load() == 0
         || matches!(follow_mode(tgid), Some(FOLLOW_SHOWN | FOLLOW_ALONE | FOLLOW_START))
 }
 
-/// A process was made by `parent`: it is followed if its parent is.
+/// The process `parent` has made the process `child`, which is followed if its parent is.
 #[inline(always)]
 pub(crate) fn born(parent: u32, child: u32) {
     if FOLLOW_ONLY.load() == 0 || parent == child {
@@ -180,7 +186,7 @@ pub(crate) fn born(parent: u32, child: u32) {
     }
 }
 
-/// The last thread of process `tgid` ends.
+/// The last thread of process `tgid` ends, so it is followed no longer.
 #[inline(always)]
 pub(crate) fn died(tgid: u32) {
     if FOLLOW_ONLY.load() != 0 {
@@ -189,6 +195,7 @@ pub(crate) fn died(tgid: u32) {
     }
 }
 
+/// How a process is followed, as one of `settings::FOLLOW_*`; `None` if it is not.
 #[inline(always)]
 fn follow_mode(tgid: u32) -> Option<u8> {
     // SAFETY: the value is one byte, copied at once.

@@ -1,14 +1,16 @@
-//! A child's life after its fork: the parent's wait for a vfork, exec, and the end.
+//! Follow-ups: what becomes of a child after its fork. The parent of a vfork waits for it, it runs
+//! another program, it ends.
 //!
-//! Followed are children whose follow-ups were asked for, those that a parent waits for, and those
-//! of a parent with threads; each is in `BORN` from its wake-up on, so that nothing it does comes
-//! before. Userspace joins what comes from two CPUs in any order.
+//! Three kinds of children are followed up: every child if the user asked for it, each vfork child,
+//! and each child of a parent with several threads. An entry of the map `BORN` stands for the child.
+//! It is made before the child first runs, so that nothing the child does is missed. Records about
+//! one child may come from two CPUs in any order, and user space joins them.
 
 use aya_ebpf::{
     Global,
     helpers::{
         bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_ringbuf_output},
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     },
 };
 use fork_trace_common::{
@@ -22,20 +24,21 @@ use fork_trace_common::{
 };
 
 use crate::{
+    current::{now, tgid},
     filter,
-    flight::{at, now, tgid, wake_up},
-    kernel::{Program, Task},
-    maps::{BORN, EXEC, RING, WAITS, count},
+    kernel::{program::Program, task::Task},
+    maps::{BORN, EXEC, WAITS, count},
+    ring,
 };
 
-/// 1: tell every exec of every child.
+/// 1 if every exec of every child is sent.
 #[unsafe(no_mangle)]
 static FOLLOW_EXECS: Global<u8> = Global::new(0);
-/// 1: tell every child's end.
+/// 1 if the end of every child is sent.
 #[unsafe(no_mangle)]
 static FOLLOW_EXITS: Global<u8> = Global::new(0);
 
-/// The child of `fork` is on a run queue, and has not run.
+/// The child of `fork` is on a run queue and has not run yet. `key` is that of the calling thread.
 #[inline(always)]
 pub(crate) fn begins(fork: &ForkRecord, key: u64) {
     if fork.task_flags & CLONE_THREAD != 0 || !filter::successes_wanted() {
@@ -48,9 +51,9 @@ pub(crate) fn begins(fork: &ForkRecord, key: u64) {
     }
     let born = Born {
         child: fork.child,
-        // As in the fork's id.
-        began_ns: if fork.start_ns != 0 { fork.start_ns } else { at(fork, Mark::StartTime) },
-        woken_ns: at(fork, Mark::SchedWakeupNew),
+        // The same time as in the id of the fork.
+        began_ns: if fork.start_ns != 0 { fork.start_ns } else { fork.mark_ns(Mark::StartTime) },
+        woken_ns: fork.mark_ns(Mark::SchedWakeupNew),
         parent_tid: fork.parent.tid,
         state: if vfork { state::VFORK } else { 0 } | if threads { state::THREADS } else { 0 },
     };
@@ -62,18 +65,19 @@ pub(crate) fn begins(fork: &ForkRecord, key: u64) {
     }
 }
 
-/// The fork of this child is not shown: neither is what becomes of it.
+/// The fork of this child is not shown, so what becomes of the child is not shown either.
 #[inline(always)]
 pub(crate) fn unwanted(fork: &ForkRecord) {
-    // Of a vfork its parent's wait is not told either.
+    // If it is a vfork, its parent's wait is not shown either.
     _ = WAITS.remove((u64::from(fork.parent.tgid) << 32) | u64::from(fork.parent.tid));
     if BORN.get_ptr(fork.child.tgid).is_some() {
-        // It may end at the same time.
+        // The child may end at the same time, and remove its entry itself.
         _ = BORN.remove(fork.child.tgid);
     }
 }
 
-/// A thread returns from a call that made a child and whose record is complete: of a vfork.
+/// A thread returns from a call that made a child, and whose record was sent before: a vfork, whose
+/// wait is over.
 #[inline(always)]
 pub(crate) fn vfork_returns(task: Task, key: u64) {
     // SAFETY: only this thread's own programs change its entry.
@@ -81,21 +85,21 @@ pub(crate) fn vfork_returns(task: Task, key: u64) {
     // It was there a moment ago, and only this thread removes it.
     _ = WAITS.remove(key);
     let dying = if task.dying() { bits::DYING } else { 0 };
-    submit(&event(FollowUpKind::VforkReturned, dying, born, 0));
+    send(&event(FollowUpKind::VforkReturned, dying, born, 0));
 }
 
-/// The calling process runs another program.
+/// The calling process begins to run another program.
 #[inline(always)]
 pub(crate) fn execs(task: Task, program: Program) {
     let Some(ids) = task.ids() else { return };
     let Some(born) = child(task, ids.tgid) else { return };
-    let told = event(FollowUpKind::Execed, 0, *born, 0);
+    let record = event(FollowUpKind::Execed, 0, *born, 0);
     let first = born.state & state::EXECED == 0;
     born.state |= state::EXECED;
     if FOLLOW_EXECS.load() != 0 {
-        submit_with(task, program, told);
+        send_with_program(task, program, record);
     } else if first && born.state & state::VFORK != 0 {
-        submit(&told);
+        send(&record);
     }
     if !every_child() {
         // A process that ends at the same time may have removed it.
@@ -103,7 +107,7 @@ pub(crate) fn execs(task: Task, program: Program) {
     }
 }
 
-/// The calling task ends, and with it its process if it was the `last`.
+/// The calling task ends; `last` says that its process ends with it.
 #[inline(always)]
 pub(crate) fn ends(key: u64, last: bool) {
     // Few threads wait for a vfork when they end.
@@ -115,24 +119,26 @@ pub(crate) fn ends(key: u64, last: bool) {
     }
     let Some(born) = child(task, tgid(key)) else { return };
     let awaited = born.state & state::VFORK != 0 && born.state & state::EXECED == 0;
-    let told = *born;
-    // Of threads that end at the same time one removes it.
+    let entry = *born;
+    // If several threads end at the same time, one of them removes the entry.
     if last && BORN.remove(tgid(key)).is_err() {
         return;
     }
     if FOLLOW_EXITS.load() != 0 && last || awaited && first_thread {
         let (whole, code) =
             if last { (bits::WHOLE, task.process_exit_code()) } else { (0, task.exit_code()) };
-        submit(&event(FollowUpKind::Ended, whole, told, u64::from(code.unwrap_or_default())));
+        send(&event(FollowUpKind::Ended, whole, entry, u64::from(code.unwrap_or_default())));
     }
 }
 
+/// Whether every child is followed up.
 #[inline(always)]
 fn every_child() -> bool {
     FOLLOW_EXECS.load() | FOLLOW_EXITS.load() != 0
 }
 
-/// The entry of the calling process, unless it is another's that had the same id.
+/// The entry of the calling process; `None` if it has none, or if the entry is about an earlier
+/// process that had the same id.
 #[inline(always)]
 fn child(task: Task, tgid: u32) -> Option<&'static mut Born> {
     // SAFETY: the entry changes only while its process runs one thread, in `execs`.
@@ -140,28 +146,29 @@ fn child(task: Task, tgid: u32) -> Option<&'static mut Born> {
     (task.process_start_ns() == Some(born.child.start_ns)).then_some(born)
 }
 
+/// A record of what happens to a child now.
 #[inline(always)]
 fn event(kind: FollowUpKind, bits: u32, born: Born, exit_code: u64) -> FollowUpRecord {
     FollowUpRecord { kind: kind as u32, bits, born, at_ns: now(), exit_code }
 }
 
+/// Sends a follow-up.
 #[inline(always)]
-fn submit(record: &FollowUpRecord) {
-    if RING.output::<FollowUpRecord>(record, wake_up()).is_err() {
-        count(Counter::RingFullFollowUps);
-    }
+fn send(record: &FollowUpRecord) {
+    ring::send(record, Counter::RingFullFollowUps);
 }
 
-/// VERIFIER: keeps the bound of a length that the compiler knows already; more than what is kept.
+/// VERIFIER: a length is masked with this, although the compiler knows that it is no more than
+/// [`ARGS_BYTES`], so that the verifier sees a bound too.
 const ARGS_MASK: u64 = (ARGS_BYTES as u64) * 2 - 1;
 
-/// With the program's name and arguments.
+/// Sends the follow-up of an exec together with the program's name and arguments.
 #[inline(always)]
-fn submit_with(task: Task, program: Program, life: FollowUpRecord) {
+fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
     let Some(record) = EXEC.get_ptr_mut(0) else { return };
     // SAFETY: the slot is this CPU's own, and the tracepoint is not preempted.
     let record: &mut ExecRecord = unsafe { &mut *record };
-    record.life = life;
+    record.life = follow_up;
     record.life.kind = FollowUpKind::ExecedWith as u32;
     record.args_bytes = 0;
     record.exe = [0; EXE_BYTES];
@@ -187,17 +194,10 @@ fn submit_with(task: Task, program: Program, life: FollowUpRecord) {
         }
     }
     let size = ExecRecord::HEAD as u64 + kept;
-    // SAFETY: the first `size` bytes of the record are filled.
-    let sent = unsafe {
-        let bytes = core::ptr::from_mut(record).cast();
-        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
-    };
-    if sent < 0 {
-        count(Counter::RingFullFollowUps);
-    }
+    ring::send_exec(record, size, Counter::RingFullFollowUps);
 }
 
-/// Reads a name; returns [`bits::EXE_CUT`] if it is longer than the room.
+/// Reads a name into `room`; returns [`bits::EXE_CUT`] if it is longer than that.
 #[inline(always)]
 fn read_name(room: &mut [u8; EXE_BYTES], name: *const u8) -> u32 {
     const ROOM: u32 = 256;

@@ -1,26 +1,27 @@
-//! Learning: what happens inside the learning process's own forks, in order.
+//! Learning: what happens inside forks of the learning process, in order.
 //!
-//! The programs of `inner` write it down here instead of taking marks, while userspace makes one
-//! fork, one vfork and one thread. With learning off the verifier removes all of it.
+//! Before it traces, user space makes one fork, one vfork and one thread of its own. Meanwhile the
+//! programs of the inner tracepoints write down here what they see, and take no marks. When
+//! learning is off, the verifier removes all of this.
 
 use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use fork_trace_common::call_site::ObservationKind;
 
 use crate::maps::{OBSERVED, OBSERVED_COUNT};
 
-/// The learning process; 0: no learning.
+/// The process id of the learning process; 0 if learning is off.
 #[unsafe(no_mangle)]
 static LEARN_TGID: Global<u32> = Global::new(0);
 
-/// Whether programs write lessons instead of marks.
+/// Whether programs write down observations and take no marks.
 #[inline(always)]
 pub(crate) fn on() -> bool {
     LEARN_TGID.load() != 0
 }
 
-/// Writes one event of the learning process down.
+/// Writes down one observation, if the calling process is the learning one.
 #[inline(always)]
-pub(crate) fn lesson(kind: ObservationKind, value: u64) {
+pub(crate) fn observe(kind: ObservationKind, value: u64) {
     if bpf_get_current_pid_tgid() >> 32 != u64::from(LEARN_TGID.load()) {
         return;
     }
@@ -29,8 +30,8 @@ pub(crate) fn lesson(kind: ObservationKind, value: u64) {
     let place = unsafe { *count };
     // SAFETY: as above.
     unsafe { *count = place.wrapping_add(1) };
-    if let Some(lesson) = OBSERVED.get_ptr_mut(place) {
+    if let Some(observation) = OBSERVED.get_ptr_mut(place) {
         // SAFETY: as above.
-        unsafe { *lesson = [kind as u64, value] };
+        unsafe { *observation = [kind as u64, value] };
     }
 }

@@ -1,4 +1,4 @@
-//! Every map. Each is bounded; userspace may set the sizes before load.
+//! Every map. Each is bounded, and user space may change its size before the object is loaded.
 
 use aya_ebpf::{
     macros::map,
@@ -13,85 +13,87 @@ use fork_trace_common::{
     refusal::RefusalRecord,
 };
 
-/// Finished records, read by userspace.
+/// Finished records, which user space reads.
 #[map]
 pub(crate) static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-/// Attempts under way, by `bpf_get_current_pid_tgid` of the calling thread.
+/// The records of attempts under way. The key is `bpf_get_current_pid_tgid` of the calling thread.
 #[map]
 pub(crate) static ATTEMPTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries(8192, 0);
 
-/// Functions passed by attempts under way, by the same key.
+/// The functions that attempts under way have passed, by the same key.
 #[map]
 pub(crate) static FUNCTION_TIMES: HashMap<u64, FunctionTimes> = HashMap::with_max_entries(8192, 0);
 
-/// When and where a child was first given a CPU, by tid, until it returns to user space.
+/// A child's first moments on a CPU, by its thread id, until it returns to user space.
 #[map]
 pub(crate) static ON_CPU: HashMap<u32, OnCpu> = HashMap::with_max_entries(8192, 0);
 
-/// A child's first moment on a CPU.
+/// A child's first moments on a CPU.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct OnCpu {
-    /// When.
+    /// When a CPU was first given to it.
     pub(crate) at_ns: u64,
-    /// Which.
+    /// Which CPU that was.
     pub(crate) cpu: u64,
-    /// When it entered `schedule_tail`; 0: not seen.
+    /// When it entered `schedule_tail`; 0 if that was not seen.
     pub(crate) tail_entered_ns: u64,
-    /// How long it was in there; 0: not seen.
+    /// How long it was in `schedule_tail`; 0 if that was not seen.
     pub(crate) tail_ns: u64,
 }
 
-/// Followed processes by tgid; the value is one of `settings::FOLLOW_*`.
+/// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);
 
-/// Where a refusal's evidence is put together, too large for a stack.
+/// Where the evidence of a refusal is put together, because it is too large for a stack.
 #[map]
-pub(crate) static REFUSAL: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Room for a refusal's evidence.
+/// The memory in which the evidence of one refusal is put together.
 #[repr(C)]
-pub(crate) struct Room {
+pub(crate) struct Scratch {
+    /// The record that is filled.
     pub(crate) record: RefusalRecord,
-    /// Where each read of the kernel's memory arrives.
+    /// Where a helper puts each value that it reads from the kernel's memory.
     pub(crate) word: u64,
-    /// The caller's `pt_regs`.
+    /// The address of the caller's `pt_regs`.
     pub(crate) regs: u64,
-    /// What was called: a `Syscall`.
+    /// The system call, a `Syscall`.
     pub(crate) syscall: u32,
-    /// 1: by the 32-bit entry.
+    /// 1 if the call came through the 32-bit entry.
     pub(crate) compat: u32,
-    /// What it returned.
+    /// What the call returned.
     pub(crate) ret: i64,
 }
 
-/// What is wanted of callers and outcomes; userspace fills it.
+/// The values that filters accept. User space fills it.
 #[map]
 pub(crate) static FILTER: HashMap<FilterKey, u8> = HashMap::with_max_entries(256, 0);
 
-/// Children whose further life is followed, by tgid.
+/// The children that are followed up, by process id.
 #[map]
 pub(crate) static BORN: HashMap<u32, Born> = HashMap::with_max_entries(8192, 0);
 
-/// Parents that wait for a vfork child, by `bpf_get_current_pid_tgid` of the waiting thread.
+/// The vfork children that their parents wait for. The key is `bpf_get_current_pid_tgid` of the
+/// waiting thread.
 #[map]
 pub(crate) static WAITS: HashMap<u64, Born> = HashMap::with_max_entries(8192, 0);
 
-/// Where a program's name and arguments are put together: too large for the stack.
+/// Where a program's name and arguments are put together, because they are too large for a stack.
 #[map]
 pub(crate) static EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
 
-/// Events of the learning process's own fork, in order.
+/// What was observed inside the learning process's own fork, in order.
 #[map]
 pub(crate) static OBSERVED: Array<Observation> = Array::with_max_entries(MOST_OBSERVATIONS, 0);
 
-/// How many events there were since userspace last set it to 0.
+/// How many observations there were since user space last set it to 0.
 #[map]
 pub(crate) static OBSERVED_COUNT: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Per-CPU counts by [`Counter`].
+/// The counts of each CPU, by [`Counter`].
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
@@ -99,7 +101,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the slot is this CPU's own; a program is not preempted by itself.
+        // SAFETY: the slot is this CPU's own, and a program is not preempted by itself.
         unsafe { *value += 1 };
     }
 }

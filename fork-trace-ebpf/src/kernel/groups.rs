@@ -1,12 +1,20 @@
-//! How often a task's own control groups have refused: read when a call begins and again when it was
-//! refused, so that what moved meanwhile is proof.
+//! How often a task's own control groups have refused something.
+//!
+//! The counters are read when a call begins, and again when it was refused. If one grew in between,
+//! its group is what refused the call.
+
+use fork_trace_common::settings::ABSENT;
 
 use super::{
-    ABSENT, CSET_SUBSYS, MEMORY_CGRP_ID, MEMORY_EVENTS_LOCAL, MEMORY_OOM, PIDS_CGRP_ID,
-    PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, Ptr, TASK_CGROUPS, Task, element,
+    offsets::{
+        CSET_SUBSYS, MEMORY_CGRP_ID, MEMORY_EVENTS_LOCAL, MEMORY_OOM, PIDS_CGRP_ID,
+        PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, TASK_CGROUPS, element,
+    },
+    pointer::Ptr,
+    task::Task,
 };
 
-/// A task's `css_set`: its group of each controller.
+/// A task's `css_set`: the group of each controller that it is in.
 #[derive(Clone, Copy)]
 pub(crate) struct Groups(Ptr);
 
@@ -19,11 +27,11 @@ impl Task {
 }
 
 impl Groups {
-    /// How many tasks the pids controller has refused the task's own group, whichever group above
-    /// was full.
+    /// How many tasks the pids controller has refused to the task's own group. It counts there, even
+    /// if a group above was the one that was full.
     ///
-    /// KERNEL: kernel/cgroup/pids.c `pids_can_fork`, `pids_event`: `events_limit` up to 6.10, then
-    /// `events_local[PIDCG_FORKFAIL]`.
+    /// KERNEL: kernel/cgroup/pids.c `pids_can_fork`, `pids_event`: the counter is `events_limit` up to
+    /// 6.10, and `events_local[PIDCG_FORKFAIL]` after that.
     #[inline(always)]
     pub(crate) fn pids_refusals(self) -> Option<u64> {
         let events = match PIDS_EVENTS_LIMIT.load() {
@@ -33,8 +41,8 @@ impl Groups {
         self.counter(PIDS_CGRP_ID.load(), events)
     }
 
-    /// How often a charge to the task's own group of the memory controller found nothing left to
-    /// reclaim.
+    /// How often the task's own group of the memory controller was at its limit, and the kernel found
+    /// nothing in it to reclaim.
     ///
     /// KERNEL: mm/memcontrol.c `mem_cgroup_oom` counts `MEMCG_OOM` for the group at its limit.
     #[inline(always)]
@@ -43,8 +51,8 @@ impl Groups {
         self.counter(MEMORY_CGRP_ID.load(), events)
     }
 
-    /// A counter of the group of controller `id`. The group's struct begins with a
-    /// `cgroup_subsys_state`, which is all that the verifier knows of it.
+    /// A counter of the task's group of the controller `id`. It is read by a helper, because the
+    /// verifier only knows the `cgroup_subsys_state` with which the group's struct begins.
     #[inline(always)]
     fn counter(self, id: u32, offset: u32) -> Option<u64> {
         let group = self.0.follow(element(CSET_SUBSYS.load(), id))?;

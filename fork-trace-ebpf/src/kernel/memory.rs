@@ -1,24 +1,31 @@
 //! The size of a task's address space.
 
 use aya_ebpf::Global;
-use fork_trace_common::memory::{MOST_CPUS, MemoryCounts, RSS};
-
-use super::{
-    ABSENT, MM_MAP_COUNT, MM_PGTABLES_BYTES, MM_RSS_COUNT, MM_RSS_STAT, MM_TOTAL_VM,
-    PERCPU_COUNTER_COUNT, PERCPU_COUNTER_COUNTERS, PERCPU_COUNTER_SIZE, Ptr, TASK_MM,
-    TASK_RSS_COUNT, TASK_RSS_STAT, Task,
+use fork_trace_common::{
+    memory::{MOST_CPUS, MemoryCounts, RSS},
+    settings::ABSENT,
 };
 
-/// Address of the kernel's array of per-CPU offsets; 0: not known.
+use super::{
+    offsets::{
+        MM_MAP_COUNT, MM_PGTABLES_BYTES, MM_RSS_COUNT, MM_RSS_STAT, MM_TOTAL_VM,
+        PERCPU_COUNTER_COUNT, PERCPU_COUNTER_COUNTERS, PERCPU_COUNTER_SIZE, TASK_MM,
+        TASK_RSS_COUNT, TASK_RSS_STAT, inside,
+    },
+    pointer::{Ptr, field},
+    task::Task,
+};
+
+/// The address of the kernel's array of per-CPU offsets (`__per_cpu_offset`); 0 if it is not known.
 #[unsafe(no_mangle)]
 static PER_CPU_OFFSETS: Global<u64> = Global::new(0);
-/// How many CPUs there may be.
+/// How many CPUs the host may have.
 #[unsafe(no_mangle)]
 static CPUS: Global<u32> = Global::new(0);
 
 impl Task {
-    /// Fills `memory` with the sizes of the task's address space; returns whether they were read,
-    /// and whether resident pages were.
+    /// Fills `memory` with the sizes of the task's address space. Returns whether resident pages were
+    /// read too, and `None` if nothing was.
     #[inline(always)]
     pub(crate) fn memory(self, threads: u32, memory: &mut MemoryCounts) -> Option<bool> {
         let mm = self.0.follow(TASK_MM.load())?;
@@ -34,21 +41,24 @@ impl Task {
     }
 }
 
-/// Each place in `rss_stat`.
+/// The places of the counters in `rss_stat`.
 const KINDS: core::ops::Range<u32> = 0..4;
 const _: () = assert!(RSS == 4);
 
-/// Before 6.2: one counter each; every thread keeps up to 64 pages for itself.
+/// Reads resident pages as kernels before 6.2 keep them: one counter for each kind, to which every
+/// thread adds only now and then. Until then it keeps up to 64 pages in counters of its own, and
+/// those of other threads are the error.
 ///
 /// KERNEL: mm/memory.c `sync_mm_rss`, `TASK_RSS_EVENTS_THRESH`.
 #[inline(always)]
 fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut MemoryCounts) -> Option<()> {
     const KEPT_PAGES: u32 = 64;
-    // VERIFIER: by helper: 6.1 knows no pointer into an array of `atomic_long_t`.
+    // VERIFIER: these are read by a helper, because 6.1 knows no pointer into an array of
+    // `atomic_long_t`.
     for (kind, pages) in KINDS.zip(&mut memory.rss_pages) {
-        let shared = offset(MM_RSS_STAT.load(), MM_RSS_COUNT.load() + kind * 8);
+        let shared = inside(MM_RSS_STAT.load(), MM_RSS_COUNT.load() + kind * 8);
         let shared = mm.read_by_helper::<i64>(shared)?;
-        let own = offset(TASK_RSS_STAT.load(), TASK_RSS_COUNT.load() + kind * 4);
+        let own = inside(TASK_RSS_STAT.load(), TASK_RSS_COUNT.load() + kind * 4);
         let own = if own == ABSENT { None } else { task.read_by_helper::<i32>(own) };
         *pages = shared + i64::from(own.unwrap_or_default());
         if own.is_none() {
@@ -59,18 +69,20 @@ fn plain(mm: Ptr, task: Ptr, threads: u32, memory: &mut MemoryCounts) -> Option<
     Some(())
 }
 
-/// From 6.2 on: a counter each, and for every CPU what it has not yet added to it.
+/// Reads resident pages as kernels from 6.2 on keep them: one counter for each kind, and for every
+/// CPU a part that it has not yet added to the counter. If the parts cannot be added up, they are
+/// the error.
 ///
-/// KERNEL: `lib/percpu_counter.c` `__percpu_counter_sum`; a CPU adds its part once that reaches
-/// `percpu_counter_batch`. From 6.6 on the parts of all four lie side by side.
+/// KERNEL: `lib/percpu_counter.c` `__percpu_counter_sum`. A CPU adds its part once that reaches
+/// `percpu_counter_batch`. From 6.6 on the parts of all four counters lie side by side.
 #[inline(always)]
 fn per_cpu(mm: Ptr, memory: &mut MemoryCounts) -> Option<()> {
     let size = PERCPU_COUNTER_SIZE.load();
-    let count = offset(MM_RSS_STAT.load(), PERCPU_COUNTER_COUNT.load());
+    let count = inside(MM_RSS_STAT.load(), PERCPU_COUNTER_COUNT.load());
     for (kind, pages) in KINDS.zip(&mut memory.rss_pages) {
         *pages = mm.read::<i64>(count + kind * size)?;
     }
-    let parts = offset(MM_RSS_STAT.load(), PERCPU_COUNTER_COUNTERS.load());
+    let parts = inside(MM_RSS_STAT.load(), PERCPU_COUNTER_COUNTERS.load());
     let first = mm.read::<u64>(parts)?;
     let last = mm.read::<u64>(parts + (KINDS.end - 1) * size)?;
     let cpus = CPUS.load();
@@ -91,10 +103,4 @@ fn per_cpu(mm: Ptr, memory: &mut MemoryCounts) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// An offset within a field; absent where the field is.
-#[inline(always)]
-fn offset(field: u32, within: u32) -> u32 {
-    if field == ABSENT { ABSENT } else { field + within }
 }

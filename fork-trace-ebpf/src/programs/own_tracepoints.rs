@@ -1,47 +1,50 @@
-//! Fork's own tracepoints, one program each; bodies are one call into `flight`.
+//! Fork's own tracepoints, one program each. The kernel has all of them, and each fires for every
+//! fork.
 //!
-//! Prototypes are the kernel's `TP_PROTO`; all are BTF tracepoints, which attach and detach in
-//! under two milliseconds.
+//! A program's doc gives the `TP_PROTO` of its tracepoint. All are BTF tracepoints, because those
+//! attach and detach in less than two milliseconds.
 
 use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 
 use crate::{
-    flight, follow_up,
-    kernel::{self, Program, Regs, Task},
+    attempt::{begin, child, finish, marks, start},
+    follow_up,
+    kernel::{program::Program, regs::Regs, syscall::may_fork, task::Task},
 };
 
-/// `sys_enter(struct pt_regs *regs, long id)`: runs for every system call of the host, so it
+/// `sys_enter(struct pt_regs *regs, long id)`. It runs for every system call of the host, so it
 /// looks at the number before anything else.
 #[btf_tracepoint(function = "sys_enter")]
 pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let nr: u64 = ctx.arg(1);
-    if kernel::may_fork(nr) {
-        flight::enter(Regs::new(ctx.arg(0)), nr);
+    if may_fork(nr) {
+        begin::enter(Regs::new(ctx.arg(0)), nr);
         debug!(&ctx, "sys_enter nr {}", nr);
     }
     0
 }
 
-/// `sys_exit(struct pt_regs *regs, long ret)`: as above.
+/// `sys_exit(struct pt_regs *regs, long ret)`. It runs as often, and looks at the number first too.
 #[btf_tracepoint(function = "sys_exit")]
 pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = Regs::new(ctx.arg(0));
     // SAFETY: the first argument of this BTF tracepoint is a `pt_regs`.
     let nr = unsafe { regs.nr() };
-    if kernel::may_fork(nr) {
+    if may_fork(nr) {
         let ret: i64 = ctx.arg(1);
-        flight::exit(regs, nr, ret);
+        finish::exit(regs, nr, ret);
         debug!(&ctx, "sys_exit nr {} ret {}", nr, ret);
     }
     0
 }
 
-/// `task_newtask(struct task_struct *task, u64 clone_flags)`; `unsigned long` before 6.18.
+/// `task_newtask(struct task_struct *task, u64 clone_flags)`. Before 6.18 the flags are an
+/// `unsigned long`.
 #[btf_tracepoint(function = "task_newtask")]
 pub(crate) fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let clone_flags: u64 = ctx.arg(1);
-    flight::newtask(Task::new(ctx.arg::<*const c_void>(0)), clone_flags);
+    child::newtask(Task::new(ctx.arg::<*const c_void>(0)), clone_flags);
     debug!(&ctx, "task_newtask flags {:x}", clone_flags);
     0
 }
@@ -49,7 +52,7 @@ pub(crate) fn task_newtask(ctx: BtfTracePointContext) -> i32 {
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    flight::process_fork();
+    marks::process_fork();
     debug!(&ctx, "sched_process_fork");
     0
 }
@@ -57,19 +60,19 @@ pub(crate) fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 /// `sched_wakeup_new(struct task_struct *p)`.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    flight::wakeup_new(Task::new(ctx.arg::<*const c_void>(0)));
+    child::wakeup_new(Task::new(ctx.arg::<*const c_void>(0)));
     debug!(&ctx, "sched_wakeup_new");
     0
 }
 
-/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`: runs for
-/// every switch of the host, so it looks for a new task before anything else.
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
+/// for every switch of the host, so it looks whether the next task is new before anything else.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let next = Task::new(ctx.arg::<*const c_void>(2));
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {
-        flight::first_switch(next);
+        start::first_switch(next);
     }
     0
 }
@@ -77,7 +80,7 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 /// `sched_process_exit(struct task_struct *p, ...)`.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
-    flight::task_ends();
+    finish::task_ends();
     0
 }
 

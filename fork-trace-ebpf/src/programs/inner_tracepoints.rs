@@ -1,7 +1,8 @@
-//! Tracepoints that fire at known places inside a fork, one program each.
+//! Inner tracepoints: those that fire at known places inside a fork, one program each.
 //!
-//! Most fire far more often elsewhere, so each rejects in a few instructions before any look-up:
-//! by call site, by mode, or by whether the caller's process is forking at all.
+//! Most of them fire far more often elsewhere. So each program tells those runs from ours in a few
+//! instructions, before it looks anything up: by the call site, by the mode of a timer, or by
+//! whether the caller's process is forking at all.
 
 use aya_ebpf::{
     EbpfContext as _, Global, cty::c_void, helpers::bpf_probe_read_kernel, macros::btf_tracepoint,
@@ -12,7 +13,7 @@ use fork_trace_common::{
     stage::Mark,
 };
 
-use crate::{flight, kernel::Task, learn};
+use crate::{attempt::marks, kernel::task::Task, learn};
 
 macro_rules! sites {
     ($($site:ident: $mark:ident in $stage:ident;)*) => {
@@ -21,7 +22,7 @@ macro_rules! sites {
             static $site: Global<u64> = Global::new(UNKNOWN);
         )*
 
-        /// The mark of a call site; unknown sites are 0, which no call comes from.
+        /// The mark of a call site. A site that is not known is 0, and no call comes from there.
         #[inline(always)]
         fn mark_of(site: u64) -> Option<Mark> {
             if site_bit(site) & SITE_BITS.load() == 0 {
@@ -39,45 +40,48 @@ macro_rules! sites {
 
 fork_trace_common::for_each_site!(sites);
 
-/// [`site_bit`] of every site: most calls are told from ours by one test.
+/// The [`site_bit`] of every site, so that one test tells most calls from ours.
 #[unsafe(no_mangle)]
 static SITE_BITS: Global<u64> = Global::new(0);
 
+/// The kernel has allocated an object, or could not.
 #[inline(always)]
 fn slab(ctx: &BtfTracePointContext) {
     let site = ctx.arg(0);
     if learn::on() {
-        learn::lesson(ObservationKind::Slab, site);
+        learn::observe(ObservationKind::Slab, site);
     } else if let Some(mark) = mark_of(site) {
         // VERIFIER: up to 6.12 a program may not load an argument that points to `const void`.
         let object = ctx.as_ptr().wrapping_byte_add(size_of::<u64>()).cast::<u64>();
         // SAFETY: the helper checks the address; the arguments are words.
         let object = unsafe { bpf_probe_read_kernel(object) };
-        flight::allocated(mark, object != Ok(0));
+        marks::allocated(mark, object != Ok(0));
     }
 }
 
-/// `kmem_cache_alloc(unsigned long call_site, const void *ptr, ...)`: after the object was allocated,
-/// or could not be.
+/// `kmem_cache_alloc(unsigned long call_site, const void *ptr, ...)`. It fires after an object was
+/// allocated, or could not be.
 #[btf_tracepoint(function = "kmem_cache_alloc")]
 pub(crate) fn kmem_cache_alloc(ctx: BtfTracePointContext) -> i32 {
     slab(&ctx);
     0
 }
 
-/// `kmem_cache_alloc_node(unsigned long call_site, const void *ptr, ...)`: before 6.1, for a `task_struct`.
+/// `kmem_cache_alloc_node(unsigned long call_site, const void *ptr, ...)`. Before 6.1 it fires for
+/// a `task_struct`.
 #[btf_tracepoint(function = "kmem_cache_alloc_node")]
 pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
     slab(&ctx);
     0
 }
 
+/// The kernel sets up a timer.
 #[inline(always)]
 fn timer(mode: u64) {
     if learn::on() {
-        learn::lesson(ObservationKind::Timer, mode);
+        learn::observe(ObservationKind::Timer, mode);
     } else if mode == MODE_REL_HARD {
-        flight::mark(Mark::SchedForkTimer);
+        marks::mark(Mark::SchedForkTimer);
     }
 }
 
@@ -88,7 +92,7 @@ pub(crate) fn hrtimer_setup(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `hrtimer_init`, the name before 6.15 or so; arguments as `hrtimer_setup`.
+/// `hrtimer_init`: the name of `hrtimer_setup` before 6.15 or so, with the same arguments.
 #[btf_tracepoint(function = "hrtimer_init")]
 pub(crate) fn hrtimer_init(ctx: BtfTracePointContext) -> i32 {
     timer(u64::from(ctx.arg::<u32>(2)));
@@ -100,9 +104,9 @@ pub(crate) fn hrtimer_init(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn mmap_lock_start_locking(ctx: BtfTracePointContext) -> i32 {
     let mm: *const c_void = ctx.arg(0);
     if learn::on() {
-        learn::lesson(ObservationKind::MmapLock, u64::from(Task::current().has_mm(mm)));
+        learn::observe(ObservationKind::MmapLock, u64::from(Task::current().has_mm(mm)));
     } else if Task::process_forks() {
-        flight::mmap_lock(mm, Mark::MmapLockStart, Mark::MmAlloc);
+        marks::mmap_lock(mm, Mark::MmapLockStart, Mark::MmAlloc);
     }
     0
 }
@@ -111,7 +115,7 @@ pub(crate) fn mmap_lock_start_locking(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "mmap_lock_acquire_returned")]
 pub(crate) fn mmap_lock_acquire_returned(ctx: BtfTracePointContext) -> i32 {
     if Task::process_forks() {
-        flight::mmap_lock(ctx.arg(0), Mark::MmapLockTaken, Mark::MmapLockStart);
+        marks::mmap_lock(ctx.arg(0), Mark::MmapLockTaken, Mark::MmapLockStart);
     }
     0
 }
@@ -120,18 +124,18 @@ pub(crate) fn mmap_lock_acquire_returned(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "mmap_lock_released")]
 pub(crate) fn mmap_lock_released(ctx: BtfTracePointContext) -> i32 {
     if Task::process_forks() {
-        flight::mmap_unlock(ctx.arg(0));
+        marks::mmap_unlock(ctx.arg(0));
     }
     0
 }
 
-/// `x86_fpu_copy_dst(struct fpu *fpu)`: only a fork does it.
+/// `x86_fpu_copy_dst(struct fpu *fpu)`. Only a fork does this.
 #[btf_tracepoint(function = "x86_fpu_copy_dst")]
 pub(crate) fn x86_fpu_copy_dst(_ctx: BtfTracePointContext) -> i32 {
     if learn::on() {
-        learn::lesson(ObservationKind::Fpu, 0);
+        learn::observe(ObservationKind::Fpu, 0);
     } else {
-        flight::mark(Mark::FpuCopy);
+        marks::mark(Mark::FpuCopy);
     }
     0
 }
@@ -139,10 +143,10 @@ pub(crate) fn x86_fpu_copy_dst(_ctx: BtfTracePointContext) -> i32 {
 /// `contention_begin(void *lock, unsigned int flags)`.
 #[btf_tracepoint(function = "contention_begin")]
 pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
-    // KERNEL: include/trace/events/lock.h: LCB_F_SPIN | LCB_F_WRITE, a writer of a rwlock_t.
+    // KERNEL: include/trace/events/lock.h: LCB_F_SPIN | LCB_F_WRITE stands for a writer of a rwlock_t.
     const SPINNING_WRITER: u32 = 1 | 1 << 2;
     if ctx.arg::<u32>(1) == SPINNING_WRITER {
-        flight::lock_contended();
+        marks::lock_contended();
     }
     0
 }
@@ -150,6 +154,6 @@ pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
 /// `contention_end(void *lock, int ret)`.
 #[btf_tracepoint(function = "contention_end")]
 pub(crate) fn contention_end(_ctx: BtfTracePointContext) -> i32 {
-    flight::lock_taken();
+    marks::lock_taken();
     0
 }

@@ -1,20 +1,20 @@
-//! Programs at entry and return of the kernel's functions, four to a row of the function table: by
-//! BTF trampoline (fentry, fexit) and by breakpoint (kprobe, kretprobe).
+//! Programs at the entry and the return of kernel functions. Each row of the function table has
+//! four: two for BTF trampolines (fentry, fexit) and two for breakpoints (kprobe, kretprobe).
 //!
-//! Bodies are one call into `calls`. Userspace attaches the first pair only where the kernel's own
-//! type information gives the parameters that the row has.
+//! User space attaches the first pair only if the parameters that the kernel's own type information
+//! gives for the function are those of the row.
 
 use core::arch::asm;
 
-use aya_ebpf::{Global, cty::c_void, programs::RetProbeContext};
+use aya_ebpf::{Global, cty::c_void, helpers::bpf_get_current_pid_tgid, programs::RetProbeContext};
 use fork_trace_common::function::{FIRST_MANY, Function, NO_RETURN};
 
-use crate::calls;
+use crate::attempt::{child, functions_passed, start};
 
-/// Stands for the errno that a null pointer does not tell.
+/// Stands in place of an errno for a null pointer, which does not say why the function failed.
 const NULL: u32 = 1 << 16;
 
-/// Makes the four programs of a function, and the global that says where its return value lies.
+/// Defines the four programs of a function, and the global that says where its return value lies.
 macro_rules! programs {
     ($id:ident, $returns:ident, $enter:expr, $leave:expr) => {
         mod $id {
@@ -69,27 +69,55 @@ macro_rules! all {
         $(programs!(
             $once_id,
             $once_returns,
-            calls::enter(Function::$once),
-            |errno| calls::leave(Function::$once, errno)
+            enter(Function::$once),
+            |errno| leave(Function::$once, errno)
         );)*
         $(programs!(
             $many_id,
             $many_returns,
-            calls::enter_many(Function::$many as u32 - FIRST_MANY),
-            |errno| calls::leave_many(Function::$many as u32 - FIRST_MANY, errno)
+            functions_passed::enter_many(Function::$many as u32 - FIRST_MANY),
+            |errno| functions_passed::leave_many(Function::$many as u32 - FIRST_MANY, errno)
         );)*
     };
 }
 
 fork_trace_common::for_each_function!(all);
 
-/// A value that no way of failing is read from.
+/// Entry of a function that runs once. Which function it is is known at compile time, so only the
+/// programs of those that need it carry more than the plain case.
+#[inline(always)]
+fn enter(function: Function) -> i32 {
+    match function {
+        Function::KernelClone | Function::CopyProcess => functions_passed::begin_unseen(),
+        Function::ScheduleTail => return start::tail_begins(),
+        _ => {}
+    }
+    functions_passed::enter_once(function as u32)
+}
+
+/// Return of a function that runs once, which failed with `errno` unless that is 0.
+#[inline(always)]
+fn leave(function: Function, errno: u32) -> i32 {
+    if matches!(function, Function::ScheduleTail) {
+        return start::tail_ends();
+    }
+    functions_passed::leave_once(function as u32, errno);
+    match function {
+        Function::WakeUpNewTask => child::woken(bpf_get_current_pid_tgid()),
+        Function::CopyProcess if errno != 0 => child::not_made(bpf_get_current_pid_tgid(), errno),
+        _ => {}
+    }
+    0
+}
+
+/// A return value that says of no function that it failed.
 const NOTHING: u64 = 1;
 
-/// What a BTF program at a return finds behind the function's parameters.
+/// The return value of a function with `arity` parameters, which a BTF program finds behind them in
+/// its context.
 ///
-/// VERIFIER: before 6.12 a context must not be read at an offset that is not constant, and LLVM
-/// would make one of several loads.
+/// VERIFIER: before 6.12 a context must not be read at an offset that is not constant. LLVM would
+/// merge the loads into one at such an offset, if they were not assembly.
 #[inline(always)]
 fn returned(ctx: *mut c_void, arity: u8) -> u64 {
     macro_rules! slot {
@@ -113,15 +141,12 @@ fn returned(ctx: *mut c_void, arity: u8) -> u64 {
     }
 }
 
-/// From a return value to an errno, 0 where the function did not fail; named as in the table.
+/// From a return value to an errno, which is 0 if the function did not fail. The functions are named
+/// as the ways to fail are in the table.
 #[expect(non_snake_case, reason = "the table's own words")]
 mod errno {
     use super::NULL;
-
-    #[inline(always)]
-    fn low(value: u64) -> u32 {
-        (value & 0xffff_ffff) as u32
-    }
+    use crate::current::low_half;
 
     /// KERNEL: include/linux/err.h `MAX_ERRNO`.
     const MAX_ERRNO: u64 = 4095;
@@ -134,7 +159,7 @@ mod errno {
     #[inline(always)]
     pub(super) fn Errno(value: impl FnOnce() -> u64) -> u32 {
         // The upper half of an int's register is not defined.
-        let value = low(value());
+        let value = low_half(value());
         if value > u32::MAX - (MAX_ERRNO & 0xffff) as u32 { value.wrapping_neg() } else { 0 }
     }
 
@@ -142,7 +167,7 @@ mod errno {
     pub(super) fn Pointer(value: impl FnOnce() -> u64) -> u32 {
         match value() {
             0 => NULL,
-            value if value > u64::MAX - MAX_ERRNO => low(value.wrapping_neg()),
+            value if value > u64::MAX - MAX_ERRNO => low_half(value.wrapping_neg()),
             _ => 0,
         }
     }

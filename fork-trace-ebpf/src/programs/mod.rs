@@ -1,0 +1,7 @@
+//! The programs that the kernel runs, each with a body of one call into the rooms below.
+//!
+//! User space attaches those that it needs, by the names of the sections that they lie in.
+
+mod functions;
+mod inner_tracepoints;
+mod own_tracepoints;
