@@ -59,4 +59,8 @@ counters! {
     BornFull,
     /// Vforks whose parent's wait is not measured because the map of waits was full.
     WaitsFull,
+    /// Times off the CPU that are not known because the map for them was full.
+    OffCpuFull,
+    /// Records of times off the CPU lost because the ring was full.
+    RingFullOffCpu,
 }

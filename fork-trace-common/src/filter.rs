@@ -44,5 +44,3 @@ pub const KINDS: &str = "KINDS";
 pub const FILTERED_BY: &str = "FILTERED_BY";
 /// Symbol of the switch for failed attempts only: a `u8`, 0 or 1.
 pub const FAILED_ONLY: &str = "FAILED_ONLY";
-/// Symbol of the least duration from entry to return, a `u64`.
-pub const MIN_DURATION_NS: &str = "MIN_DURATION_NS";

@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod call_site;
+pub mod callee;
 pub mod counter;
 pub mod filter;
 pub mod flags;
@@ -16,3 +17,4 @@ pub mod record;
 pub mod refusal;
 pub mod settings;
 pub mod stage;
+pub mod wait;

@@ -23,6 +23,8 @@ pub enum RecordKind {
     Functions = 7,
     /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
     Refusal = 8,
+    /// A [`WaitsRecord`](crate::wait::WaitsRecord).
+    Waits = 9,
 }
 
 /// The system call of an attempt.
@@ -77,6 +79,9 @@ pub mod bits {
     pub const MEMORY_OOMS: u32 = 1 << 14;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
+    /// The caller left its CPU during the attempt: a [`WaitsRecord`](crate::wait::WaitsRecord)
+    /// comes before this record, unless it was lost.
+    pub const WAITED: u32 = 1 << 15;
 }
 
 /// A task, taken in the hook.

@@ -2,7 +2,7 @@
 //! space is woken, and how a record is counted that did not fit.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
-use fork_trace_common::{counter::Counter, follow_up::ExecRecord};
+use fork_trace_common::{counter::Counter, follow_up::ExecRecord, wait::WaitsRecord};
 
 use crate::maps::{RING, count};
 
@@ -38,6 +38,19 @@ pub(crate) fn try_send<T>(record: &T) -> bool {
 pub(crate) fn send_first<T>(record: &T, lost: Counter) {
     if RING.output::<T>(record, BPF_RB_NO_WAKEUP).is_err() {
         count(lost);
+    }
+}
+
+/// Sends the first `size` bytes of a task's waits. If the ring is full, they are lost, and counted.
+#[inline(always)]
+pub(crate) fn send_waits(record: &mut WaitsRecord, size: u64) {
+    // SAFETY: the callers ask for no more bytes than the record has; the verifier checks it.
+    let sent = unsafe {
+        let bytes = core::ptr::from_mut(record).cast();
+        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
+    };
+    if sent < 0 {
+        count(Counter::RingFullOffCpu);
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, marks, start},
+    attempt::{begin, child, finish, marks, start, waits},
     follow_up,
     kernel::{program::Program, regs::Regs, syscall::may_fork, task::Task},
 };
@@ -66,10 +66,21 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
-/// for every switch of the host, so it looks whether the next task is new before anything else.
+/// for every switch of the host, so it looks before anything else whether the next task is new, and
+/// whether one of the two is inside a fork.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let prev = Task::new(ctx.arg::<*const c_void>(1));
     let next = Task::new(ctx.arg::<*const c_void>(2));
+    // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
+    if let Some(returns) = unsafe { prev.in_fork_call() } {
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+        waits::leaves(&ctx, prev, preempted, returns);
+    }
+    // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
+    if unsafe { next.in_fork_call() }.is_some() {
+        waits::comes_back(next);
+    }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {
         start::first_switch(next);

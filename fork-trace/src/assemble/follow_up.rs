@@ -198,6 +198,7 @@ fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Even
         mono_ns: back.at_ns,
         pid: back.born.child.tgid,
         wait_ns: back.at_ns.saturating_sub(back.born.woken_ns),
+        held_ns: back.at_ns.checked_sub(back.born.began_ns),
         released_by: killed.or(cause.map(|(_, by)| by)),
     })
 }

@@ -12,3 +12,4 @@ pub mod memory;
 pub mod spans;
 pub mod times;
 pub mod tracer;
+pub mod waits;

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel};
 use fork_trace_common::{
     call_site::{SITE_BITS, site_bit},
-    filter::{FAILED_ONLY, FILTERED_BY, KINDS, MIN_DURATION_NS},
+    filter::{FAILED_ONLY, FILTERED_BY, KINDS},
     function::{ARITY, FUNCTIONS_ON},
-    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
+    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TASK_REGS, TYPED},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -89,7 +89,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let (failed_only, properties) = (u8::from(filter.failed_only), filter.properties());
     // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
-    let typed = u8::from(host.typed);
+    let (typed, task_regs) = (u8::from(host.typed), u8::from(host.task_regs));
     let functions = u8::from(settings.functions);
     let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let arities: Vec<(String, u8)> = host
@@ -101,6 +101,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
         .collect();
     let mut loader = loader(host)?;
     loader.override_global(TYPED, &typed, true);
+    loader.override_global(TASK_REGS, &task_regs, true);
     loader.override_global(SITE_BITS, &site_bits, true);
     for (global, site) in &settings.sites {
         loader.override_global(global, site, true);
@@ -109,7 +110,6 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(KINDS, &filter.kinds, true);
     loader.override_global(FILTERED_BY, &properties, true);
     loader.override_global(FAILED_ONLY, &failed_only, true);
-    loader.override_global(MIN_DURATION_NS, &filter.min_duration_ns, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);

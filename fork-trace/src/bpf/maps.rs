@@ -6,6 +6,7 @@ use fork_trace_common::{
     counter::Counter,
     follow_up::{Born, state},
     record::{ForkRecord, TaskIds, bits},
+    wait::WaitsRecord,
 };
 use zerocopy::FromBytes as _;
 
@@ -13,6 +14,9 @@ use crate::bpf::tracer::Tracer;
 
 /// Bytes of a record as a map value.
 type AttemptBytes = [u8; size_of::<ForkRecord>()];
+
+/// Bytes of a task's waits as a map value.
+type OffCpuBytes = [u8; size_of::<WaitsRecord>()];
 
 /// Bytes of a child as a map value.
 type BornBytes = [u8; size_of::<Born>()];
@@ -43,6 +47,21 @@ impl Tracer {
             count += u64::from(record.has(bits::CHILD));
         }
         Ok(count)
+    }
+
+    /// Whether a thread that has forked is not back in user space: it waits for its vfork child, or
+    /// left its CPU on its way back.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn still_held(&self, caller: &TaskIds) -> Result<bool> {
+        let key = u64::from(caller.tgid) << 32 | u64::from(caller.tid);
+        let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
+        let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
+        let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
+        let off: HashMap<_, u64, OffCpuBytes> =
+            HashMap::try_from(map).context("open map OFF_CPU")?;
+        Ok(waits.get(&key, 0).is_ok() || off.get(&key, 0).is_ok())
     }
 
     /// Whether a child of a process with threads lives and has not run another program.

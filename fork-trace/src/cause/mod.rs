@@ -8,7 +8,10 @@ pub mod explain;
 
 pub mod limits;
 mod look;
+pub mod reasons;
 pub mod rules;
+pub mod slow;
+pub mod waits;
 mod window;
 
 use fork_trace_common::stage::Stage;

@@ -23,6 +23,7 @@ pub mod summary;
 pub mod tally;
 pub mod units;
 pub mod values;
+pub mod wait;
 
 use serde::{Deserialize, Serialize};
 

@@ -14,11 +14,12 @@ pub mod name_set;
 pub mod offsets;
 pub mod process;
 pub mod rights;
+pub mod stacks;
 pub mod symbols;
 pub mod tracepoint;
 
 use anyhow::{Context as _, Result};
-use fork_trace_common::settings::{ABSENT, OFFSETS, TYPED_HELPER};
+use fork_trace_common::settings::{ABSENT, OFFSETS, TASK_REGS_HELPER, TYPED_HELPER};
 use nix::sys::utsname;
 use std::fs::{self};
 
@@ -53,6 +54,8 @@ pub struct Host {
     pub attachable: Vec<u8>,
     /// Whether fields of the calling task can be loaded directly.
     pub typed: bool,
+    /// Whether the kernel has a helper that finds a task's registers.
+    pub task_regs: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
     /// Where the functions lie whose allocations are marks, or why that is not known.
@@ -81,6 +84,7 @@ impl Host {
             ..Facts::default()
         };
         let typed = btf.has_function(TYPED_HELPER);
+        let task_regs = btf.has_function(TASK_REGS_HELPER);
         let features = Features::default();
         let (symbols, counts) = read_symbols();
         let place = symbols.as_ref().ok().and_then(|symbols| symbols.get(PER_CPU_OFFSETS));
@@ -92,6 +96,7 @@ impl Host {
             offsets: offsets::offsets(&btf)?,
             attachable: btf.attachable(),
             typed,
+            task_regs,
             candidates,
             symbols,
             features,
@@ -111,8 +116,11 @@ fn read_btf() -> Result<Btf> {
         fs::read(BTF).map_err(|error| UserError::NoBtf { cause: format!("{BTF}: {error}") })?;
     let structs = OFFSETS.iter().map(|offset| of_enum(offset.of).unwrap_or(offset.of));
     let tracepoints = Tracepoint::ALL.iter().map(|at| at.name());
-    let names: NameSet =
-        structs.chain(tracepoints).chain(functions::names()).chain([TYPED_HELPER]).collect();
+    let names: NameSet = structs
+        .chain(tracepoints)
+        .chain(functions::names())
+        .chain([TYPED_HELPER, TASK_REGS_HELPER])
+        .collect();
     Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))
 }

@@ -15,12 +15,24 @@ use crate::{
         follow_up::Follower,
         join::{Joined, Joiner},
         times::Times,
+        waits,
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
-    event::{Event, clock::Clock, fork::Fork, notice::Warning, tally::Tally},
-    host::{features::Features, limits::LimitReader, lookup::Enricher},
-    live::warnings::{self, Storms, Watcher},
+    event::{
+        Event,
+        clock::Clock,
+        fork::{Fork, ForkWarning},
+        notice::Warning,
+        tally::Tally,
+        units::duration,
+        values::Name,
+    },
+    host::{
+        features::Features, limits::LimitReader, lookup::Enricher, process::task_name,
+        stacks::Stacks,
+    },
+    live::warnings::{Storms, Watcher},
     plan::Plan,
 };
 
@@ -38,6 +50,9 @@ pub struct Followed {
     pub by_outcome: bool,
     /// Their ends.
     pub exits: bool,
+    /// Only of attempts that held their caller for so long; the attempts themselves are left out
+    /// too.
+    pub min_held_ns: u64,
 }
 
 /// What was counted on the way, apart from what was shown.
@@ -61,11 +76,13 @@ pub struct Stream {
     /// When no further entry was seen; `u64::MAX` until then.
     closed_ns: u64,
     exits: bool,
+    min_held_ns: u64,
     max_events: Option<u64>,
     joiner: Joiner,
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
+    stacks: Stacks,
     watcher: Watcher,
     storms: Storms,
     /// What was shown so far.
@@ -93,11 +110,13 @@ impl Stream {
             attached_ns,
             closed_ns: u64::MAX,
             exits: followed.exits,
+            min_held_ns: followed.min_held_ns,
             max_events,
             joiner: Joiner::default(),
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
+            stacks: Stacks::open(),
             watcher: Watcher::default(),
             storms: Storms::default(),
             tally: Tally::default(),
@@ -132,6 +151,9 @@ impl Stream {
         match decode(bytes) {
             Ok(Record::FollowUp(record)) => {
                 self.follower.push(&record, self.clock, now_ns);
+                if record.kind == FollowUpKind::VforkReturned as u32 {
+                    self.joiner.returned(&record);
+                }
                 let ended = record.kind == FollowUpKind::Ended as u32;
                 if self.exits && ended && record.bits & WHOLE != 0 {
                     self.follower.exited(&record, self.clock, now_ns);
@@ -161,7 +183,7 @@ impl Stream {
         let mut events = Vec::with_capacity(joined.len());
         let mut warnings = Vec::new();
         for joined in joined {
-            let fork = self.shown(tracer, &joined);
+            let fork = self.shown(tracer, &joined, now_ns);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, fork.is_some(), now_ns);
@@ -196,7 +218,7 @@ impl Stream {
     }
 
     /// An attempt as it is shown, if it is to be.
-    fn shown(&mut self, tracer: &Tracer, joined: &Joined) -> Option<Fork> {
+    fn shown(&mut self, tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<Fork> {
         let record = &joined.record;
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         if !entered && self.may_be_under_way(tracer, record) {
@@ -208,7 +230,15 @@ impl Stream {
             return None;
         }
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
+        let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
+        waits::add(&mut fork, joined, &seen);
+        // An attempt is wanted unless it is known to be shorter.
+        if fork.took_ns().is_some_and(|took_ns| took_ns < self.min_held_ns) {
+            self.counts.cut += u64::from(record.has(bits::CHILD));
+            return None;
+        }
         self.enricher.add(&mut fork);
+        cause::waits::add(&mut fork, record, &seen, &mut task_name);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
@@ -222,9 +252,22 @@ impl Stream {
             };
             cause::add(&mut fork, &case);
         }
-        fork.warnings.extend(warnings::slow(&fork));
+        cause::slow::add(&mut fork);
+        fork.warnings.extend(self.still_held(tracer, joined, now_ns));
         self.tally.add(&fork);
         Some(fork)
+    }
+
+    /// Says of an attempt that its caller is not back in user space, though it is shown.
+    fn still_held(&self, tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
+        let record = &joined.record;
+        let held = record.has(bits::CHILD) && !joined.is_back && record.has(bits::ENTERED);
+        if !held || !tracer.still_held(&record.parent).unwrap_or(false) {
+            return None;
+        }
+        let since = duration(now_ns.saturating_sub(record.start_ns));
+        let text = format!("its caller is still held, {since} after it called");
+        Some(ForkWarning { code: Name::Borrowed("still-held"), text })
     }
 
     /// A call without an entry: was it under way when tracing began or ended, or was its entry

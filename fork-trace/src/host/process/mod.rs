@@ -20,6 +20,13 @@ pub fn exists(pid: u32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap_or(false)
 }
 
+/// The name of the thread `tid` now; `None` if it is gone.
+#[must_use]
+pub fn task_name(tid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{tid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
 /// The processes that descend from `pids` just now; `pids` themselves are not among them.
 #[must_use]
 pub fn descendants(pids: &[u32]) -> BTreeSet<u32> {

@@ -145,6 +145,9 @@ impl<W: Write> Text<W> {
         for (label, text) in cause::lines(fork) {
             self.remark(RED, label, &text)?;
         }
+        if let Some(slow) = &fork.slow {
+            self.remark(YELLOW, "why:", &slow.text)?;
+        }
         let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
         let restarts = if shown { None } else { cells::restarts_in_words(fork) };

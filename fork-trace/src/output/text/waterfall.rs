@@ -11,7 +11,8 @@ use crate::{
         fork::{ChildStart, Copied, Fork},
         memory_cost,
         span::{Precision, Span, Status},
-        units::{duration, percent, size},
+        units::{count, duration, percent, size},
+        wait::Wait,
     },
     output::text::{
         bar::blocks,
@@ -91,6 +92,14 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
         line.end(writer)?;
     }
     let named = |status| fork.stages.iter().filter(move |span| span.status == status);
+    for wait in &fork.waits {
+        list("wait:", &waited(wait), line, writer)?;
+    }
+    list("waits:", &further(fork), line, writer)?;
+    let child_waits = fork.child_start.iter().flat_map(|start| &start.waits);
+    for wait in child_waits {
+        list("child wait:", &waited(wait), line, writer)?;
+    }
     list("copied:", &copied(fork), line, writer)?;
     list("memory:", &memory(fork), line, writer)?;
     list("shared:", &sharing(named(Status::Shared)), line, writer)?;
@@ -108,6 +117,9 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         let stage = row_of(span);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
         let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
+        let own = own.map(|own| format!("self {}", duration(own)));
+        let off = span.off_cpu_ns.map(|off_ns| format!("off CPU {}", duration(off_ns)));
+        let detail: Vec<_> = own.into_iter().chain(off).collect();
         bars.push(Bar {
             name: span.name.clone().into_owned(),
             depth: around.len(),
@@ -115,7 +127,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
             dur_ns,
             precision: span.precision,
             is_part: true,
-            detail: own.map_or_else(String::new, |own| format!("self {}", duration(own))),
+            detail: detail.join(", "),
         });
         around.extend(stage.map(|row| row.stage));
     }
@@ -240,7 +252,30 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     groups.collect::<Vec<_>>().join("; ")
 }
 
-/// A line of names.
+/// One time off the CPU.
+fn waited(wait: &Wait) -> String {
+    let mut text = format!("{} {}: {}", duration(wait.dur_ns), wait.state.name(), wait.reason);
+    if let Some(lock) = wait.lock.as_ref().filter(|lock| **lock != wait.reason) {
+        text.push_str(&format!(" ({lock})"));
+    }
+    if let Some(stage) = &wait.stage {
+        text.push_str(&format!(", in {stage}"));
+    }
+    text.push_str(&format!(", from {} on", duration(wait.at_ns)));
+    if !wait.stack.is_empty() {
+        let stack: Vec<_> = wait.stack.iter().map(AsRef::as_ref).collect();
+        text.push_str(&format!("; stack: {}", stack.join(" < ")));
+    }
+    text
+}
+
+/// The times off the CPU that are not told one by one.
+fn further(fork: &Fork) -> String {
+    fork.waits_more.map_or_else(String::new, |more| {
+        format!("{} more, {} together", count(more.count), duration(more.dur_ns))
+    })
+}
+
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
     let Some(Copied { vmas, page_table_bytes }) = &fork.copied else { return String::new() };
@@ -250,6 +285,7 @@ fn copied(fork: &Fork) -> String {
     }
 }
 
+/// A line with a label.
 fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
