@@ -127,6 +127,7 @@ macro_rules! for_each_offset {
             TASK_STACK: "task_struct", "stack", required;
             TASK_CFS_RQ: "task_struct", "se.cfs_rq", optional;
             CFS_RQ_THROTTLE_COUNT: "cfs_rq", "throttle_count", optional;
+            TASK_THROTTLED: "task_struct", "throttled", optional;
             TASK_TASK_GROUP: "task_struct", "sched_task_group", optional;
             TASK_GROUP_PARENT: "task_group", "parent", optional;
             TASK_GROUP_THROTTLED_NS: "task_group", "cfs_bandwidth.throttled_time", optional;

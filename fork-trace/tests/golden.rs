@@ -37,6 +37,7 @@ const STREAMS: &[&str] = &[
     "summary",
     "empty",
     "life",
+    "waits",
 ];
 
 fn path(file: &str) -> PathBuf {

@@ -8,7 +8,7 @@ use super::{
     offsets::{
         CFS_RQ_THROTTLE_COUNT, MM_LOCK_OWNER, REGS_AX, REGS_ORIG_AX, REGS_SIZE, TASK_CFS_RQ,
         TASK_FLAGS, TASK_GROUP_PARENT, TASK_GROUP_THROTTLED_NS, TASK_MM, TASK_PID, TASK_STACK,
-        TASK_STATE, TASK_STATE_OLD, TASK_TASK_GROUP, TASK_TGID,
+        TASK_STATE, TASK_STATE_OLD, TASK_TASK_GROUP, TASK_TGID, TASK_THROTTLED,
     },
     pointer::{Ptr, field},
     syscall::may_fork,
@@ -92,22 +92,31 @@ impl Task {
         field!(self.0, TASK_FLAGS: u32).is_none_or(|flags| flags & PF_EXITING != 0)
     }
 
-    /// Whether the task's group, or one around it, has used up its CPU quota.
+    /// Whether a CPU quota holds the task back.
     ///
-    /// KERNEL: kernel/sched/fair.c `throttle_cfs_rq` and `tg_throttle_down` count for each group on
-    /// each CPU how many of the groups around it are held back.
+    /// KERNEL: kernel/sched/fair.c: up to 6.17 or so `throttle_cfs_rq` takes a whole group off its
+    /// CPU; `tg_throttle_down` counts for each group how many of those around it are held back. Later
+    /// `throttle_cfs_rq_work` holds back each task on its way to user space, and marks it; a task in
+    /// the kernel runs on.
     #[inline(always)]
     pub(crate) fn throttled(self) -> bool {
+        if TASK_THROTTLED.load() != ABSENT {
+            let marked: Option<u8> = self.0.read_by_helper(TASK_THROTTLED.load());
+            return marked.is_some_and(|marked| marked & 1 != 0);
+        }
         let Some(queue) = self.0.by_helper().follow(TASK_CFS_RQ.load()) else { return false };
         field!(queue, CFS_RQ_THROTTLE_COUNT: u32).is_some_and(|count| count != 0)
     }
 
     /// For how long quotas have held back the tasks of the task's groups so far, all groups and CPUs
-    /// together; `None` where the kernel has no quotas.
+    /// together; `None` where the kernel has no quotas, or marks the tasks that they hold back.
     ///
     /// KERNEL: kernel/sched/fair.c `unthrottle_cfs_rq` adds to it when a group may go on.
     #[inline(always)]
     pub(crate) fn throttled_ns(self) -> Option<u64> {
+        if TASK_THROTTLED.load() != ABSENT {
+            return None;
+        }
         let mut group = self.0.by_helper().follow(TASK_TASK_GROUP.load())?;
         let mut sum = field!(group, TASK_GROUP_THROTTLED_NS: u64)?;
         for _ in 0..GROUPS {
@@ -118,10 +127,11 @@ impl Task {
         Some(sum)
     }
 
-    /// The thread that has the `mmap_lock` of the task's memory, and whether it only reads; `None` if
-    /// nobody has it.
+    /// The thread that has the `mmap_lock` of the task's memory, or 0 where the kernel does not say
+    /// which, and whether it only reads; `None` if nobody has it.
     ///
-    /// Of several readers it is the one that took the lock last, and it may have let go since.
+    /// Of several readers it is the one that took the lock last, and it may have let go since. Some
+    /// kernels note of readers only that there are any.
     ///
     /// KERNEL: kernel/locking/rwsem.c `rwsem_set_owner`, `rwsem_set_reader_owned`.
     #[inline(always)]
@@ -130,10 +140,11 @@ impl Task {
         const FLAGS: u64 = 7;
         let mm = self.0.by_helper().follow(TASK_MM.load())?;
         let owner = field!(mm, MM_LOCK_OWNER: u64)?;
+        let reads = owner & READER_OWNED != 0;
         if owner & !FLAGS == 0 {
-            return None;
+            return if reads { Some((0, true)) } else { None };
         }
         let tid: u32 = Ptr::at(owner & !FLAGS).read_by_helper(TASK_PID.load())?;
-        Some((tid, owner & READER_OWNED != 0))
+        Some((tid, reads))
     }
 }

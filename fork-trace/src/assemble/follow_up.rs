@@ -11,15 +11,18 @@ use fork_trace_common::{
     record::TaskIds,
 };
 
-use crate::event::{
-    Event,
-    clock::Clock,
-    follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+use crate::{
+    assemble::join::HOLD_AWAY_NS,
+    event::{
+        Event,
+        clock::Clock,
+        follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+    },
 };
 
-/// How long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
-/// its child for half of it.
-pub const HOLD_NS: u64 = 2_000_000_000;
+/// How long an event waits for its fork, and a vfork's return for its cause. An attempt is held for
+/// less.
+pub const HOLD_NS: u64 = HOLD_AWAY_NS + 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
 

@@ -3,8 +3,9 @@
 //!
 //! The functions, the evidence and the waits of the attempt itself arrive just before it. The rest
 //! may come in any order, and any of it may never come. An attempt is held until its caller and its
-//! child run in user space, but no longer than [`HOLD_NS`], and never more than [`MOST`] at once. A
-//! child is known by its thread id and its start time, so a reused id never matches.
+//! child run in user space, but no longer than [`HOLD_NS`], or [`HOLD_AWAY_NS`] if one of them is
+//! known to stand still on its way there, and never more than [`MOST`] at once. A child is known by
+//! its thread id and its start time, so a reused id never matches.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -22,6 +23,8 @@ use crate::assemble::{decode::Record, times::Times};
 pub const HOLD_NS: u64 = 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
+/// How long an attempt waits for a caller or a child that is known to be off its CPU.
+pub const HOLD_AWAY_NS: u64 = 5 * HOLD_NS;
 /// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
 pub const MOST_REFUSALS: usize = 1024;
 /// A task that passed the last mark of its way so long ago has left its CPU since, or it is in user
@@ -42,9 +45,9 @@ pub struct Joined {
     /// Where its caller stood still during the attempt.
     pub waits: Option<Box<WaitsRecord>>,
     /// Where its caller stood still after that, before it was in user space, in order.
-    pub waits_after: Vec<Box<WaitsRecord>>,
+    pub waits_after: Vec<WaitsRecord>,
     /// Where its child stood still before it was in user space, in order.
-    pub child_waits: Vec<Box<WaitsRecord>>,
+    pub child_waits: Vec<WaitsRecord>,
     /// Of a vfork: when its caller's call returned.
     pub returned_ns: Option<u64>,
     /// Its caller is back in user space.
@@ -115,7 +118,7 @@ impl Held {
 }
 
 /// When the last of some waits was over; 0: there is none.
-fn last_ns(waits: &[Box<WaitsRecord>]) -> u64 {
+fn last_ns(waits: &[WaitsRecord]) -> u64 {
     let ends = waits.iter().flat_map(|record| record.kept()).map(|wait| wait.back_ns);
     ends.max().unwrap_or_default()
 }
@@ -128,7 +131,7 @@ fn mark_ns(record: &ForkRecord, mark: Mark) -> u64 {
 #[derive(Default)]
 struct Early {
     start: Option<StartRecord>,
-    waits: Vec<Box<WaitsRecord>>,
+    waits: Vec<WaitsRecord>,
     away: bool,
 }
 
@@ -221,12 +224,12 @@ impl Joiner {
             match self.by_child.get(&key).and_then(|id| self.held.get_mut(id)) {
                 Some(held) => {
                     held.child_away = away;
-                    held.joined.child_waits.extend((!away).then_some(waits));
+                    held.joined.child_waits.extend((!away).then_some(*waits));
                 }
                 None => {
                     let early = self.early(key, now_ns);
                     early.away = away;
-                    early.waits.extend((!away).then_some(waits));
+                    early.waits.extend((!away).then_some(*waits));
                 }
             }
         } else if let Some(held) =
@@ -235,7 +238,7 @@ impl Joiner {
                 || waits.start_ns == held.joined.record.start_ns)
         {
             held.caller_away = away;
-            held.joined.waits_after.extend((!away).then_some(waits));
+            held.joined.waits_after.extend((!away).then_some(*waits));
         }
     }
 
@@ -260,7 +263,9 @@ impl Joiner {
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
     pub fn release(&mut self, now_ns: u64) -> Vec<Joined> {
         let ended = |held: &Held| {
-            now_ns.saturating_sub(held.since_ns) >= HOLD_NS
+            let away = held.caller_away || held.child_away;
+            let most_ns = if away { HOLD_AWAY_NS } else { HOLD_NS };
+            now_ns.saturating_sub(held.since_ns) >= most_ns
                 || held.is_back(now_ns) && held.child_runs(now_ns)
         };
         let ended = self.held.iter().filter(|(_, held)| ended(held)).map(|(id, _)| *id);
@@ -507,9 +512,10 @@ mod tests {
         for record in [fork(1, 10), start(1, 10), waits(Phase::Return, 0, 0, true)] {
             joiner.push(record, 0);
         }
-        let joined = joiner.release(HOLD_NS).remove(0);
+        assert_eq!(seen(&joiner.release(HOLD_AWAY_NS - 1)), []);
+        let joined = joiner.release(HOLD_AWAY_NS).remove(0);
         assert!(!joined.is_back);
-        joiner.push(waits(Phase::Return, 0, 0, false), HOLD_NS);
+        joiner.push(waits(Phase::Return, 0, 0, false), HOLD_AWAY_NS);
         assert!(joiner.release_all().is_empty());
     }
 

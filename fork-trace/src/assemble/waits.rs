@@ -47,7 +47,8 @@ impl Seen {
 /// functions.
 #[must_use]
 pub fn seen(joined: &Joined, names: &mut dyn FnMut(&[u64]) -> Option<Vec<String>>) -> Vec<Seen> {
-    let records = joined.waits.iter().chain(&joined.waits_after).chain(&joined.child_waits);
+    let records = joined.waits.as_deref().into_iter();
+    let records = records.chain(&joined.waits_after).chain(&joined.child_waits);
     let waits = records.flat_map(|record| {
         let phase = phase(record);
         record.kept().map(move |wait| (phase, *wait))
@@ -105,7 +106,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
         fork.other_ns = fork.total_ns.map(|total_ns| total_ns.saturating_sub(self_ns));
         fork.stages = stages;
     }
-    let last = |waits: &[Box<WaitsRecord>]| {
+    let last = |waits: &[WaitsRecord]| {
         let kept = waits.iter().filter(|record| record.phase != Phase::Held as u32);
         kept.flat_map(|record| record.kept()).map(|wait| wait.back_ns).max()
     };
@@ -235,6 +236,10 @@ fn take_out(stages: &mut [Span], by_marks: Stage, told: Stage, left_ns: u64, bac
             }
         }
     }
+    // A stage that became shorter was off the CPU for no longer than it lasted.
+    for span in stages {
+        span.off_cpu_ns = span.off_cpu_ns.min(span.dur_ns);
+    }
     moved_ns
 }
 
@@ -274,4 +279,116 @@ fn put_in(
         until: None,
     };
     stages.insert(next.unwrap_or(stages.len()), span);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(stage: Stage, start_ns: u64, dur_ns: u64, self_ns: u64) -> Span {
+        Span {
+            name: Name::Borrowed(stage.row().name),
+            start_ns: Some(start_ns),
+            dur_ns: Some(dur_ns),
+            self_ns: Some(self_ns),
+            off_cpu_ns: None,
+            runs: None,
+            status: Status::Done,
+            precision: Precision::Bounded,
+            source: Some(Source::Tracepoint),
+            until: None,
+        }
+    }
+
+    /// A fork of 1,000 ns: `copy_mm` up to 300, namespaces up to 700, the pid up to 900.
+    fn stages() -> Vec<Span> {
+        vec![
+            span(Stage::CopyProcess, 0, 1000, 100),
+            span(Stage::CopyMm, 0, 300, 50),
+            span(Stage::DupMmap, 50, 250, 250),
+            span(Stage::CopyNamespaces, 300, 400, 400),
+            span(Stage::AllocPid, 700, 200, 200),
+        ]
+    }
+
+    /// Start, duration, own time and time off the CPU of a stage.
+    fn of(stages: &[Span], stage: Stage) -> [Option<u64>; 4] {
+        let span = stages.iter().find(|span| is(span, stage)).unwrap();
+        [span.start_ns, span.dur_ns, span.self_ns, span.off_cpu_ns]
+    }
+
+    fn own(stages: &[Span]) -> u64 {
+        stages.iter().filter_map(|span| span.self_ns).sum()
+    }
+
+    #[test]
+    fn a_wait_of_an_earlier_stage_is_its_own() {
+        // The mark that ends `dup_mmap` comes before its last part.
+        let mut stages = stages();
+        place(&mut stages, 310, 610, Some(Stage::DupMmap));
+        let seen = |stage| of(&stages, stage);
+        assert_eq!(seen(Stage::DupMmap), [Some(50), Some(560), Some(560), Some(300)]);
+        assert_eq!(seen(Stage::CopyMm), [Some(0), Some(610), Some(50), Some(300)]);
+        assert_eq!(seen(Stage::CopyNamespaces), [Some(610), Some(90), Some(90), None]);
+        assert_eq!(seen(Stage::CopyProcess), [Some(0), Some(1000), Some(100), Some(300)]);
+        assert_eq!(own(&stages), 1000);
+    }
+
+    #[test]
+    fn a_wait_of_a_later_stage_without_marks_gets_a_row() {
+        let mut stages = stages();
+        place(&mut stages, 750, 850, Some(Stage::CgroupCanFork));
+        let seen = |stage| of(&stages, stage);
+        assert_eq!(seen(Stage::AllocPid), [Some(700), Some(50), Some(50), None]);
+        assert_eq!(seen(Stage::CgroupCanFork), [Some(750), Some(150), Some(150), Some(100)]);
+        assert_eq!(seen(Stage::CopyProcess), [Some(0), Some(1000), Some(100), Some(100)]);
+        assert_eq!(own(&stages), 1000);
+        assert!(stages.last().is_some_and(|last| is(last, Stage::CgroupCanFork)));
+    }
+
+    #[test]
+    fn a_wait_of_a_stage_within_one_that_has_marks_gets_a_row_in_it() {
+        let mut stages = stages();
+        place(&mut stages, 100, 150, Some(Stage::CopyPageRange));
+        let seen = |stage| of(&stages, stage);
+        assert_eq!(seen(Stage::CopyPageRange), [Some(100), Some(50), Some(50), Some(50)]);
+        assert_eq!(seen(Stage::DupMmap), [Some(50), Some(250), Some(200), Some(50)]);
+        assert_eq!(own(&stages), 1000);
+    }
+
+    #[test]
+    fn a_wait_without_a_stage_goes_by_the_marks() {
+        for told in [None, Some(Stage::CopyProcess), Some(Stage::CopyMm), Some(Stage::DupMmap)] {
+            let mut stages = stages();
+            place(&mut stages, 100, 150, told);
+            assert_eq!(of(&stages, Stage::DupMmap)[3], Some(50));
+            assert_eq!(of(&stages, Stage::CopyMm)[3], Some(50));
+            assert_eq!(of(&stages, Stage::CopyNamespaces)[3], None);
+            assert_eq!(own(&stages), 1000);
+        }
+    }
+
+    proptest::proptest! {
+        /// Wherever a fork stands still, and whatever its stack tells: own times add up as before,
+        /// and no stage is off the CPU for longer than it lasts.
+        #[test]
+        fn waits_change_no_sum(
+            waits in proptest::collection::vec((0u64..1000, 0u64..300, 0usize..STAGES.len() + 1), 0..6),
+        ) {
+            let mut stages = stages();
+            for (left_ns, dur_ns, told) in waits {
+                let parent = |row: &&fork_trace_common::stage::Row| {
+                    row.stage.is_within(Stage::CopyProcess)
+                };
+                let told = STAGES.get(told).filter(parent).map(|row| row.stage);
+                let back_ns = (left_ns + dur_ns).min(1000);
+                place(&mut stages, left_ns, back_ns, told);
+            }
+            proptest::prop_assert_eq!(own(&stages), 1000);
+            for span in &stages {
+                proptest::prop_assert!(span.off_cpu_ns.unwrap_or_default() <= span.dur_ns.unwrap());
+                proptest::prop_assert!(span.self_ns <= span.dur_ns, "{:?}", span);
+            }
+        }
+    }
 }

@@ -114,8 +114,9 @@ fn wait(fork: &Fork, first: &Wait, ns: u64, took_ns: u64) -> Slow {
         text.push_str(&format!(", in {stage}"));
     }
     if first.reason == "preempted" {
-        let work_ns = fork.total_ns.unwrap_or(took_ns).saturating_sub(ns);
-        text.push_str(&format!("; it had a CPU for {}", duration(work_ns)));
+        let told_ns: u64 = fork.waits.iter().map(|wait| wait.dur_ns).sum();
+        let off_ns = told_ns + fork.waits_more.map_or(0, |more| more.dur_ns);
+        text.push_str(&format!("; it had a CPU for {}", duration(took_ns.saturating_sub(off_ns))));
     }
     Slow {
         kind: Name::Owned(format!("wait:{}", first.reason)),
@@ -137,6 +138,9 @@ fn keeper(by: &Keeper, state: WaitState) -> String {
         Keeper { tid: Some(tid), reads: Some(true), .. } => {
             format!("; thread {} was the last to take it, for reading", name(*tid))
         }
+        Keeper { reads: Some(true), .. } => {
+            ", held for reading, as by threads that fault pages in".to_owned()
+        }
         Keeper { tid: Some(tid), .. } => format!(", held by thread {}", name(*tid)),
         Keeper { pid: Some(pid), .. } if state == WaitState::Stopped => {
             format!(", by {}", name(*pid))
@@ -155,7 +159,7 @@ fn work(fork: &Fork, span: &Span, ns: u64, took_ns: u64) -> Slow {
     let (text, hint) = match stage {
         Some(Stage::CopyPageRange | Stage::DupMmap | Stage::CopyMm) if memory => copying(fork, ns),
         Some(Stage::WriteLockSlowpath) => {
-            let reason = row("tasklist_lock");
+            let reason = row(Stage::TasklistLock.row().name);
             (format!("{}, spinning: {}", reason.text, duration(ns)), Some(reason.cure))
         }
         Some(stage) => (format!("in {}: {}: {}", span.name, stage.row().what, duration(ns)), None),
@@ -197,4 +201,88 @@ fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
         }
     }
     (format!("{text}: {}", duration(ns)), Some(HINT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fork(rest: &str) -> Fork {
+        let head = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"kind":"process",
+            "syscall":"fork","parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0}"#;
+        serde_json::from_str(&format!("{head},{rest}}}")).unwrap()
+    }
+
+    fn verdict(rest: &str) -> Option<Slow> {
+        let mut fork = fork(rest);
+        add(&mut fork);
+        fork.slow
+    }
+
+    const STAGES_OF_A_COPY: &str = r#""stages":[
+        {"name":"copy_mm","start_ns":0,"dur_ns":97000000,"self_ns":1000000,"off_cpu_ns":OFF,
+         "status":"done","precision":"bounded"},
+        {"name":"copy_page_range","start_ns":0,"dur_ns":96000000,"self_ns":96000000,
+         "off_cpu_ns":OFF,"status":"done","precision":"bounded"}],
+        "copied":{"vmas":30,"page_table_bytes":50331648},
+        "memory":{"vmas":30,"total_vm_pages":9,"rss_pages":7000000,"anon_pages":6291456}"#;
+
+    #[test]
+    fn copying_is_proved_by_what_was_copied() {
+        let stages = STAGES_OF_A_COPY.replace(r#""off_cpu_ns":OFF,"#, "");
+        let times = r#""total_ns":100000000,"held_ns":100000000"#;
+        let slow = verdict(&format!("{times},{stages}")).unwrap();
+        assert_eq!(slow.kind, "work:copy_page_range");
+        assert_eq!(slow.share, Share(960));
+        assert_eq!(
+            slow.text,
+            "96% copying 48.0 MiB of page tables for 24.0 GiB of anonymous memory, 4.00 ms/GiB: \
+             96.0 ms of 100 ms"
+        );
+        assert!(slow.hint.is_some_and(|hint| hint.contains("posix_spawn")));
+        assert_eq!(verdict(&format!(r#""total_ns":9999999,"held_ns":9999999,{stages}"#)), None);
+        assert_eq!(verdict(&format!(r#""total_ns":100000000,{stages}"#)), None, "still held");
+    }
+
+    #[test]
+    fn time_off_the_cpu_is_no_work() {
+        let stages = STAGES_OF_A_COPY.replace("OFF", "90000000");
+        let wait = r#""waits":[{"at_ns":1,"dur_ns":60000000,"stage":"copy_page_range",
+            "state":"runnable","reason":"preempted","by":{"cpu":1}}],
+            "waits_more":{"count":10,"dur_ns":30000000,"preempted_ns":30000000}"#;
+        let times = r#""total_ns":100000000,"held_ns":100000000,"off_cpu_ns":90000000"#;
+        let slow = verdict(&format!("{times},{wait},{stages}")).unwrap();
+        assert_eq!((slow.kind.as_ref(), slow.share), ("wait:preempted", Share(900)));
+        assert_eq!(
+            slow.text,
+            "90% runnable but not running: 90.0 ms of 100 ms behind other tasks on CPU 1; it had a \
+             CPU for 10.0 ms"
+        );
+    }
+
+    #[test]
+    fn thin_evidence_gives_no_verdict() {
+        let stages = r#""stages":[{"name":"copy_mm","start_ns":0,"dur_ns":9000000,
+            "self_ns":9000000,"status":"done","precision":"bounded"}]"#;
+        assert_eq!(verdict(&format!(r#""total_ns":40000000,"held_ns":40000000,{stages}"#)), None);
+        assert_eq!(verdict(r#""total_ns":40000000,"held_ns":40000000"#), None);
+    }
+
+    #[test]
+    fn a_keeper_is_named_as_far_as_it_is_known() {
+        let by = |by: &str| {
+            let times = r#""total_ns":100000000,"held_ns":100000000"#;
+            let wait = format!(
+                r#""waits":[{{"at_ns":1,"dur_ns":92000000,"stage":"mmap_write_lock",
+                "state":"blocked","reason":"mmap_lock","lock":"mmap_lock"{by}}}]"#
+            );
+            verdict(&format!("{times},{wait}")).unwrap().text
+        };
+        assert_eq!(by(""), "92% waiting for mmap_lock: 92.0 ms of 100 ms, in mmap_write_lock");
+        let thread = r#","by":{"tid":4711,"comm":"worker"}"#;
+        assert!(by(thread).contains(", held by thread worker (4711), in"), "{}", by(thread));
+        let reader = r#","by":{"tid":4711,"reads":true}"#;
+        assert!(by(reader).contains("thread 4711 was the last to take it, for reading"));
+        assert!(by(r#","by":{"reads":true}"#).contains("held for reading"));
+    }
 }

@@ -1,5 +1,5 @@
-//! Why a fork stood still, and whether that is what made it slow. Pure but for the names of tasks,
-//! which the caller looks up.
+//! Why a fork stood still: the reason of each of its waits. Pure: what has to be looked up, the caller
+//! does.
 
 use std::fmt::Write as _;
 
@@ -48,18 +48,21 @@ const ENTRY: [&str; 6] = [
     "ret_from_fork_asm",
 ];
 
-/// Fills in the waits of `fork` with their reasons; `comm` looks up the name of a thread.
-pub fn add(
-    fork: &mut Fork,
-    record: &ForkRecord,
-    seen: &[Seen],
-    comm: &mut dyn FnMut(u32) -> Option<String>,
-) {
+/// What is looked up of the host a moment later.
+pub trait Lookup {
+    /// The name of a thread.
+    fn comm(&mut self, tid: u32) -> Option<String>;
+    /// The control group of a process under a controller.
+    fn group(&mut self, pid: u32, controller: &str) -> Option<String>;
+}
+
+/// Fills in the waits of `fork` with their reasons.
+pub fn add(fork: &mut Fork, record: &ForkRecord, seen: &[Seen], host: &mut dyn Lookup) {
     let woken_ns = record.mark_ns(Mark::SchedWakeupNew);
     let child = seen.iter().filter(|one| one.phase == Phase::Child);
-    let child: Vec<_> = child.map(|one| wait(fork, record, one, woken_ns, comm)).collect();
+    let child: Vec<_> = child.map(|one| wait(fork, record, one, woken_ns, host)).collect();
     let own = seen.iter().filter(|one| one.phase != Phase::Child);
-    let mut own: Vec<_> = own.map(|one| wait(fork, record, one, fork.mono_ns, comm)).collect();
+    let mut own: Vec<_> = own.map(|one| wait(fork, record, one, fork.mono_ns, host)).collect();
     longest(&mut own);
     fork.waits = own;
     if let Some(start) = &mut fork.child_start {
@@ -82,17 +85,17 @@ fn wait(
     record: &ForkRecord,
     seen: &Seen,
     began_ns: u64,
-    comm: &mut dyn FnMut(u32) -> Option<String>,
+    host: &mut dyn Lookup,
 ) -> Wait {
     let reason = reason(seen);
     let names: Vec<_> = seen.names.iter().map(String::as_str).collect();
     let lock = reason.lock.map(Name::Borrowed);
     let lock = lock.or_else(|| taker(&names).filter(|_| reason.name == "lock"));
-    let mut by = keeper(fork, record, seen, reason);
+    let mut by = keeper(fork, record, seen, reason, host);
     if let Some(tid) = by.as_ref().and_then(|by| by.tid.or(by.pid))
         && let Some(by) = &mut by
     {
-        by.comm = comm(tid);
+        by.comm = host.comm(tid);
     }
     let at_ns = seen.wait.left_ns.saturating_sub(began_ns);
     let by_marks = || around(fork, at_ns, at_ns + seen.dur_ns());
@@ -147,12 +150,21 @@ fn throttled(seen: &Seen) -> bool {
 }
 
 /// Who kept the task.
-fn keeper(fork: &Fork, record: &ForkRecord, seen: &Seen, reason: &Reason) -> Option<Keeper> {
+fn keeper(
+    fork: &Fork,
+    record: &ForkRecord,
+    seen: &Seen,
+    reason: &Reason,
+    host: &mut dyn Lookup,
+) -> Option<Keeper> {
     let wait = &seen.wait;
+    let child = seen.phase == Phase::Child;
+    let pid = if child { record.child.tgid } else { record.parent.tgid };
     match reason.name {
         "preempted" => Some(Keeper { cpu: Some(wait.cpu), ..Keeper::default() }),
         "cpu-quota" | "freezer" => {
-            let cgroup = fork.parent.cgroup.clone()?;
+            let controller = if reason.name == "freezer" { "freezer" } else { "cpu" };
+            let cgroup = host.group(pid, controller)?;
             Some(Keeper { cgroup: Some(cgroup), ..Keeper::default() })
         }
         "ptrace-stop" => {
@@ -161,9 +173,11 @@ fn keeper(fork: &Fork, record: &ForkRecord, seen: &Seen, reason: &Reason) -> Opt
         }
         "vfork" => Some(Keeper { pid: Some(record.child.tgid), ..Keeper::default() })
             .filter(|by| by.pid != Some(0)),
-        "mmap_lock" if wait.owner != 0 && wait.owner != record.parent.tid => {
+        "mmap_lock" => {
             let reads = (wait.bits & bits::OWNER_READS != 0).then_some(true);
-            Some(Keeper { tid: Some(wait.owner), reads, ..Keeper::default() })
+            let tid = Some(wait.owner).filter(|tid| ![0, record.parent.tid].contains(tid));
+            let by = Keeper { tid, reads, ..Keeper::default() };
+            Some(by).filter(|by| by.tid.is_some() || by.reads.is_some())
         }
         _ => None,
     }
@@ -206,4 +220,63 @@ pub fn explain(word: &str) -> Option<String> {
     _ = writeln!(text, "{word}: why a fork stands still\n  what: {}", reason.what);
     _ = writeln!(text, "  cause: {}\n  cure: {}", reason.cause, reason.cure);
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stack_has_its_reason() {
+        let blocked = |names: &[&str]| of(false, false, 2, names).name;
+        assert_eq!(
+            blocked(&["percpu_rwsem_wait", "__percpu_down_read", "cgroup_can_fork"]),
+            "cgroup_threadgroup_rwsem"
+        );
+        assert_eq!(blocked(&["percpu_rwsem_wait", "uprobe_start_dup_mmap"]), "dup_mmap_sem");
+        assert_eq!(
+            blocked(&["rwsem_down_write_slowpath", "down_write_killable", "dup_mmap"]),
+            "mmap_lock"
+        );
+        assert_eq!(blocked(&["rwsem_down_write_slowpath", "down_write", "anon_vma_fork"]), "lock");
+        assert_eq!(blocked(&["userfaultfd_event_wait_completion", "dup_mmap"]), "userfaultfd");
+        assert_eq!(blocked(&["wait_for_completion_state", "kernel_clone"]), "vfork");
+        assert_eq!(blocked(&["io_schedule", "shrink_node", "try_to_free_pages"]), "reclaim");
+        assert_eq!(blocked(&["io_schedule", "do_swap_page"]), "page-io");
+        assert_eq!(blocked(&["do_freezer_trap", "get_signal"]), "freezer");
+        assert_eq!(blocked(&["schedule", "something_new"]), "unknown");
+        assert_eq!(blocked(&[]), "unknown");
+        assert_eq!(of(false, false, 8, &["ptrace_stop"]).name, "ptrace-stop");
+        assert_eq!(of(false, false, 4, &[]).name, "signal-stop");
+        assert_eq!(of(false, false, 0x8000, &[]).name, "freezer");
+        // What a runnable task was about to wait for says nothing.
+        assert_eq!(of(true, false, 0, &["ptrace_stop"]).name, "preempted");
+        assert_eq!(of(true, true, 0, &["dup_mmap"]).name, "cpu-quota");
+    }
+
+    #[test]
+    fn every_reason_is_explained_and_named_once() {
+        for (place, reason) in REASONS.iter().enumerate() {
+            assert!(explain(reason.name).is_some_and(|text| text.contains(reason.cure)));
+            let later = REASONS.iter().skip(place + 1);
+            assert!(later.chain([&UNKNOWN]).all(|other| other.name != reason.name));
+            assert!(!reason.signs.is_empty() && reason.text.len() < 60, "{}", reason.name);
+        }
+        assert_eq!(explain("no-such-reason"), None);
+    }
+
+    #[test]
+    fn a_lock_is_named_by_who_takes_it() {
+        let names =
+            ["schedule", "__mutex_lock", "mutex_lock", "copy_oom_score_adj", "copy_process"];
+        assert_eq!(taker(&names).as_deref(), Some("copy_oom_score_adj"));
+        assert_eq!(taker(&["schedule"]), None);
+    }
+
+    #[test]
+    fn a_stack_is_told_without_the_scheduler_and_the_entry() {
+        let names =
+            ["__schedule", "schedule", "dup_mmap", "copy_process", "do_syscall_64", "entry"];
+        assert_eq!(stack(&names), ["dup_mmap", "copy_process"]);
+    }
 }

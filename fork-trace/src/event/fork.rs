@@ -123,8 +123,7 @@ impl Fork {
     /// kernel makes for itself, its total. `None` where that is not known, as long as it is held.
     #[must_use]
     pub fn took_ns(&self) -> Option<u64> {
-        let held = self.kind == Some(Kind::Vfork);
-        self.held_ns.or_else(|| self.total_ns.filter(|_| !held))
+        self.held_ns.or_else(|| self.total_ns.filter(|_| self.syscall.is_none()))
     }
 
     /// The stage with the largest time of its own, and that time.

@@ -17,10 +17,10 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// longer, 512 of huge pages do not.
 const HUGE_NS: u64 = 300_000;
 
-/// How long copying the address space took, if that was seen.
+/// How long copying the address space took, without the time off the CPU, if that was seen.
 pub(crate) fn copy_ns(stages: &[Span]) -> Option<u64> {
     let span = stages.iter().find(|span| span.name == Stage::CopyMm.row().name)?;
-    span.dur_ns
+    span.dur_ns?.checked_sub(span.off_cpu_ns.unwrap_or_default())
 }
 
 /// `copy_mm 81 ms, 24.1 GiB resident, 48 MiB page tables, 3.3 ms/GiB`.

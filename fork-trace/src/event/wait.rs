@@ -75,8 +75,8 @@ pub struct Keeper {
     /// A CPU, on which other tasks ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// Of a lock: its keeper only reads, and may be one of several; it was the last one to take the
-    /// lock.
+    /// Of a lock: it was held for reading, perhaps by several threads; the one that is named was the
+    /// last to take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads: Option<bool>,
 }

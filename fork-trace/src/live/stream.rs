@@ -29,7 +29,10 @@ use crate::{
         values::Name,
     },
     host::{
-        features::Features, limits::LimitReader, lookup::Enricher, process::task_name,
+        features::Features,
+        limits::LimitReader,
+        lookup::Enricher,
+        process::{cgroup, task_name},
         stacks::Stacks,
     },
     live::warnings::{Storms, Watcher},
@@ -42,6 +45,19 @@ const UNDER_WAY_NS: u64 = 1_000_000_000;
 
 /// Detaching the entry takes no longer than this: what began in it may have entered unseen.
 const CLOSING_NS: u64 = 5_000_000;
+
+/// Processes as `/proc` shows them now.
+struct Processes;
+
+impl cause::waits::Lookup for Processes {
+    fn comm(&mut self, tid: u32) -> Option<String> {
+        task_name(tid)
+    }
+
+    fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
+        cgroup::of_controller(pid, controller)
+    }
+}
 
 /// What becomes of children, as far as it is told.
 #[derive(Clone, Copy, Debug)]
@@ -238,7 +254,7 @@ impl Stream {
             return None;
         }
         self.enricher.add(&mut fork);
-        cause::waits::add(&mut fork, record, &seen, &mut task_name);
+        cause::waits::add(&mut fork, record, &seen, &mut Processes);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };

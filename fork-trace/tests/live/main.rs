@@ -26,3 +26,4 @@ mod rights;
 mod storm;
 mod support;
 mod truth;
+mod waits;

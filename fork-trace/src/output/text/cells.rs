@@ -132,17 +132,24 @@ fn shared(fork: &Fork) -> String {
     }
 }
 
-/// The stage with the largest time of its own and its share of the total; of a fork that a wait made
-/// slow, the reason of that and its share of all the time for which the caller was held.
+/// The stage with the largest time of its own and its share of the time for which the caller was held;
+/// of a fork that a wait made slow, the reason of that and its share.
 fn slowest(fork: &Fork, room: usize) -> Option<String> {
     let wait = fork.slow.as_ref().filter(|slow| slow.kind.starts_with("wait:"));
     if let Some(slow) = wait {
         let share = format!(" {}", percent(slow.share.0.into(), 1000));
         return Some(before(&printable(&slow.kind), &share, room));
     }
-    let (span, self_ns) = fork.slowest()?;
-    let share = format!(" {}", percent(self_ns, fork.total_ns?));
-    Some(before(&printable(&span.name), &share, room))
+    let total_ns = fork.total_ns?;
+    let took_ns = fork.took_ns().unwrap_or(total_ns);
+    let stage = fork.slowest().map(|(span, self_ns)| (span.name.as_ref(), self_ns));
+    // A vfork's wait is no part of its total.
+    let waited_ns = took_ns.saturating_sub(total_ns + fork.return_ns.unwrap_or_default());
+    let wait = (Stage::WaitForVforkDone.row().name, waited_ns);
+    let wait = Some(wait).filter(|_| fork.kind == Some(Kind::Vfork) && waited_ns > 0);
+    let (name, self_ns) = stage.into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)?;
+    let share = format!(" {}", percent(self_ns, took_ns));
+    Some(before(&printable(name), &share, room))
 }
 
 /// How long from the wake-up to the child's first step in user space, and how much of it the child
