@@ -6,11 +6,15 @@
 use crate::stage::Mark;
 
 /// How many waits of an attempt are kept with their stacks: the longest.
-pub const KEPT: usize = 8;
+pub const KEPT: u32 = 8;
 /// The places for waits: one for each that is kept, and one for the wait under way.
-pub const PLACES: usize = KEPT + 1;
+pub const PLACES: u32 = KEPT + 1;
 /// How many addresses of a kernel stack are kept.
 pub const FRAMES: usize = 32;
+/// How many bytes they have.
+pub const STACK_BYTES: u32 = 256;
+/// How many marks an attempt may pass.
+pub const MARKS: u32 = Mark::SysExit as u32 + 1;
 
 /// Which part of a fork the task was in when it left its CPU; `phase` of [`WaitsRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +107,12 @@ pub struct WaitsRecord {
     /// The time of those waits that were not kept, by the last mark before each.
     pub other_ns: [u64; Mark::IN_RECORD],
     /// The waits.
-    pub waits: [Wait; PLACES],
+    pub waits: [Wait; PLACES as usize],
 }
 
 impl WaitsRecord {
     /// Bytes before `waits`.
-    pub const HEAD: usize = size_of::<Self>() - PLACES * size_of::<Wait>();
+    pub const HEAD: usize = size_of::<Self>() - PLACES as usize * size_of::<Wait>();
 
     /// A record with every byte zero but the kind.
     #[must_use]
@@ -137,7 +141,7 @@ impl WaitsRecord {
             off_ns: 0,
             preempted_ns: 0,
             other_ns: [0; Mark::IN_RECORD],
-            waits: [NONE; PLACES],
+            waits: [NONE; PLACES as usize],
         }
     }
 
@@ -150,5 +154,6 @@ impl WaitsRecord {
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<Wait>() == 48 + 8 * FRAMES);
+const _: () = assert!(STACK_BYTES as usize == 8 * FRAMES);
 const _: () = assert!(WaitsRecord::HEAD == 56 + 8 * Mark::IN_RECORD);
 const _: () = assert!(align_of::<WaitsRecord>() == 8);

@@ -16,8 +16,7 @@ use aya_ebpf::{
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
-    stage::Mark,
-    wait::{FRAMES, KEPT, PLACES, Phase, Wait, WaitsRecord, bits as wait_bits},
+    wait::{KEPT, MARKS, PLACES, Phase, STACK_BYTES, Wait, WaitsRecord, bits as wait_bits},
 };
 
 use super::record::under_way;
@@ -72,8 +71,8 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     }
     let stack = wait.stack.as_mut_ptr().cast();
     // SAFETY: the helper writes no more bytes than the array has.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), stack, (FRAMES * 8) as u32, 0) };
-    wait.frames = if bytes > 0 { bytes as u32 / 8 } else { 0 };
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), stack, STACK_BYTES, 0) };
+    wait.frames = u32::try_from(bytes).map_or(0, |bytes| bytes / 8);
     let left_ns = now();
     wait.left_ns = left_ns;
     log.left_ns = left_ns;
@@ -123,11 +122,11 @@ pub(crate) fn comes_back(task: Task) {
     }
     log.left_ns = 0;
     log.count += 1;
-    if log.used < KEPT as u32 {
+    if log.used < KEPT {
         log.used += 1;
         log.current = log.used;
     } else {
-        log.used = PLACES as u32;
+        log.used = PLACES;
         drop_shortest(log);
     }
     if log.phase >= Phase::Return as u32 {
@@ -143,19 +142,19 @@ fn drop_shortest(log: &mut WaitsRecord) {
     let mut shortest = 0;
     let mut shortest_ns = u64::MAX;
     for place in 0..PLACES {
-        let Some(wait) = log.waits.get(place) else { return };
+        let Some(wait) = log.waits.get(place as usize) else { return };
         let ns = wait.back_ns - wait.left_ns;
         if ns < shortest_ns {
             shortest_ns = ns;
             shortest = place;
         }
     }
-    let Some(wait) = log.waits.get(shortest) else { return };
+    let Some(wait) = log.waits.get(shortest as usize) else { return };
     let mark = wait.mark as usize;
     if let Some(other_ns) = log.other_ns.get_mut(mark) {
         *other_ns += shortest_ns;
     }
-    log.current = shortest as u32;
+    log.current = shortest;
 }
 
 /// The waits of an attempt, or of the caller of a vfork, that is over: they are sent, if there are
@@ -182,7 +181,7 @@ pub(super) fn forget(record: &ForkRecord, key: u64) {
 #[inline(always)]
 fn send(log: &mut WaitsRecord) {
     let used = u64::from(log.used);
-    if used > PLACES as u64 {
+    if used > u64::from(PLACES) {
         return;
     }
     ring::send_waits(log, WaitsRecord::HEAD as u64 + used * size_of::<Wait>() as u64);
@@ -217,9 +216,9 @@ fn part(key: u64, task: Task, returns: i64) -> Option<Part> {
 #[inline(always)]
 fn last_mark(record: &ForkRecord) -> u32 {
     let mut last = 0;
-    for mark in 0..Mark::IN_RECORD {
-        if record.marks.get(mark).is_some_and(|at| *at != 0) {
-            last = mark as u32;
+    for mark in 0..MARKS {
+        if record.marks.get(mark as usize).is_some_and(|at| *at != 0) {
+            last = mark;
         }
     }
     last

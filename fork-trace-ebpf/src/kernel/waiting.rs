@@ -20,7 +20,7 @@ use super::{
 static TASK_REGS: Global<u8> = Global::new(0);
 
 /// Bytes of a kernel stack before 5.15, where the helper is missing.
-/// KERNEL: `arch/x86/include/asm/page_64_types.h` THREAD_SIZE, without KASAN.
+/// KERNEL: `arch/x86/include/asm/page_64_types.h` `THREAD_SIZE`, without KASAN.
 const STACK_BYTES: u32 = 16 << 10;
 
 /// How many nested task groups are looked at.
