@@ -1,18 +1,19 @@
-//! Every way in which an attempt is not shown, counted in the kernel.
+//! The counters of the kernel side: every way in which an attempt, or a part of it, is not shown.
 //!
-//! Each new task of the host is counted in exactly one of `Seen`, `FilteredKind`,
-//! `FilteredTask` and `Unentered` at `task_newtask`, so their sum grows with the kernel's own
-//! `processes` counter (/proc/stat; KERNEL: `total_forks` in kernel/fork.c `copy_process`).
+//! Each new task of the host is counted at `task_newtask` in exactly one of `Seen`, `FilteredKind`,
+//! `FilteredTask` and `Unentered`. So their sum grows as `processes` in `/proc/stat` does, which is
+//! the kernel's own count.
+//! KERNEL: kernel/fork.c `copy_process` counts `total_forks`.
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// Index into the kernel side's per-CPU counter array.
+        /// A counter: its place in the kernel side's array of counters, which each CPU has.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Counter { $($(#[doc = $doc])* $name,)* }
 
         impl Counter {
-            /// How many there are.
+            /// How many counters there are.
             pub const COUNT: u32 = {
                 let mut count = 0;
                 $(
@@ -26,38 +27,38 @@ macro_rules! counters {
 }
 
 counters! {
-    /// New tasks whose attempt has a record in flight.
+    /// New tasks whose attempt has a record.
     Seen,
-    /// New tasks of a kind that is not wanted, and idle tasks.
+    /// New tasks of a kind that is not wanted; idle tasks are among them.
     FilteredKind,
-    /// New tasks of a caller that is not wanted.
+    /// New tasks whose caller is not wanted.
     FilteredTask,
-    /// New tasks not tracked because the in-flight map was full.
+    /// New tasks whose attempt got no record, because the map of attempts was full.
     Unentered,
-    /// Attempts not tracked because the in-flight map was full.
+    /// Attempts that got no record when they began, because the map of attempts was full.
     InFlightFull,
-    /// Records of successful attempts lost because the ring was full.
+    /// Records of successful attempts that were lost because the ring was full.
     RingFullForks,
-    /// Records of failed attempts lost because the ring was full.
+    /// Records of failed attempts that were lost because the ring was full.
     RingFullFailures,
-    /// Function times of attempts lost because the ring or their map was full.
+    /// Function times of attempts that were lost because the ring or their map was full.
     FunctionTimesLost,
-    /// Child-start records lost because the ring was full.
+    /// Records of a child's start that were lost because the ring was full.
     RingFullStarts,
-    /// Children whose first moment on a CPU is not known because the map for it was full.
+    /// Children whose first moment on a CPU is not known, because the map for it was full.
     OnCpuFull,
-    /// Child processes not followed because the map of followed processes was full.
+    /// Child processes that are not followed, because the map of followed processes was full.
     FollowFull,
     /// Failed attempts whose evidence was lost because the ring was full.
     RingFullRefusals,
-    /// Successful attempts that were recorded and then not wanted for their outcome; each is among
+    /// Successful attempts that had a record, and whose outcome was not wanted. Each is counted in
     /// `Seen` too.
     FilteredOutcome,
-    /// Follow-up records lost because the ring was full.
+    /// Follow-ups that were lost because the ring was full.
     RingFullFollowUps,
-    /// Children with no follow-up because the map of children was full.
+    /// Children that are not followed up, because the map of children was full.
     BornFull,
-    /// Vforks whose parent's wait is not measured because the map of waits was full.
+    /// Vforks whose parent's wait is not measured, because the map of waits was full.
     WaitsFull,
     /// Times off the CPU that are not known because the map for them was full.
     OffCpuFull,

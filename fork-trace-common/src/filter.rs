@@ -1,13 +1,15 @@
-//! Which attempts are wanted: kinds of tasks, and properties of the caller and of the outcome.
+//! Filters: which attempts are wanted, by the kind of task, and by properties of the caller and of
+//! the outcome.
 //!
-//! Userspace sets the switches and fills the map before anything is attached; the kernel side
-//! decides. What is wanted of one property is any of its values; every property named has to match.
+//! User space sets the switches and fills the map of filters before it attaches anything, and the
+//! kernel side decides. A filter accepts one or more values of a property. If several properties
+//! have a filter, an attempt has to pass all of them.
 
 /// A kind of task, as a bit of [`KINDS`].
 pub mod kind {
     /// A process with memory of its own, or shared without waiting.
     pub const PROCESS: u32 = 1;
-    /// A process for which the caller waits.
+    /// A process that the caller waits for.
     pub const VFORK: u32 = 1 << 1;
     /// A thread of the caller's process.
     pub const THREAD: u32 = 1 << 2;
@@ -15,32 +17,34 @@ pub mod kind {
     pub const KTHREAD: u32 = 1 << 3;
     /// A thread of `io_uring`.
     pub const IO_WORKER: u32 = 1 << 4;
-    /// Another task that the kernel makes: a helper program, a worker of vhost.
+    /// Another task that the kernel makes, such as a helper program or a worker of vhost.
     pub const OTHER: u32 = 1 << 5;
-    /// What is shown where nothing else is asked for.
+    /// The kinds that are shown unless the user asks for others.
     pub const DEFAULT: u32 = PROCESS | VFORK | THREAD | OTHER;
 }
 
-/// A property that [`FilterKey`]es name, as a bit of [`FILTERED_BY`].
+/// A property that a [`FilterKey`] names, as a bit of [`FILTERED_BY`].
 pub mod property {
-    /// Process id of the caller's parent.
+    /// The process id of the caller's parent.
     pub const PPID: u32 = 1;
-    /// Real user id of the caller.
+    /// The real user id of the caller.
     pub const UID: u32 = 1 << 1;
-    /// Name of the calling task.
+    /// The name of the calling task.
     pub const COMM: u32 = 1 << 2;
-    /// Id of the caller's cgroup in the unified hierarchy.
+    /// The id of the caller's cgroup in the unified hierarchy.
     pub const CGROUP: u32 = 1 << 3;
-    /// Error number of the outcome.
+    /// The error number of the outcome.
     pub const ERRNO: u32 = 1 << 4;
 }
 
-/// Key of the map of wishes: a property as one of [`property`], and its value; a name as its bytes.
+/// A key of the map of filters, which stands for a value that is accepted. The first word is the
+/// property, one of [`property`]. The value follows, in one word, or in two for the bytes of a
+/// name.
 pub type FilterKey = [u64; 3];
 
-/// Symbol of the kinds that are wanted, a `u32` of [`kind`].
+/// The symbol of the kinds that are wanted: a `u32`, with bits of [`kind`].
 pub const KINDS: &str = "KINDS";
-/// Symbol of the properties that are named, a `u32` of [`property`].
+/// The symbol of the properties that have a filter: a `u32`, with bits of [`property`].
 pub const FILTERED_BY: &str = "FILTERED_BY";
-/// Symbol of the switch for failed attempts only: a `u8`, 0 or 1.
+/// The symbol of the switch that limits tracing to failed attempts: a `u8`, 0 or 1.
 pub const FAILED_ONLY: &str = "FAILED_ONLY";

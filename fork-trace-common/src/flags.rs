@@ -1,16 +1,16 @@
-//! The clone flags, and those of a task that tell the kernel's own from a user's, with the kernel's
-//! values and spelling.
+//! The clone flags, and the flags of a task that tell the kernel's own tasks from a user's. Values
+//! and spelling are the kernel's.
 //!
 //! KERNEL: include/uapi/linux/sched.h, include/linux/sched.h.
 
-/// A task's: a kernel thread.
+/// A flag of a task: it is a kernel thread.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
-/// A task's: a thread of `io_uring`.
+/// A flag of a task: it is a thread of `io_uring`.
 pub const PF_IO_WORKER: u32 = 0x10;
-/// A task's, 6.4 and later: a thread the kernel made for a process (vhost).
+/// A flag of a task, from 6.4 on: it is a thread that the kernel has made for a process (vhost).
 pub const PF_USER_WORKER: u32 = 0x4000;
 
-/// The low byte of `clone`'s flags word: the signal sent to the parent when the child ends.
+/// The low byte of the flags word of `clone`: the signal that the parent gets when the child ends.
 pub const CSIGNAL: u64 = 0xff;
 /// Share the address space.
 pub const CLONE_VM: u64 = 0x100;
@@ -31,7 +31,7 @@ pub const CLONE_SYSVSEM: u64 = 0x4_0000;
 
 /// A new time namespace; `clone3` only.
 pub const CLONE_NEWTIME: u64 = 0x80;
-/// A file that stands for the child.
+/// The caller gets a file descriptor that stands for the child.
 pub const CLONE_PIDFD: u64 = 0x1000;
 /// A new mount namespace.
 pub const CLONE_NEWNS: u64 = 0x2_0000;
@@ -39,7 +39,7 @@ pub const CLONE_NEWNS: u64 = 0x2_0000;
 pub const CLONE_SETTLS: u64 = 0x8_0000;
 /// The child's id is stored in the parent.
 pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
-/// Without effect in `clone`, refused by `clone3`.
+/// It has no effect in `clone`, and `clone3` refuses it.
 pub const CLONE_DETACHED: u64 = 0x40_0000;
 /// A new cgroup namespace.
 pub const CLONE_NEWCGROUP: u64 = 0x200_0000;
@@ -66,7 +66,7 @@ pub const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
 /// A new, empty mount namespace; `clone3` only, 7.1 and later.
 pub const CLONE_EMPTY_MNTNS: u64 = 1 << 37;
 
-/// Every clone flag, lowest bit first: value and the kernel's spelling.
+/// Every clone flag, the lowest bit first: its value and the kernel's spelling.
 pub const FLAGS: &[(u64, &str)] = &[
     (0x80, "CLONE_NEWTIME"),
     (0x100, "CLONE_VM"),

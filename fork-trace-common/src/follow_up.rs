@@ -1,11 +1,13 @@
-//! What becomes of a child after its fork: the bytes of the follow-up records.
+//! Follow-ups: what becomes of a child after its fork, as the bytes of records.
 //!
-//! A follow-up names its fork by the caller's thread id and the moment the attempt began, so the
-//! user side needs no memory of forks to join them. All times are `CLOCK_MONOTONIC` nanoseconds.
+//! A follow-up names its fork by the caller's thread id and the moment in which the attempt began.
+//! So the user side need not remember forks to join them. All times are nanoseconds of
+//! `CLOCK_MONOTONIC`.
 
 use crate::record::TaskIds;
 
-/// First word of a follow-up, beside [`RecordKind`](crate::record::RecordKind).
+/// The first word of a follow-up. The values are apart from those of
+/// [`RecordKind`](crate::record::RecordKind), with which other records begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FollowUpKind {
@@ -15,33 +17,34 @@ pub enum FollowUpKind {
     Ended = 4,
     /// A [`FollowUpRecord`]: the child runs another program.
     Execed = 5,
-    /// An [`ExecRecord`]: the same, with the program's name and arguments.
+    /// An [`ExecRecord`]: the child runs another program, whose name and arguments follow.
     ExecedWith = 6,
 }
 
-/// What is known of a child; `state` of [`Born`].
+/// What is known of a child: the bits of `state` in a [`Born`].
 pub mod state {
     /// Its parent waits until it execs or ends.
     pub const VFORK: u32 = 1;
-    /// Its parent had more threads than one, and shares no memory with it.
+    /// Its parent had several threads, and shares no memory with it.
     pub const THREADS: u32 = 1 << 1;
-    /// It runs another program than its parent did when it was made.
+    /// It runs another program than the one that its parent ran when it made the child.
     pub const EXECED: u32 = 1 << 2;
 }
 
-/// What is known of an event; `bits` of [`FollowUpRecord`].
+/// What is known of an event: the bits of `bits` in a [`FollowUpRecord`].
 pub mod bits {
-    /// [`super::FollowUpKind::Ended`]: it was the last task of its process, and `exit_code` is the process's.
+    /// Of [`super::FollowUpKind::Ended`]: the task was the last of its process, and `exit_code` is
+    /// that of the process.
     pub const WHOLE: u32 = 1;
-    /// [`super::FollowUpKind::VforkReturned`]: a fatal signal waits for the parent.
+    /// Of [`super::FollowUpKind::VforkReturned`]: the parent has a fatal signal pending.
     pub const DYING: u32 = 1 << 1;
-    /// [`super::ExecRecord`]: the program's name is longer than there is room for.
+    /// Of [`super::ExecRecord`]: the program's name is longer than what is kept of it.
     pub const EXE_CUT: u32 = 1 << 2;
-    /// [`super::ExecRecord`]: the arguments were read.
+    /// Of [`super::ExecRecord`]: the arguments were read.
     pub const ARGS: u32 = 1 << 3;
 }
 
-/// A child process born while tracing, and its fork.
+/// A child process that was made while tracing, and its fork.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -49,19 +52,19 @@ pub mod bits {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct Born {
-    /// Which child.
+    /// The child.
     pub child: TaskIds,
-    /// When the attempt that made it began, as in its record.
+    /// When the attempt that made it began, as its record gives it.
     pub began_ns: u64,
     /// When it was put on a run queue.
     pub woken_ns: u64,
-    /// Thread id of the caller.
+    /// The thread id of the caller.
     pub parent_tid: u32,
     /// See [`state`].
     pub state: u32,
 }
 
-/// One event in a child's life.
+/// One event after a child's fork.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -73,21 +76,21 @@ pub struct FollowUpRecord {
     pub kind: u32,
     /// See [`bits`].
     pub bits: u32,
-    /// Whose.
+    /// The child that it is about.
     pub born: Born,
-    /// When.
+    /// When it happened.
     pub at_ns: u64,
-    /// [`FollowUpKind::Ended`]: as `wait(2)` tells it, the signal in the low seven bits, the exit code
-    /// in the second byte.
+    /// Of [`FollowUpKind::Ended`]: how the child ended, as `wait(2)` reports it. The low seven bits
+    /// are the signal, and the second byte is the exit code.
     pub exit_code: u64,
 }
 
-/// Bytes of a program's name that are kept.
+/// How many bytes of a program's name are kept.
 pub const EXE_BYTES: usize = 256;
-/// Bytes of a program's arguments that are kept.
+/// How many bytes of a program's arguments are kept.
 pub const ARGS_BYTES: usize = 1024;
 
-/// A child runs another program. Sent without the unused end of `args`.
+/// A child runs another program. The record is sent without the unused end of `args`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -97,16 +100,17 @@ pub const ARGS_BYTES: usize = 1024;
 pub struct ExecRecord {
     /// The event.
     pub life: FollowUpRecord,
-    /// Bytes of all arguments together, each with its closing NUL; may exceed what was kept.
+    /// How many bytes all arguments have together, each with its closing NUL. That may be more than
+    /// what is kept.
     pub args_bytes: u64,
-    /// The file as it was named to the kernel, closed by NUL.
+    /// The file as it was named to the kernel, with its closing NUL.
     pub exe: [u8; EXE_BYTES],
-    /// Arguments, each closed by NUL.
+    /// The arguments, each with its closing NUL.
     pub args: [u8; ARGS_BYTES],
 }
 
 impl ExecRecord {
-    /// Bytes before `args`.
+    /// How many bytes come before `args`.
     pub const HEAD: usize = size_of::<Self>() - ARGS_BYTES;
 
     /// A record with every byte zero.
@@ -135,7 +139,7 @@ impl ExecRecord {
     }
 }
 
-// No padding: a byte that no field names would leave the kernel unset.
+// There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(size_of::<Born>() == 40);
 const _: () = assert!(size_of::<FollowUpRecord>() == 64);
 const _: () = assert!(ExecRecord::HEAD == 64 + 8 + EXE_BYTES);

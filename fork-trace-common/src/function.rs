@@ -1,26 +1,29 @@
-//! Kernel functions that fork runs and that a kernel may let us probe at entry and return.
+//! The function table: kernel functions that a fork runs, and that a kernel may let us probe at
+//! entry and return.
 //!
-//! A row gives a function's names (it may have been renamed), the parameters it may have, by which
-//! a program for it is guarded, and how it says that it failed. Which stage a function measures is
-//! the stage table's business.
+//! A row gives a function's names, because it may have been renamed; the parameters that it may
+//! have, so that a program is not attached to another function of the same name; and how it says
+//! that it failed. Which stage a function measures is said in the stage table.
 
 /// How often a fork runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frequency {
-    /// Once at most; of more the first counts.
+    /// Once at most. If it runs more often, the first run counts.
     Once,
-    /// Once per mapping, or so: runs are counted and their times summed up.
+    /// Many times, for example once for each mapping. The runs are counted, and their times added
+    /// up.
     Many,
 }
 
-/// What a function's return value says.
+/// What a function's return value says of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Returns {
-    /// Nothing of a failure.
+    /// Nothing.
     Nothing,
-    /// An `int`: below 0 it is the errno.
+    /// It is an `int`. A value below 0 is the negative errno.
     Errno,
-    /// A pointer: an `ERR_PTR`, or null where memory is out.
+    /// It is a pointer. The function failed if that is an `ERR_PTR`, or null, which means that
+    /// there was no memory.
     Pointer,
 }
 
@@ -29,39 +32,42 @@ pub enum Returns {
 pub struct FunctionRow {
     /// The row's function.
     pub function: Function,
-    /// Its name in programs: `fentry_NAME` and so on.
+    /// Its name in the names of programs: `fentry_NAME` and so on.
     pub id: &'static str,
     /// The kernel's names for it, the newest first.
     pub names: &'static [&'static str],
-    /// Parameter lists it may have: of a pointer the struct it points to, with `*`; of everything
-    /// else `int`. With another list a program must not be attached by BTF: the trampoline would
-    /// save another number of registers than the function has.
+    /// The lists of parameters that it may have. A pointer is given as the struct that it points
+    /// to, followed by `*`, and everything else as `int`. To a function with another list no
+    /// program must be attached by BTF, because the trampoline would save another number of
+    /// registers than the function has parameters.
     pub parameters: &'static [&'static str],
-    /// How often it runs.
+    /// How often a fork runs it.
     pub frequency: Frequency,
-    /// What it returns.
+    /// What its return value says of a failure.
     pub returns: Returns,
-    /// It runs mostly outside of forks, or only when one fails: only probed where all stages are
-    /// asked for.
+    /// It runs mostly outside of forks, or only when a fork fails. So it is only probed if all
+    /// stages are asked for.
     pub busy: bool,
-    /// It may wait for long, for what others do: no kretprobe, of which there are few at a time.
+    /// It may block for a long time. So it gets no kretprobe, because the kernel has only a few
+    /// return slots for each function.
     pub waits: bool,
 }
 
-/// Value of a function's arity global where nothing is to be read from what it returns.
+/// The value of a function's arity global if its return value is not to be read.
 pub const NO_RETURN: u8 = u8::MAX;
 
-/// Symbol of a function's arity global in the object, a `u8`: how many parameters it has on this
-/// kernel, behind which a BTF program finds the return value, or [`NO_RETURN`].
+/// What the symbol of each function's arity global begins with; the function's `id` follows. It is
+/// a `u8`: how many parameters the function has on this kernel, or [`NO_RETURN`]. A BTF program
+/// finds the return value behind the parameters.
 pub const ARITY: &str = "ARITY_";
 
-/// Symbol of the switch that function probes are attached: a `u8`, 0 or 1.
+/// The symbol of the switch that says whether functions are probed: a `u8`, 0 or 1.
 pub const FUNCTIONS_ON: &str = "FUNCTIONS_ON";
 
 /// Hands every function to macro `$m`, in kernel order: those that run once, then `;;`, then those
 /// that run many times.
 ///
-/// `once Variant = id [names] [parameters] -> returns, notes;`
+/// Each has the form `Once Variant = id [names] [parameters] -> returns, notes;`.
 #[macro_export]
 macro_rules! for_each_function {
     ($m:ident) => {
@@ -183,7 +189,7 @@ macro_rules! table {
         $(Many $many:ident = $many_id:ident [$($many_name:literal),*] [$($many_list:literal),*]
             -> $many_returns:ident $(, $many_note:ident)*;)*
     ) => {
-        /// A function; those that run once come first, so that the discriminant is a place in
+        /// A function. Those that run once come first, so that the discriminant is the place in
         /// [`crate::record::FunctionTimes`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u8)]
@@ -192,14 +198,14 @@ macro_rules! table {
             $(#[doc = concat!("`", stringify!($many_id), "`.")] $many,)*
         }
 
-        /// How many run once.
+        /// How many functions run once.
         pub const ONCE: usize = [$(Function::$once,)*].len();
-        /// The first that runs many times.
+        /// The discriminant of the first function that runs many times.
         pub const FIRST_MANY: u32 = {
             let [first, ..] = [$(Function::$many,)*];
             first as u32
         };
-        /// How many run many times.
+        /// How many functions run many times.
         pub const MANY: usize = [$(Function::$many,)*].len();
 
         /// Every function, in the order of [`Function`].

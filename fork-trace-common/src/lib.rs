@@ -1,7 +1,8 @@
-//! What fork-trace's kernel and user sides share: the stage table, the bytes of a record, the
-//! switches and struct offsets set before load, and the counters of everything not shown.
+//! What the kernel side and the user side of fork-trace share: the table of stages, the bytes of
+//! every record, the switches and struct offsets that user space sets before load, and the counters
+//! of everything that is not shown.
 //!
-//! It owns layouts and names only: no BPF helper, no I/O, no allocation.
+//! Only layouts, tables and names are here. Nothing calls a BPF helper, does I/O or allocates.
 #![no_std]
 
 pub mod call_site;

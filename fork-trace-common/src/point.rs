@@ -1,11 +1,11 @@
-//! Points in time that a source can take: marks of tracepoints, and entries and returns of functions;
-//! and the order in which a fork passes them.
+//! The points in time that can be taken in a fork, and the order in which a fork passes them. A
+//! point is the mark of a tracepoint, or the entry or the return of a function.
 
 use crate::function::Function;
 
 macro_rules! marks {
     ($($(#[doc = $doc:literal])* $mark:ident = $name:literal,)*) => {
-        /// A point in time that a source can take, in kernel order.
+        /// A point in time that a tracepoint marks, in the order in which a fork passes them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Mark { $($(#[doc = $doc])* $mark,)* }
@@ -14,8 +14,8 @@ macro_rules! marks {
             /// Every mark, in order.
             pub const ALL: &[Self] = &[$(Self::$mark,)*];
 
-            /// The name used in output: the tracepoint's, with where it fired after `@`, or the
-            /// field's.
+            /// The name used in output: that of the tracepoint, followed by `@` and where it fired
+            /// if that has to be said, or that of a field.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$mark => $name,)* }
@@ -28,8 +28,8 @@ marks! {
     /// `raw_syscalls:sys_enter`, after ptrace and seccomp let the call pass.
     /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
     SysEnter = "sys_enter",
-    /// The `task_struct` was allocated. As all allocations it is marked once the object exists, a
-    /// few hundred nanoseconds into its stage.
+    /// The `task_struct` was allocated. As with all allocations, the mark is taken once the object
+    /// exists, which is a few hundred nanoseconds after its stage begins.
     /// KERNEL: kernel/fork.c `dup_task_struct`.
     TaskAlloc = "kmem_cache_alloc@copy_process#1",
     /// The credentials were allocated. KERNEL: kernel/cred.c `prepare_creds`.
@@ -39,7 +39,7 @@ marks! {
     SchedForkTimer = "hrtimer_setup",
     /// The table of files was allocated. KERNEL: fs/file.c `dup_fd`.
     FilesAlloc = "kmem_cache_alloc@dup_fd",
-    /// KERNEL: `fs/fs_struct.c` `copy_fs_struct`.
+    /// The root and working directory were allocated. KERNEL: `fs/fs_struct.c` `copy_fs_struct`.
     FsAlloc = "kmem_cache_alloc@copy_fs_struct",
     /// The table of handlers was allocated. KERNEL: kernel/fork.c `copy_sighand`.
     SighandAlloc = "kmem_cache_alloc@copy_process#2",
@@ -51,7 +51,7 @@ marks! {
     MmapLockStart = "mmap_lock_start_locking",
     /// The parent's `mmap_lock` is held.
     MmapLockTaken = "mmap_lock_acquire_returned",
-    /// The child's `mmap_lock` is released: every mapping was copied.
+    /// The child's `mmap_lock` is released, because every mapping was copied.
     ChildMmapReleased = "mmap_lock_released@child",
     /// The parent's `mmap_lock` is released.
     ParentMmapReleased = "mmap_lock_released",
@@ -63,10 +63,10 @@ marks! {
     /// `tasklist_lock`. KERNEL: kernel/fork.c `copy_process`; `ktime_get_ns`, the clock of
     /// `bpf_ktime_get_ns`.
     StartTime = "task_struct.start_time",
-    /// `lock:contention_begin` of a writer that spins: `tasklist_lock` is held by another.
+    /// `lock:contention_begin` of a writer that spins, because another holds `tasklist_lock`.
     /// KERNEL: kernel/locking/qrwlock.c `queued_write_lock_slowpath`.
     LockContended = "contention_begin",
-    /// `lock:contention_end` of the same.
+    /// `lock:contention_end` of the same writer, which has the lock now.
     LockTaken = "contention_end",
     /// `task:task_newtask`, near the end of `copy_process`.
     TaskNewtask = "task_newtask",
@@ -79,23 +79,24 @@ marks! {
     /// `sched:sched_switch` to the child for the first time.
     /// KERNEL: kernel/sched/core.c `__schedule`, just before the switch.
     ChildSwitch = "sched_switch@child",
-    /// `raw_syscalls:sys_exit` in the child: its first way back to user space.
+    /// `raw_syscalls:sys_exit` in the child, on its first return to user space.
     ChildSysExit = "sys_exit@child",
 }
 
 impl Mark {
-    /// Marks kept in a fork record, the child's own apart: `SysEnter` up to `SysExit`.
+    /// How many marks a fork record keeps: `SysEnter` up to `SysExit`, which are all but the
+    /// child's own.
     pub const IN_RECORD: usize = Self::SysExit as usize + 1;
 }
 
 /// A point in time: a mark, or the entry or return of a function that can be probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// What a tracepoint marks.
+    /// The mark of a tracepoint.
     Mark(Mark),
-    /// Entry of a function, the first in an attempt.
+    /// The first entry of a function in an attempt.
     Enter(Function),
-    /// Return of a function; of one that runs many times, the last.
+    /// The return of a function; if it runs many times, the last one.
     Leave(Function),
 }
 
@@ -115,7 +116,7 @@ pub(crate) use point;
 
 macro_rules! order {
     ($(($($point:ident)+))*) => {
-        /// Every point of the caller, in kernel order, as of 6.12.
+        /// Every point that the caller passes, in the order of 6.12.
         pub const ORDER: &[Point] = &[$(point!($($point)+)),*];
     };
 }
@@ -163,7 +164,7 @@ order! {
 }
 
 impl core::fmt::Display for Point {
-    /// A mark's name, or `enter` or `leave` and the function's name in the table.
+    /// Writes a mark's name, or `enter` or `leave` followed by the function's name in the table.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Mark(mark) => f.write_str(mark.name()),
@@ -174,7 +175,7 @@ impl core::fmt::Display for Point {
 }
 
 impl Point {
-    /// The function whose entry or return it is.
+    /// The function whose entry or return it is; `None` for a mark.
     #[must_use]
     pub fn function(self) -> Option<Function> {
         match self {
@@ -183,7 +184,7 @@ impl Point {
         }
     }
 
-    /// Its place in [`ORDER`]; the child's marks come after.
+    /// Its place in [`ORDER`]. The child's marks come after those of the caller.
     #[must_use]
     pub fn rank(self) -> usize {
         ORDER.iter().position(|point| *point == self).unwrap_or_else(|| match self {

@@ -1,9 +1,10 @@
-//! The bytes the kernel side writes and the user side reads: one [`ForkRecord`] per attempt, one
-//! small [`StartRecord`] per child, and where functions are probed a [`FunctionTimes`] per attempt.
+//! The bytes that the kernel side writes and the user side reads: one [`ForkRecord`] for each
+//! attempt, one small [`StartRecord`] for each child, and where functions are probed one
+//! [`FunctionTimes`] for each attempt.
 //!
-//! Every byte is zeroed before it is filled, and a field that was not read is marked by an absent
-//! bit in `bits`, never by its zero. All times are `CLOCK_MONOTONIC` nanoseconds
-//! (`bpf_ktime_get_ns`). Layout is checked at compile time on both sides.
+//! Every byte is set to zero before it is filled. A field that was not read is marked by a bit that
+//! is absent from `bits`, never by being zero. All times are nanoseconds of `CLOCK_MONOTONIC`
+//! (`bpf_ktime_get_ns`). The layouts are checked when either side is compiled.
 
 use crate::{
     function::{MANY, ONCE},
@@ -11,7 +12,7 @@ use crate::{
     stage::Mark,
 };
 
-/// First word of every record: what the rest is.
+/// The first word of every record, which says what the rest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum RecordKind {
@@ -31,7 +32,7 @@ pub enum RecordKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Syscall {
-    /// None: a task made by the kernel.
+    /// There is none, because the kernel makes the task for itself.
     None = 0,
     /// `fork(2)`.
     Fork = 1,
@@ -43,11 +44,11 @@ pub enum Syscall {
     Clone3 = 4,
 }
 
-/// What is known of a record; `bits` of [`ForkRecord`].
+/// What is known of an attempt: the bits of `bits` in a [`ForkRecord`].
 pub mod bits {
-    /// The entry of the call was seen: `start_ns` and the entry mark are real. From 6.13 on the
-    /// kernel skips a program of the system call tracepoints now and then: they may be preempted,
-    /// and another task's run on the same CPU counts as recursion.
+    /// The entry of the call was seen, so `start_ns` and the entry mark are real. From 6.13 on the
+    /// kernel now and then skips a program of the system call tracepoints: such a program may be
+    /// preempted, and then another task's run of it on the same CPU counts as recursion.
     /// KERNEL: `kernel/trace/bpf_trace.c` `__bpf_trace_run`.
     pub const ENTERED: u32 = 1;
     /// `clone_flags` was read from the caller.
@@ -56,18 +57,18 @@ pub mod bits {
     pub const CHILD: u32 = 1 << 2;
     /// The call came through the 32-bit entry (`TS_COMPAT`).
     pub const COMPAT: u32 = 1 << 3;
-    /// The record ends where the parent begins to wait for a vfork child: `ret` is what the
-    /// parent will see, there is no exit mark.
+    /// The record ends where the parent begins to wait for a vfork child. So `ret` is what the
+    /// parent is going to see, and there is no exit mark.
     pub const VFORK_WAIT: u32 = 1 << 4;
-    /// The last pass ended with `ERESTARTNOINTR`; the same call is expected again.
+    /// The last pass ended with `ERESTARTNOINTR`, so the kernel is expected to repeat the call.
     pub const RESTARTING: u32 = 1 << 5;
     /// `threads` was read.
     pub const THREADS: u32 = 1 << 6;
     /// `copied_vmas` and `copied_page_table_bytes` were read.
     pub const COPIED: u32 = 1 << 8;
-    /// The kernel makes the task for itself; there is no system call.
+    /// The kernel makes the task for itself, so there is no system call.
     pub const KERNEL_MADE: u32 = 1 << 9;
-    /// `memory` was read, its `rss_pages` apart.
+    /// `memory` was read, except for `rss_pages`.
     pub const MEMORY: u32 = 1 << 10;
     /// `memory.rss_pages` was read.
     pub const RSS: u32 = 1 << 11;
@@ -84,7 +85,7 @@ pub mod bits {
     pub const WAITED: u32 = 1 << 15;
 }
 
-/// A task, taken in the hook.
+/// A task.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[cfg_attr(
@@ -92,15 +93,15 @@ pub mod bits {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct TaskIds {
-    /// Process id in the initial pid namespace (`task_struct.tgid`).
+    /// Its process id in the initial pid namespace (`task_struct.tgid`).
     pub tgid: u32,
-    /// Thread id in the initial pid namespace (`task_struct.pid`).
+    /// Its thread id in the initial pid namespace (`task_struct.pid`).
     pub tid: u32,
-    /// When the task was made (`task_struct.start_time`).
+    /// When it was made (`task_struct.start_time`).
     pub start_ns: u64,
 }
 
-/// One attempt to make a task, whatever came of it.
+/// One attempt to make a task, whether it made one or failed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -110,83 +111,84 @@ pub struct TaskIds {
 pub struct ForkRecord {
     /// [`RecordKind::Fork`].
     pub kind: u32,
-    /// What is known: see [`bits`].
+    /// What is known, as [`bits`].
     pub bits: u32,
-    /// When the attempt began: its first entry, before any restart.
+    /// When the attempt began: the first entry of the call, before any restart.
     pub start_ns: u64,
-    /// Times of the marks of the last pass, by [`Mark`]; 0 where a mark was not passed.
+    /// When the last pass passed each [`Mark`]; 0 where it did not.
     pub marks: [u64; Mark::IN_RECORD],
-    /// The flags word as the caller passed it: `clone`'s with the exit signal in its low byte,
-    /// `clone3`'s `flags` field, the kernel's equivalent for `fork` and `vfork`.
+    /// The flags word as the caller passed it. For `clone` it has the exit signal in its low byte,
+    /// for `clone3` it is the field `flags`, and for `fork` and `vfork` it is what the kernel uses
+    /// in its place.
     pub clone_flags: u64,
-    /// The flags as `task_newtask` reports them, exit signal removed.
+    /// The flags as `task_newtask` reports them, without the exit signal.
     pub task_flags: u64,
-    /// The return value as the caller sees it: the child's id in the caller's pid namespace, or
-    /// a negative errno.
+    /// The return value as the caller sees it: the child's id in the caller's pid namespace, or a
+    /// negative errno.
     pub ret: i64,
     /// The caller.
     pub parent: TaskIds,
     /// The child, with [`bits::CHILD`].
     pub child: TaskIds,
-    /// When the caller's process was made: `start_time` of its group leader.
+    /// When the caller's process was made: the `start_time` of its group leader.
     pub parent_process_start_ns: u64,
-    /// Mappings of the child's own address space when it was made, with [`bits::COPIED`].
+    /// How many mappings the child's own address space had when it was made, with [`bits::COPIED`].
     pub copied_vmas: u64,
-    /// Bytes of page tables built for it, with [`bits::COPIED`]; `u64::MAX` where the kernel keeps
-    /// no count.
+    /// How many bytes of page tables were built for it, with [`bits::COPIED`]; `u64::MAX` where the
+    /// kernel keeps no count.
     pub copied_page_table_bytes: u64,
-    /// Id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
+    /// The id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
     pub cgroup_id: u64,
-    /// User stack pointer at entry: with `ip` it tells a restarted call from a new one.
+    /// The user's stack pointer at entry. With `ip` it tells a repeated call from a new one.
     pub sp: u64,
-    /// User instruction pointer at entry.
+    /// The user's instruction pointer at entry.
     pub ip: u64,
-    /// Signal sent to the parent when the child ends, 0 for none; with
-    /// [`bits::EXIT_SIGNAL`]. As the caller passed it: `clone3`'s field has 64 bits.
+    /// The signal that the parent gets when the child ends, or 0 for none, with
+    /// [`bits::EXIT_SIGNAL`]. It is what the caller passed, and the field of `clone3` has 64 bits.
     pub exit_signal: u64,
-    /// Process id of the caller's parent (`real_parent`), initial pid namespace.
+    /// The process id of the caller's parent (`real_parent`) in the initial pid namespace.
     pub ppid: u32,
-    /// Real user id of the caller, initial user namespace.
+    /// The real user id of the caller in the initial user namespace.
     pub uid: u32,
-    /// Threads in the caller's process, with [`bits::THREADS`].
+    /// How many threads the caller's process has, with [`bits::THREADS`].
     pub threads: u32,
-    /// See [`Syscall`].
+    /// The system call, a [`Syscall`].
     pub syscall: u32,
-    /// Passes that ended with `ERESTARTNOINTR` before this one.
+    /// How many passes before the last one ended with `ERESTARTNOINTR`.
     pub restarts: u32,
-    /// CPU on which the parent woke the child; with the wake-up mark.
+    /// The CPU on which the parent woke the child. It is known if the wake-up mark is.
     pub parent_cpu: u32,
-    /// `PF_*` flags of the child (`task_struct.flags`), with [`bits::CHILD`].
+    /// The `PF_*` flags of the child (`task_struct.flags`), with [`bits::CHILD`].
     pub child_pf: u32,
     /// The child's id in its own, innermost pid namespace, with [`bits::CHILD`].
     pub child_ns_tid: u32,
-    /// The caller's process id in its own, innermost pid namespace; 0 where it was not read.
+    /// The caller's process id in its own, innermost pid namespace; 0 if it was not read.
     pub parent_ns_pid: u32,
-    /// Process id of the child's parent, initial pid namespace, where that is not the caller
-    /// (`CLONE_PARENT`); 0 where it is.
+    /// The process id, in the initial pid namespace, of the child's parent if that is not the
+    /// caller (`CLONE_PARENT`); 0 if it is.
     pub real_parent: u32,
-    /// Process id of the caller's tracer, initial pid namespace; 0 for none.
+    /// The process id of the caller's tracer in the initial pid namespace; 0 for none.
     pub tracer: u32,
-    /// The caller's `task_struct.ptrace`: what the tracer asked for.
+    /// What the tracer asked for (`task_struct.ptrace` of the caller).
     pub ptrace: u32,
-    /// `clone3`'s `set_tid_size`, with [`bits::SET_TIDS`].
+    /// The field `set_tid_size` of `clone3`, with [`bits::SET_TIDS`].
     pub set_tids: u64,
-    /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]; only of
-    /// calls that copy it.
+    /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]. It is read
+    /// only for calls that copy it.
     pub memory: MemoryCounts,
-    /// How many tasks the pids controller had refused the caller's own group when the call began,
-    /// with [`bits::PIDS_REFUSALS`].
+    /// How many tasks the pids controller had refused to the caller's own group when the call
+    /// began, with [`bits::PIDS_REFUSALS`].
     pub pids_refusals: u64,
-    /// How often the caller's own group of the memory controller had been out of memory then, with
-    /// [`bits::MEMORY_OOMS`].
+    /// How often the caller's own group of the memory controller had been out of memory when the
+    /// call began, with [`bits::MEMORY_OOMS`].
     pub memory_ooms: u64,
-    /// The mark of the first allocation that found no memory, plus 1; 0: none.
+    /// The mark of the first allocation that found no memory, plus 1; 0 if there was none.
     pub failed_alloc: u64,
-    /// Name of the calling task.
+    /// The name of the calling task.
     pub comm: [u8; 16],
 }
 
-/// The child's first way back to user space.
+/// The child's start: its first moments on a CPU, and its first return to user space.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -196,19 +198,21 @@ pub struct ForkRecord {
 pub struct StartRecord {
     /// [`RecordKind::Start`].
     pub kind: u32,
-    /// The CPU it was first given; the one it returned on where that was not seen.
+    /// The CPU that it was first given, or if that was not seen the one on which it returned.
     pub cpu: u32,
-    /// Which child; joined by thread id and start time, so that a reused id never matches.
+    /// The child. Its thread id and start time together are the key to the attempt, so that an id
+    /// that is used again never matches.
     pub child: TaskIds,
-    /// When it passed `sys_exit`.
+    /// When it passed the `sys_exit` tracepoint.
     pub return_ns: u64,
-    /// When it was first given a CPU; 0 where that was not seen.
+    /// When it was first given a CPU; 0 if that was not seen.
     pub on_cpu_ns: u64,
-    /// How long `schedule_tail` took; 0 where that was not seen.
+    /// How long `schedule_tail` took; 0 if that was not seen.
     pub tail_ns: u64,
 }
 
-/// The functions that an attempt passed; comes right before its [`ForkRecord`].
+/// The functions that an attempt passed. The record comes right before the attempt's
+/// [`ForkRecord`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -218,21 +222,23 @@ pub struct StartRecord {
 pub struct FunctionTimes {
     /// [`RecordKind::Functions`].
     pub kind: u32,
-    /// The first function that returned an error: its place in `function::FUNCTIONS` plus 1; 0: none.
+    /// The first function that returned an error: its place in `function::FUNCTIONS`, plus 1; 0 if
+    /// there was none.
     pub failed: u32,
-    /// The calling thread, with `start_ns` the key to the [`ForkRecord`].
+    /// The calling thread. Together with `start_ns` it is the key to the [`ForkRecord`].
     pub tid: u32,
-    /// The error it returned; 0 where it only returned null.
+    /// The errno that it returned; 0 if it returned null, which gives none.
     pub errno: u32,
-    /// `start_ns` of the [`ForkRecord`].
+    /// The field `start_ns` of the [`ForkRecord`].
     pub start_ns: u64,
-    /// Entry and return of each function that runs once, the first time it ran; 0 where not seen.
+    /// When the first run of each function that runs once was entered and when it returned; 0 where
+    /// that was not seen.
     pub once: [[u64; 2]; ONCE],
-    /// Of each function that runs many times, all together.
+    /// The runs of each function that runs many times.
     pub many: [Runs; MANY],
 }
 
-/// All runs of a function in one attempt.
+/// All runs of one function in one attempt.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[cfg_attr(
@@ -240,20 +246,20 @@ pub struct FunctionTimes {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct Runs {
-    /// First entry; 0: none.
+    /// The first entry; 0 if there was none.
     pub first_ns: u64,
-    /// Last return.
+    /// The last return.
     pub last_ns: u64,
-    /// The entry of the run under way; 0: none.
+    /// The entry of the run under way; 0 if there is none.
     pub entered_ns: u64,
-    /// Time of all runs.
+    /// How long all runs together took.
     pub spent_ns: u64,
-    /// How many returned.
+    /// How many runs returned.
     pub count: u64,
 }
 
 impl FunctionTimes {
-    /// A record with every byte zero but the kind.
+    /// A record with every byte zero, except for the kind.
     #[must_use]
     pub const fn zeroed() -> Self {
         const NONE: Runs = Runs { first_ns: 0, last_ns: 0, entered_ns: 0, spent_ns: 0, count: 0 };
@@ -270,7 +276,7 @@ impl FunctionTimes {
 }
 
 impl ForkRecord {
-    /// A record with every byte zero.
+    /// A record with every byte zero, except for the kind.
     #[must_use]
     #[inline(always)]
     pub const fn zeroed() -> Self {
@@ -329,7 +335,7 @@ impl ForkRecord {
     }
 }
 
-// No padding: a byte that no field names would leave the kernel unset.
+// There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()

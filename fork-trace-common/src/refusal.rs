@@ -1,63 +1,92 @@
-//! The bytes the kernel side writes about a refusal: one [`RefusalRecord`] for each failed attempt,
-//! just before its [`ForkRecord`](crate::record::ForkRecord), taken while the caller has not yet
-//! returned. What the attempt had charged is given back by then, so a counter that refused it
-//! stands at its limit, not above.
+//! The bytes that the kernel side writes about a refusal: one [`RefusalRecord`] for each failed
+//! attempt, which comes just before its [`ForkRecord`](crate::record::ForkRecord).
 //!
-//! As in `record`: every byte is zeroed first, and what was not read is marked by an absent bit.
+//! It is filled while the caller has not yet returned. The kernel has given back by then what the
+//! attempt had charged, so a counter that refused it stands at its limit, and not above. As in
+//! [`record`](crate::record), every byte is set to zero first, and what was not read is marked by a
+//! bit that is absent.
 
 use crate::flags::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME,
     CLONE_NEWUSER, CLONE_NEWUTS,
 };
 
-/// What is known of a refusal; `bits` of [`RefusalRecord`].
+/// What is known of a refusal: the bits of `bits` in a [`RefusalRecord`].
 pub mod known {
-    /// `args` holds what the caller passed; of a `clone3` struct, as many words as it has.
-    pub const ARGS: u32 = 1;
-    /// The words of a `clone3` struct could not be read.
-    pub const ARGS_UNREADABLE: u32 = 1 << 1;
+    /// `args` holds what the caller passed. Of the struct of `clone3` it holds as many words as
+    /// that has.
+    pub const ARGS: u64 = 1;
+    /// The words of the struct of `clone3` could not be read.
+    pub const ARGS_UNREADABLE: u64 = 1 << 1;
     /// The bytes after the words of `args` are not all zero, or cannot all be read.
-    pub const TAIL_NOT_ZERO: u32 = 1 << 2;
+    pub const TAIL_NOT_ZERO: u64 = 1 << 2;
     /// The bytes after the words of `args` could not be read.
-    pub const TAIL_UNREADABLE: u32 = 1 << 3;
-    /// `set_tid` was read; without it, the array could not be.
-    pub const SET_TID: u32 = 1 << 4;
+    pub const TAIL_UNREADABLE: u64 = 1 << 3;
+    /// `set_tid` was read. Without this bit the array could not be read.
+    pub const SET_TID: u64 = 1 << 4;
     /// `uid`, `euid`, `caps` and `user_ns_level` were read.
-    pub const CRED: u32 = 1 << 5;
+    pub const CRED: u64 = 1 << 5;
     /// `signal_flags`, `policy` and `open_files_max` were read.
-    pub const SIGNAL: u32 = 1 << 6;
+    pub const SIGNAL: u64 = 1 << 6;
     /// `pid_level`, `children_level`, `children_allocated` and `children_inum` were read.
-    pub const PID_NS: u32 = 1 << 7;
+    pub const PID_NS: u64 = 1 << 7;
     /// The caller's children go to another pid namespace than its own.
-    pub const OTHER_PID_NS: u32 = 1 << 8;
+    pub const OTHER_PID_NS: u64 = 1 << 8;
     /// `pid_ns` was read.
-    pub const PID_MAX: u32 = 1 << 9;
+    pub const PID_MAX: u64 = 1 << 9;
     /// `nproc` was read.
-    pub const NPROC: u32 = 1 << 10;
-    /// `pids` was read: a group of the pids controller has a limit.
-    pub const PIDS: u32 = 1 << 11;
-    /// The chain of groups of the pids controller was walked to its end.
-    pub const PIDS_WALKED: u32 = 1 << 12;
-    /// `memory` was read: a group of the memory controller has a limit.
-    pub const MEMORY: u32 = 1 << 13;
+    pub const NPROC: u64 = 1 << 10;
+    /// `pids` was read, so a group of the pids controller has a limit.
+    pub const PIDS: u64 = 1 << 11;
+    /// The groups of the pids controller were looked at up to the root, or up to one that is full.
+    pub const PIDS_WALKED: u64 = 1 << 12;
+    /// `memory` was read, so a group of the memory controller has a limit.
+    pub const MEMORY: u64 = 1 << 13;
     /// The limits of namespaces were read.
-    pub const NAMESPACES: u32 = 1 << 14;
+    pub const NAMESPACES: u64 = 1 << 14;
     /// `seccomp_mode` was read.
-    pub const SECCOMP: u32 = 1 << 15;
+    pub const SECCOMP: u64 = 1 << 15;
     /// The caller's children go to another time namespace than its own.
-    pub const OTHER_TIME_NS: u32 = 1 << 16;
-    /// The group that `CLONE_INTO_CGROUP` names was found: `pids` and `memory` are its own.
-    pub const INTO: u32 = 1 << 17;
-    /// `names` holds the whole path of the group of `pids`, or for `ENOMEM` of `memory`.
-    pub const GROUP_PATH: u32 = 1 << 18;
+    pub const OTHER_TIME_NS: u64 = 1 << 16;
+    /// The group that `CLONE_INTO_CGROUP` names was found, so `pids` and `memory` are about that
+    /// group.
+    pub const INTO: u64 = 1 << 17;
+    /// `names` holds the whole path of a control group.
+    pub const GROUP_PATH: u64 = 1 << 18;
     /// The caller has a tracer.
-    pub const TRACED: u32 = 1 << 19;
+    pub const TRACED: u64 = 1 << 19;
     /// `namespaces` holds a limit that is full.
-    pub const NAMESPACE_FULL: u32 = 1 << 20;
+    pub const NAMESPACE_FULL: u64 = 1 << 20;
     /// `pids_refusals` was read.
-    pub const PIDS_REFUSALS: u32 = 1 << 21;
+    pub const PIDS_REFUSALS: u64 = 1 << 21;
     /// `memory_ooms` was read.
-    pub const MEMORY_OOMS: u32 = 1 << 22;
+    pub const MEMORY_OOMS: u64 = 1 << 22;
+    /// `group_exit_code` was read, and whether the caller is being killed.
+    pub const ENDING: u64 = 1 << 23;
+    /// A fatal signal is pending for the caller, so it ends before it is back in user space.
+    pub const KILLED: u64 = 1 << 24;
+    /// The out-of-memory killer has chosen the caller's process.
+    pub const OOM_VICTIM: u64 = 1 << 25;
+    /// Another thread of the process executes a program, or dumps core, and ends the caller for
+    /// that.
+    pub const THREAD_TAKES_OVER: u64 = 1 << 26;
+    /// `fs_users` was read, and whether one of them executes a program.
+    pub const FS: u64 = 1 << 27;
+    /// One of those who share the caller's `fs_struct` was inside `execve` as the call returned.
+    pub const IN_EXEC: u64 = 1 << 28;
+    /// It was read whether the caller is in a chroot. It is read only with `EPERM`.
+    pub const ROOT: u64 = 1 << 29;
+    /// The caller's root directory is not that of its mount namespace.
+    pub const CHROOTED: u64 = 1 << 30;
+    /// It was read whether the caller's ids are mapped in its user namespace. It is read only with
+    /// `EPERM`.
+    pub const IDS: u64 = 1 << 31;
+    /// The effective user id has no mapping there.
+    pub const UID_UNMAPPED: u64 = 1 << 32;
+    /// The effective group id has no mapping there.
+    pub const GID_UNMAPPED: u64 = 1 << 33;
+    /// `private_pages` was read.
+    pub const PRIVATE_PAGES: u64 = 1 << 34;
 }
 
 /// A counter and its limit.
@@ -68,19 +97,20 @@ pub mod known {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
 )]
 pub struct Counted {
-    /// Where it stood.
+    /// Where the counter stood.
     pub current: u64,
-    /// How far it may go.
+    /// How far the counter may go.
     pub max: u64,
-    /// Whose: the kernfs id of a group, a user id, the inode number of a namespace.
+    /// Whose counter it is: the kernfs id of a group, a user id, or the inode number of a
+    /// namespace.
     pub owner: u64,
-    /// Which one of several, from the caller outwards, 0 its own; for `namespaces` the place in
-    /// [`NAMESPACES`] in the upper half.
+    /// How many steps outwards from the caller's own it lies, which is 0 for the caller's own. In
+    /// `namespaces` the upper half is the place in [`NAMESPACES`].
     pub place: u64,
 }
 
 impl Counted {
-    /// Whether one more did not fit.
+    /// Whether no more fits.
     #[must_use]
     #[inline(always)]
     pub const fn full(&self) -> bool {
@@ -95,12 +125,29 @@ impl Counted {
     }
 }
 
-/// Names of a group's path that are kept, its own first.
+/// A user namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct UserNamespace {
+    /// Its inode number; 0 for none.
+    pub inum: u32,
+    /// How deep it is nested; 0 for the initial one.
+    pub level: u32,
+}
+
+/// How many ids of `set_tid` are kept, the innermost ones.
+pub const SET_TIDS: usize = 4;
+
+/// How many names of a group's path are kept.
 pub const NAMES: usize = 8;
-/// Bytes of each name, the closing NUL included.
+/// How many bytes of each name are kept, with its closing NUL.
 pub const NAME_BYTES: usize = 96;
 
-/// The evidence at the moment of a refusal.
+/// The evidence of a refusal, at the moment in which the call returns.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[cfg_attr(
@@ -110,78 +157,97 @@ pub const NAME_BYTES: usize = 96;
 pub struct RefusalRecord {
     /// [`RecordKind::Refusal`](crate::record::RecordKind::Refusal).
     pub kind: u32,
-    /// What is known: see [`known`].
-    pub bits: u32,
-    /// The caller's thread id, initial pid namespace.
+    /// The caller's thread id in the initial pid namespace.
     pub tid: u32,
-    /// `task_struct.seccomp.mode`: 0 none, 1 strict, 2 filter.
-    pub seccomp_mode: u32,
-    /// When the attempt returned: with `tid`, which attempt this is of.
+    /// What is known, as bits of [`known`].
+    pub bits: u64,
+    /// When the attempt returned. Together with `tid` it is the key to the attempt.
     pub at_ns: u64,
-    /// The size the caller gave for `clone3`'s struct, bytes; 0 for other calls.
+    /// The size that the caller gave for the struct of `clone3`, in bytes; 0 for other calls.
     pub args_bytes: u64,
-    /// The words of `clone3`'s struct, see [`arg`]; what another call passes stands in the places
-    /// where `clone3` has it.
+    /// The words of the struct of `clone3`, in the places that [`arg`] gives. What another call
+    /// passes is put where `clone3` has it.
     pub args: [u64; arg::COUNT],
-    /// The first, innermost, id of the array `set_tid`.
-    pub set_tid: u32,
-    /// Real user id, initial user namespace.
+    /// The first ids of the array `set_tid`, that of the innermost namespace first.
+    pub set_tid: [u32; SET_TIDS],
+    /// The caller's real user id in the initial user namespace.
     pub uid: u32,
-    /// Effective user id, initial user namespace.
+    /// The caller's effective user id in the initial user namespace.
     pub euid: u32,
     /// How deep the caller's user namespace is nested; 0 for the initial one.
     pub user_ns_level: u32,
-    /// Effective capabilities in the caller's own user namespace.
+    /// How seccomp limits the caller (`task_struct.seccomp.mode`): 0 not at all, 1 strictly, 2 by
+    /// filters.
+    pub seccomp_mode: u32,
+    /// The caller's effective capabilities in its own user namespace.
     pub caps: u64,
-    /// `signal_struct.flags`.
+    /// The flags of the caller's process (`signal_struct.flags`).
     pub signal_flags: u32,
-    /// `task_struct.policy`: the scheduling policy.
+    /// The caller's scheduling policy (`task_struct.policy`).
     pub policy: u32,
     /// The caller's soft limit of open files (`RLIMIT_NOFILE`).
     pub open_files_max: u64,
     /// How deep the caller's own pid namespace is nested.
     pub pid_level: u32,
-    /// The same of the pid namespace of its children.
+    /// How deep the pid namespace of the caller's children is nested.
     pub children_level: u32,
-    /// `pid_namespace.pid_allocated` of that one: ids in use, and the bit `PIDNS_ADDING`.
+    /// How many ids are in use in the pid namespace of the children, with the bit `PIDNS_ADDING`
+    /// (`pid_namespace.pid_allocated`).
     pub children_allocated: u32,
-    /// Its inode number.
+    /// The inode number of the pid namespace of the children.
     pub children_inum: u32,
-    /// Ids in use of the pid namespace that has the fewest left, counted from that of the children
-    /// outwards, and its `pid_max`; the first that is full.
+    /// The ids in use, and `pid_max`, of the pid namespace that has the fewest ids left, among that
+    /// of the children and those around it. If several have equally few left, it is the innermost.
     pub pid_ns: Counted,
-    /// Processes of the user against `RLIMIT_NPROC`: of the first user namespace that is full, else
-    /// the caller's own.
+    /// The user's processes, and `RLIMIT_NPROC`, in the first user namespace that is full from the
+    /// caller's outwards, otherwise in the caller's own.
     pub nproc: Counted,
-    /// Tasks of the first group of the pids controller that is full, from the caller's own upwards,
-    /// else of the one that has the fewest left.
+    /// The tasks of the first group of the pids controller that is full from the caller's own
+    /// upwards, otherwise of the one that has the fewest left.
     pub pids: Counted,
-    /// Memory of the group of the memory controller that has the least left, pages.
+    /// The memory of the group of the memory controller that has the least left, in pages.
     pub memory: Counted,
-    /// The first namespace limit of `user.max_*` that is full, with
-    /// [`known::NAMESPACE_FULL`]; read for `ENOSPC` only.
+    /// The first limit of namespaces (`user.max_*`) that is full, with [`known::NAMESPACE_FULL`].
+    /// It is read only with `ENOSPC`.
     pub namespaces: Counted,
-    /// How many tasks the pids controller has refused the caller's own group, with
-    /// [`known::PIDS_REFUSALS`]: more than when the call began if it refused this one.
+    /// The user namespace that keeps `nproc.max` because it was made under that limit; none where
+    /// the limit is the caller's own `RLIMIT_NPROC`.
+    pub nproc_ns: UserNamespace,
+    /// The user namespace whose limit `namespaces` is.
+    pub namespaces_ns: UserNamespace,
+    /// How many tasks the pids controller has refused to the caller's own group, with
+    /// [`known::PIDS_REFUSALS`]. If it has refused this one, that is more than when the call began.
     pub pids_refusals: u64,
     /// How often the caller's own group of the memory controller was out of memory, with
-    /// [`known::MEMORY_OOMS`]; as above.
+    /// [`known::MEMORY_OOMS`]. If it has refused this call, that is more than when the call began.
     pub memory_ooms: u64,
-    /// Names of the path of the group of `pids`, for `ENOMEM` of that of `memory`: its own first, each
-    /// closed by a NUL.
+    /// What ends the caller's process, in the form in which `wait` returns it
+    /// (`signal_struct.group_exit_code`), with [`known::ENDING`].
+    pub group_exit_code: u32,
+    /// How many tasks share the caller's root and working directory (`fs_struct.users`), with
+    /// [`known::FS`].
+    pub fs_users: u32,
+    /// The pages of the caller's private writable mappings, its stack included, with
+    /// [`known::PRIVATE_PAGES`]. A copy of them needs a promise of no more memory than that.
+    pub private_pages: u64,
+    /// The names in the path of a control group, with [`known::GROUP_PATH`]. With `EAGAIN` it is
+    /// the group that `pids` is about, with `ENOMEM` and `EINTR` the one that `memory` is about,
+    /// and otherwise the one that `CLONE_INTO_CGROUP` names. The group's own name comes first, and
+    /// each has a closing NUL.
     pub names: [[u8; NAME_BYTES]; NAMES],
 }
 
-// No padding: a byte that no field names would leave the kernel unset.
+// There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(
     size_of::<RefusalRecord>()
-        == 32 + 8 * arg::COUNT + 16 + 8 + 8 + 8 + 16 + 5 * 32 + 16 + NAMES * NAME_BYTES
+        == 32 + 8 * arg::COUNT + 4 * SET_TIDS + 56 + 5 * 32 + 48 + NAMES * NAME_BYTES
 );
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 
 impl RefusalRecord {
-    /// The flags word as the caller passed it, with `clone`'s exit signal in its low byte, and the
-    /// exit signal, as far as they were read.
+    /// The flags word as the caller passed it, which for `clone` has the exit signal in its low
+    /// byte, and the exit signal; each `None` if it was not read. `clone3` says whether that is the
+    /// call.
     #[must_use]
     #[inline(always)]
     pub const fn called(&self, clone3: bool) -> (Option<u64>, Option<u64>) {
@@ -200,12 +266,12 @@ impl RefusalRecord {
     /// Whether `bit` of [`known`] is set.
     #[must_use]
     #[inline(always)]
-    pub const fn has(&self, bit: u32) -> bool {
+    pub const fn has(&self, bit: u64) -> bool {
         self.bits & bit != 0
     }
 }
 
-/// Places of the words in `clone3`'s struct.
+/// The places of the words in the struct of `clone3`.
 ///
 /// KERNEL: include/uapi/linux/sched.h `struct clone_args`, 88 bytes in every release since 5.7.
 pub mod arg {
@@ -217,17 +283,17 @@ pub mod arg {
     pub const CHILD_TID: usize = 2;
     /// Where the child's id is stored in the parent.
     pub const PARENT_TID: usize = 3;
-    /// Signal at the child's end.
+    /// The signal that the parent gets when the child ends.
     pub const EXIT_SIGNAL: usize = 4;
-    /// Lowest byte of the child's stack.
+    /// The lowest byte of the child's stack.
     pub const STACK: usize = 5;
-    /// Size of the child's stack.
+    /// The size of the child's stack.
     pub const STACK_SIZE: usize = 6;
     /// Thread-local storage.
     pub const TLS: usize = 7;
-    /// The ids the child shall have, innermost pid namespace first.
+    /// Where the ids are that the child is to have, that of the innermost pid namespace first.
     pub const SET_TID: usize = 8;
-    /// How many.
+    /// How many ids those are.
     pub const SET_TID_SIZE: usize = 9;
     /// The file descriptor of the control group for the child.
     pub const CGROUP: usize = 10;
@@ -235,10 +301,11 @@ pub mod arg {
     pub const COUNT: usize = 11;
 }
 
-/// The flags that make a namespace in the order of the kernel's limits, and the file of each limit
-/// in `/proc/sys/user`.
+/// The flags that make a namespace, in the order of the kernel's limits, and the file in
+/// `/proc/sys/user` that gives the limit.
 ///
-/// KERNEL: `include/linux/user_namespace.h` `enum ucount_type`: the first eight, in each release.
+/// KERNEL: `include/linux/user_namespace.h` `enum ucount_type`: these are the first eight in each
+/// release.
 pub const NAMESPACES: [(u64, &str); 8] = [
     (CLONE_NEWUSER, "max_user_namespaces"),
     (CLONE_NEWPID, "max_pid_namespaces"),
@@ -250,7 +317,7 @@ pub const NAMESPACES: [(u64, &str); 8] = [
     (CLONE_NEWTIME, "max_time_namespaces"),
 ];
 
-/// Places of [`NAMESPACES`] in the order in which a fork makes them.
+/// The places in [`NAMESPACES`], in the order in which a fork makes namespaces.
 ///
 /// KERNEL: kernel/nsproxy.c `create_new_namespaces`.
 pub const NAMESPACE_ORDER: [u32; 8] = [0, 5, 2, 3, 1, 6, 4, 7];

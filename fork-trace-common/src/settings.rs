@@ -1,17 +1,19 @@
-//! What userspace sets in the object before the kernel loads it: switches and the offsets of
-//! kernel struct fields.
+//! What user space sets in the object before the kernel loads it: switches, and the offsets of
+//! fields in the kernel's structs.
 //!
-//! Each is a read-only global of the object, named here once. The verifier folds them to constants
-//! and removes the code of what is absent.
+//! Each is a read-only global of the object. A constant here gives the global's symbol, and has the
+//! same name. The verifier treats read-only globals as constants, and removes the code that uses a
+//! field that is absent.
 
-/// Offset of a field that this kernel does not have.
+/// The offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`. With `enum X` in the
-/// struct's place it is the value of an enumerator of `X`, named in the field's.
+/// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`. If `enum X` takes the
+/// place of the struct, the name in the place of the field is an enumerator of `X`, and its value
+/// is meant.
 ///
-/// Userspace resolves each in the running kernel's BTF; a missing required one is an error, a
-/// missing optional one is injected as [`ABSENT`].
+/// User space looks each of them up in the running kernel's BTF. If one that is required is
+/// missing, that is an error. If one that is optional is missing, it is set to [`ABSENT`].
 #[macro_export]
 macro_rules! for_each_offset {
     ($m:ident) => {
@@ -117,6 +119,28 @@ macro_rules! for_each_offset {
             KN_PRIV: "kernfs_node", "priv", optional;
             KN_PARENT: "kernfs_node", "parent", optional;
             KN_PARENT_RCU: "kernfs_node", "__parent", optional;
+            SIGNAL_OOM_MM: "signal_struct", "oom_mm", optional;
+            SIGNAL_EXEC_TASK: "signal_struct", "group_exec_task", optional;
+            SIGNAL_EXIT_TASK: "signal_struct", "group_exit_task", optional;
+            MM_DATA_VM: "mm_struct", "data_vm", optional;
+            MM_STACK_VM: "mm_struct", "stack_vm", optional;
+            TASK_FS: "task_struct", "fs", optional;
+            FS_USERS: "fs_struct", "users", optional;
+            FS_IN_EXEC: "fs_struct", "in_exec", optional;
+            FS_ROOT_MNT: "fs_struct", "root.mnt", optional;
+            FS_ROOT_DENTRY: "fs_struct", "root.dentry", optional;
+            NSPROXY_MNT_NS: "nsproxy", "mnt_ns", optional;
+            MNT_NS_ROOT: "mnt_namespace", "root", optional;
+            MOUNT_MNT: "mount", "mnt", optional;
+            MOUNT_PARENT: "mount", "mnt_parent", optional;
+            MOUNT_MOUNTPOINT: "mount", "mnt_mountpoint", optional;
+            VFSMOUNT_ROOT: "vfsmount", "mnt_root", optional;
+            CRED_EGID: "cred", "egid", optional;
+            USER_NS_INUM: "user_namespace", "ns.inum", optional;
+            USER_NS_UID_MAP: "user_namespace", "uid_map", optional;
+            USER_NS_GID_MAP: "user_namespace", "gid_map", optional;
+            ID_MAP_COUNT: "uid_gid_map", "nr_extents", optional;
+            ID_MAP_EXTENTS: "uid_gid_map", "extent", optional;
             FILES_FDT: "files_struct", "fdt", optional;
             FDT_MAX_FDS: "fdtable", "max_fds", optional;
             FDT_FD: "fdtable", "fd", optional;
@@ -143,11 +167,12 @@ macro_rules! for_each_offset {
 pub struct Offset {
     /// The global's symbol in the object.
     pub global: &'static str,
-    /// The struct's name in BTF.
+    /// The struct's name in BTF, or `enum` and the name of an enumeration.
     pub of: &'static str,
-    /// The field, with dots into nested structs; empty for the struct's own size.
+    /// The field, with dots into nested structs, or an enumerator. If it is empty, the size of the
+    /// struct is meant.
     pub field: &'static str,
-    /// Whether tracing is impossible without it.
+    /// Whether nothing can be traced without it.
     pub required: bool,
 }
 
@@ -174,36 +199,40 @@ macro_rules! table {
 
 for_each_offset!(table);
 
-/// Symbol of the switch that limits tracing to the processes in the `FOLLOW` map and their
+/// The symbol of the switch that limits tracing to the processes in the map `FOLLOW` and their
 /// descendants: a `u8`, 0 or 1.
 pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
 
-/// Symbols of the switches for follow-ups of every child: a `u8`, 0 or 1.
+/// The symbol of the switch that sends every exec of every child: a `u8`, 0 or 1.
 pub const FOLLOW_EXECS: &str = "FOLLOW_EXECS";
-/// As above.
+/// The symbol of the switch that sends the end of every child: a `u8`, 0 or 1.
 pub const FOLLOW_EXITS: &str = "FOLLOW_EXITS";
 
-/// Symbol of the address of the kernel's array of per-CPU offsets, a `u64`; 0: not known.
+/// The symbol of the address of the kernel's array of per-CPU offsets: a `u64`, 0 if it is not
+/// known.
 pub const PER_CPU_OFFSETS: &str = "PER_CPU_OFFSETS";
-/// Symbol of the number of CPUs there may be, a `u32`.
+/// The symbol of the number of CPUs that the host may have: a `u32`.
 pub const CPUS: &str = "CPUS";
 
-/// Symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
+/// The symbol of the switch for direct loads of the calling task's fields: a `u8`, 0 or 1.
 pub const TYPED: &str = "TYPED";
-/// The helper that it needs, as a function of the kernel.
+/// The helper that direct loads need, by the name of the kernel's function.
 pub const TYPED_HELPER: &str = "bpf_get_current_task_btf";
 
-/// Symbol of the switch that [`TASK_REGS_HELPER`] can be called: a `u8`, 0 or 1.
+/// The symbol of the switch that [`TASK_REGS_HELPER`] can be called: a `u8`, 0 or 1.
 pub const TASK_REGS: &str = "TASK_REGS";
-/// The helper that finds a task's registers, as a function of the kernel: 5.15 and later.
+/// The helper that finds a task's registers, by the name of the kernel's function: 5.15 and later.
 pub const TASK_REGS_HELPER: &str = "bpf_task_pt_regs";
 
-/// Value in the `FOLLOW` map: the process's own attempts are shown.
+/// A value in the map `FOLLOW`: the attempts of the process are shown, and those of its
+/// descendants.
 pub const FOLLOW_SHOWN: u8 = 1;
-/// Value in the `FOLLOW` map: only its children are followed (fork-trace itself, which starts
-/// the command).
+/// A value in the map `FOLLOW`: only the attempts of the children are shown. That is for fork-trace
+/// itself, which starts the command.
 pub const FOLLOW_CHILDREN: u8 = 2;
-/// Value in the `FOLLOW` map: the process's own attempts are shown, its children are not followed.
+/// A value in the map `FOLLOW`: the attempts of the process are shown, and those of its children
+/// are not.
 pub const FOLLOW_ALONE: u8 = 3;
-/// Value in the `FOLLOW` map: a child of such a process, of which only its start is told.
+/// A value in the map `FOLLOW`: the process is the child of one with [`FOLLOW_ALONE`], so only its
+/// start is shown.
 pub const FOLLOW_START: u8 = 4;

@@ -1,9 +1,9 @@
-//! The stage table: the one list of everything fork-trace knows of a fork, in kernel order.
+//! The stage table: the one list of everything that fork-trace knows of a fork, in kernel order.
 //!
 //! A row says what the stage is, where the kernel does it, which flag makes it share instead of
-//! copy, which function is the stage, and between which points in time it can be bounded where
-//! that function cannot be probed. The plan, the decoder, every output and `docs/STAGES.md` are
-//! made from it. It knows nothing of how points are taken.
+//! copy, and which function is the stage. If that function cannot be probed, the row also says
+//! between which points in time the stage lies. The plan, the decoder, every output and
+//! `docs/STAGES.md` are made from the table. How points are taken is not its concern.
 
 pub use crate::point::{Mark, ORDER, Point};
 use crate::{
@@ -25,26 +25,26 @@ pub enum Side {
     Child,
 }
 
-/// Two points that a stage lies between, and what else lies there.
+/// Two points that a stage lies between, and which other stages lie between them too.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The stage begins no earlier than this point.
     pub opens: Point,
-    /// Where the stage's time is taken to end. What a stage still does after this point is said in
-    /// its row's `what`.
+    /// The point at which the stage is taken to end. If it still does something after that, its
+    /// row's `what` says so.
     pub closes: Point,
-    /// Stages outside the row's own that fall between the two points too.
+    /// The stages that lie between the two points too, and are not part of this one.
     pub includes: &'static [Stage],
 }
 
 /// When an attempt has a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occurs {
-    /// Always, unless it shares.
+    /// Always, unless the flag that makes it share is set.
     Always,
-    /// At times: its absence is nothing to report.
+    /// At times. If it is absent, there is nothing to report.
     AtTimes,
-    /// Only when an attempt fails: it undoes what was done.
+    /// Only when an attempt fails, to undo what was done.
     OnFailure,
 }
 
@@ -53,35 +53,35 @@ pub enum Occurs {
 pub struct Row {
     /// The row's stage.
     pub stage: Stage,
-    /// The kernel's or C library's own name for it; stable in output.
+    /// The name that the kernel or the C library has for it. In output it never changes.
     pub name: &'static str,
-    /// The stage it is part of.
+    /// The stage that it is part of; `None` if it is part of no other.
     pub parent: Option<Stage>,
     /// Whose time it takes.
     pub side: Side,
-    /// Where: source file, and function where the stage's name is not one.
+    /// Where it is: the source file, and the function if the stage's name is not that of one.
     pub at: &'static str,
     /// What happens, in one line.
     pub what: &'static str,
-    /// The stage shares instead of copying exactly when one of these clone flags is set; 0 where
-    /// no flag alone decides it.
+    /// The clone flags that make the stage share instead of copy, if any of them is set. 0 means
+    /// that no flag alone decides it.
     pub shared_by: u64,
     /// When an attempt has it.
     pub occurs: Occurs,
-    /// The function that is the stage.
+    /// The function that is the stage, if there is one.
     pub function: Option<Function>,
-    /// Its bounds where functions are probed, the narrowest first.
+    /// The bounds that it may have where functions are probed, the narrowest first.
     pub gaps: &'static [Bounds],
-    /// Its bounds where inner tracepoints are used.
+    /// Its bounds where inner tracepoints are used, if they can bound it.
     pub inner: Option<Bounds>,
-    /// As `gaps`, where inner tracepoints cannot bound it.
+    /// More bounds where functions are probed, for use if inner tracepoints cannot bound it.
     pub coarse: &'static [Bounds],
-    /// Its bounds where only fork's own tracepoints are used, if any.
+    /// Its bounds where only fork's own tracepoints are used, if those can bound it.
     pub tracepoint: Option<Bounds>,
 }
 
 impl Row {
-    /// How deep the stage is nested: 0 for a stage that is part of no other.
+    /// How deep the stage is nested; 0 for a stage that is part of no other.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.stage.around().count()
@@ -408,7 +408,7 @@ stages! {
 }
 
 impl Stage {
-    /// The stage's row.
+    /// The stage's row in the table.
     #[must_use]
     #[expect(
         clippy::indexing_slicing,
@@ -418,7 +418,7 @@ impl Stage {
         &STAGES[self as usize]
     }
 
-    /// The stages that it is part of, the innermost first.
+    /// The stages that it is part of, from the innermost outwards.
     pub fn around(self) -> impl Iterator<Item = Self> {
         core::iter::successors(self.row().parent, |outer| outer.row().parent)
     }

@@ -86,8 +86,8 @@ fn filtered_by(property: u32) -> bool {
     FILTERED_BY.load() & property != 0
 }
 
-/// Whether the filter for a property accepts a value. `more` is the second half of a name, and 0 for
-/// every other property.
+/// Whether the filter for a property accepts a value. `more` is the second half of a name, and 0
+/// for every other property.
 #[inline(always)]
 fn accepted(property: u32, value: u64, more: u64) -> bool {
     let key: FilterKey = [u64::from(property), value, more];

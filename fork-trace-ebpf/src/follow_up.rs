@@ -2,9 +2,9 @@
 //! another program, it ends.
 //!
 //! Three kinds of children are followed up: every child if the user asked for it, each vfork child,
-//! and each child of a parent with several threads. An entry of the map `BORN` stands for the child.
-//! It is made before the child first runs, so that nothing the child does is missed. Records about
-//! one child may come from two CPUs in any order, and user space joins them.
+//! and each child of a parent with several threads. An entry of the map `BORN` stands for the
+//! child. It is made before the child first runs, so that nothing the child does is missed. Records
+//! about one child may come from two CPUs in any order, and user space joins them.
 
 use aya_ebpf::{
     Global,
@@ -155,7 +155,9 @@ fn event(kind: FollowUpKind, bits: u32, born: Born, exit_code: u64) -> FollowUpR
 /// Sends a follow-up.
 #[inline(always)]
 fn send(record: &FollowUpRecord) {
-    ring::send(record, Counter::RingFullFollowUps);
+    if !ring::send(record) {
+        count(Counter::RingFullFollowUps);
+    }
 }
 
 /// VERIFIER: a length is masked with this, although the compiler knows that it is no more than
@@ -194,7 +196,9 @@ fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
         }
     }
     let size = ExecRecord::HEAD as u64 + kept;
-    ring::send_exec(record, size, Counter::RingFullFollowUps);
+    if !ring::send_exec(record, size) {
+        count(Counter::RingFullFollowUps);
+    }
 }
 
 /// Reads a name into `room`; returns [`bits::EXE_CUT`] if it is longer than that.

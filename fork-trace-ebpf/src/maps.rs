@@ -72,6 +72,8 @@ pub(crate) struct Scratch {
     pub(crate) compat: u32,
     /// What the call returned.
     pub(crate) ret: i64,
+    /// The address of the directory of the control group that may have refused; 0 for none.
+    pub(crate) directory: u64,
 }
 
 /// The values that filters accept. User space fills it.

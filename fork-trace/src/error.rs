@@ -52,6 +52,13 @@ pub enum UserError {
         /// What the system said.
         cause: String,
     },
+    /// A file would be written twice, or written while it is read.
+    SameFile {
+        /// Where to.
+        path: String,
+        /// What else it is.
+        other: String,
+    },
     /// The command cannot be run.
     Command {
         /// The command.
@@ -67,6 +74,11 @@ pub enum UserError {
         place: String,
         /// What is wrong.
         cause: String,
+    },
+    /// A recording ends before its summary.
+    CutOff {
+        /// Which file, and after which line of it.
+        place: String,
     },
     /// Nothing is known under this name.
     Unexplained {
@@ -90,8 +102,8 @@ impl UserError {
             | Self::KernelLacks { .. }
             | Self::Backend { .. }
             | Self::Refused { .. } => 3,
-            Self::Output { .. } | Self::Replay { .. } => 1,
-            Self::Filter { .. } => 2,
+            Self::Output { .. } | Self::Replay { .. } | Self::CutOff { .. } => 1,
+            Self::Filter { .. } | Self::SameFile { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::Unexplained { .. } => 2,
             Self::Lost { .. } => 4,
@@ -125,12 +137,20 @@ impl UserError {
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
+            Self::SameFile { .. } => {
+                "give each output a file of its own, and none that is read".to_owned()
+            }
             Self::Command { status: 127, .. } => {
                 "check its spelling, or give its full path".to_owned()
             }
             Self::Command { .. } => "check its permissions and those of its folder".to_owned(),
             Self::Replay { .. } => {
                 "give a file that fork-trace wrote with --json or -o FILE.json".to_owned()
+            }
+            Self::CutOff { .. } => {
+                "what is there is shown, and a summary made of it; the rest is lost, or still being \
+                 written"
+                    .to_owned()
             }
             Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
                 flag, a flags word such as 0x1200011, an errno, or a kind of cause"
@@ -157,8 +177,10 @@ impl fmt::Display for UserError {
             }
             Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
+            Self::SameFile { path, other } => write!(f, "{path} and {other} are the same file"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
+            Self::CutOff { place } => write!(f, "{place}: the recording is cut off here"),
             Self::Unexplained { word } => write!(f, "nothing is called {word}"),
             Self::Lost { records } => write!(f, "{records} records were lost"),
         }

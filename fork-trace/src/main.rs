@@ -2,9 +2,11 @@
 
 use std::{io::Write as _, process::ExitCode};
 
+use env_logger::Target;
 use fork_trace::{
     cli::{self, Task},
     error::UserError,
+    output::notes::Stderr,
 };
 use log::LevelFilter;
 
@@ -27,13 +29,13 @@ fn main() -> ExitCode {
 
 /// One line of cause, one of cure; returns the exit status.
 fn explain(error: &anyhow::Error) -> u8 {
-    let mut err = std::io::stderr().lock();
     let cured = error.downcast_ref::<UserError>();
-    // Nobody listens: nothing to be done.
-    writeln!(err, "fork-trace: {error:#}").ok();
+    let mut text = format!("fork-trace: {error:#}\n");
     if let Some(cured) = cured {
-        writeln!(err, "  hint: {}", cured.hint()).ok();
+        text.push_str(&format!("  hint: {}\n", cured.hint()));
     }
+    // Nobody listens: nothing to be done.
+    Stderr::patient().write_all(text.as_bytes()).ok();
     cured.map_or(1, UserError::exit_status)
 }
 
@@ -51,6 +53,7 @@ fn listen(verbose: u8) {
             "aya",
             level.min(if verbose > 1 { LevelFilter::Debug } else { LevelFilter::Warn }),
         )
+        .target(Target::Pipe(Box::new(Stderr::busy())))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
             writeln!(out, "fork-trace: {level}: {}", record.args())

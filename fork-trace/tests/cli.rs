@@ -1,29 +1,34 @@
-//! The command line: help, exit codes, hints, bad files, a closed pipe. Needs no rights.
+//! The command line: help, exit codes, hints, files that cannot be replayed, a closed pipe. These
+//! tests need no rights.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
+/// A stream that can be replayed.
 const SIMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/simple.jsonl");
 
+/// Runs fork-trace to its end.
 fn fork_trace(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fork-trace")).args(args).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+/// What it wrote to standard error.
+fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// What it wrote to standard output.
 fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// A file of its own with this content.
+/// A new temporary file with this content.
 fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = std::env::temp_dir().join(format!("fork-trace-cli-{}-{name}", std::process::id()));
     fs::write(&path, content).unwrap();
@@ -31,7 +36,7 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 }
 
 #[test]
-fn help_and_version_are_there() {
+fn help_and_version_are_printed() {
     let help = fork_trace(&["--help"]);
     assert!(help.status.success());
     for part in ["-- CMD ARGS", "replay", "doctor", "--stages", "--json", "Exit status"] {
@@ -43,8 +48,10 @@ fn help_and_version_are_there() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 13] = [
         &["--no-such-option"],
+        &["-o", "/no/such/folder/x.csv"],
+        &["replay", SIMPLE, "-o", "x.csv"],
         &["no-such-task"],
         &["-D", "soon"],
         &["-D", "0"],
@@ -58,18 +65,24 @@ fn bad_usage_exits_with_2() {
     ];
     for case in cases {
         let output = fork_trace(case);
-        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", said(&output));
-        assert!(said(&output).starts_with("error: "), "{case:?}");
+        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", errors(&output));
+        assert!(errors(&output).starts_with("error: "), "{case:?}");
         assert!(output.stdout.is_empty(), "{case:?}");
     }
 }
 
 #[test]
 fn only_the_failures_asked_for_are_shown() {
-    let failures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/failures.jsonl");
+    let golden = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        fs::read_to_string(format!("{folder}/{name}.jsonl")).unwrap()
+    };
+    let summary = golden("summary").lines().last().unwrap().to_owned();
+    let path = file("failures", golden("failures") + &summary + "\n");
+    let failures = path.to_str().unwrap();
     let errnos = |args: &[&str]| {
         let output = fork_trace(&[&["replay", failures, "--json"], args].concat());
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", errors(&output));
         let text = printed(&output);
         let forks = text.lines().filter(|line| line.contains(r#""type":"fork""#));
         let errno = |line: &str| {
@@ -79,17 +92,18 @@ fn only_the_failures_asked_for_are_shown() {
         forks.map(|line| errno(line).unwrap_or_default()).collect::<Vec<_>>()
     };
     let all = errnos(&[]);
-    assert!(all.contains(&String::new()), "one succeeded: {all:?}");
+    assert!(all.contains(&String::new()), "a successful attempt has no errno: {all:?}");
     let failed: Vec<_> = all.iter().filter(|errno| !errno.is_empty()).cloned().collect();
     assert_eq!(errnos(&["-x"]), failed);
     let two: Vec<_> =
         failed.iter().filter(|e| ["11", "12"].contains(&e.as_str())).cloned().collect();
     assert!(two.len() > 1);
     assert_eq!(errnos(&["-e", "EAGAIN", "--errno", "12"]), two);
+    fs::remove_file(&path).unwrap();
 }
 
 #[test]
-fn explain_prints_what_is_known_and_refuses_the_rest() {
+fn explain_prints_known_words_and_refuses_unknown_ones() {
     let output = fork_trace(&["explain", "EAGAIN", "CLONE_NEWPID", "0x1200011"]);
     assert!(output.status.success());
     for part in ["pids.max", "RLIMIT_NPROC", "CLONE_THREAD with", "exit signal 17"] {
@@ -97,12 +111,12 @@ fn explain_prints_what_is_known_and_refuses_the_rest() {
     }
     let output = fork_trace(&["explain", "EAGAIN", "nonsense"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("nothing is called nonsense"), "{}", said(&output));
+    assert!(errors(&output).contains("nothing is called nonsense"), "{}", errors(&output));
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn what_cannot_be_replayed_says_cause_and_cure() {
+fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
     let cut = fs::read_to_string(SIMPLE).unwrap();
     let first = cut.lines().next().unwrap().to_owned();
     let newer = first.replacen(r#""schema_version":1"#, r#""schema_version":2"#, 1);
@@ -114,7 +128,7 @@ fn what_cannot_be_replayed_says_cause_and_cure() {
         (
             "cut",
             first.clone() + "\n{\"type\":\"fork\",\"id\":\"1-",
-            "line 2: the line is cut short",
+            "line 2: the recording is cut off here",
         ),
         ("long", "x".repeat(2 << 20), "the line is too long"),
     ];
@@ -123,27 +137,156 @@ fn what_cannot_be_replayed_says_cause_and_cure() {
         let output = fork_trace(&["replay", path.to_str().unwrap()]);
         fs::remove_file(&path).unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}");
-        let said = said(&output);
-        assert!(said.contains(cause), "{name}: {said}");
-        assert!(said.contains(path.to_str().unwrap()), "{name}: {said}");
-        assert!(said.lines().count() == 2 && said.contains("hint: "), "{name}: {said}");
+        let errors = errors(&output);
+        assert!(errors.contains(cause), "{name}: {errors}");
+        assert!(errors.contains(path.to_str().unwrap()), "{name}: {errors}");
+        assert!(errors.lines().count() == 2 && errors.contains("hint: "), "{name}: {errors}");
     }
     let output = fork_trace(&["replay", "/no/such/file.json"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("No such file"), "{}", said(&output));
+    assert!(errors(&output).contains("No such file"), "{}", errors(&output));
     let output = fork_trace(&["replay", "/"]);
     assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
-fn what_came_before_a_bad_line_is_shown() {
+fn lines_before_a_bad_line_are_shown() {
     let whole = fs::read_to_string(SIMPLE).unwrap();
     let kept: Vec<&str> = whole.lines().take(3).collect();
-    let path = file("tail", format!("{}\n{{\"type\":\"fo", kept.join("\n")));
+    let path = file("bad", format!("{}\n{{\"type\":\"fo\n{whole}", kept.join("\n")));
     let output = fork_trace(&["replay", path.to_str().unwrap(), "--json"]);
     fs::remove_file(&path).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(printed(&output), kept.join("\n") + "\n");
+}
+
+#[test]
+fn a_recording_that_is_cut_off_gets_a_summary_and_is_told() {
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let kept: Vec<&str> = whole.lines().take(3).collect();
+    let loss =
+        r#"{"type":"loss","records":7,"by":{"on_cpu_full":1,"ring_full":7},"since_mono_ns":1}"#;
+    let kept = format!("{}\n{loss}\n", kept.join("\n"));
+    for tail in ["", "{\"type\":\"fo"] {
+        let path = file("tail", format!("{kept}{tail}"));
+        let output = fork_trace(&["replay", path.to_str().unwrap(), "--json"]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors(&output).contains("line 5: the recording is cut off here"), "{tail}");
+        let text = printed(&output);
+        let summary = text.strip_prefix(&kept).unwrap();
+        for part in [
+            r#"{"type":"summary","attempts":2,"succeeded":2,"#,
+            r#""lost":7,"lost_by":{"on_cpu_full":1,"ring_full":7},"#,
+        ] {
+            assert!(summary.contains(part), "{summary}");
+        }
+        assert_eq!(summary.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_replay_shows_what_has_arrived() {
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fork-trace"))
+        .args(["replay", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut written = 0;
+    for (end, _) in whole.match_indices('\n').take(3) {
+        // The beginning of the next line is no reason to keep this one back.
+        let begun = end + 6;
+        stdin.write_all(&whole.as_bytes()[written..begun]).unwrap();
+        written = begun;
+        let mut shown = String::new();
+        stdout.read_line(&mut shown).unwrap();
+        assert!(whole[..=end].ends_with(&shown), "{shown}");
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn no_file_is_written_that_is_read_or_written_already() {
+    let path = file("self.json", fs::read(SIMPLE).unwrap());
+    let folder = path.parent().unwrap();
+    let link = folder.join(format!("fork-trace-cli-{}-link.json", std::process::id()));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let new = folder.join(format!("fork-trace-cli-{}-new.json", std::process::id()));
+    let (name, new_name) = (path.to_str().unwrap(), new.to_str().unwrap());
+    let unclean = format!("{}/./{}", folder.display(), new.file_name().unwrap().display());
+    let cases: [&[&str]; 3] = [
+        &["replay", name, "-o", link.to_str().unwrap()],
+        &["replay", name, "-o", new_name, "-o", name],
+        &["replay", SIMPLE, "-o", new_name, "-o", &unclean],
+    ];
+    for case in cases {
+        let output = fork_trace(case);
+        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", errors(&output));
+        assert!(errors(&output).contains("the same file"), "{case:?}: {}", errors(&output));
+        assert!(!new.exists(), "{case:?}: it was made for nothing");
+    }
+    // As the shell opens it.
+    let as_output = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_fork-trace"))
+        .args(["replay", name])
+        .stdout(as_output)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert_eq!(fs::read(&path).unwrap(), fs::read(SIMPLE).unwrap());
+    let twice = fork_trace(&["replay", SIMPLE, "-o", "/dev/null", "-o", "/dev/null", "-o", "-"]);
+    assert!(twice.status.success(), "{}", errors(&twice));
+    fs::remove_file(link).unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn nothing_is_emptied_for_a_wrong_recording() {
+    let kept = file("kept.json", "precious");
+    let output = fork_trace(&["replay", "/etc/passwd", "-o", kept.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let output = fork_trace(&["replay", SIMPLE, "-o", kept.to_str().unwrap(), "-o", "/no/x.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors(&output).contains("cannot write /no/x.json: No such file"),
+        "{}",
+        errors(&output)
+    );
+    assert_eq!(fs::read(&kept).unwrap(), b"precious");
+    fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_file_size_limit_is_a_full_disk() {
+    let path = std::env::temp_dir().join(format!("fork-trace-cli-{}-limit", std::process::id()));
+    let script = format!(
+        "ulimit -f 1; exec {} replay {SIMPLE} --json -o {}",
+        env!("CARGO_BIN_EXE_fork-trace"),
+        path.display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    fs::remove_file(path).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{:?}", output.status);
+    assert!(errors(&output).contains("File too large"), "{}", errors(&output));
+}
+
+#[test]
+fn an_output_that_fails_leaves_the_others_alone() {
+    let good = file("good.jsonl", "");
+    let output =
+        fork_trace(&["replay", SIMPLE, "--json", "-o", "/dev/full", "-o", good.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = errors(&output);
+    assert!(said.contains("cannot write /dev/full: No space left on device"), "{said}");
+    let text = fs::read_to_string(&good).unwrap();
+    let shown: String = text.lines().filter(|line| !line.contains("output-failed")).collect();
+    assert_eq!(shown, fs::read_to_string(SIMPLE).unwrap().replace('\n', ""));
+    fs::remove_file(good).unwrap();
 }
 
 #[test]
@@ -169,7 +312,7 @@ fn replay_reads_standard_input_and_writes_by_ending() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask() {
+fn colour_is_written_only_to_a_terminal_or_on_request() {
     let escape = |args: &[&str]| {
         let output = fork_trace(&[&["replay", SIMPLE], args].concat());
         printed(&output).contains('\x1b')
@@ -194,5 +337,5 @@ fn a_closed_pipe_ends_a_replay_quietly() {
     let output = child.wait_with_output().unwrap();
     fs::remove_file(path).unwrap();
     assert!(output.status.success(), "{:?}", output.status);
-    assert_eq!(said(&output), "");
+    assert_eq!(errors(&output), "");
 }

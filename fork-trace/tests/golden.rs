@@ -1,7 +1,9 @@
-//! Streams of JSON through every output, compared with what is kept in `tests/golden`.
+//! Streams of JSON go through every output, and the text is compared with the files in
+//! `tests/golden`.
 //!
-//! `NAME.jsonl` is a stream, `NAME.txt` what text makes of it in several shapes, with ESC spelt
-//! `␛`. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites the `.txt` files.
+//! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes;
+//! there the character ESC is spelt `␛`. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden`
+//! writes the `.txt` files anew.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -26,6 +28,7 @@ use fork_trace::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
+/// The streams in `tests/golden`.
 const STREAMS: &[&str] = &[
     "simple",
     "failures",
@@ -53,14 +56,15 @@ fn events(stream: &str) -> Vec<Event> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn pass(events: &[Event], sink: &mut dyn Sink) {
+/// Sends all events to `sink` and finishes it.
+fn send_all(events: &[Event], sink: &mut dyn Sink) {
     for event in events {
         send(sink, event).unwrap();
     }
     sink.finish().unwrap();
 }
 
-/// A writer of which the test keeps what was written.
+/// A writer whose bytes the test can read after the sink has taken it.
 #[derive(Clone, Default)]
 struct Kept(Rc<RefCell<Vec<u8>>>);
 
@@ -74,10 +78,10 @@ impl Write for Kept {
     }
 }
 
-/// What `format` makes of `events`.
+/// The text that `format` writes for `events`.
 fn written(events: &[Event], format: &Format, look: Look) -> String {
     let out = Kept::default();
-    pass(events, (format.open)(Box::new(out.clone()), look).as_mut());
+    send_all(events, (format.open)(Box::new(out.clone()), look).as_mut());
     String::from_utf8(out.0.take()).unwrap()
 }
 
@@ -89,7 +93,7 @@ fn look(width: Option<usize>, stages: bool, color: bool) -> Look {
     Look { width, color, stages, summary: true, utc: true }
 }
 
-/// Every shape of one stream, one below the other.
+/// The text of one stream in every shape, one below the other.
 fn shapes(events: &[Event]) -> String {
     let mut out = String::new();
     let mut section = |title: &str, text: &str| {
@@ -106,22 +110,22 @@ fn shapes(events: &[Event]) -> String {
     section("no terminal, stages", &text(events, look(None, true, false)));
     section("width 120, stages, colour", &text(events, look(Some(120), true, true)));
     let mut notes = Vec::new();
-    pass(events, &mut Notes::new(&mut notes));
+    send_all(events, &mut Notes::new(&mut notes));
     section("notes", &String::from_utf8(notes).unwrap());
     out
 }
 
 #[test]
-fn json_comes_out_as_it_went_in() {
+fn json_is_written_as_it_was_read() {
     for stream in STREAMS {
         let out = written(&events(stream), Format::named("json").unwrap(), Look::default());
         assert_eq!(out, read(&format!("{stream}.jsonl")), "{stream}");
     }
 }
 
-/// A format that no stream goes through would be untested.
+/// A new format is tested with every stream as soon as it is in the table.
 #[test]
-fn every_format_takes_every_stream() {
+fn every_format_writes_every_stream() {
     for format in &FORMATS {
         for stream in STREAMS {
             let written = written(&events(stream), format, look(None, true, false));
@@ -131,7 +135,7 @@ fn every_format_takes_every_stream() {
 }
 
 #[test]
-fn text_is_as_kept() {
+fn text_is_as_in_the_files() {
     let update = env::var_os("UPDATE_GOLDEN").is_some();
     for stream in STREAMS {
         let file = format!("{stream}.txt");
@@ -145,12 +149,12 @@ fn text_is_as_kept() {
         if let Some((number, (got, want))) = lines.find(|(_, (got, want))| got != want) {
             panic!("{file}:{}\n got {got}\nwant {want}", number + 1);
         }
-        assert_eq!(got.len(), want.len(), "{file}: one is longer");
+        assert_eq!(got.len(), want.len(), "{file}: one of the two is longer");
     }
 }
 
 #[test]
-fn every_stream_is_tested() {
+fn every_file_belongs_to_a_stream() {
     for entry in fs::read_dir(path("")).unwrap() {
         let file = entry.unwrap().path();
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -191,7 +195,7 @@ fn colour_changes_nothing_but_colour() {
 }
 
 #[test]
-fn nothing_of_a_hostile_name_reaches_the_terminal() {
+fn no_control_character_of_a_name_reaches_the_terminal() {
     let text = text(&events("hostile"), look(Some(160), true, false));
     let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
     assert_eq!(text.chars().find(|c| harmful(*c)), None);

@@ -1,5 +1,5 @@
-//! The committed eBPF object fits the tables: each tracepoint has its program, each program its
-//! tracepoint, each offset its global.
+//! The committed eBPF object agrees with the tables: each tracepoint and each function has its
+//! programs, each program belongs to one of them, and each setting has its global.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,6 +18,7 @@ fn object() -> object::File<'static> {
     object::File::parse(OBJECT).unwrap()
 }
 
+/// The names of the object's global symbols of this kind.
 fn names(kind: SymbolKind) -> BTreeSet<String> {
     let object = object();
     let named = object.symbols().filter(|symbol| symbol.kind() == kind && symbol.is_global());
@@ -64,7 +65,7 @@ fn each_function_has_its_four_programs_and_each_program_its_function() {
 }
 
 #[test]
-fn what_a_function_returns_is_found_by_its_global() {
+fn each_function_whose_return_value_is_read_has_its_arity_global() {
     let globals = names(SymbolKind::Data);
     assert!(globals.contains(FUNCTIONS_ON));
     for row in FUNCTIONS.iter().filter(|row| row.returns != Returns::Nothing) {
@@ -82,7 +83,7 @@ fn each_setting_has_its_global() {
 }
 
 #[test]
-fn the_license_permits_what_the_programs_call() {
+fn the_license_permits_the_helpers_that_the_programs_call() {
     let object = object();
     let license = object.section_by_name("license").unwrap();
     assert_eq!(license.data().unwrap(), b"Dual MIT/GPL\0");

@@ -1,7 +1,7 @@
 //! `bench`: what tracing costs a program that forks, and one that does not.
 //!
-//! Runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
-//! runs side by side compare, two runs minutes apart do not. Judges nothing.
+//! It runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
+//! runs side by side compare, two runs minutes apart do not. It judges nothing.
 
 use std::{
     io::{BufRead as _, BufReader, copy, sink},
@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    build::programs::{build, fork_trace, forker},
     command::{is_root, output, run},
-    run::{build, fork_trace, forker},
 };
 
 /// An operation of `forker bench`.
@@ -44,7 +44,7 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     let mut pairs = [const { Vec::new() }; OPS.len()];
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        // Whichever goes first finds the host in another state: take turns.
+        // Whichever goes first finds the host in another state, so they take turns.
         let traced_first = round % 2 == 0;
         let first = measure(traced_first)?;
         let second = measure(!traced_first)?;
@@ -69,7 +69,7 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// The middle of the numbers; of two middle ones the mean.
+/// The middle of the numbers; where two are in the middle, their mean.
 fn median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<_> = numbers.collect();
     sorted.sort_by(f64::total_cmp);

@@ -1,6 +1,6 @@
 //! Other programs: started from the workspace's root, with errors that say what was run.
 //!
-//! Knows nothing of the tasks.
+//! This file knows nothing of the tasks.
 
 use std::{
     env, fs,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Variables for cargo that say where it keeps and gets things; all others change what it builds.
+/// Cargo's variables that say where it keeps and gets things. All others change what it builds.
 const KEPT: [&str; 6] =
     ["CARGO_HOME", "CARGO_HTTP", "CARGO_NET", "CARGO_REGISTR", "CARGO_SOURCE", "CARGO_TERM"];
 
@@ -41,7 +41,7 @@ pub(crate) fn clean_cargo() -> Command {
     cargo
 }
 
-/// Runs it, its output shown.
+/// Runs it and shows its output.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("start {}", line(command)))?;
     if !status.success() {

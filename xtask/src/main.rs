@@ -1,25 +1,26 @@
 //! `cargo xtask TASK`: every development task of fork-trace that is more than one cargo command.
 //!
-//! This file knows the tasks' names and arguments; each task is a module of its own.
+//! This file knows the tasks' names and arguments. The rooms below it: `command` starts other
+//! programs, `build` makes what is built, `check` and `vm` try it, `run` and `bench` use it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to people")]
 
-mod apt;
 mod bench;
-mod build_ebpf;
+mod build;
+mod check;
 mod command;
-mod docs;
-mod live;
 mod rules;
 mod run;
-mod setup;
-mod test;
-mod toolchain;
 mod vm;
 
 use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::{
+    build::{ebpf, setup},
+    check::{docs, test},
+};
 
 /// fork-trace's development tasks
 #[derive(Parser)]
@@ -30,7 +31,7 @@ struct Cli {
     task: Task,
 }
 
-/// What can be asked for.
+/// The tasks.
 #[derive(Subcommand)]
 enum Task {
     /// Fetch what the eBPF build lacks on this machine: bpf-linker and rust-src
@@ -83,14 +84,14 @@ fn main() -> ExitCode {
 
 /// Does what the command line asks for.
 fn task() -> Result<()> {
-    // Before clap, which would swallow the `--` that stands before a command to trace.
+    // `run` is looked for before clap, which would swallow the `--` before a command to trace.
     let mut words = env::args_os().skip(1);
     if words.next().is_some_and(|task| task == "run") {
         return run::run(words.collect());
     }
     match Cli::parse().task {
         Task::Setup => setup::setup()?,
-        Task::BuildEbpf { check } => println!("{}", build_ebpf::build_ebpf(check)?),
+        Task::BuildEbpf { check } => println!("{}", ebpf::build(check)?),
         Task::Run { args } => run::run(args)?,
         Task::Rules { root } => println!("{}", rules::rules(&root.unwrap_or_else(command::root))?),
         Task::Test => test::test()?,

@@ -21,8 +21,8 @@ const COMM_BYTES: u32 = 16;
 
 global_functions! {
     /// Fills in the caller of an attempt whose call begins. Besides, it fills in what a refusal and
-    /// the copy of the caller's memory are compared with later: the counters of the caller's groups,
-    /// and its memory.
+    /// the copy of the caller's memory are compared with later: the counters of the caller's
+    /// groups, and its memory.
     pub(super) fn caller_enters() {
         let key = bpf_get_current_pid_tgid();
         let Some(record) = under_way(key) else { return 0 };

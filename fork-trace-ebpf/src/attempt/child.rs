@@ -29,7 +29,8 @@ use crate::{
 /// The calling thread has made a task. Every new task of the host is counted here, once.
 #[inline(always)]
 pub(crate) fn newtask(child: Task, clone_flags: u64) {
-    // The time is taken first, so that what this program does is part of the stage that begins here.
+    // The time is taken first, so that what this program does is part of the stage that begins
+    // here.
     let now = now();
     let key = bpf_get_current_pid_tgid();
     let Some(ids) = child.ids() else { return };
@@ -121,8 +122,8 @@ fn kernel_began_ns(key: u64) -> u64 {
     }
 }
 
-/// `copy_process` has failed with `errno`. An attempt of the kernel's own ends here. An attempt of a
-/// user's goes on until its system call returns.
+/// `copy_process` has failed with `errno`. An attempt of the kernel's own ends here. An attempt of
+/// a user's goes on until its system call returns.
 #[inline(always)]
 pub(crate) fn not_made(key: u64, errno: u32) {
     if under_way(key).is_some() {

@@ -22,6 +22,7 @@ use crate::{
     evidence::{self, RefusedCall},
     filter, follow_up,
     kernel::{regs::Regs, syscall::syscall, task::Task},
+    maps::count,
     ring,
 };
 
@@ -66,8 +67,8 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         set_mark(record, Mark::SysExit, at_ns);
     }
     if !record.has(bits::ENTERED) {
-        // The flags are known from the new task. VERIFIER: if the arguments were read here too, 5.10
-        // would not load the program.
+        // The flags are known from the new task. VERIFIER: if the arguments were read here too,
+        // 5.10 would not load the program.
         record.syscall = syscall as u32;
     }
     let waited = record.has(bits::VFORK_WAIT);
@@ -81,7 +82,9 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
 #[inline(always)]
 fn send_evidence(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     let record = evidence::collect(call)?;
-    ring::send(record, Counter::RingFullRefusals);
+    if !ring::send(record) {
+        count(Counter::RingFullRefusals);
+    }
     Some(record)
 }
 

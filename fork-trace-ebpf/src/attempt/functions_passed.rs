@@ -1,8 +1,8 @@
 //! The functions that an attempt passes, where functions can be probed: when it entered and left
 //! each of them, and which one was the first to fail.
 //!
-//! A [`FunctionTimes`] lies beside the attempt's record, under the same key, and is sent right before
-//! it. If a function runs while its thread has none, it does not belong to a fork.
+//! A [`FunctionTimes`] lies beside the attempt's record, under the same key, and is sent right
+//! before it. If a function runs while its thread has none, it does not belong to a fork.
 
 use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use fork_trace_common::{
@@ -44,7 +44,9 @@ pub(super) fn submit(key: u64, start_ns: u64) {
     if let Some(times) = under_way(key) {
         times.tid = low_half(key);
         times.start_ns = start_ns;
-        ring::send_first(&*times, Counter::FunctionTimesLost);
+        if !ring::send_first(&*times) {
+            count(Counter::FunctionTimesLost);
+        }
     }
     forget(key);
 }

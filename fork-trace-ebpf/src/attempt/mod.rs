@@ -2,8 +2,8 @@
 //!
 //! There is one record for each attempt. It begins when the calling thread enters the system call,
 //! is filled as the attempt passes its marks, and is sent once: when the call returns, or for a
-//! vfork when the child is awake, because the parent's wait may last for hours. Meanwhile it lies in
-//! the map `ATTEMPTS` under a key that is the calling thread's: `bpf_get_current_pid_tgid`.
+//! vfork when the child is awake, because the parent's wait may last for hours. Meanwhile it lies
+//! in the map `ATTEMPTS` under a key that is the calling thread's: `bpf_get_current_pid_tgid`.
 //!
 //! If the kernel repeats a call because a signal came in, the attempt goes on, and the marks of its
 //! last pass are the ones that count.

@@ -72,7 +72,9 @@ pub(super) fn child_returns(task: Task, key: u64) {
     };
     // It may never have been there.
     _ = ON_CPU.remove(low_half(key));
-    ring::send(&record, Counter::RingFullStarts);
+    if !ring::send(&record) {
+        count(Counter::RingFullStarts);
+    }
 }
 
 /// The task ends, perhaps before it has returned to user space.

@@ -32,7 +32,7 @@ pub(super) fn submit(record: &ForkRecord, key: u64) {
     if record.has(bits::WAITED) {
         waits::submit(key);
     }
-    if !ring::try_send(record) {
+    if !ring::send(record) {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks
         } else {

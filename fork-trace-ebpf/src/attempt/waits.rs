@@ -77,7 +77,7 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     wait.left_ns = left_ns;
     log.left_ns = left_ns;
     if log.phase >= Phase::Return as u32 {
-        ring::send_waits(log, WaitsRecord::HEAD as u64);
+        send_bytes(log, WaitsRecord::HEAD as u64);
     }
 }
 
@@ -184,7 +184,15 @@ fn send(log: &mut WaitsRecord) {
     if used > u64::from(PLACES) {
         return;
     }
-    ring::send_waits(log, WaitsRecord::HEAD as u64 + used * size_of::<Wait>() as u64);
+    send_bytes(log, WaitsRecord::HEAD as u64 + used * size_of::<Wait>() as u64);
+}
+
+/// Sends the first `size` bytes.
+#[inline(always)]
+fn send_bytes(log: &mut WaitsRecord, size: u64) {
+    if !ring::send_waits(log, size) {
+        count(Counter::RingFullOffCpu);
+    }
 }
 
 /// The part of a fork that the calling task is in; `None` if its fork is not shown.

@@ -4,7 +4,7 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_user};
 use fork_trace_common::{
     flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
     record::Syscall,
-    refusal::{NAME_BYTES, NAMES, RefusalRecord, arg, known},
+    refusal::{NAME_BYTES, NAMES, RefusalRecord, SET_TIDS, arg, known},
 };
 
 use super::{
@@ -46,7 +46,8 @@ fn arguments(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) 
             } else {
                 [REGS_DI.load(), REGS_SI.load(), REGS_DX.load(), REGS_R10.load(), REGS_R8.load()]
             };
-            // KERNEL: kernel/fork.c `clone`: on i386 `tls` comes before `child_tid` (CLONE_BACKWARDS).
+            // KERNEL: kernel/fork.c `clone`: on i386 `tls` comes before `child_tid`
+            // (CLONE_BACKWARDS).
             let (child_tid, tls) = if info.compat { (fifth, fourth) } else { (fourth, fifth) };
             let flags = reads.long(info.regs, flags);
             record.args[arg::FLAGS] = flags & 0xffff_ffff & !CSIGNAL;
@@ -74,17 +75,19 @@ fn arguments(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) 
 /// Reads bytes of the caller's memory; returns whether they could be read.
 #[inline(always)]
 fn user_bytes(to: *mut c_void, bytes: u32, address: u64) -> bool {
-    // SAFETY: the callers have room for that many bytes. The helper checks the address, and fills them
-    // with zeros if it fails.
+    // SAFETY: the callers have room for that many bytes. The helper checks the address, and fills
+    // them with zeros if it fails.
     unsafe { bpf_probe_read_user(to, bytes, address as *const c_void) == 0 }
 }
 
-/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first id of
-/// `set_tid`.
+/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first ids
+/// of `set_tid`.
 #[inline(always)]
 fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     #[expect(clippy::cast_possible_truncation, reason = "88")]
     const BYTES: u32 = arg::COUNT as u32 * 8;
+    #[expect(clippy::cast_possible_truncation, reason = "4")]
+    const KEPT: u32 = SET_TIDS as u32;
     reads.start_over();
     let (first, second) = if info.compat { (&REGS_BX, &REGS_CX) } else { (&REGS_DI, &REGS_SI) };
     let address = reads.long(info.regs, first.load());
@@ -102,7 +105,8 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     if count > 0 && count <= MOST_TIDS {
         let mut last = 0_u32;
         let last_at = set_tid.wrapping_add((count - 1) * 4);
-        let readable = user_bytes((&raw mut record.set_tid).cast(), 4, set_tid)
+        let kept = if count < u64::from(KEPT) { low_half(count) } else { KEPT };
+        let readable = user_bytes(record.set_tid.as_mut_ptr().cast(), kept * 4, set_tid)
             & user_bytes((&raw mut last).cast(), 4, last_at);
         if readable {
             record.bits |= known::SET_TID;
@@ -113,16 +117,17 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     }
 }
 
-/// How many words are looked at together. They are put where the names of a group's path come later,
-/// and are set back to zero.
+/// How many words are looked at together. They are put where the names of a group's path come
+/// later, and are set back to zero.
 const WORDS: usize = 8;
 #[expect(clippy::cast_possible_truncation, reason = "64")]
 const PIECE: u32 = WORDS as u32 * 8;
 const _: () = assert!(WORDS * 8 <= NAMES * NAME_BYTES);
 
-/// What is wrong with the `bytes` bytes from `address` on, which ought to be zero, as bits of [`known`].
+/// What is wrong with the `bytes` bytes from `address` on, which ought to be zero, as bits of
+/// [`known`].
 #[inline(always)]
-fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
+fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u64 {
     let words = record.names.as_mut_ptr().cast::<u64>();
     for piece in 0..MOST_BYTES / u64::from(PIECE) {
         let at = piece * u64::from(PIECE);
@@ -140,7 +145,7 @@ fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
 
 /// The same for at most `PIECE` bytes; `words` is where they are put.
 #[inline(always)]
-fn not_zero(words: *mut u64, bytes: u32, address: u64) -> u32 {
+fn not_zero(words: *mut u64, bytes: u32, address: u64) -> u64 {
     let readable = user_bytes(words.cast(), bytes, address);
     let mut any = 0;
     for index in 0..WORDS {

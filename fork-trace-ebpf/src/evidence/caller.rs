@@ -1,7 +1,7 @@
 //! Who the caller is, and its user's processes.
 
 use fork_trace_common::{
-    refusal::{Counted, RefusalRecord, known},
+    refusal::{Counted, RefusalRecord, UserNamespace, known},
     settings::ABSENT,
 };
 
@@ -14,16 +14,16 @@ use crate::{
     kernel::offsets::{
         CRED_CAPS, CRED_EUID, CRED_UCOUNTS, CRED_UID, CRED_USER, CRED_USER_NS, SIGNAL_FLAGS,
         SIGNAL_RLIM, TASK_CRED, TASK_POLICY, TASK_PTRACE, TASK_SECCOMP_MODE, TASK_SIGNAL,
-        UCOUNT_NPROC, UCOUNTS_NS, UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, USER_NS_LEVEL,
-        USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
+        UCOUNT_NPROC, UCOUNTS_NS, UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, USER_NS_INUM,
+        USER_NS_LEVEL, USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
     },
 };
 
 /// KERNEL: include/uapi/asm-generic/resource.h.
 const RLIMIT_NPROC: u32 = 6;
 const RLIMIT_NOFILE: u32 = 7;
-/// KERNEL: include/uapi/asm-generic/resource.h `struct rlimit`: the soft limit, then the hard one, of
-/// 64 bits each.
+/// KERNEL: include/uapi/asm-generic/resource.h `struct rlimit`: the soft limit, then the hard one,
+/// of 64 bits each.
 const RLIMIT_BYTES: u32 = 16;
 
 global_functions! {
@@ -84,9 +84,10 @@ fn credentials(record: &mut RefusalRecord, reads: &mut Reads, cred: Address) {
 
 /// Fills in how many processes the user has, and how many `RLIMIT_NPROC` allows.
 ///
-/// KERNEL: kernel/ucount.c `is_rlimit_overlimit` compares them in each user namespace from the caller's
-/// outwards. In those further out, the limit is the one that stood when the namespace below was made.
-/// Up to 5.18 the count is among the counts of namespaces, and up to 5.13 it is in `user_struct`.
+/// KERNEL: kernel/ucount.c `is_rlimit_overlimit` compares them in each user namespace from the
+/// caller's outwards. In those further out, the limit is the one that stood when the namespace
+/// below was made. Up to 5.18 the count is among the counts of namespaces, and up to 5.13 it is in
+/// `user_struct`.
 #[inline(always)]
 fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred: Address) {
     reads.start_over();
@@ -108,6 +109,7 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         (UCOUNTS_RLIMIT.load(), USER_NS_RLIMIT_MAX.load(), 0)
     };
     let mut ucounts = reads.pointer(cred, CRED_UCOUNTS.load());
+    let mut made_under_it = UserNamespace { inum: 0, level: 0 };
     for place in 0..MOST_NESTED {
         let current = reads.element(ucounts, counts, index);
         let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
@@ -118,9 +120,14 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         }
         if place == 0 || full {
             record.nproc = Counted { current, max, owner, place };
+            record.nproc_ns = made_under_it;
             record.bits |= known::NPROC;
         }
         max = reads.element(ns, maxima, index);
+        made_under_it = UserNamespace {
+            inum: reads.int(ns, USER_NS_INUM.load()),
+            level: reads.int(ns, USER_NS_LEVEL.load()),
+        };
         ucounts = reads.pointer(ns, USER_NS_UCOUNTS.load());
         if full || ucounts.0 == 0 {
             return;

@@ -8,7 +8,11 @@
 
 mod arguments;
 mod caller;
+mod ending;
+mod fs;
 mod groups;
+mod ids;
+mod memory;
 mod namespaces;
 mod reads;
 mod section;
@@ -45,6 +49,7 @@ pub(crate) fn collect(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     scratch.syscall = call.syscall as u32;
     scratch.compat = u32::from(call.compat);
     scratch.ret = call.ret;
+    scratch.directory = 0;
     let record = &mut scratch.record;
     clear(record);
     record.kind = RecordKind::Refusal as u32;
@@ -52,8 +57,13 @@ pub(crate) fn collect(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     record.at_ns = call.at_ns;
     _ = arguments::evidence_arguments();
     _ = caller::evidence_caller();
+    _ = ending::evidence_ending();
+    _ = fs::evidence_fs();
+    _ = ids::evidence_ids();
+    _ = memory::evidence_memory();
     _ = namespaces::evidence_namespaces();
     _ = groups::evidence_groups();
+    _ = groups::evidence_group_path();
     _ = groups::evidence_refusal_counters();
     Some(record)
 }

@@ -14,8 +14,9 @@ pub(super) const MOST_NESTED: u64 = 8;
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Address(pub(super) u64);
 
-/// Reads that belong together. If one fails, its value is 0, and so is everything that is read through
-/// it; the reads go on all the same. At the end [`Reads::succeeded`] says whether all of them worked.
+/// Reads that belong together. If one fails, its value is 0, and so is everything that is read
+/// through it; the reads go on all the same. At the end [`Reads::succeeded`] says whether all of
+/// them worked.
 ///
 /// VERIFIER: with a branch after each read there would be hundreds of thousands of ways through the
 /// program, and the kernel tries each of them before it loads the program.
@@ -68,6 +69,14 @@ impl Reads {
         unsafe { self.word.cast::<u32>().read_volatile() }
     }
 
+    /// Reads 8 bits.
+    #[inline(always)]
+    pub(super) fn byte(&mut self, base: Address, offset: u32) -> u8 {
+        self.fetch(base, offset, 1);
+        // SAFETY: as above; this is the first byte of it.
+        unsafe { self.word.cast::<u8>().read_volatile() }
+    }
+
     /// Puts `bytes` bytes into the word.
     #[inline(always)]
     fn fetch(&mut self, base: Address, offset: u32, bytes: u32) {
@@ -78,8 +87,8 @@ impl Reads {
             return;
         }
         let address = base.0.wrapping_add(u64::from(offset)) as *const c_void;
-        // SAFETY: the helper checks the address. It fills as many bytes as are asked for, which are 8 at
-        // most, and fills them with zeros if it fails.
+        // SAFETY: the helper checks the address. It fills as many bytes as are asked for, which are
+        // 8 at most, and fills them with zeros if it fails.
         self.failed |= unsafe { bpf_probe_read_kernel(self.word.cast(), bytes, address) };
     }
 

@@ -27,11 +27,11 @@ impl Task {
 }
 
 impl Groups {
-    /// How many tasks the pids controller has refused to the task's own group. It counts there, even
-    /// if a group above was the one that was full.
+    /// How many tasks the pids controller has refused to the task's own group. It counts there,
+    /// even if a group above was the one that was full.
     ///
-    /// KERNEL: kernel/cgroup/pids.c `pids_can_fork`, `pids_event`: the counter is `events_limit` up to
-    /// 6.10, and `events_local[PIDCG_FORKFAIL]` after that.
+    /// KERNEL: kernel/cgroup/pids.c `pids_can_fork`, `pids_event`: the counter is `events_limit` up
+    /// to 6.10, and `events_local[PIDCG_FORKFAIL]` after that.
     #[inline(always)]
     pub(crate) fn pids_refusals(self) -> Option<u64> {
         let events = match PIDS_EVENTS_LIMIT.load() {
@@ -41,8 +41,8 @@ impl Groups {
         self.counter(PIDS_CGRP_ID.load(), events)
     }
 
-    /// How often the task's own group of the memory controller was at its limit, and the kernel found
-    /// nothing in it to reclaim.
+    /// How often the task's own group of the memory controller was at its limit, and the kernel
+    /// found nothing in it to reclaim.
     ///
     /// KERNEL: mm/memcontrol.c `mem_cgroup_oom` counts `MEMCG_OOM` for the group at its limit.
     #[inline(always)]

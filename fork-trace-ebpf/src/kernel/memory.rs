@@ -24,8 +24,8 @@ static PER_CPU_OFFSETS: Global<u64> = Global::new(0);
 static CPUS: Global<u32> = Global::new(0);
 
 impl Task {
-    /// Fills `memory` with the sizes of the task's address space. Returns whether resident pages were
-    /// read too, and `None` if nothing was.
+    /// Fills `memory` with the sizes of the task's address space. Returns whether resident pages
+    /// were read too, and `None` if nothing was.
     #[inline(always)]
     pub(crate) fn memory(self, threads: u32, memory: &mut MemoryCounts) -> Option<bool> {
         let mm = self.0.follow(TASK_MM.load())?;

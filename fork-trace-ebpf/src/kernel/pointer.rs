@@ -21,8 +21,8 @@ pub(crate) struct Ptr {
     /// Where the struct lies.
     pub(super) address: *const c_void,
     /// Whether the verifier knows its type, so that it is loaded from directly where [`TYPED`] is
-    /// set. That holds for an argument of a BTF tracepoint, for the calling task, and for a field of
-    /// either.
+    /// set. That holds for an argument of a BTF tracepoint, for the calling task, and for a field
+    /// of either.
     typed: bool,
 }
 
@@ -65,7 +65,8 @@ impl Ptr {
         Self { address: self.address, typed: false }
     }
 
-    /// Reads a field, in the fastest way there is; `None` if this kernel lacks it or the read fails.
+    /// Reads a field, in the fastest way there is; `None` if this kernel lacks it or the read
+    /// fails.
     #[inline(always)]
     pub(super) fn read<T>(self, offset: u32) -> Option<T> {
         if offset == ABSENT {

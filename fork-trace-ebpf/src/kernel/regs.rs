@@ -11,8 +11,8 @@ use super::{
     pointer::{Ptr, field},
 };
 
-/// The `pt_regs` of a system call. Where a method takes `compat`, it says that the call came through
-/// the 32-bit entry.
+/// The `pt_regs` of a system call. Where a method takes `compat`, it says that the call came
+/// through the 32-bit entry.
 #[derive(Clone, Copy)]
 pub(crate) struct Regs(Ptr);
 
@@ -41,8 +41,9 @@ impl Regs {
         Some((field!(self.0, REGS_SP: u64)?, field!(self.0, REGS_IP: u64)?))
     }
 
-    /// The flags word and the exit signal of `syscall` as the caller passed them, as far as they can
-    /// be read: the struct of `clone3` may be too short for the exit signal, or not readable at all.
+    /// The flags word and the exit signal of `syscall` as the caller passed them, as far as they
+    /// can be read: the struct of `clone3` may be too short for the exit signal, or not readable at
+    /// all.
     #[inline(always)]
     pub(crate) fn clone_args(self, syscall: Syscall, compat: bool) -> (Option<u64>, Option<u64>) {
         const SIGCHLD: u64 = 17;

@@ -38,8 +38,8 @@ impl Task {
     /// helper takes some 10 ns more than a direct load, but for each direct load of a pointer the
     /// kernel needs a millisecond to verify the program.
     ///
-    /// KERNEL: kernel/bpf/verifier.c `check_ptr_to_btf_access` looks through all of the kernel's types
-    /// for up to four names, from 6.3 or so on, and until 7.0 or so one by one.
+    /// KERNEL: kernel/bpf/verifier.c `check_ptr_to_btf_access` looks through all of the kernel's
+    /// types for up to four names, from 6.3 or so on, and until 7.0 or so one by one.
     #[inline(always)]
     pub(crate) fn by_helper(self) -> Self {
         Self(self.0.by_helper())
@@ -187,8 +187,8 @@ impl Task {
         self.0.follow(TASK_MM.load()).is_some_and(|own| own.address == mm)
     }
 
-    /// How many mappings the task's address space has, and how many bytes of page tables; the second
-    /// is `u64::MAX` where the kernel keeps no count.
+    /// How many mappings the task's address space has, and how many bytes of page tables; the
+    /// second is `u64::MAX` where the kernel keeps no count.
     #[inline(always)]
     pub(crate) fn mm_size(self) -> Option<(u64, u64)> {
         let mm = self.0.follow(TASK_MM.load())?;
@@ -208,9 +208,9 @@ impl Task {
         first.is_some_and(|first| !first.is_null())
     }
 
-    /// Whether the task, to which a CPU is about to switch, is a user's and gets a CPU for the first
-    /// time: its counts of switches away from it are both 0. They are read without a helper, because
-    /// `sched_switch` runs for every switch of the host.
+    /// Whether the task, to which a CPU is about to switch, is a user's and gets a CPU for the
+    /// first time: its counts of switches away from it are both 0. They are read without a helper,
+    /// because `sched_switch` runs for every switch of the host.
     ///
     /// # Safety
     /// The pointer must be an argument of a BTF tracepoint, whose type the verifier knows.

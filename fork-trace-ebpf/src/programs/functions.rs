@@ -141,8 +141,8 @@ fn returned(ctx: *mut c_void, arity: u8) -> u64 {
     }
 }
 
-/// From a return value to an errno, which is 0 if the function did not fail. The functions are named
-/// as the ways to fail are in the table.
+/// From a return value to an errno, which is 0 if the function did not fail. The functions are
+/// named as the ways to fail are in the table.
 #[expect(non_snake_case, reason = "the table's own words")]
 mod errno {
     use super::NULL;

@@ -143,7 +143,8 @@ pub(crate) fn x86_fpu_copy_dst(_ctx: BtfTracePointContext) -> i32 {
 /// `contention_begin(void *lock, unsigned int flags)`.
 #[btf_tracepoint(function = "contention_begin")]
 pub(crate) fn contention_begin(ctx: BtfTracePointContext) -> i32 {
-    // KERNEL: include/trace/events/lock.h: LCB_F_SPIN | LCB_F_WRITE stands for a writer of a rwlock_t.
+    // KERNEL: include/trace/events/lock.h: LCB_F_SPIN | LCB_F_WRITE stands for a writer of a
+    // rwlock_t.
     const SPINNING_WRITER: u32 = 1 | 1 << 2;
     if ctx.arg::<u32>(1) == SPINNING_WRITER {
         marks::lock_contended();

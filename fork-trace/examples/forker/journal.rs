@@ -1,8 +1,8 @@
 //! The journal of attempts: memory shared by forker and all of its descendants.
 //!
-//! In: an attempt from whichever process made it. Out: the attempts since the last reading, in
-//! order of their start. Shared memory rather than a pipe: a child records without a system call, and
-//! what it recorded is safe should it be killed.
+//! Whichever process made an attempt writes it here; [`drain`] gives the attempts since the last
+//! reading, in the order of their start. It is shared memory rather than a pipe, so that a child
+//! writes without a system call, and what it wrote is safe if it is killed.
 
 use std::{
     ffi::c_int,
@@ -16,36 +16,31 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    call::{Call, Note, Syscall, Times},
-    raw::flag,
-    scenarios::SCENARIOS,
-    sys::{self, Errno},
+    call::{Call, Note, Syscall},
+    sys::{self, Errno, Times, flag, memory},
 };
 
-/// Attempts kept between two readings; untouched pages cost nothing.
+/// How many attempts are kept between two readings; pages that are not touched cost nothing.
 const SLOTS: usize = 16_384;
 
-/// Words in a slot; the last, the end time, is written last and says that the slot is whole.
-const WORDS: usize = 17;
+/// Words in a slot. The end time is the last and is written last: it says that the slot is whole.
+const WORDS: usize = 18;
 
-/// The shared memory. All zeros is an empty journal.
+/// The shared memory. All zeros are an empty journal.
 struct Journal {
-    /// Slots asked for since the last reading; more than there are if some were lost.
+    /// How many slots were asked for since the last reading: more than there are if some were lost.
     used: AtomicUsize,
-    /// A tid in the host's view, left by a child for the attempt that made it.
+    /// A child leaves its tid on the host here, for the attempt that made it.
     host_tid: AtomicU64,
     slots: [[AtomicU64; WORDS]; SLOTS],
 }
 
 static JOURNAL: OnceLock<&'static Journal> = OnceLock::new();
 
-/// Index of the running scenario in the table; inherited by children.
-static SCENARIO: AtomicUsize = AtomicUsize::new(0);
+/// The name of the running scenario, as [`text_words`] gives it; children inherit it.
+static SCENARIO: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// What the scenario of an attempt is called that belongs to no row of the table.
-const OTHER: &str = "-";
-
-/// One line of output. Absent fields are left out.
+/// One line of output; fields without a value are left out.
 #[derive(Serialize)]
 pub(crate) struct Line {
     r#type: &'static str,
@@ -81,24 +76,21 @@ pub(crate) struct Line {
 
 /// Makes the shared memory.
 pub(crate) fn open() -> Result<(), Errno> {
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: asks for new memory, at no special place.
-    let at = unsafe { libc::mmap(ptr::null_mut(), size_of::<Journal>(), prot, flags, -1, 0) };
-    if at == libc::MAP_FAILED {
-        return Err(sys::errno());
-    }
-    // SAFETY: page-aligned zeros, large enough, never unmapped; atomics may be shared.
+    let at = memory::share(size_of::<Journal>())?;
+    // SAFETY: the memory is page-aligned zeros, large enough and never unmapped; atomics may be
+    // shared.
     JOURNAL.get_or_init(|| unsafe { &*at.cast::<Journal>() });
     Ok(())
 }
 
-/// Says which row of the table the next attempts belong to; one past the end is hold-vfork.
-pub(crate) fn set_scenario(index: usize) {
-    SCENARIO.store(index, Ordering::Relaxed);
+/// Names the scenario that the next attempts belong to.
+pub(crate) fn set_scenario(name: &'static str) {
+    for (place, word) in SCENARIO.iter().zip(text_words(name)) {
+        place.store(word, Ordering::Relaxed);
+    }
 }
 
-/// Leaves the host's view of this process's tid for [`write_with_host_tid`].
+/// Leaves this process's tid on the host for [`write_with_host_tid`].
 pub(crate) fn leave_host_tid(tid: c_int) {
     if let Some(journal) = JOURNAL.get() {
         journal.host_tid.store(word(tid), Ordering::Release);
@@ -110,8 +102,8 @@ pub(crate) fn write(call: &Call, times: Times, ret: c_int) {
     append(call, times, ret, (sys::tgid(), sys::tid()), 0);
 }
 
-/// Records an attempt of this thread in the view of the host: `host` is the thread's own tid there,
-/// the child's is taken from what it left.
+/// Records an attempt of this thread by its numbers on the host: `host` is the thread's own tid
+/// there, and the child's is the one that it left.
 pub(crate) fn write_with_host_tid(call: &Call, times: Times, ret: c_int, host: c_int) {
     let child = JOURNAL.get().map_or(0, |journal| journal.host_tid.swap(0, Ordering::Acquire));
     append(call, times, ret, (host, host), child);
@@ -122,10 +114,12 @@ fn append(call: &Call, times: Times, ret: c_int, caller: (c_int, c_int), child_h
     let Some(slot) = journal.slots.get(journal.used.fetch_add(1, Ordering::Relaxed)) else {
         return;
     };
+    let [scenario, scenario_len] = SCENARIO.each_ref().map(|place| place.load(Ordering::Relaxed));
     let [cause, cause_len] = text_words(call.cause);
     let [rule, rule_len] = text_words(call.rule);
     let words: [u64; WORDS] = [
-        SCENARIO.load(Ordering::Relaxed) as u64,
+        scenario,
+        scenario_len,
         call.syscall as u64,
         call.flags,
         call.exit_signal,
@@ -164,6 +158,7 @@ pub(crate) fn drain() -> (Vec<Line>, usize) {
 fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
     let [
         scenario,
+        scenario_len,
         syscall,
         flags,
         exit_signal,
@@ -185,7 +180,7 @@ fn take(slot: &[AtomicU64; WORDS]) -> Option<Line> {
     let errno = Some(-ret).filter(|&errno| errno > 0);
     Some(Line {
         r#type: "attempt",
-        scenario: row(&SCENARIOS, scenario).map_or(OTHER, |row| row.name),
+        scenario: text(scenario, scenario_len),
         kind: kind(flags),
         syscall: row(&Syscall::ALL, syscall)?.name(),
         clone_flags: format!("{flags:#x}"),
@@ -219,12 +214,12 @@ fn kind(flags: u64) -> &'static str {
     }
 }
 
-/// A text of the program itself as words: every process that writes has it at the same address.
+/// A text of the program as words: every process that writes here has it at the same address.
 fn text_words(text: &'static str) -> [u64; 2] {
     [text.as_ptr().expose_provenance() as u64, text.len() as u64]
 }
 
-/// The way back.
+/// The text that these two words stand for.
 fn text(address: u64, len: u64) -> &'static str {
     let (Ok(address), Ok(len @ 1..)) = (usize::try_from(address), usize::try_from(len)) else {
         return "";
@@ -235,12 +230,12 @@ fn text(address: u64, len: u64) -> &'static str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// A small number, sign and all, as a word of the journal.
+/// A small number with its sign, as a word of the journal.
 fn word(number: c_int) -> u64 {
     i64::from(number).cast_unsigned()
 }
 
-/// The way back.
+/// The small number that a word stands for.
 fn number(word: u64) -> c_int {
     c_int::try_from(word.cast_signed()).unwrap_or(0)
 }

@@ -6,9 +6,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    call::{After, Call, Note, attempt, in_child, libc_fork, timed},
-    raw::{self, Leash},
-    sys,
+    attempt::{After, attempt, in_child},
+    call::{Call, Note},
+    sys::{
+        self,
+        fork::{self, libc_fork},
+        script::Leash,
+        timed,
+    },
 };
 
 /// What a benchmark does.
@@ -35,10 +40,10 @@ pub(crate) struct Figures {
     mean_ns: f64,
 }
 
-/// Operations between two looks at the clock, for one that takes hardly longer than the look.
+/// How many operations are timed at once where one takes hardly longer than a look at the clock.
 const BATCH: u32 = 1_000;
 
-/// Runs a benchmark; ends early, with what it has, when asked to stop.
+/// Runs a benchmark. Asked to stop, it ends early with what it has.
 pub(crate) fn bench(op: Op, count: usize) -> Figures {
     let (sample, batch): (fn() -> u64, u32) = match op {
         Op::Fork => (fork_ns, 1),
@@ -104,9 +109,9 @@ pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
         let closed = gate.write();
         let of_one = || {
             scope.spawn(|| {
-                // Until all are there, or one could not be made.
+                // This waits until all threads are there, or one could not be made.
                 drop(gate.read());
-                storm(count, raw::fork)
+                storm(count, fork::fork)
             })
         };
         let all: Vec<_> = (0..threads).map(|_| of_one()).collect();
@@ -117,8 +122,8 @@ pub(crate) fn storms(count: usize, threads: usize) -> (usize, usize) {
     })
 }
 
-/// Forks, by `fork` whose child exits, and waits `count` times; returns how many forks succeeded and
-/// failed.
+/// Forks and waits `count` times; the children that `fork` makes exit. Returns how many forks
+/// succeeded and how many failed.
 pub(crate) fn storm(count: usize, fork: fn() -> c_int) -> (usize, usize) {
     let (mut succeeded, mut failed) = (0, 0);
     for _ in 0..count {
@@ -136,7 +141,8 @@ pub(crate) fn storm(count: usize, fork: fn() -> c_int) -> (usize, usize) {
     (succeeded, failed)
 }
 
-/// `count` children at once that vfork, each held by a vfork child that sleeps for `ms`.
+/// Makes `count` children that vfork at the same time; each is held by a vfork child that sleeps
+/// for `ms`.
 pub(crate) fn hold_vforks(count: usize, ms: u32) {
     let helper = Call::libc_fork().note(Note::Helper);
     let mut held = Vec::new();
@@ -144,7 +150,7 @@ pub(crate) fn hold_vforks(count: usize, ms: u32) {
         let child = in_child(&helper, true, libc_fork, || {
             let leash = Leash::new()?;
             let script = leash.script(ms);
-            attempt(&Call::vfork(), || raw::vfork(&script));
+            attempt(&Call::vfork(), || fork::vfork(&script));
             Ok(())
         });
         if let After::Parent(tid) = child {
@@ -154,7 +160,7 @@ pub(crate) fn hold_vforks(count: usize, ms: u32) {
     while let Ok(end) = sys::try_wait(-1, libc::WNOHANG) {
         if sys::stop_signal().is_some() {
             for &tid in &held {
-                // One that has ended already is no matter.
+                // It does not matter if it has ended already.
                 sys::kill(tid, libc::SIGKILL).ok();
             }
         }

@@ -1,30 +1,29 @@
 //! forker: makes each kind of fork, and of failed fork, and prints its own truth as JSON lines.
 //!
-//! In: scenario names. Out: one line for each attempt, with what the kernel was asked and what it
-//! answered, then a line of totals. Live tests compare the tracer with it, so it knows nothing of
-//! the tracer and shares no code with it.
+//! It takes names of scenarios and prints one line for each attempt, with what the kernel was asked
+//! and what it answered, then a line of totals. Live tests compare the tracer with it, so it knows
+//! nothing of the tracer and shares no code with it.
+//!
+//! The rooms, from the bottom up: `sys` makes the system calls, `call` says what is asked of the
+//! kernel, `journal` keeps what came of it, `host` answers what a scenario has to know, `attempt`
+//! makes and records one call. On these stand the scenarios, the loads and the random calls; this
+//! file is the command line.
 
 #![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("forker makes x86-64 system calls in assembler");
 
+mod attempt;
 mod call;
-mod cgroup;
-mod failure;
 mod host;
-mod i386;
 mod journal;
 mod load;
-mod process;
 mod random;
-mod raw;
-mod refused;
+mod report;
 mod scenarios;
 mod standstill;
 mod sys;
-mod thread;
-mod whole;
 
 use std::{
     io::{self, Write as _},
@@ -33,9 +32,11 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
-use serde::Serialize;
 
-use crate::scenarios::{SCENARIOS, Scenario};
+use crate::{
+    report::{Done, print},
+    scenarios::{SCENARIOS, Scenario},
+};
 
 /// Makes each kind of fork, and of failed fork, and prints its own truth as JSON lines.
 #[derive(Parser)]
@@ -49,6 +50,9 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// What stands for the name of a scenario where there is none.
+const NO_SCENARIO: &str = "-";
 
 /// What forker does other than run scenarios.
 #[derive(Subcommand)]
@@ -99,29 +103,6 @@ enum Command {
     True,
 }
 
-/// The last line. Absent fields are left out.
-#[derive(Default, Serialize)]
-struct Done {
-    r#type: &'static str,
-    attempts: usize,
-    succeeded: usize,
-    failed: usize,
-    skipped: Vec<Skipped>,
-    /// Attempts made but not printed, because the journal was full.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<usize>,
-    /// The signal that ended the run early.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stopped_by: Option<i32>,
-}
-
-/// A scenario that this host cannot do.
-#[derive(Serialize)]
-struct Skipped {
-    scenario: &'static str,
-    why: String,
-}
-
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let errno = io::Error::from_raw_os_error;
@@ -133,35 +114,34 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Command::List) => list()?,
         Some(Command::Bench { op, count }) => print(&load::bench(op, count))?,
         Some(Command::Loop { count, touch_mib, threads }) => {
-            sys::touch(touch_mib << 20).map_err(errno).context("touch memory")?;
+            sys::memory::touch(touch_mib << 20).map_err(errno).context("touch memory")?;
             let (succeeded, failed) = match threads {
                 Some(threads) => load::storms(count, threads),
                 None => load::storm(count, load::fork_and_exit),
             };
-            let attempts = succeeded + failed;
-            Done { attempts, succeeded, failed, ..Done::default() }.print()?;
+            Done::counted(succeeded, failed).print()?;
         }
         Some(Command::HoldVfork { ms, count }) => {
-            journal::set_scenario(SCENARIOS.len());
+            journal::set_scenario(NO_SCENARIO);
             load::hold_vforks(count, ms);
             let mut done = Done::default();
             done.print_attempts()?;
             done.print()?;
         }
         Some(Command::Random { seed, count }) => {
-            journal::set_scenario(SCENARIOS.len());
+            journal::set_scenario(NO_SCENARIO);
             let made = random::run(seed, count);
             sys::reap_all();
             let mut done = Done::default();
             done.print_attempts()?;
-            if let Err(call::Skip(why)) = made {
+            if let Err(why) = made {
                 done.skip("random", why);
             }
             done.print()?;
         }
         Some(Command::Wait { trouble }) => match standstill::run(trouble) {
             Ok(truth) => print(&truth)?,
-            Err(call::Skip(why)) => {
+            Err(why) => {
                 let mut done = Done::default();
                 done.skip("wait", why);
                 done.print()?;
@@ -173,16 +153,15 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(stopped.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
-/// The rows of the table that were asked for, with their index.
-fn choose(names: &[String]) -> anyhow::Result<Vec<(usize, &'static Scenario)>> {
-    let table = || SCENARIOS.iter().enumerate();
+/// The rows of the table that were asked for.
+fn choose(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     if names.is_empty() {
-        return Ok(table().filter(|(_, row)| !row.heavy).collect());
+        return Ok(SCENARIOS.iter().filter(|row| !row.heavy).collect());
     }
     let mut chosen = Vec::new();
     for name in names {
         let before = chosen.len();
-        chosen.extend(table().filter(|(_, row)| name == "all" || name == row.name));
+        chosen.extend(SCENARIOS.iter().filter(|row| name == "all" || name == row.name));
         if chosen.len() == before {
             return Err(anyhow!("no scenario is called {name:?}; `forker list` has them all"));
         }
@@ -191,56 +170,21 @@ fn choose(names: &[String]) -> anyhow::Result<Vec<(usize, &'static Scenario)>> {
 }
 
 /// Runs scenarios until done or asked to stop.
-fn run(chosen: &[(usize, &'static Scenario)], repeat: usize) -> anyhow::Result<()> {
+fn run(chosen: &[&'static Scenario], repeat: usize) -> anyhow::Result<()> {
     let mut done = Done::default();
-    for (index, row) in std::iter::repeat_n(chosen, repeat).flatten() {
+    for row in std::iter::repeat_n(chosen, repeat).flatten() {
         if sys::stop_signal().is_some() {
             break;
         }
-        journal::set_scenario(*index);
+        journal::set_scenario(row.name);
         let outcome = (row.run)();
         sys::reap_all();
         done.print_attempts()?;
-        if let Err(call::Skip(why)) = outcome {
+        if let Err(why) = outcome {
             done.skip(row.name, why);
         }
     }
     done.print()
-}
-
-impl Done {
-    /// Prints and counts what the journal has.
-    fn print_attempts(&mut self) -> anyhow::Result<()> {
-        let (lines, lost) = journal::drain();
-        for line in &lines {
-            print(line)?;
-        }
-        let failed = lines.iter().filter(|line| line.errno.is_some()).count();
-        self.attempts += lines.len();
-        self.failed += failed;
-        self.succeeded += lines.len() - failed;
-        if lost > 0 {
-            self.lost = Some(self.lost.unwrap_or(0) + lost);
-        }
-        Ok(())
-    }
-
-    /// Notes a scenario that could not be done, once; one that was stopped is not such.
-    fn skip(&mut self, scenario: &'static str, why: String) {
-        let known = self.skipped.iter().any(|skipped| skipped.scenario == scenario);
-        if !known && sys::stop_signal().is_none() {
-            self.skipped.push(Skipped { scenario, why });
-        }
-    }
-
-    fn print(self) -> anyhow::Result<()> {
-        print(&Self { r#type: "done", stopped_by: sys::stop_signal(), ..self })
-    }
-}
-
-fn print(line: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string(line).context("write a line as JSON")?;
-    writeln!(io::stdout(), "{text}").context("print a line")
 }
 
 fn list() -> anyhow::Result<()> {

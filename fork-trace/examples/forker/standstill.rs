@@ -5,7 +5,8 @@
 
 use std::{
     ffi::{c_int, c_long},
-    fs, ptr,
+    fs,
+    io::{Read as _, Write as _, pipe},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -14,9 +15,15 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    call::{Skip, libc_fork},
-    cgroup::{Group, Hierarchy},
-    sys::{self, Errno},
+    call::Skip,
+    host::cgroup::{Group, Hierarchy},
+    sys::{
+        self, Errno,
+        fork::{self, libc_fork},
+        memory::touch,
+        script::Leash,
+        trouble::{self, cpu_ns},
+    },
 };
 
 /// What keeps the fork.
@@ -66,11 +73,11 @@ const SOON_MS: u64 = 8;
 /// Makes one fork of a kind.
 pub(crate) fn run(trouble: Trouble) -> Result<Truth, Skip> {
     let made = match trouble {
-        Trouble::None => sys::touch(MUCH).and_then(|()| fork(trouble)),
+        Trouble::None => touch(MUCH).and_then(|()| by_libc(trouble)),
         Trouble::Idle => idle(),
         Trouble::Quota => return quota(),
         Trouble::MmapLock => mmap_lock(),
-        Trouble::Userfaultfd => return userfaultfd(),
+        Trouble::Userfaultfd => userfaultfd(),
         Trouble::Ptrace => ptrace(),
         Trouble::Vfork => vfork(),
         Trouble::Freezer => return freezer(),
@@ -96,17 +103,8 @@ fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Truth, Errno>
     Ok(Truth { r#type: "wait", trouble, parent_tid: sys::tid(), child, start_ns, end_ns, cpu_ns })
 }
 
-fn fork(trouble: Trouble) -> Result<Truth, Errno> {
+fn by_libc(trouble: Trouble) -> Result<Truth, Errno> {
     truth(trouble, libc_fork)
-}
-
-/// CPU time of the calling thread.
-fn cpu_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
 /// A process that does `what` and is killed when it is no longer needed.
@@ -134,8 +132,8 @@ impl Drop for Helper {
 }
 
 fn idle() -> Result<Truth, Errno> {
-    sys::touch(MUCH / 8)?;
-    on_one_cpu()?;
+    touch(MUCH / 8)?;
+    trouble::stay_on_one_cpu()?;
     let busy = || {
         Helper::start(|| {
             let end_ns = sys::now_ns() + 3 * HELD_MS * 1_000_000;
@@ -143,28 +141,8 @@ fn idle() -> Result<Truth, Errno> {
         })
     };
     let _busy = [busy()?, busy()?];
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `parameters` is valid for the call.
-    sys::check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })?;
-    fork(Trouble::Idle)
-}
-
-/// Pins this process to the last CPU that it may use.
-fn on_one_cpu() -> Result<(), Errno> {
-    // SAFETY: an all-zero set is an empty one.
-    let mut all: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: `all` is a valid place of that size.
-    sys::check(unsafe { libc::sched_getaffinity(0, size, &raw mut all) })?;
-    let most = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
-    // SAFETY: the number is below the size of the set.
-    let last = (0..most).rev().find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &all) });
-    // SAFETY: as above.
-    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { libc::CPU_SET(last.unwrap_or(0), &mut one) };
-    // SAFETY: `one` is valid for the call.
-    sys::check(unsafe { libc::sched_setaffinity(0, size, &raw const one) }).map(drop)
+    trouble::be_idle()?;
+    by_libc(Trouble::Idle)
 }
 
 /// Makes the fork in a child process, which reports through a pipe: the child is put into a group
@@ -174,9 +152,8 @@ fn in_group(
     beside: impl FnOnce(c_int) -> Result<(), Errno>,
     make: impl FnOnce() -> Result<Truth, Errno>,
 ) -> Result<Truth, Skip> {
-    use std::io::{Read as _, Write as _};
     let skip = |errno| Skip::step("make a fork in a control group", errno);
-    let (mut reader, mut writer) = std::io::pipe().map_err(sys::number).map_err(skip)?;
+    let (mut reader, mut writer) = pipe().map_err(sys::number).map_err(skip)?;
     let parent = sys::tgid();
     let child = libc_fork();
     if child == 0 {
@@ -228,8 +205,8 @@ fn quota() -> Result<Truth, Skip> {
         group.set("cpu.max", "2000 100000").map_err(skip)?;
     }
     // The memory is touched before the quota holds.
-    sys::touch(MUCH).map_err(skip)?;
-    let made = in_group(&group, |_child| Ok(()), || fork(Trouble::Quota))?;
+    touch(MUCH).map_err(skip)?;
+    let made = in_group(&group, |_child| Ok(()), || by_libc(Trouble::Quota))?;
     Ok(Truth { trouble: Trouble::Quota, ..made })
 }
 
@@ -237,59 +214,25 @@ fn mmap_lock() -> Result<Truth, Errno> {
     static STOP: AtomicBool = AtomicBool::new(false);
     let filler = thread::spawn(|| {
         while !STOP.load(Ordering::Relaxed) {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-            let prot = libc::PROT_READ | libc::PROT_WRITE;
-            // SAFETY: asks for new memory, at no special place.
-            let at = unsafe { libc::mmap(ptr::null_mut(), MUCH / 2, prot, flags, -1, 0) };
-            if at != libc::MAP_FAILED {
-                // SAFETY: the mapping just made, which nobody else knows.
-                unsafe { libc::munmap(at, MUCH / 2) };
-            }
+            trouble::fill_memory(MUCH / 2);
         }
     });
     sys::sleep_ms(SOON_MS);
-    let made = truth(Trouble::MmapLock, crate::raw::fork);
+    let made = truth(Trouble::MmapLock, fork::fork);
     STOP.store(true, Ordering::Relaxed);
     // It does nothing that could panic.
     filler.join().ok();
     made
 }
 
-/// KERNEL: include/uapi/linux/userfaultfd.h.
-mod uffd {
-    pub(super) const API: u64 = 0xaa;
-    pub(super) const FEATURE_EVENT_FORK: u64 = 1 << 1;
-    pub(super) const MODE_MISSING: u64 = 1;
-    pub(super) const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
-    pub(super) const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
-    /// `struct uffd_msg`.
-    pub(super) const MESSAGE: usize = 32;
-}
-
-fn userfaultfd() -> Result<Truth, Skip> {
-    let skip = |errno| Skip::step("set up a userfaultfd", errno);
-    // SAFETY: takes flags only.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
-    let fd = c_int::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(|| skip(sys::errno()))?;
-    let mut api = [uffd::API, uffd::FEATURE_EVENT_FORK, 0];
-    // SAFETY: the struct has three words.
-    sys::check(unsafe { libc::ioctl(fd, uffd::UFFDIO_API, api.as_mut_ptr()) }).map_err(skip)?;
-    let bytes = 1 << 20;
-    let at = sys::promise(bytes).map_err(skip)?;
-    let mut register = [at.addr() as u64, bytes as u64, uffd::MODE_MISSING, 0];
-    // SAFETY: the struct has four words.
-    let registered = unsafe { libc::ioctl(fd, uffd::UFFDIO_REGISTER, register.as_mut_ptr()) };
-    sys::check(registered).map_err(skip)?;
+fn userfaultfd() -> Result<Truth, Errno> {
+    let fd = trouble::userfaultfd()?;
     let monitor = thread::spawn(move || {
         sys::sleep_ms(HELD_MS);
-        let mut message = [0u8; uffd::MESSAGE];
-        // SAFETY: the buffer is as long as is said.
-        let read: libc::ssize_t =
-            unsafe { libc::read(fd, message.as_mut_ptr().cast(), message.len()) };
-        read
+        trouble::read_event(fd);
     });
     // By the raw call: libc's would hold the locks of malloc, which the monitor may need.
-    let made = truth(Trouble::Userfaultfd, crate::raw::fork).map_err(skip);
+    let made = truth(Trouble::Userfaultfd, fork::fork);
     // It does nothing that could panic.
     monitor.join().ok();
     sys::close(fd);
@@ -298,19 +241,13 @@ fn userfaultfd() -> Result<Truth, Skip> {
 
 /// The fork is made by a tracee, and its tracer is this process.
 fn ptrace() -> Result<Truth, Errno> {
-    use std::io::{Read as _, Write as _};
-    let request = |what: libc::c_uint, pid: c_int, data: c_long| {
-        // SAFETY: none of the requests used here takes an address.
-        let ret = unsafe { libc::ptrace(what, pid, ptr::null_mut::<libc::c_void>(), data) };
-        if ret == -1 { Err(sys::errno()) } else { Ok(()) }
-    };
-    let (mut reader, mut writer) = std::io::pipe().map_err(sys::number)?;
+    let (mut reader, mut writer) = pipe().map_err(sys::number)?;
     let parent = sys::tgid();
     let tracee = libc_fork();
     if tracee == 0 {
         sys::die_with(parent);
         sys::kill(sys::tgid(), libc::SIGSTOP).ok();
-        if let Ok(truth) = fork(Trouble::Ptrace) {
+        if let Ok(truth) = by_libc(Trouble::Ptrace) {
             let numbers = [truth.start_ns, truth.end_ns, truth.cpu_ns];
             let child = u64::from(truth.child.unsigned_abs());
             let bytes: Vec<u8> =
@@ -320,18 +257,14 @@ fn ptrace() -> Result<Truth, Errno> {
         sys::exit_now(0);
     }
     drop(writer);
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for the answer.
-    sys::check(unsafe { libc::waitpid(tracee, &raw mut status, libc::WUNTRACED) })?;
-    request(libc::PTRACE_SEIZE, tracee, c_long::from(libc::PTRACE_O_TRACEFORK))?;
+    trouble::wait_for_stop(tracee)?;
+    trouble::ptrace(libc::PTRACE_SEIZE, tracee, c_long::from(libc::PTRACE_O_TRACEFORK))?;
     sys::kill(tracee, libc::SIGCONT)?;
-    loop {
-        // SAFETY: as above.
-        let stopped = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
-        if stopped < 0 || stopped == tracee && !libc::WIFSTOPPED(status) {
-            break;
-        }
+    while let Ok((stopped, status)) = trouble::wait_for_stop(-1) {
         if !libc::WIFSTOPPED(status) {
+            if stopped == tracee {
+                break;
+            }
             continue;
         }
         let event = status >> 16;
@@ -340,7 +273,7 @@ fn ptrace() -> Result<Truth, Errno> {
         }
         let signal = if event != 0 { 0 } else { libc::WSTOPSIG(status) };
         // One that was killed meanwhile is no matter.
-        request(libc::PTRACE_CONT, stopped, signal.into()).ok();
+        trouble::ptrace(libc::PTRACE_CONT, stopped, signal.into()).ok();
     }
     let mut bytes = [0; 32];
     reader.read_exact(&mut bytes).map_err(sys::number)?;
@@ -358,9 +291,9 @@ fn ptrace() -> Result<Truth, Errno> {
 }
 
 fn vfork() -> Result<Truth, Errno> {
-    let leash = crate::raw::Leash::new()?;
+    let leash = Leash::new()?;
     let script = leash.script(u32::try_from(HELD_MS).unwrap_or(0));
-    truth(Trouble::Vfork, || crate::raw::vfork(&script))
+    truth(Trouble::Vfork, || fork::vfork(&script))
 }
 
 fn freezer() -> Result<Truth, Skip> {
@@ -372,14 +305,14 @@ fn freezer() -> Result<Truth, Skip> {
     };
     let skip = |errno| Skip::step("make a group to freeze", errno);
     let group = hierarchy.group().map_err(skip)?;
-    sys::touch(MUCH).map_err(skip)?;
+    touch(MUCH).map_err(skip)?;
     let beside = |child| {
         await_fork(child);
         group.set(file, freeze)?;
         sys::sleep_ms(HELD_MS);
         group.set(file, thaw).map(drop)
     };
-    let made = in_group(&group, beside, || fork(Trouble::Freezer))?;
+    let made = in_group(&group, beside, || by_libc(Trouble::Freezer))?;
     Ok(Truth { trouble: Trouble::Freezer, ..made })
 }
 
@@ -404,7 +337,7 @@ fn has_user_time(child: c_int) -> bool {
 }
 
 fn signal_stop() -> Result<Truth, Errno> {
-    sys::touch(MUCH)?;
+    touch(MUCH)?;
     let target = sys::tgid();
     let _stopper = Helper::start(move || {
         sys::sleep_ms(3 * SOON_MS);
@@ -414,5 +347,5 @@ fn signal_stop() -> Result<Truth, Errno> {
         sys::sleep_ms(10 * HELD_MS);
     })?;
     sys::sleep_ms(2 * SOON_MS);
-    fork(Trouble::SignalStop)
+    by_libc(Trouble::SignalStop)
 }

@@ -32,7 +32,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = times.began_ns();
     Fork {
-        id: format!("{}-{mono_ns}", record.parent.tid),
+        id: id(record),
         ts: clock.at(mono_ns),
         mono_ns,
         kind: kind(record),
@@ -50,6 +50,8 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         failed_stage: None,
         cause: None,
         other_causes: Vec::new(),
+        fallback: None,
+        fell_back_to: None,
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         held_ns: None,
@@ -67,11 +69,20 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     }
 }
 
+/// An attempt's id, by which others name it: unique in one boot.
+#[must_use]
+pub fn id(record: &ForkRecord) -> String {
+    format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+}
+
 /// Whether it is known what the caller saw.
 fn returned(record: &ForkRecord) -> bool {
     let seen = record.has(bits::CHILD) || mark(record, Mark::SysExit).is_some();
     seen && !record.has(bits::KERNEL_MADE)
 }
+
+/// The warning about a call that was refused without an entry.
+pub const NO_ENTRY: &str = "no-entry";
 
 /// What was not seen of a call.
 fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
@@ -87,7 +98,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
              the total is not known",
         ),
         (false, _) => (
-            "no-entry",
+            NO_ENTRY,
             "refused before the system call began, by seccomp or a tracer: \
              only the time of its return is known",
         ),

@@ -8,6 +8,7 @@
 
 use fork_trace_common::{
     callee::stage_of,
+    record::bits::KERNEL_MADE,
     stage::{Mark, ORDER, Point, STAGES, Stage},
     wait::{self, Phase, Wait, WaitsRecord},
 };
@@ -106,25 +107,50 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
         fork.other_ns = fork.total_ns.map(|total_ns| total_ns.saturating_sub(self_ns));
         fork.stages = stages;
     }
-    let last = |waits: &[WaitsRecord]| {
-        let kept = waits.iter().filter(|record| record.phase != Phase::Held as u32);
-        kept.flat_map(|record| record.kept()).map(|wait| wait.back_ns).max()
-    };
-    let returned_ns = joined.returned_ns.or_else(|| times.mark(Mark::SysExit));
-    let back_ns = last(&joined.waits_after);
-    if let (Some(returned_ns), Some(start_ns), true) =
-        (returned_ns, times.start_ns(), joined.is_back)
-    {
-        fork.return_ns = back_ns.and_then(|back_ns| back_ns.checked_sub(returned_ns));
-        let end_ns = back_ns.map_or(returned_ns, |back_ns| back_ns.max(returned_ns));
-        fork.held_ns = end_ns.checked_sub(start_ns);
-    }
+    fork.held_ns = held_ns(joined, times);
+    fork.return_ns = return_ns(joined, times);
     let woken_ns = times.mark(Mark::SchedWakeupNew);
     if let (Some(start), Some(woken_ns)) = (&mut fork.child_start, woken_ns)
-        && let Some(in_user_ns) = last(&joined.child_waits).and_then(|at| at.checked_sub(woken_ns))
+        && let Some(in_user_ns) =
+            last_ns(&joined.child_waits).and_then(|at| at.checked_sub(woken_ns))
     {
         start.to_user_ns = start.to_user_ns.map(|to_user_ns| to_user_ns.max(in_user_ns));
     }
+}
+
+/// How long an attempt held its caller; of a task that the kernel makes for itself, how long it took.
+/// `None` where that is not known, or the caller is still held.
+#[must_use]
+pub fn took_ns(joined: &Joined) -> Option<u64> {
+    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    if joined.record.has(KERNEL_MADE) {
+        return times.ended_ns()?.checked_sub(times.start_ns()?);
+    }
+    held_ns(joined, times)
+}
+
+/// When the call returned, if its caller is known to be back in user space.
+fn returned_ns(joined: &Joined, times: Times<'_>) -> Option<u64> {
+    let returned_ns = joined.returned_ns.or_else(|| times.mark(Mark::SysExit));
+    returned_ns.filter(|_| joined.is_back)
+}
+
+/// From the entry until the caller was back in user space.
+fn held_ns(joined: &Joined, times: Times<'_>) -> Option<u64> {
+    let returned_ns = returned_ns(joined, times)?;
+    let back_ns = last_ns(&joined.waits_after).unwrap_or_default();
+    back_ns.max(returned_ns).checked_sub(times.start_ns()?)
+}
+
+/// What kept the caller after its call returned.
+fn return_ns(joined: &Joined, times: Times<'_>) -> Option<u64> {
+    last_ns(&joined.waits_after)?.checked_sub(returned_ns(joined, times)?)
+}
+
+/// When the last wait on the way back to user space was over.
+fn last_ns(waits: &[WaitsRecord]) -> Option<u64> {
+    let on_the_way = waits.iter().filter(|record| record.phase != Phase::Held as u32);
+    on_the_way.flat_map(|record| record.kept()).map(|wait| wait.back_ns).max()
 }
 
 /// The time of waits that were not kept, by the mark before them.

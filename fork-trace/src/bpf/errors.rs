@@ -1,11 +1,11 @@
-//! What the kernel said when it refused a program, in few words.
+//! Turns the errors of loading and attaching into a short reason.
 
 use anyhow::anyhow;
 use aya::programs::ProgramError;
 
 use crate::{error::UserError, host::rights::lockdown};
 
-/// Whether the kernel did not permit it.
+/// Whether an error says that the kernel does not permit the operation.
 pub(super) fn not_permitted(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();
@@ -13,13 +13,14 @@ pub(super) fn not_permitted(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The last cause of an error, which says what the kernel said.
+/// The reason that the kernel gave: the text of an error's root cause, without its number.
 pub(super) fn brief(error: &anyhow::Error) -> String {
     let text = error.root_cause().to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// [`UserError::Refused`] where the kernel does not permit it, else the error with what was tried.
+/// [`UserError::Refused`] where the kernel does not permit the operation, otherwise the same error.
+/// Both name the operation, `what`, for example "create the maps".
 pub(super) fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     if not_permitted(&error) {
         let what = format!("{what}: operation not permitted");
@@ -28,7 +29,8 @@ pub(super) fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     error.context(what.to_owned())
 }
 
-/// The verifier's log is long and its reason comes last.
+/// The error of loading a program, with the last lines of the verifier's log: the log is long, and
+/// the reason stands at its end.
 pub(super) fn load_error(error: ProgramError) -> anyhow::Error {
     const LAST: usize = 5;
     let ProgramError::LoadError { io_error, verifier_log } = error else {

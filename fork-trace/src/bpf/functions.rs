@@ -1,9 +1,13 @@
 //! Loads and attaches the programs of kernel functions.
 //!
-//! Which functions can be probed is found by attaching to them: what the kernel refuses changes what
-//! the stages around it are bounded by, so the plan is made again until nothing more is refused.
+//! Whether a function can be probed is seen only when a program is attached to it. Where the kernel
+//! refuses one, the stages around it have to be bounded by other points. So the plan is made again
+//! until it needs no function that has not been tried.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::Program;
@@ -21,19 +25,20 @@ use crate::{
     },
     plan::{self, Ends, Plan, backend::Backend, stages::Stages},
 };
-use std::time::Duration;
 
 impl Tracer {
-    /// Attaches to the functions that bound a stage, each in the first way of `backend` that the
-    /// kernel accepts, and notes in `host` what came of it.
+    /// Attaches to every function that bounds a stage, in the first way of `backend` that the
+    /// kernel accepts, and puts into `host` the probe, or the reason why there is none. It leaves
+    /// off where `stop` says so.
     ///
     /// # Errors
-    /// Why no function at all can be probed.
-    pub fn probe(
+    /// The reason why no function at all can be probed.
+    pub(super) fn probe(
         &mut self,
         host: &mut Host,
         backend: Backend,
         stages: &Stages,
+        stop: &dyn Fn() -> bool,
     ) -> Result<(), String> {
         let ways = backend.functions();
         let began = Instant::now();
@@ -41,7 +46,8 @@ impl Tracer {
         let mut refused = BTreeMap::new();
         let mut done = BTreeMap::new();
         host.facts.probes = assumed(&host.candidates, &plan::functions(stages), ways);
-        // What is refused changes what the other stages are bounded by, until nothing more is.
+        // A refused function changes the bounds of other stages, which may then need functions that
+        // have not been tried.
         loop {
             let plan =
                 Plan::new(&host.facts, backend, stages).map_err(|error| error.to_string())?;
@@ -51,6 +57,9 @@ impl Tracer {
                 break;
             }
             for (function, ends) in wanted {
+                if stop() {
+                    return Ok(());
+                }
                 let Some(Ok(candidate)) = host.candidates.get(&function) else { continue };
                 let had = done.get(&function).copied().unwrap_or_default();
                 let probe = self.probe_one(function, candidate, ways, (had, ends), &mut refused);
@@ -71,8 +80,8 @@ impl Tracer {
         Ok(())
     }
 
-    /// Attaches to those ends of one function that are wanted and were not had before; a way that
-    /// the kernel does not have is put into `refused`.
+    /// Attaches to those ends of one function that are wanted and are not attached yet. A way in
+    /// which no function can be probed is put into `refused`, with the reason.
     fn probe_one(
         &mut self,
         function: Function,
@@ -90,7 +99,7 @@ impl Tracer {
             let [enter, leave] = how.programs().map(|kind| format!("{kind}{}", function.row().id));
             let attached =
                 candidate.allows(*how).map_err(|reason| anyhow!(reason)).and_then(|()| {
-                    // The return first: an entry that is seen then meets it.
+                    // The return is attached first, so that no entry is seen without its return.
                     if wanted.leave && !had.leave {
                         self.function(&leave, candidate.name)?;
                     }
@@ -136,7 +145,7 @@ impl Tracer {
     }
 }
 
-/// Whether an error means that no function can be probed in this way.
+/// Whether an error means that no function at all can be probed in this way.
 fn general(how: ProbeKind, error: &anyhow::Error) -> bool {
     not_permitted(error) || matches!(how, ProbeKind::Kprobe) && !has_kprobes()
 }

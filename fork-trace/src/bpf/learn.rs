@@ -1,8 +1,8 @@
-//! Learns where the inner marks are: this process makes one fork, one vfork and one thread of its own
-//! while the kernel side writes down what happens inside them.
+//! Learns the call sites of the inner marks: this process makes one fork, one vfork and one thread
+//! of its own, while the kernel side observes what happens inside them.
 //!
-//! The forks and the programs that watch them are here; what is concluded from the observations is
-//! in `host::call_sites`.
+//! This module makes the attempts and reads the observations; `host::call_sites` draws the
+//! conclusions.
 
 use std::{process::Stdio, thread};
 
@@ -35,20 +35,27 @@ use crate::{
     },
 };
 
-/// The programs of `inner`, writing down what happens inside this process's own forks.
-pub struct Observer {
+/// A second copy of the object, whose inner programs write down what happens inside this process's
+/// own attempts.
+pub(super) struct Observer {
+    /// Keeps the object loaded.
     _ebpf: Ebpf,
+    /// Keep the programs attached.
     _links: Vec<BtfTracePointLink>,
+    /// How many observations there are.
     count: Array<MapData, u32>,
+    /// The observations, in the order of time.
     observed: Array<MapData, call_site::Observation>,
 }
 
 impl Observer {
-    /// Loads and attaches every program that teaches something on this host.
+    /// Loads the object and attaches every program from which something can be learned on this
+    /// host.
     ///
     /// # Errors
-    /// As [`Tracer::load`](super::tracer::Tracer::load).
-    pub fn begin(host: &Host) -> Result<Self> {
+    /// The same as for [`Tracer::load`](super::tracer::Tracer::load) and
+    /// [`Tracer::attach`](super::tracer::Tracer::attach).
+    fn begin(host: &Host) -> Result<Self> {
         let tgid = std::process::id();
         let typed = u8::from(host.typed);
         let mut loader = loader(host)?;
@@ -69,24 +76,25 @@ impl Observer {
         let count = Array::try_from(take("OBSERVED_COUNT")?).context("open map OBSERVED_COUNT")?;
         let observed = Array::try_from(take("OBSERVED")?).context("open map OBSERVED")?;
         let types = types(host)?;
-        let taught_by = host.facts.tracepoints.iter().filter(|at| at.teaches());
-        let links = taught_by.map(|at| attach_one(&mut ebpf, types, *at)).collect::<Result<_>>()?;
+        let observed_at = host.facts.tracepoints.iter().filter(|at| at.is_observed());
+        let links =
+            observed_at.map(|at| attach_one(&mut ebpf, types, *at)).collect::<Result<_>>()?;
         Ok(Self { _ebpf: ebpf, _links: links, count, observed })
     }
 
-    /// Forgets what was written.
+    /// Forgets all observations.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn clear(&mut self) -> Result<()> {
+    fn clear(&mut self) -> Result<()> {
         self.count.set(0, 0, 0).context("clear the observations")
     }
 
-    /// What was written since.
+    /// The observations since the last [`Self::clear`], in the order of time.
     ///
     /// # Errors
-    /// The maps cannot be read, or there was more than fits.
-    pub fn take(&self) -> Result<Vec<call_site::Observation>> {
+    /// The maps cannot be read, or there were more observations than fit.
+    fn take(&self) -> Result<Vec<call_site::Observation>> {
         let count = self.count.get(&0, 0).context("count the observations")?;
         ensure!(
             count <= call_site::MOST_OBSERVATIONS,
@@ -98,8 +106,8 @@ impl Observer {
     }
 }
 
-/// Learns where the inner marks are; a mark that cannot be learned says why.
-pub fn inner_marks(host: &Host) -> InnerMarks {
+/// Learns the call site of each inner mark, or the reason why a mark cannot be used.
+pub(super) fn inner_marks(host: &Host) -> InnerMarks {
     let symbols = match &host.symbols {
         Ok(symbols) => symbols,
         Err(reason) => return call_sites::all_unknown(reason),
@@ -110,6 +118,7 @@ pub fn inner_marks(host: &Host) -> InnerMarks {
     }
 }
 
+/// Makes the three attempts, and returns what was observed of each.
 fn observe(host: &Host) -> Result<Observations> {
     let mut observer = Observer::begin(host)?;
     let mut of = |what: fn() -> Result<()>| {
@@ -121,9 +130,9 @@ fn observe(host: &Host) -> Result<Observations> {
 }
 
 fn a_fork() -> Result<()> {
-    // SAFETY: the child calls nothing but `_exit`.
+    // SAFETY: the child calls only `_exit`.
     match unsafe { fork() }.context("make a fork to learn from")? {
-        // SAFETY: ends the child at once, with nothing to clean up.
+        // SAFETY: the call ends the child at once, and the child has nothing to clean up.
         ForkResult::Child => unsafe { libc::_exit(0) },
         ForkResult::Parent { child } => {
             waitpid(child, None).context("wait for a fork to learn from")?;
@@ -132,7 +141,7 @@ fn a_fork() -> Result<()> {
     }
 }
 
-/// std starts programs by `posix_spawn`, which makes a vfork.
+/// Starts this program again: std does that by `posix_spawn`, which makes a vfork.
 fn a_vfork() -> Result<()> {
     let mut program = std::process::Command::new(OWN_PROGRAM);
     program.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -142,7 +151,7 @@ fn a_vfork() -> Result<()> {
 
 fn a_thread() -> Result<()> {
     let made = thread::Builder::new().spawn(|| ()).context("make a thread to learn from")?;
-    // It does nothing that could panic.
+    // The thread does nothing that could panic.
     made.join().ok();
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Loads the eBPF object: types, offsets, switches and map sizes are set before the kernel sees it.
+//! Loads the eBPF object. Types, offsets, switches and map sizes are set in it before the kernel
+//! sees it.
 
 use std::sync::OnceLock;
 
@@ -17,16 +18,17 @@ use crate::{
     host::Host,
 };
 
-/// Aligned as ELF needs it.
+/// The eBPF object, with the alignment that reading ELF needs.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
 
-/// Children whose life can be followed at once when all of them are: some 6 MiB.
+/// How many children can be followed at once where every child is, which takes some 6 MiB.
 const CHILDREN: u32 = 65_536;
 
-/// The kernel's types as aya reads them, once: all of them would take it some milliseconds.
+/// The kernel's types that programs attach to, in aya's form. They are read only once; to read all
+/// types of the kernel would take aya some milliseconds.
 pub(super) fn types(host: &Host) -> Result<&'static Btf> {
     static TYPES: OnceLock<Btf> = OnceLock::new();
     if let Some(types) = TYPES.get() {
@@ -37,28 +39,30 @@ pub(super) fn types(host: &Host) -> Result<&'static Btf> {
     Ok(TYPES.get_or_init(|| types))
 }
 
-/// What is set before load.
+/// What is set in the object before it is loaded.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Call sites of inner marks: global of the object and address.
+    /// The call sites of the inner marks: name of the global in the object, and address.
     pub sites: Vec<(&'static str, u64)>,
     /// Whether functions will be probed.
     pub functions: bool,
-    /// Which attempts are wanted.
+    /// Which attempts are recorded.
     pub filter: Filter,
-    /// Size of the ring; rounded up to a power of two of whole pages.
+    /// The size of the ring, in bytes; the kernel side needs a power of two of whole pages, and the
+    /// size is rounded up to one.
     pub ring_bytes: u32,
-    /// Tell every child's execs.
+    /// Whether the execs of every child are reported.
     pub execs: bool,
-    /// Tell every child's end.
+    /// Whether the end of every child is reported.
     pub exits: bool,
-    /// The kernel side's debug lines.
+    /// Whether the kernel side writes debug lines.
     pub kernel_log: bool,
 }
 
-/// A loader without types. aya's first reads all of the kernel's, which takes half of the time that
-/// this process itself needs to start, and is thrown away for [`types`]; it does without them where it
-/// cannot open their file. No other thread of this process opens anything meanwhile.
+/// A loader that has read no types. A new loader of aya first reads all types of the kernel, which
+/// takes half of the time that this process needs to start, and [`types`] replaces them anyway. aya
+/// does without them where it cannot open their file, so for that moment no file may be opened. No
+/// other thread of this process opens a file then.
 fn bare_loader<'a>() -> Result<EbpfLoader<'a>> {
     let lower = |(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, 0, hard).map(|()| (soft, hard));
     let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(lower);
@@ -68,6 +72,7 @@ fn bare_loader<'a>() -> Result<EbpfLoader<'a>> {
     Ok(loader)
 }
 
+/// A loader with everything set that does not depend on the trace: types, offsets, CPUs.
 pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     let mut loader = bare_loader()?;
     loader.btf(Some(types(host)?));
@@ -82,12 +87,17 @@ pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     Ok(loader)
 }
 
+/// Loads the object for a trace: creates its maps; programs are loaded when they are attached.
+///
+/// # Errors
+/// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit it.
 pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let (execs, exits) = (u8::from(settings.execs), u8::from(settings.exits));
     let filter = &settings.filter;
     let follow = u8::from(!filter.follow.is_empty());
     let (failed_only, properties) = (u8::from(filter.failed_only), filter.properties());
-    // aya-log's levels: 0 is off and lets the verifier remove the statements, 4 is debug.
+    // These are the levels of aya-log. 0 is off, with which the verifier removes the statements; 4
+    // is debug.
     let log_level = if settings.kernel_log { 4u8 } else { 0 };
     let (typed, task_regs) = (u8::from(host.typed), u8::from(host.task_regs));
     let functions = u8::from(settings.functions);
@@ -114,7 +124,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);
     for (global, arity) in &arities {
-        // Not in the object where the function returns nothing.
+        // The object has no such global where the function returns nothing.
         loader.override_global(global, arity, false);
     }
     loader.override_global(aya_log::LEVEL, &log_level, false);

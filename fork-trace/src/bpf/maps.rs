@@ -1,4 +1,4 @@
-//! Reads the object's maps: counters, attempts under way, children that are followed.
+//! Reads the object's maps: counters, attempts that have not ended, and children that are followed.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapError};
@@ -12,17 +12,17 @@ use zerocopy::FromBytes as _;
 
 use crate::bpf::tracer::Tracer;
 
-/// Bytes of a record as a map value.
+/// A record of an attempt, as the value of a map.
 type AttemptBytes = [u8; size_of::<ForkRecord>()];
 
-/// Bytes of a task's waits as a map value.
+/// A task's waits, as the value of a map.
 type OffCpuBytes = [u8; size_of::<WaitsRecord>()];
 
-/// Bytes of a child as a map value.
+/// A child that is followed, as the value of a map.
 type BornBytes = [u8; size_of::<Born>()];
 
 impl Tracer {
-    /// A counter's value, all CPUs together.
+    /// The value of a counter, summed up over all CPUs.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -32,7 +32,7 @@ impl Tracer {
         Ok(values.iter().sum())
     }
 
-    /// Attempts that made a task and have not been submitted.
+    /// How many attempts have made a task and have not been submitted yet.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -64,7 +64,8 @@ impl Tracer {
         Ok(waits.get(&key, 0).is_ok() || off.get(&key, 0).is_ok())
     }
 
-    /// Whether a child of a process with threads lives and has not run another program.
+    /// Whether a child of a process with threads is alive and has not run another program since its
+    /// fork.
     ///
     /// # Errors
     /// The map cannot be read.

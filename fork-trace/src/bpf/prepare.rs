@@ -1,4 +1,5 @@
-//! The way into a trace: learns, loads, probes functions and plans, as far as the backend says.
+//! Everything that comes before a trace: learn the inner marks, load the object, probe functions,
+//! and make the plan, each only if the backend needs it.
 
 use std::time::Instant;
 
@@ -10,27 +11,30 @@ use crate::{
     plan::{self, Plan, backend::Backend, stages::Stages},
 };
 
-/// What can be attached now.
+/// What is ready when the trace can begin.
 pub struct Prepared {
-    /// The loaded object; function probes are attached, tracepoints are not.
+    /// The loaded object. The probes of functions are attached, the tracepoints are not yet.
     pub tracer: Tracer,
     /// The ring that its programs write to.
     pub ring: UnpolledRing,
-    /// What to attach, and what each stage is bounded by.
+    /// Which tracepoints to attach, and which points bound each stage.
     pub plan: Plan,
 }
 
-/// Learns, loads and probes as far as `backend` says. Function probes are attached here and come
-/// first: they mark nothing before an attempt has begun.
+/// Learns, loads, probes and plans, as far as `backend` needs it. The probes of functions are
+/// attached here, before the tracepoints: they record nothing until an attempt has begun. `since`
+/// is the start of this process, for the log. No more of them are
+/// attached once `stop` says so; what is returned then is not fit for a trace.
 ///
 /// # Errors
-/// This host or user cannot trace, or not by this backend.
+/// This host or this user cannot trace at all, or not by this backend.
 pub fn prepare(
     host: &mut Host,
     backend: Backend,
     stages: &Stages,
     settings: Settings,
     since: Instant,
+    stop: &dyn Fn() -> bool,
 ) -> Result<Prepared> {
     if backend.inner() {
         host.facts.inner = learn::inner_marks(host);
@@ -42,8 +46,8 @@ pub fn prepare(
     let (mut tracer, mut ring) = Tracer::load(host, &settings)?;
     log::info!("loaded the object after {:.1?}", since.elapsed());
     if settings.functions {
-        if let Err(reason) = tracer.probe(host, backend, stages) {
-            // Without functions the kernel side does without what is kept for them.
+        if let Err(reason) = tracer.probe(host, backend, stages, stop) {
+            // No function can be probed, so the object is loaded again without the maps for them.
             settings.functions = false;
             (tracer, ring) = Tracer::load(host, &settings)?;
             host.facts.probes.clear();

@@ -1,7 +1,7 @@
-//! The loaded object and what is attached of it.
+//! The loaded object, and which of its programs are attached.
 //!
-//! The links are kept here, so that detaching is a step of its own and can be timed. `functions` adds
-//! the probes of kernel functions and `maps` what is read from the object's maps.
+//! The links are kept here, so that detaching is a step of its own and can be timed. `functions`
+//! attaches the probes of kernel functions, and `maps` reads the object's maps.
 
 use std::{
     collections::BTreeMap,
@@ -29,26 +29,31 @@ use crate::{
     plan::Plan,
 };
 
-/// The loaded object, and what is attached of it.
+/// The loaded object, and which of its programs are attached.
 pub struct Tracer {
-    /// Owns programs and maps, and the links of functions.
+    /// The programs and maps, and the links of functions.
     pub(super) ebpf: Ebpf,
+    /// The kernel's types that programs attach to.
     pub(super) types: &'static Btf,
+    /// The links of the attached tracepoints.
     pub(super) links: BTreeMap<Tracepoint, BtfTracePointLink>,
+    /// The kernel side's counters.
     pub(super) counters: PerCpuArray<MapData, u64>,
+    /// Reads the kernel side's debug lines, where they are wanted.
     pub(super) logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Names of the attached function programs.
+    /// The names of the attached programs of functions.
     pub(super) functions: Vec<String>,
-    /// Time spent on loading them.
+    /// The time that loading them took.
     pub(super) loading: Duration,
 }
 
 impl Tracer {
-    /// Loads the object and opens its maps; nothing is attached.
+    /// Loads the object, opens its maps and puts the filter into them. Nothing is attached.
     ///
     /// # Errors
-    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel says no.
-    pub fn load(host: &Host, settings: &Settings) -> Result<(Self, UnpolledRing)> {
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
+    /// it.
+    pub(super) fn load(host: &Host, settings: &Settings) -> Result<(Self, UnpolledRing)> {
         let mut ebpf = load(host, settings)?;
         let ring = ebpf.take_map("RING").context("find map RING in the eBPF object")?;
         let ring = UnpolledRing::new(RingBuf::try_from(ring).context("open the ring")?);
@@ -82,11 +87,11 @@ impl Tracer {
         ))
     }
 
-    /// Attaches the plan's tracepoints, in its order.
+    /// Attaches the plan's tracepoints, in the plan's order.
     ///
     /// # Errors
-    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel says no; otherwise what was tried, and the end of the
-    /// verifier's log.
+    /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
+    /// it; otherwise an error that names the program and has the end of the verifier's log.
     pub fn attach(&mut self, plan: &Plan) -> Result<()> {
         for tracepoint in &plan.tracepoints {
             let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;
@@ -100,13 +105,13 @@ impl Tracer {
         drop(self.links.remove(&tracepoint));
     }
 
-    /// Whether functions are probed: their links take the kernel long to close.
+    /// Whether detaching takes the kernel long: it does where functions are probed.
     #[must_use]
-    pub fn is_slow_to_close(&self) -> bool {
+    pub(super) fn is_slow_to_close(&self) -> bool {
         !self.functions.is_empty()
     }
 
-    /// Runs of programs that the kernel skipped, by program.
+    /// How many runs of each program the kernel skipped; only of programs that had any.
     #[must_use]
     pub fn missed_runs(&self) -> BTreeMap<String, u64> {
         let fd = |(name, program): (_, &Program)| {
@@ -122,7 +127,7 @@ impl Tracer {
         skipped_runs::by_program(self.ebpf.programs().filter_map(fd))
     }
 
-    /// Prints the kernel side's debug lines that have come.
+    /// Prints the debug lines that the kernel side has written since the last call.
     pub fn log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -130,6 +135,7 @@ impl Tracer {
     }
 }
 
+/// Loads and attaches the program of one tracepoint.
 pub(super) fn attach_one(
     ebpf: &mut Ebpf,
     types: &Btf,

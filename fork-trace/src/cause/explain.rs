@@ -1,10 +1,11 @@
-//! The tables in words: what `fork-trace explain` prints, and docs/FAILURES.md.
+//! The tables in words: the text that `fork-trace explain` prints, and the page docs/FAILURES.md.
+
+use std::fmt::Write as _;
 
 use fork_trace_common::{
     flags::FLAGS,
     stage::{STAGES, Stage},
 };
-use std::fmt::Write as _;
 
 use crate::{
     cause::{
@@ -14,18 +15,21 @@ use crate::{
     event::{cause::CauseKind, clone_flags, errno::parse_errno, values::Call},
 };
 
-/// What stands above the tables of docs/FAILURES.md.
+/// The text above the tables of docs/FAILURES.md.
 const HEAD: &str = "\
 # Why a fork fails
 
-Every reason that fork-trace knows, from the tables it decides by. `cargo xtask docs` writes this
-file; `fork-trace explain WHAT` prints the same for one error, flag, stage or kind of cause.
+fork-trace decides by these tables why an attempt failed. `cargo xtask docs` writes this file from
+them; `fork-trace explain WHAT` prints the part about one error, flag, stage or kind of cause.
 
-A rule is looked at in the order given; the first that holds and has the error seen is the cause,
-and certain. A limit is certain where its counter stood at it when the call was refused.
+The rules are checked in the order given here, which is the kernel's. The cause is the first one
+that gives the error that the caller got and whose condition holds, and it is certain. A limit is
+certain only where the evidence proves it: for example, a counter that had reached the limit when
+the call was refused.
 ";
 
-/// What is known of each word; `None` for one that names nothing.
+/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a
+/// flags word in hexadecimal. `None` where it is none of these.
 #[must_use]
 pub fn explain(word: &str) -> Option<String> {
     errno(word)
@@ -96,7 +100,8 @@ fn flag(word: &str) -> Option<String> {
     Some(text)
 }
 
-/// A word of flags: its names, as `clone` reads it, and as `clone3` does where that differs.
+/// A flags word by name, once as `clone` reads it, if it fits into 32 bits, and once as `clone3`
+/// does.
 fn flags_word(word: &str) -> Option<String> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"))?;
     let value = u64::from_str_radix(digits, 16).ok()?;
@@ -145,7 +150,7 @@ fn line(text: &mut String, what: std::fmt::Arguments<'_>) {
     _ = writeln!(text, "{what}");
 }
 
-/// docs/FAILURES.md.
+/// The whole of docs/FAILURES.md.
 #[must_use]
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_word_of_the_tables_is_explained() {
+    fn each_name_in_the_tables_is_explained() {
         for row in STAGES {
             assert!(explain(row.name).is_some(), "{}", row.name);
         }

@@ -1,5 +1,5 @@
-//! Every other reason for which the kernel refuses: limits, rights, memory. Each row reads its
-//! evidence and says how well it is founded.
+//! Every reason for a refusal that does not lie in the arguments alone: limits, rights and memory.
+//! Each row has a function that looks at the evidence and says how well it supports the reason.
 
 use fork_trace_common::{
     flags::{CLONE_INTO_CGROUP, CLONE_NEWUSER},
@@ -10,35 +10,54 @@ use nix::errno::Errno;
 use crate::{
     cause::{
         case::Case,
+        ending::{interrupted, killed, killed_while_copying, oom_kill},
+        finding::{Details, Finding},
         look::{
-            Details, Finding, cgroup_memory, cgroup_pids, deadline, maybe, namespace_limit, nproc,
-            open_files, overcommit, pid_max, pid_namespace_dead, seccomp, threads_max,
+            cgroup_pids, deadline, maybe, namespace_limit, nproc, open_files, pid_max,
+            pid_namespace_dead, seccomp, sibling_exec, threads_max,
         },
+        memory::{cgroup_memory, overcommit},
     },
     event::cause::CauseKind,
 };
 
 /// One reason.
 #[derive(Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     /// What kind of cause it is.
-    pub kind: CauseKind,
-    /// What the caller gets; `None`: anything.
-    pub errno: Option<Errno>,
-    /// Where; `None`: anywhere.
-    pub stage: Option<Stage>,
+    pub(super) kind: CauseKind,
+    /// The error that the caller gets; `None` where it may be any.
+    pub(super) errno: Option<Errno>,
+    /// The stage that refuses; `None` where it may be any.
+    pub(super) stage: Option<Stage>,
     /// What is wrong, in words.
-    pub what: &'static str,
-    /// Which values tell, for documentation.
-    pub read: &'static str,
-    /// What to do.
-    pub hint: &'static str,
-    /// What the evidence says.
-    pub look: fn(&Case<'_>) -> Finding,
+    pub(super) what: &'static str,
+    /// Where a reader finds the values that decide, for the documentation.
+    pub(super) read: &'static str,
+    /// What the user can do about it.
+    pub(super) hint: &'static str,
+    /// Says what the evidence of a case shows of this reason.
+    pub(super) look: fn(&Case<'_>) -> Finding,
 }
 
-/// Every reason that is no rule of `rules`, in the kernel's order for each error number.
-pub static LIMITS: &[Limit] = &[
+/// What is said in more than one row.
+const KILLED: &str = "find out who ended it: perf trace -e 'signal:*', or the end of its log";
+const OOM: &str = "the out-of-memory killer ends the caller: the host has no memory left";
+const OOM_READ: &str = "signal->oom_mm while the call was refused; the control group with the least \
+    memory left, and how often the caller's own was out of memory";
+const OOM_HINT: &str = "dmesg tells what the out-of-memory killer saw; free memory, or add swap";
+const AUDIT: &str = "ausearch -m AVC -ts recent, or journalctl -k -g audit";
+
+/// Where neither a chroot nor unmapped ids explain it.
+fn user_namespace_forbidden(case: &Case<'_>) -> Finding {
+    match case.any(CLONE_NEWUSER) {
+        Some(false) => Finding::No,
+        _ => Finding::Fallback(Details::default()),
+    }
+}
+
+/// Every such reason; those of one error number stand in the kernel's order.
+pub(super) static LIMITS: &[Limit] = &[
     Limit {
         kind: CauseKind::Seccomp,
         errno: None,
@@ -53,8 +72,9 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::RlimitNproc),
         what: "RLIMIT_NPROC",
-        read: "processes of the user, threads included, against ulimit -u, in each user namespace \
-            outwards",
+        read: "processes of the user, threads included, against ulimit -u; then, in each user \
+            namespace outwards, those of the user who made the inner one against the limit that \
+            stood then",
         hint: "raise it with ulimit -u, in /etc/security/limits.conf or with LimitNPROC=",
         look: nproc,
     },
@@ -64,7 +84,7 @@ pub static LIMITS: &[Limit] = &[
         stage: Some(Stage::MaxThreads),
         what: "kernel.threads-max",
         read: "tasks in /proc/loadavg against /proc/sys/kernel/threads-max",
-        hint: "sysctl kernel.threads-max=N, with more than now",
+        hint: "sysctl kernel.threads-max=N, with N above its present value",
         look: threads_max,
     },
     Limit {
@@ -77,13 +97,23 @@ pub static LIMITS: &[Limit] = &[
         look: deadline,
     },
     Limit {
+        kind: CauseKind::SiblingExec,
+        errno: Some(Errno::EAGAIN),
+        stage: Some(Stage::CopyFs),
+        what: "another thread that shares root and working directory is inside execve",
+        read: "fs->in_exec while the call was refused, for CLONE_FS",
+        hint: "try again once that exec is over; a program that executes from one thread had better \
+            not make threads from another meanwhile",
+        look: sibling_exec,
+    },
+    Limit {
         kind: CauseKind::PidMax,
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::AllocPid),
         what: "kernel.pid_max",
-        read: "numbers in use against kernel.pid_max in each pid namespace outwards; one for all \
-            before 6.14",
-        hint: "sysctl kernel.pid_max=N, with more than now, in that pid namespace",
+        read: "ids in use against kernel.pid_max, in the pid namespace and each one around it; \
+            before 6.14 there is one limit for all",
+        hint: "sysctl kernel.pid_max=N, with N above its present value, in that pid namespace",
         look: pid_max,
     },
     Limit {
@@ -100,8 +130,10 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyCreds),
         what: "too many user namespaces",
-        read: "user.max_user_namespaces in each user namespace outwards; they nest 33 deep",
-        hint: "sysctl user.max_user_namespaces=N, with more than now, in that user namespace",
+        read: "user.max_user_namespaces in the user namespace and each one around it; at most 33 \
+            may be nested",
+        hint: "sysctl user.max_user_namespaces=N, with N above its present value, in that user \
+            namespace",
         look: |case| namespace_limit(case, true),
     },
     Limit {
@@ -109,9 +141,10 @@ pub static LIMITS: &[Limit] = &[
         errno: Some(Errno::ENOSPC),
         stage: Some(Stage::CopyNamespaces),
         what: "too many namespaces",
-        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in each user namespace \
-            outwards; pid namespaces nest 32 deep",
-        hint: "sysctl user.max_..._namespaces=N, with more than now, in that user namespace",
+        read: "user.max_{mnt,uts,ipc,pid,cgroup,net,time}_namespaces in the user namespace and \
+            each one around it; at most 32 pid namespaces may be nested",
+        hint: "sysctl user.max_..._namespaces=N, with N above its present value, in that user \
+            namespace",
         look: |case| namespace_limit(case, false),
     },
     Limit {
@@ -134,6 +167,25 @@ pub static LIMITS: &[Limit] = &[
         look: pid_namespace_dead,
     },
     Limit {
+        kind: CauseKind::SignalPending,
+        errno: Some(Errno::ENOMEM),
+        stage: Some(Stage::DupMmap),
+        what: "a fatal signal during the copy of the address space, which ends with ENOMEM",
+        read: "SIGKILL among the caller's pending signals, and signal->group_exit_code, while the \
+            call was refused",
+        hint: KILLED,
+        look: killed_while_copying,
+    },
+    Limit {
+        kind: CauseKind::OomKill,
+        errno: Some(Errno::ENOMEM),
+        stage: None,
+        what: OOM,
+        read: OOM_READ,
+        hint: OOM_HINT,
+        look: oom_kill,
+    },
+    Limit {
         kind: CauseKind::CgroupMemory,
         errno: Some(Errno::ENOMEM),
         stage: None,
@@ -144,14 +196,22 @@ pub static LIMITS: &[Limit] = &[
         look: cgroup_memory,
     },
     Limit {
+        kind: CauseKind::SignalPending,
+        errno: Some(Errno::ENOMEM),
+        stage: None,
+        what: "a fatal signal: a caller that is being killed is refused memory",
+        read: "SIGKILL among the caller's pending signals while the call was refused",
+        hint: KILLED,
+        look: killed,
+    },
+    Limit {
         kind: CauseKind::Overcommit,
         errno: Some(Errno::ENOMEM),
         stage: Some(Stage::DupMmap),
         what: "vm.overcommit_memory",
-        read: "vm.overcommit_memory; Committed_AS against CommitLimit in /proc/meminfo, and the \
-            caller's private writable memory",
-        hint: "sysctl vm.overcommit_memory=1, raise vm.overcommit_ratio, or use posix_spawn, \
-            which copies nothing",
+        read: "vm.overcommit_memory; for 0 the caller's largest private writable mapping against \
+            MemTotal and SwapTotal; for 2 all of them and Committed_AS against CommitLimit",
+        hint: "use posix_spawn or vfork, which copy nothing, or set vm.overcommit_memory=1",
         look: overcommit,
     },
     Limit {
@@ -173,21 +233,40 @@ pub static LIMITS: &[Limit] = &[
         look: open_files,
     },
     Limit {
+        kind: CauseKind::OomKill,
+        errno: Some(Errno::EINTR),
+        stage: None,
+        what: OOM,
+        read: OOM_READ,
+        hint: OOM_HINT,
+        look: oom_kill,
+    },
+    Limit {
         kind: CauseKind::SignalPending,
         errno: Some(Errno::EINTR),
         stage: None,
         what: "a fatal signal: the caller ends without seeing the error",
-        read: "the error number alone; a signal that is handled restarts the call (restarts)",
-        hint: "find out who killed it: perf trace -e 'signal:*', or the OOM killer in dmesg",
-        look: |_| Finding::Yes(Details::default()),
+        read: "SIGKILL among the caller's pending signals, and signal->group_exit_code, while the \
+            call was refused; a signal that is handled restarts the call (restarts)",
+        hint: KILLED,
+        look: interrupted,
     },
     Limit {
-        kind: CauseKind::Permission,
+        kind: CauseKind::SecurityModule,
         errno: Some(Errno::EPERM),
         stage: Some(Stage::CopyCreds),
-        what: "CLONE_NEWUSER in a chroot, or by a user whose ids are not mapped",
-        read: "/proc/PID/root; /proc/PID/uid_map and gid_map",
-        hint: "leave the chroot (pivot_root instead), or map the ids first",
+        what: "a security module forbids a user namespace",
+        read: "/sys/kernel/security/lsm; the audit log",
+        hint: AUDIT,
+        look: user_namespace_forbidden,
+    },
+    Limit {
+        kind: CauseKind::SecurityModule,
+        errno: Some(Errno::EACCES),
+        stage: Some(Stage::CopyCreds),
+        what: "a security module forbids a user namespace",
+        read: "/sys/kernel/security/lsm; the audit log",
+        hint: AUDIT,
         look: |case| maybe(case.any(CLONE_NEWUSER)),
     },
     Limit {
@@ -196,7 +275,7 @@ pub static LIMITS: &[Limit] = &[
         stage: Some(Stage::SecurityTaskAlloc),
         what: "a security module refused",
         read: "/sys/kernel/security/lsm; the audit log",
-        hint: "ausearch -m AVC -ts recent, or journalctl -k -g audit",
+        hint: AUDIT,
         look: |_| Finding::Fallback(Details::default()),
     },
     Limit {
@@ -205,7 +284,7 @@ pub static LIMITS: &[Limit] = &[
         stage: Some(Stage::SecurityTaskAlloc),
         what: "a security module refused",
         read: "/sys/kernel/security/lsm; the audit log",
-        hint: "ausearch -m AVC -ts recent, or journalctl -k -g audit",
+        hint: AUDIT,
         look: |_| Finding::Maybe(Details::default()),
     },
 ];

@@ -1,72 +1,41 @@
-//! How each limit of the table is looked at: from the evidence to a finding.
+//! For each row of the table of limits, the function that goes from the evidence to a finding.
 
 use fork_trace_common::{
-    flags::{CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD, CLONE_VM},
-    refusal::{Counted, NAMESPACES, known},
+    flags::{CLONE_FS, CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD},
+    refusal::{Counted, NAMESPACES, RefusalRecord, UserNamespace, known},
     stage::Stage,
 };
+use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
+    cause::{
+        case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
+        finding::{Details, Finding},
+        rules::RULES,
+    },
     event::values::Name,
 };
-
-/// `vm.overcommit_memory`: never promise more than there is.
-const NEVER: u64 = 2;
-
-/// What the evidence says of a row.
-#[derive(Debug)]
-pub enum Finding {
-    /// It was not that.
-    No,
-    /// Nothing speaks for it but the error number: only where nothing else is found.
-    Fallback(Details),
-    /// It may have been.
-    Maybe(Details),
-    /// It was.
-    Yes(Details),
-}
-
-/// Values that name the culprit; empty where a row has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
-    /// Name of the limit.
-    pub limit: Option<Name>,
-    /// Where the counter stood.
-    pub current: Option<u64>,
-    /// The limit.
-    pub max: Option<u64>,
-    /// The group or namespace.
-    pub path: Option<String>,
-    /// The user.
-    pub uid: Option<u32>,
-    /// A better hint than the row's.
-    pub hint: Option<String>,
-}
 
 /// KERNEL: include/uapi/linux/sched.h.
 pub(super) const SCHED_DEADLINE: u32 = 6;
 
-/// KERNEL: include/linux/pid.h `RESERVED_PIDS`: numbers below are not given again.
+/// KERNEL: include/linux/pid.h `RESERVED_PIDS`: ids below this one are not given a second time.
 const RESERVED_PIDS: u64 = 300;
 
 /// KERNEL: `include/linux/pid_namespace.h` `PIDNS_ADDING`.
 pub(super) const PIDNS_ADDING: u32 = 1 << 31;
 
-/// Levels that pid and user namespaces may be nested.
+/// How deep pid namespaces may be nested; user namespaces may be nested one level deeper.
 const NESTED: u64 = 32;
 
-/// A group with fewer pages left than a fork takes at once is short of memory.
-/// KERNEL: mm/memcontrol.c charges 64 pages at a time.
-const SHORT_PAGES: u64 = 64;
-
-const PAGE_BYTES: u64 = 4096;
-
-/// Tasks that may have ended between the refusal and the look at a counter.
+/// How many tasks may end between the refusal and the reading of a counter: a counter that is below
+/// its limit by no more than this may have been full.
 const SLACK: u64 = 64;
 
+/// KERNEL: include/uapi/linux/seccomp.h `SECCOMP_MODE_FILTER`.
 const SECCOMP_FILTER: u32 = 2;
 
+/// `No` where the condition is known not to hold, otherwise `Maybe` without values.
 pub(super) fn maybe(holds: Option<bool>) -> Finding {
     match holds {
         Some(false) => Finding::No,
@@ -74,7 +43,7 @@ pub(super) fn maybe(holds: Option<bool>) -> Finding {
     }
 }
 
-/// A counter that refuses when it is full, and cannot have when it is not.
+/// The values of a counter and of its limit, named `limit`.
 fn counted(counted: &Counted, limit: &'static str) -> Details {
     Details {
         limit: Some(Name::Borrowed(limit)),
@@ -88,20 +57,61 @@ fn id(owner: u64) -> Option<u32> {
     u32::try_from(owner).ok()
 }
 
-/// KERNEL: kernel/entry/common.c `syscall_trace_enter`: seccomp comes before the entry's mark. So
-/// does a tracer, and from 6.13 on an entry may be missed.
+/// A seccomp filter refuses a call before its entry is marked, so a call whose entry was seen was
+/// not refused by one. The reverse is not certain: a tracer comes before the mark too, and from
+/// 6.13 on the kernel may skip the program that marks it.
+///
+/// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
 pub(super) fn seccomp(case: &Case<'_>) -> Finding {
     if case.entered() {
         return Finding::No;
     }
+    let details = seccomp_details(case);
     match case.with(known::SECCOMP) {
         Some(refusal) if refusal.seccomp_mode != SECCOMP_FILTER => Finding::No,
-        Some(refusal) if !refusal.has(known::TRACED) => Finding::Yes(Details::default()),
-        _ => Finding::Maybe(Details::default()),
+        Some(refusal) if refusal.has(known::TRACED) => Finding::Maybe(details),
+        Some(_) if kernel_may_refuse(case) => Finding::Probably(details),
+        Some(_) => Finding::Yes(details),
+        None => Finding::Maybe(details),
     }
 }
 
-/// KERNEL: kernel/fork.c `copy_process`: root, and who has either capability, is exempt.
+/// Whether the kernel itself has a reason for this error, so that the call may have been refused after
+/// an entry that was missed.
+fn kernel_may_refuse(case: &Case<'_>) -> bool {
+    let errno = case.error();
+    let by_state =
+        [Errno::EAGAIN, Errno::ENOMEM, Errno::EINTR, Errno::ENOSPC, Errno::EMFILE].contains(&errno);
+    by_state || RULES.iter().any(|rule| rule.errno == errno && rule.holds(case) != Some(false))
+}
+
+fn seccomp_details(case: &Case<'_>) -> Details {
+    let call = case.call();
+    let hint = match (case.clone3(), case.error()) {
+        (true, Errno::ENOSYS) => {
+            "glibc and others try clone next; for a program that does not, allow clone3 in the \
+             seccomp profile"
+                .to_owned()
+        }
+        (true, _) => {
+            "allow clone3 in the seccomp profile, or refuse it with ENOSYS: for that alone \
+                      glibc tries clone next (Docker: --security-opt seccomp=PROFILE)"
+                .to_owned()
+        }
+        (false, _) => {
+            format!("allow {call} in the seccomp profile (Docker: --security-opt seccomp=PROFILE)")
+        }
+    };
+    Details {
+        what: Some(format!("{call} refused by seccomp before it began")),
+        hint: Some(hint),
+        ..Details::default()
+    }
+}
+
+/// The limit does not apply to root, nor to a caller with either of two capabilities.
+///
+/// KERNEL: kernel/fork.c `copy_process`.
 pub(super) fn nproc(case: &Case<'_>) -> Finding {
     let exempt = || {
         let root = case.with(known::CRED)?.uid == 0;
@@ -116,15 +126,38 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::NPROC) else {
         return Finding::Maybe(Details::default());
     };
-    let uid = id(refusal.nproc.owner);
-    let details = Details { uid, ..counted(&refusal.nproc, "RLIMIT_NPROC") };
-    // In a new user namespace the count is another.
+    let details = nproc_details(refusal);
+    // A child in a new user namespace is counted there, and that counter is not in the evidence.
     match (refusal.nproc.full(), case.any(CLONE_NEWUSER)) {
         (true, Some(false)) if exempt() == Some(false) => Finding::Yes(details),
         (true, _) => Finding::Maybe(details),
         (false, Some(false)) => Finding::No,
         (false, _) => Finding::Maybe(Details::default()),
     }
+}
+
+/// The caller's own limit, or the one that a user namespace was made under.
+fn nproc_details(refusal: &RefusalRecord) -> Details {
+    let own = Details { uid: id(refusal.nproc.owner), ..counted(&refusal.nproc, "RLIMIT_NPROC") };
+    let namespace = refusal.nproc_ns;
+    if refusal.nproc.place == 0 || namespace.inum == 0 {
+        return own;
+    }
+    Details {
+        path: Some(user_namespace(namespace)),
+        level: Some(namespace.level),
+        hint: Some(format!(
+            "this namespace was made under that limit and keeps it, so ulimit -u inside does not \
+             help: make it anew under a higher one, or run it as a user with fewer processes than \
+             uid {}",
+            refusal.nproc.owner
+        )),
+        ..own
+    }
+}
+
+fn user_namespace(namespace: UserNamespace) -> String {
+    format!("user:[{}]", namespace.inum)
 }
 
 pub(super) fn threads_max(case: &Case<'_>) -> Finding {
@@ -138,6 +171,7 @@ pub(super) fn threads_max(case: &Case<'_>) -> Finding {
         limit: Some(Name::Borrowed("kernel.threads-max")),
         current: Some(current),
         max: Some(max),
+        read_afterwards: Some(true),
         ..Details::default()
     })
 }
@@ -145,17 +179,22 @@ pub(super) fn threads_max(case: &Case<'_>) -> Finding {
 pub(super) fn deadline(case: &Case<'_>) -> Finding {
     match case.with(known::SIGNAL) {
         Some(refusal) if refusal.policy != SCHED_DEADLINE => Finding::No,
-        // The flag that lets it fork is not known, but no other stage up to the copy of files has
-        // this error.
+        // The evidence does not show whether the policy has the flag that lets the caller fork. But
+        // no other reason gives this error after the check of `kernel.threads-max` and before the
+        // copy of root and working directory.
         Some(_) if !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::CopyFs) => {
             Finding::Yes(Details::default())
         }
-        _ => Finding::Maybe(Details::default()),
+        Some(_) => Finding::Maybe(Details::default()),
+        // Hardly anybody is.
+        None => Finding::Fallback(Details::default()),
     }
 }
 
-/// KERNEL: kernel/pid.c `alloc_pid`: numbers are given cyclically, those below [`RESERVED_PIDS`]
-/// only once.
+/// The ids of a namespace are used up a little before `pid_max`, because those below
+/// [`RESERVED_PIDS`] are given only once.
+///
+/// KERNEL: kernel/pid.c `alloc_pid`: ids are given cyclically.
 pub(super) fn pid_max(case: &Case<'_>) -> Finding {
     let inner = case.with(known::PID_MAX).map(|refusal| refusal.pid_ns);
     let outer = case.with(known::PID_NS).zip(case.after.pid_max).map(|(refusal, max)| Counted {
@@ -169,15 +208,42 @@ pub(super) fn pid_max(case: &Case<'_>) -> Finding {
     };
     let details = Details {
         path: Some(format!("pid:[{}]", numbers.owner)),
+        level: level(case, &numbers),
+        read_afterwards: inner.is_none().then_some(true),
         ..counted(&numbers, "kernel.pid_max")
     };
     if numbers.current + RESERVED_PIDS < numbers.max { Finding::No } else { Finding::Yes(details) }
 }
 
+/// How deep the pid namespace of a counter is nested.
+fn level(case: &Case<'_>, numbers: &Counted) -> Option<u32> {
+    let children_level = case.with(known::PID_NS)?.children_level;
+    children_level.checked_sub(u32::try_from(numbers.place).ok()?)
+}
+
+/// KERNEL: kernel/fork.c `copy_fs`: an `fs_struct` with a thread inside `execve` is not shared with
+/// one more, because the exec has counted who shares it.
+pub(super) fn sibling_exec(case: &Case<'_>) -> Finding {
+    let refusal = case.with(known::FS);
+    let alone = refusal.is_some_and(|refusal| refusal.fs_users < 2);
+    if case.any(CLONE_FS) == Some(false) || alone {
+        return Finding::No;
+    }
+    let seen = refusal.is_some_and(|refusal| refusal.has(known::IN_EXEC));
+    let sure = case.any(CLONE_FS) == Some(true) && case.pids_refused() != Some(true);
+    let only_this = !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::AllocPid);
+    match (seen, only_this) {
+        (true, _) if sure => Finding::Yes(Details::default()),
+        (true, _) | (false, true) => Finding::Maybe(Details::default()),
+        (false, false) => Finding::Fallback(Details::default()),
+    }
+}
+
 pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
     let into = case.any(CLONE_INTO_CGROUP);
     let refusal = match case.refusal {
-        // Without the group it names, the caller's own says nothing.
+        // The caller's own group says nothing where the child is to go into another one. That
+        // one's counters are in the evidence only if the kernel side found it.
         Some(refusal) if into == Some(false) || refusal.has(known::INTO) => refusal,
         _ => return Finding::Maybe(Details::default()),
     };
@@ -195,14 +261,15 @@ pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
     match (case.pids_refused(), refusal.pids.full(), refusal.has(known::PIDS_WALKED)) {
         (Some(false), _, _) => Finding::No,
         (_, true, _) => Finding::Yes(details),
-        // Some may have ended meanwhile.
+        // Tasks may have ended since the refusal.
         (None, false, true) if refusal.pids.current + SLACK < refusal.pids.max => Finding::No,
         (_, false, _) => Finding::Maybe(details),
     }
 }
 
-/// systemd keeps the limit of its units; the file is for the rest.
-fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
+/// How to raise a group's limit: with `setting` where the group is a unit of systemd, which manages
+/// the files of its units, otherwise with `file`.
+pub(super) fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
     let unit = path.rsplit('/').next().unwrap_or_default();
     if [".slice", ".service", ".scope"].iter().any(|ending| unit.ends_with(ending)) {
         return format!("raise {setting}= of {unit}");
@@ -210,6 +277,8 @@ fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> Str
     format!("raise {}{path}/{file}", mount.unwrap_or_default())
 }
 
+/// The limit of user namespaces where `user` is set, otherwise the limits of all other kinds.
+///
 /// KERNEL: kernel/ucount.c `inc_ucount`.
 pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let asked = NAMESPACES.iter().filter(|(flag, _)| (*flag == CLONE_NEWUSER) == user);
@@ -223,7 +292,8 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let Some(refusal) = case.with(known::NAMESPACES) else {
         return Finding::Maybe(Details::default());
     };
-    // A new user namespace begins a count of its own.
+    // With CLONE_NEWUSER the other namespaces are counted in the new user namespace, whose counters
+    // are not in the evidence.
     let inside = !user && case.any(CLONE_NEWUSER) != Some(false);
     let counter = &refusal.namespaces;
     let place = usize::try_from(counter.place >> 32).unwrap_or_default();
@@ -231,16 +301,21 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let Some((_, name)) = limit.filter(|_| refusal.has(known::NAMESPACE_FULL)) else {
         return maybe(Some(inside));
     };
+    let namespace = refusal.namespaces_ns;
     let details = Details {
         limit: Some(Name::Owned(format!("user.{name}"))),
         uid: id(counter.owner),
-        hint: Some(format!("sysctl user.{name}=N, with more than now, in that user namespace")),
+        path: (namespace.inum != 0).then(|| user_namespace(namespace)),
+        level: (namespace.inum != 0).then_some(namespace.level),
+        hint: Some(format!(
+            "sysctl user.{name}=N, with N above its present value, in that user namespace"
+        )),
         ..counted(counter, "")
     };
     if inside { Finding::Maybe(details) } else { Finding::Yes(details) }
 }
 
-/// Namespaces nested as deep as can be.
+/// The depth of nesting as the limit, where one more namespace would be nested too deep.
 fn nested(case: &Case<'_>, user: bool) -> Option<Details> {
     let level = if user {
         case.any(CLONE_NEWUSER)?.then_some(u64::from(case.with(known::CRED)?.user_ns_level))?
@@ -258,7 +333,7 @@ fn nested(case: &Case<'_>, user: bool) -> Option<Details> {
 }
 
 pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
-    // A new one has just been made.
+    // With CLONE_NEWPID the child goes into a namespace that was made just now.
     if case.any(CLONE_NEWPID) == Some(true) {
         return Finding::No;
     }
@@ -266,62 +341,11 @@ pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
         Some(refusal) if refusal.children_allocated & PIDNS_ADDING != 0 => Finding::No,
         Some(refusal) => Finding::Yes(Details {
             path: Some(format!("pid:[{}]", refusal.children_inum)),
+            level: Some(refusal.children_level),
             ..Details::default()
         }),
         None => Finding::Maybe(Details::default()),
     }
-}
-
-/// What the attempt took is given back by now, so a group at its limit has some pages left. Only the
-/// caller's own group is known to have been out of memory or not.
-pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
-    let Some(refusal) = case.with(known::MEMORY) else {
-        return Finding::No;
-    };
-    let pages = &refusal.memory;
-    let short = pages.current.saturating_add(SHORT_PAGES) >= pages.max;
-    let own = pages.place == 0;
-    let proven = match case.out_of_group_memory() {
-        Some(false) if own => return Finding::No,
-        Some(moved) => moved && own,
-        None => false,
-    };
-    if !proven && !short {
-        return Finding::No;
-    }
-    let path = case.group_path();
-    let file = if case.after.memory_v1 { "memory.limit_in_bytes" } else { "memory.max" };
-    let details = Details {
-        limit: Some(Name::Borrowed("memory.max")),
-        current: Some(pages.current.saturating_mul(PAGE_BYTES)),
-        max: Some(pages.max.saturating_mul(PAGE_BYTES)),
-        hint: path
-            .as_deref()
-            .map(|path| group_hint(path, case.after.memory_mount.as_deref(), "MemoryMax", file)),
-        path,
-        uid: None,
-    };
-    // Another thread of the group may have been the one that moved the counter.
-    let promised = case.after.overcommit_mode == Some(NEVER) && case.window.admits(Stage::DupMmap);
-    if proven && !promised { Finding::Yes(details) } else { Finding::Maybe(details) }
-}
-
-pub(super) fn overcommit(case: &Case<'_>) -> Finding {
-    if case.any(CLONE_VM) == Some(true) || case.after.overcommit_mode == Some(1) {
-        return Finding::No;
-    }
-    let Some((current, max)) = case.after.committed_bytes else {
-        return Finding::Fallback(Details::default());
-    };
-    if case.after.overcommit_mode != Some(NEVER) {
-        return Finding::Fallback(Details::default());
-    }
-    Finding::Maybe(Details {
-        limit: Some(Name::Borrowed("vm.overcommit_memory")),
-        current: Some(current),
-        max: Some(max),
-        ..Details::default()
-    })
 }
 
 pub(super) fn open_files(case: &Case<'_>) -> Finding {
@@ -335,15 +359,18 @@ pub(super) fn open_files(case: &Case<'_>) -> Finding {
         ..Details::default()
     };
     match asked {
-        // KERNEL: fs/file.c `alloc_fd`: the only EMFILE after the table of files was copied.
+        // After the table of files was copied, nothing else gives EMFILE.
+        // KERNEL: fs/file.c `alloc_fd`.
         Some(true) if case.window.admits(Stage::PidfdPrepare) => Finding::Yes(details),
         _ => Finding::Maybe(details),
     }
 }
 
 impl Case<'_> {
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller.
-    fn group_path(&self) -> Option<String> {
+    /// The path of the control group that has the limit, from the root of its hierarchy: of the
+    /// memory controller where the error is `ENOMEM` or `EINTR`, otherwise of the pids controller. Of
+    /// `CLONE_INTO_CGROUP` it is the group that the caller names.
+    pub(super) fn group_path(&self) -> Option<String> {
         let Some(refusal) = self.with(known::GROUP_PATH) else {
             return self.after.group_path.clone();
         };
@@ -351,7 +378,7 @@ impl Case<'_> {
         for name in refusal.names.iter().rev() {
             let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
             if text.len() + 1 == name.len() {
-                // It may have been cut.
+                // A name that fills its place may have been cut off.
                 return self.after.group_path.clone();
             }
             if !text.is_empty() {

@@ -1,26 +1,29 @@
-//! Why an attempt failed: from the error number, the marks it passed and the evidence of its
-//! refusal to the stage that refused and the reason. Pure: no I/O, no state.
+//! Why an attempt failed: which stage refused it, and for what reason. This is concluded from the
+//! error number, from the marks that the attempt reached, and from the evidence that the kernel
+//! side read when it was refused. The room is pure: it does no I/O and holds no state.
 //!
-//! `rules` and `limits` are the two tables; `explain` and `docs/FAILURES.md` read them too.
+//! The reasons stand in two tables, `rules` and `limits`; `explain` and docs/FAILURES.md are made
+//! from the same tables.
 
 mod case;
+mod ending;
 pub mod explain;
-
-pub mod limits;
+mod finding;
+mod limits;
 mod look;
+mod memory;
+mod named;
 pub mod reasons;
-pub mod rules;
+mod rules;
 pub mod slow;
 pub mod waits;
 mod window;
 
-use fork_trace_common::stage::Stage;
-use nix::errno::Errno;
-
 use crate::{
+    assemble::fork::NO_ENTRY,
     cause::{
+        finding::{Details, Finding},
         limits::{LIMITS, Limit},
-        look::{Details, Finding},
         rules::{RULES, Rule},
     },
     event::{
@@ -29,26 +32,58 @@ use crate::{
         values::Name,
     },
 };
+use fork_trace_common::stage::Stage;
 
 pub use crate::cause::{case::Case, window::Window};
 
-/// What can have refused, and how well that is founded.
+/// One possible reason, and how well the evidence supports it.
 struct Candidate {
-    /// Where the kernel looks for it, for the order.
+    /// The stage in which the kernel checks for it; candidates are sorted by it.
     stage: Option<Stage>,
     strength: Strength,
+    /// Whether nothing can have come before it.
+    sure: bool,
     cause: Cause,
 }
 
+/// How well the evidence supports a candidate, the weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
+    /// Only the error number speaks for it.
     Fallback,
+    /// It is possible.
     Maybe,
+    /// The evidence shows it.
     Yes,
 }
 
-/// Adds to `fork` what `case` says.
+/// Adds to `fork` the stage that refused it, the cause, and the other causes that are possible.
 pub fn add(fork: &mut Fork, case: &Case<'_>) {
+    explain_failure(fork, case);
+    agree(fork);
+}
+
+/// Lets the warning about a call without an entry say what the cause says, and as surely.
+fn agree(fork: &mut Fork) {
+    let Some(cause) = &fork.cause else { return };
+    let likely = if cause.confidence == Confidence::Certain { "" } else { "likely " };
+    let text = match cause.kind {
+        CauseKind::Seccomp => format!(
+            "{likely}refused by seccomp before the system call began: only the time of its return \
+             is known"
+        ),
+        CauseKind::Tracer => format!(
+            "{likely}refused by a tracer before the system call began: only the time of its \
+             return is known"
+        ),
+        _ => "its entry was not seen: only the time of its return is known".to_owned(),
+    };
+    for warning in fork.warnings.iter_mut().filter(|warning| warning.code == NO_ENTRY) {
+        warning.text.clone_from(&text);
+    }
+}
+
+fn explain_failure(fork: &mut Fork, case: &Case<'_>) {
     let mut candidates = candidates(case);
     let strongest = candidates.iter().map(|candidate| candidate.strength).max();
     let place = candidates.iter().position(|candidate| Some(candidate.strength) == strongest);
@@ -59,10 +94,10 @@ pub fn add(fork: &mut Fork, case: &Case<'_>) {
     };
     let earlier = candidates.iter().take(place).any(|other| other.strength == Strength::Maybe);
     let first = candidates.remove(place);
-    let certain = first.strength == Strength::Yes && !earlier;
+    let certain = first.strength == Strength::Yes && first.sure && !earlier;
     fork.failed_stage = first.stage.or(case.window.only()).map(name);
     fork.cause = Some(with_confidence(first.cause, certain));
-    // After a certain rule nothing else was looked at.
+    // The kernel checks nothing more once a rule has refused, so no other cause is possible then.
     let decided = certain && fork.cause.as_ref().is_some_and(|cause| cause.rule.is_some());
     let others = candidates.into_iter().filter(|other| other.strength != Strength::Fallback);
     let others = others.filter(|other| !decided && (!certain || other.strength == Strength::Yes));
@@ -78,7 +113,7 @@ fn name(stage: Stage) -> Name {
     Name::Borrowed(stage.row().name)
 }
 
-/// Nothing in the tables explains it.
+/// The cause where no row of the tables fits.
 fn unknown() -> Cause {
     cause(
         CauseKind::Unknown,
@@ -87,7 +122,7 @@ fn unknown() -> Cause {
     )
 }
 
-/// A reason without figures, not yet weighed against others.
+/// A cause without figures, whose confidence is decided later, among all candidates.
 const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause {
     Cause {
         kind,
@@ -96,16 +131,23 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
         limit: None,
         current: None,
         max: None,
+        asked: None,
+        read_afterwards: None,
         path: None,
+        level: None,
+        fd: None,
+        id: None,
+        held_by: None,
         uid: None,
         confidence: Confidence::Likely,
         hint: Name::Borrowed(hint),
     }
 }
 
-/// Every row that fits, in the kernel's order.
+/// Every row that has the error number, lies in the window and is not ruled out by the evidence, in
+/// the kernel's order.
 fn candidates(case: &Case<'_>) -> Vec<Candidate> {
-    let errno = i32::try_from(case.errno).map_or(Errno::UnknownErrno, Errno::from_raw);
+    let errno = case.error();
     let in_window = |stage: Option<Stage>| stage.is_none_or(|stage| admits(case, stage));
     let rules = RULES
         .iter()
@@ -116,15 +158,16 @@ fn candidates(case: &Case<'_>) -> Vec<Candidate> {
         .filter(|limit| limit.errno.is_none_or(|of| of == errno) && in_window(limit.stage))
         .filter_map(|limit| by_limit(limit, case));
     let mut all: Vec<_> = rules.chain(limits).collect();
-    // Stable: rules of one stage keep their order.
+    // The sort is stable, so rules of one stage keep the order of the table.
     all.sort_by_key(|candidate| order(case, candidate.stage));
     all
 }
 
-/// Where a stage comes on this kernel; what has none comes last.
+/// The place of a stage in this kernel's order; a candidate without a stage comes last.
 fn order(case: &Case<'_>, stage: Option<Stage>) -> u8 {
     match stage {
-        // KERNEL: kernel/fork.c `copy_process`: before `copy_creds` up to 5.14.
+        // KERNEL: kernel/fork.c `copy_process`: up to 5.14 the limit is checked before
+        // `copy_creds`.
         Some(Stage::RlimitNproc) if case.features.early_nproc => Stage::CopyExecState as u8,
         Some(stage) => stage as u8,
         None => u8::MAX,
@@ -143,22 +186,44 @@ fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
         None => Strength::Maybe,
     };
     let of_rule = cause(rule.kind, rule.what, rule.hint);
-    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..of_rule };
-    Some(Candidate { stage: Some(rule.stage), strength, cause })
+    let details = (rule.details)(case);
+    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..with_details(of_rule, details) };
+    Some(Candidate { stage: Some(rule.stage), strength, sure: true, cause })
 }
 
 fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
-    let (strength, details) = match (limit.look)(case) {
+    let (strength, sure, details) = match (limit.look)(case) {
         Finding::No => return None,
-        Finding::Fallback(details) => (Strength::Fallback, details),
-        Finding::Maybe(details) => (Strength::Maybe, details),
-        Finding::Yes(details) => (Strength::Yes, details),
+        Finding::Fallback(details) => (Strength::Fallback, false, details),
+        Finding::Maybe(details) => (Strength::Maybe, false, details),
+        Finding::Probably(details) => (Strength::Yes, false, details),
+        Finding::Yes(details) => (Strength::Yes, true, details),
     };
-    let Details { limit: name, current, max, path, uid, hint } = details;
-    let of_limit = cause(limit.kind, limit.what, limit.hint);
-    let hint = hint.map_or_else(|| of_limit.hint.clone(), Name::Owned);
-    let cause = Cause { limit: name, current, max, path, uid, hint, ..of_limit };
-    Some(Candidate { stage: limit.stage, strength, cause })
+    let cause = with_details(cause(limit.kind, limit.what, limit.hint), details);
+    Some(Candidate { stage: limit.stage, strength, sure, cause })
+}
+
+/// What a row says of every refusal, with what is known of this one.
+fn with_details(of_row: Cause, details: Details) -> Cause {
+    let Details { what, hint, .. } = details;
+    Cause {
+        what: what.map_or(of_row.what, Name::Owned),
+        hint: hint.map_or(of_row.hint, Name::Owned),
+        limit: details.limit,
+        current: details.current,
+        max: details.max,
+        asked: details.asked,
+        read_afterwards: details.read_afterwards,
+        path: details.path,
+        level: details.level,
+        fd: details.fd,
+        id: details.id,
+        held_by: details.held_by,
+        uid: details.uid,
+        kind: of_row.kind,
+        rule: of_row.rule,
+        confidence: of_row.confidence,
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Every combination of arguments that the kernel refuses, in the order in which it looks: the
-//! first that holds, and has the error number seen, is the reason.
+//! Every combination of arguments that the kernel refuses, in the order in which the kernel checks
+//! them. The reason of a failed attempt is the first rule that gives the error number that the
+//! caller got and whose condition holds.
 //!
 //! KERNEL: kernel/fork.c `copy_clone_args_from_user`, `clone3_args_valid`, `kernel_clone`,
 //! `copy_process`; kernel/nsproxy.c `copy_namespaces`; `arch/x86/kernel/process_64.c`; kernel/pid.c
-//! `alloc_pid`. Read in 5.10 to 7.3.
+//! `alloc_pid`. The order was read from the sources of 5.10 to 7.3.
 
 use fork_trace_common::{
     flags::{
@@ -19,35 +20,44 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, Case},
+    cause::{
+        case::{CAP_SYS_ADMIN, Case},
+        finding::Details,
+        named,
+    },
     event::cause::CauseKind,
 };
 
-/// One combination that is refused.
+/// One combination of arguments that the kernel refuses.
 #[derive(Debug)]
-pub struct Rule {
-    /// Stable name.
-    pub name: &'static str,
-    /// What the caller gets.
-    pub errno: Errno,
+pub(super) struct Rule {
+    /// The rule's name in output; it does not change between versions of fork-trace.
+    pub(super) name: &'static str,
+    /// The error that the caller gets.
+    pub(super) errno: Errno,
     /// What kind of cause it is.
-    pub kind: CauseKind,
-    /// Where.
-    pub stage: Stage,
-    /// For `clone3` only.
-    pub clone3_only: bool,
+    pub(super) kind: CauseKind,
+    /// The stage in which the kernel checks it.
+    pub(super) stage: Stage,
+    /// Whether it concerns `clone3` only.
+    pub(super) clone3_only: bool,
     /// What is wrong, in words.
-    pub what: &'static str,
-    /// What to do.
-    pub hint: &'static str,
-    /// Whether it holds; `None` where that is not known.
-    pub when: fn(&Case<'_>) -> Option<bool>,
+    pub(super) what: &'static str,
+    /// What the user can do about it.
+    pub(super) hint: &'static str,
+    /// Whether the condition holds for a case; `None` where the evidence does not say.
+    pub(super) when: fn(&Case<'_>) -> Option<bool>,
+    /// What the arguments name, for the cause to tell.
+    pub(super) details: fn(&Case<'_>) -> Details,
 }
 
-/// Bytes of a page, the most that `clone3`'s struct may have.
+/// The size of a page, and the most bytes that `clone3`'s struct may have.
 const PAGE: u64 = 4096;
-/// The first and the present size of `clone3`'s struct. KERNEL: include/uapi/linux/sched.h.
+/// The size of the first version of `clone3`'s struct, in bytes.
+/// KERNEL: include/uapi/linux/sched.h `CLONE_ARGS_SIZE_VER0`.
 const FIRST_SIZE: u64 = 64;
+/// The size of its present version, in bytes.
+/// KERNEL: include/uapi/linux/sched.h `CLONE_ARGS_SIZE_VER2`.
 const SIZE: u64 = 88;
 /// KERNEL: `include/linux/pid_namespace.h` `MAX_PID_NS_LEVEL`.
 const MOST_TIDS: u64 = 32;
@@ -62,13 +72,14 @@ const PRIVILEGED: u64 = CLONE_NEWTIME
     | CLONE_NEWPID
     | CLONE_NEWNET
     | CLONE_EMPTY_MNTNS;
-/// KERNEL: `TASK_SIZE_MAX`, x86-64, with four levels of page tables and with
-/// five.
+/// The end of the addresses that a program may use, with four levels of page tables and with five.
+/// KERNEL: `arch/x86/include/asm/page_64_types.h` `TASK_SIZE_MAX`.
 const USER_END: (u64, u64) = ((1 << 47) - PAGE, (1 << 56) - PAGE);
 /// The first address of the kernel's half.
 const KERNEL_HALF: u64 = 1 << 63;
 
-/// An invalid combination seen in `copy_process` for any call.
+/// A rule with the common values, which the methods below change: an invalid combination of flags,
+/// which `copy_process` refuses whatever the system call.
 const fn rule(
     name: &'static str,
     when: fn(&Case<'_>) -> Option<bool>,
@@ -84,6 +95,7 @@ const fn rule(
         what,
         hint,
         when,
+        details: |_| Details::default(),
     }
 }
 
@@ -100,19 +112,23 @@ impl Rule {
         Self { kind, ..self }
     }
 
-    /// Seen while `clone3`'s struct is copied.
+    /// The cause tells what the arguments name.
+    const fn naming(self, details: fn(&Case<'_>) -> Details) -> Self {
+        Self { details, ..self }
+    }
+
+    /// The kernel checks it while it copies `clone3`'s struct.
     const fn copying(self) -> Self {
         Self { clone3_only: true, ..self }.at(Stage::CopyCloneArgs)
     }
 
-    /// Seen in `clone3_args_valid`.
+    /// The kernel checks it in `clone3_args_valid`.
     const fn validating(self) -> Self {
         Self { clone3_only: true, ..self }.at(Stage::Clone3ArgsValid)
     }
 
-    /// Whether it holds for `case`.
-    #[must_use]
-    pub fn holds(&self, case: &Case<'_>) -> Option<bool> {
+    /// Whether the rule holds for `case`; `None` where the evidence does not say.
+    pub(super) fn holds(&self, case: &Case<'_>) -> Option<bool> {
         if self.clone3_only && !case.clone3() {
             return Some(false);
         }
@@ -120,11 +136,11 @@ impl Rule {
     }
 }
 
-/// What the caller of a bad `clone3` struct can do.
+/// The hint of the rules about the whole of `clone3`'s struct.
 const STRUCT: &str = "pass a whole, zeroed struct clone_args of 88 bytes and its size";
 
 /// Every rule, in the kernel's order.
-pub static RULES: &[Rule] = &[
+pub(super) static RULES: &[Rule] = &[
     rule(
         "struct-larger-than-page",
         |c| Some(c.size()? > PAGE),
@@ -342,7 +358,7 @@ pub static RULES: &[Rule] = &[
         "sighand-without-vm",
         |c| c.without(CLONE_SIGHAND, CLONE_VM),
         "CLONE_SIGHAND without CLONE_VM",
-        "add CLONE_VM: who shares handlers shares the memory they lie in",
+        "add CLONE_VM: handlers lie in memory, which has to be shared too",
     ),
     rule(
         "parent-of-init",
@@ -354,19 +370,19 @@ pub static RULES: &[Rule] = &[
         "thread-and-new-namespace",
         |c| Some(c.any(CLONE_THREAD)? && c.any(CLONE_NEWUSER | CLONE_NEWPID)?),
         "CLONE_THREAD with CLONE_NEWUSER or CLONE_NEWPID",
-        "make a process: threads share these namespaces",
+        "make a process instead: threads share these namespaces",
     ),
     rule(
         "thread-into-other-pid-namespace",
         |c| Some(c.any(CLONE_THREAD)? && c.other_pid_ns()?),
         "CLONE_THREAD after unshare(CLONE_NEWPID) or setns",
-        "make threads before, or in a child",
+        "make the threads before that, or in a child",
     ),
     rule(
         "vm-into-other-time-namespace",
         |c| if c.any(CLONE_THREAD | CLONE_VM)? && c.other_time_ns()? { None } else { Some(false) },
         "CLONE_THREAD or CLONE_VM after unshare(CLONE_NEWTIME), before Linux 6.6",
-        "make threads before, or fork first",
+        "make the threads before that, or fork first",
     ),
     rule(
         "pidfd-and-detached",
@@ -384,13 +400,13 @@ pub static RULES: &[Rule] = &[
             }
         },
         "CLONE_PIDFD with CLONE_THREAD, before Linux 6.9",
-        "make a process, or run a newer kernel",
+        "make a process instead of a thread, or run a newer kernel",
     ),
     rule(
         "autoreap-and-thread",
         |c| c.all(CLONE_AUTOREAP | CLONE_THREAD),
         "CLONE_AUTOREAP with CLONE_THREAD",
-        "make a process",
+        "make a process instead of a thread",
     ),
     rule(
         "autoreap-and-parent",
@@ -408,7 +424,7 @@ pub static RULES: &[Rule] = &[
         "nnp-and-thread",
         |c| c.all(CLONE_NNP | CLONE_THREAD),
         "CLONE_NNP with CLONE_THREAD",
-        "make a process, or prctl(PR_SET_NO_NEW_PRIVS) in the thread",
+        "make a process instead of a thread, or prctl(PR_SET_NO_NEW_PRIVS) in the thread",
     ),
     rule(
         "autokill-without-pidfd",
@@ -426,7 +442,7 @@ pub static RULES: &[Rule] = &[
         "autokill-and-thread",
         |c| c.all(CLONE_PIDFD_AUTOKILL | CLONE_THREAD),
         "CLONE_PIDFD_AUTOKILL with CLONE_THREAD",
-        "make a process",
+        "make a process instead of a thread",
     ),
     rule(
         "autokill-without-nnp",
@@ -434,6 +450,24 @@ pub static RULES: &[Rule] = &[
         "CLONE_PIDFD_AUTOKILL without CLONE_NNP or CAP_SYS_ADMIN",
         "add CLONE_NNP",
     )
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
+        "newuser-in-chroot",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.chrooted()?),
+        "CLONE_NEWUSER in a chroot",
+        "leave the chroot, or enter it by pivot_root in a mount namespace of its own",
+    )
+    .at(Stage::CopyCreds)
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
+        "newuser-unmapped-ids",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.unmapped()?),
+        "CLONE_NEWUSER by a caller whose user or group id is not mapped in its user namespace",
+        "write uid_map and gid_map of that namespace before",
+    )
+    .at(Stage::CopyCreds)
     .errno(Errno::EPERM)
     .kind(CauseKind::Permission),
     rule(
@@ -516,15 +550,17 @@ pub static RULES: &[Rule] = &[
     rule(
         "set-tid-taken",
         |c| Some(c.word(arg::SET_TID_SIZE)? > 0),
-        "an id in set_tid that is taken",
+        "an id in set_tid that is in use",
         "choose another id, or let the kernel choose",
     )
     .at(Stage::AllocPid)
     .errno(Errno::EEXIST)
-    .kind(CauseKind::SetTid),
+    .kind(CauseKind::SetTid)
+    .naming(named::id),
     rule(
         "pidfd-unwritable",
-        |c| c.any(CLONE_PIDFD),
+        // A caller that is being killed does not wait for its memory.
+        |c| if c.any(CLONE_PIDFD)? && c.killed()? { None } else { c.any(CLONE_PIDFD) },
         "CLONE_PIDFD with a pointer that cannot be written to",
         "let pidfd point to an int",
     )
@@ -538,7 +574,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBADF)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::no_group),
     rule(
         "into-cgroup-not-permitted",
         |c| c.names_group(),
@@ -548,7 +585,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EACCES)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-removed",
         |c| c.names_group(),
@@ -557,7 +595,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENOENT)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-dying",
         |c| c.names_group(),
@@ -566,7 +605,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENODEV)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-has-controllers",
         |c| c.names_group(),
@@ -575,7 +615,8 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBUSY)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-domain",
         |c| c.names_group(),
@@ -584,10 +625,13 @@ pub static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EOPNOTSUPP)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
 ];
 
-/// Whether memory from `start` on lies outside of the user's half; releases differ between.
+/// Whether `size` bytes from `start` on lie outside of the addresses that a program may use. `None`
+/// for addresses that some hosts refuse and others do not: that depends on the levels of the page
+/// tables and on the release.
 fn outside(start: u64, size: u64) -> Option<bool> {
     let end = start.checked_add(size);
     match end {
@@ -598,7 +642,8 @@ fn outside(start: u64, size: u64) -> Option<bool> {
     }
 }
 
-/// `set_tid` has up to 32 ids, of which the first is known.
+/// Whether an id in `set_tid` is out of range. The array has up to 32 ids, of which the evidence
+/// holds the first; `None` where that one is in range and others follow.
 fn out_of_range(case: &Case<'_>) -> Option<bool> {
     let count = case.word(arg::SET_TID_SIZE)?;
     if count == 0 {

@@ -1,4 +1,5 @@
-//! Between which stages an attempt failed, from the points it passed and those it did not.
+//! Between which stages an attempt failed, from the points that it reached and those that it did
+//! not.
 
 use fork_trace_common::{
     call_site::SITES,
@@ -7,7 +8,6 @@ use fork_trace_common::{
     record::{ForkRecord, bits},
     stage::{Mark, Occurs, Point, STAGES, Stage},
 };
-
 use nix::errno::Errno;
 
 use crate::{
@@ -15,20 +15,24 @@ use crate::{
     plan::{Plan, Timed, points::optional},
 };
 
-/// The stages that can have refused: from the last point passed to the first not passed.
+/// The stages that can have refused an attempt: from the last point that it reached to the first
+/// point that it did not reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// The first stage that can have refused; `None` where the attempt's beginning bounds it.
     first: Option<Stage>,
+    /// The last stage that can have refused; `None` where the attempt's end bounds it.
     last: Option<Stage>,
-    /// Whether `last` was not even come to: the point before it is a function's.
+    /// Whether `last` cannot have refused because it did not begin: it opens with a function's
+    /// entry or return, which was not seen.
     before_last: bool,
-    /// The same, for want of memory: the point before it is an allocation, which is seen whether or
-    /// not there is any.
+    /// Whether `last` cannot have run out of memory because it did not begin: it opens with an
+    /// allocation, which would have been seen whether or not it found memory.
     no_memory: bool,
 }
 
 impl Window {
-    /// Of a failed attempt.
+    /// The window of a failed attempt whose points are `times`, on a host traced by `plan`.
     #[must_use]
     pub fn of(times: Times<'_>, plan: &Plan) -> Self {
         if let Some(exact) = failed_stage(times) {
@@ -57,19 +61,21 @@ impl Window {
             .clone()
             .filter(|timed| !also_undone(timed.opens) && times.at(timed.opens).is_some());
         let first = behind.max_by_key(|timed| {
-            // Of stages that one point opens, the outermost, but not all of `copy_process`.
+            // Where one point opens several stages, the outermost counts, but not all of
+            // `copy_process`.
             let part = timed.stage != Stage::CopyProcess;
             (timed.opens.rank(), part, std::cmp::Reverse(timed.stage))
         });
         let must_pass =
             |timed: &&Timed| flags(times.record).is_some_and(|flags| !skips(timed, flags));
-        // What lies before the last point passed was passed too, though it may not have been seen.
+        // The attempt also passed every point before the last one that was seen, even where the
+        // point itself was not seen.
         let reached = first.map_or(0, |timed| timed.opens.rank());
         let ahead = opened
             .filter(must_pass)
             .filter(|timed| timed.opens.rank() > reached && times.at(timed.opens).is_none());
         let last = ahead.min_by_key(|timed| {
-            // Of stages that one point opens, the innermost.
+            // Where one point opens several stages, the innermost counts.
             (timed.opens.rank(), std::cmp::Reverse(timed.stage))
         });
         Self {
@@ -82,7 +88,7 @@ impl Window {
 
     /// Whether `stage` can have refused.
     #[must_use]
-    pub fn admits(&self, stage: Stage) -> bool {
+    pub(super) fn admits(&self, stage: Stage) -> bool {
         let after = |first: Stage| stage >= first || first.is_within(stage);
         let before = |last: Stage| match self.before_last || self.no_memory {
             true => stage < last,
@@ -91,9 +97,9 @@ impl Window {
         self.first.is_none_or(after) && self.last.is_none_or(before)
     }
 
-    /// The stage, where it is only one.
+    /// The stage that refused, where only one can have.
     #[must_use]
-    pub fn only(&self) -> Option<Stage> {
+    pub(super) fn only(&self) -> Option<Stage> {
         let first = self.first?;
         if !self.no_memory {
             return (self.last == Some(first) && !self.before_last).then_some(first);
@@ -108,33 +114,38 @@ impl Window {
     }
 }
 
+/// Whether the attempt failed because memory was out.
 fn no_memory(record: &ForkRecord) -> bool {
     record.ret == -i64::from(Errno::ENOMEM as i32)
 }
 
-/// Whether a point is an allocation, which is passed whether or not there is memory.
+/// Whether a point is an allocation. Its tracepoint fires whether or not the allocation found
+/// memory.
 fn allocates(point: Point) -> bool {
     SITES.iter().any(|(_, mark, _)| point == Point::Mark(*mark))
 }
 
-/// The first stage that can have refused once `timed` was come to: what a function before it
-/// returned may be judged only then.
+/// The first stage that can have refused once `timed` was reached. Where `timed` opens with the
+/// return of a function, that is the function's own stage: the kernel may act on the value it
+/// returned only afterwards.
 fn decides(timed: &Timed) -> Stage {
     let Point::Leave(function) = timed.opens else { return timed.stage };
     STAGES.iter().find(|row| row.function == Some(function)).map_or(timed.stage, |row| row.stage)
 }
 
-/// Whether a point is passed too where the copy of the address space fails and is undone.
+/// Whether an attempt reaches a point also when the copy of the address space fails: then the point
+/// does not show that the copy succeeded.
 fn also_undone(point: Point) -> bool {
     matches!(point, Point::Mark(Mark::ChildMmapReleased | Mark::ParentMmapReleased))
 }
 
+/// The clone flags, where they were read.
 fn flags(record: &ForkRecord) -> Option<u64> {
     record.has(bits::FLAGS).then_some(record.clone_flags)
 }
 
-/// Whether an attempt with `flags` shares what a stage would make, and does not pass its opening
-/// point.
+/// Whether an attempt with `flags` does not reach the point that opens `timed`, because it shares
+/// with its parent what the stage would copy.
 fn skips(timed: &Timed, flags: u64) -> bool {
     let own = timed.stage.row().shared_by;
     let shared_by = timed.stage.around().fold(own, |flags, outer| flags | outer.row().shared_by);
@@ -167,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_marks_anything_up_to_the_first_can_have_refused() {
+    fn without_marks_every_stage_up_to_the_first_mark_can_have_refused() {
         let window = window_of(&refused(0x11));
         assert!(window.admits(Stage::FlagChecks) && window.admits(Stage::DupTaskStruct));
         assert!(window.admits(Stage::CopyCloneArgs) && !window.admits(Stage::AllocPid));
@@ -175,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_mark_shuts_out_what_came_before() {
+    fn the_last_mark_rules_out_the_stages_before_it() {
         let mut record = refused(0x11);
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::PidAlloc) {
             record.marks[*mark as usize] = 1_000 + *mark as u64;
@@ -190,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_need_not_be_passed() {
+    fn a_stage_that_is_shared_need_not_be_reached() {
         let mut record = refused(0x3d_0f00);
         for mark in [Mark::SysEnter, Mark::TaskAlloc, Mark::SchedForkTimer, Mark::FpuCopy] {
             record.marks[mark as usize] = 1_000;
@@ -223,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_returned_may_be_judged_after_it() {
+    fn the_value_a_function_returned_may_be_judged_after_it() {
         let mut functions = FunctionTimes::zeroed();
         let mut record = refused(0x11);
         record.marks[Mark::TaskAlloc as usize] = 1_010;
@@ -243,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_the_next_allocation_was_not_come_to() {
+    fn without_memory_the_next_allocation_was_not_reached() {
         let mut record = refused(0x11);
         record.ret = -12;
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::FilesAlloc) {
@@ -251,13 +262,17 @@ mod tests {
         }
         assert_eq!(window_of(&record).only(), Some(Stage::CopyFiles));
         record.ret = -11;
-        assert_eq!(window_of(&record).only(), None, "it may have been refused before it allocated");
+        assert_eq!(
+            window_of(&record).only(),
+            None,
+            "the next stage may have refused before it allocated"
+        );
         record.ret = -12;
         record.marks[Mark::CredAlloc as usize..].fill(0);
         assert_eq!(
             window_of(&record).only(),
             None,
-            "from 7.2 on the exec state may have been next"
+            "from 7.2 on the exec state may be the next stage"
         );
     }
 
@@ -272,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_failed_is_the_only_one() {
+    fn a_function_that_returned_an_error_is_the_only_one() {
         let mut functions = FunctionTimes::zeroed();
         functions.failed = Function::AllocPid as u32 + 1;
         let record = refused(0x11);

@@ -96,8 +96,10 @@ fn examine(report: &mut Report) -> Result<()> {
         return Err(error);
     }
     let settings = Settings { ring_bytes: 4096, filter: Filter::all(), ..Settings::default() };
-    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
-    let Prepared { mut tracer, plan, .. } = prepared?;
+    let since = Instant::now();
+    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, since, &|| false);
+    // The programs name the ring by its descriptor, so it stays open until they are loaded.
+    let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);
     report.stages.clone_from(&plan.coverage);
     tracer.attach(&plan)?;

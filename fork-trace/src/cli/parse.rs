@@ -1,12 +1,12 @@
 //! Values as they are typed: each function reads one, or says what would have been right.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use fork_trace_common::stage::STAGES;
 use jiff::SignedDuration;
 
-use crate::{event::errno::parse_errno, plan::stages::Stages};
+use crate::{event::errno::parse_errno, output::formats::Format, plan::stages::Stages};
 
 /// A parser of one word out of a table: a name, its help line, and what it means.
 pub(super) fn word<T: Clone + Send + Sync + 'static>(
@@ -17,6 +17,17 @@ pub(super) fn word<T: Clone + Send + Sync + 'static>(
     PossibleValuesParser::new(values.collect::<Vec<_>>()).try_map(move |typed: String| {
         let row = rows.iter().find(|(name, ..)| *name == typed);
         row.map(|(_, _, meaning)| meaning.clone()).ok_or("it is not in the table")
+    })
+}
+
+/// A parser of a file to write to, whose ending has to be one that a format has.
+pub(super) fn output_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        if Format::takes(&path) {
+            return Ok(path);
+        }
+        let endings = Format::all_endings();
+        Err(format!("no format has this ending: give one of {endings}, or none and say --format"))
     })
 }
 

@@ -1,11 +1,13 @@
-//! How `CLOCK_MONOTONIC` and the realtime clock relate while a trace lasts.
+//! Turns times of `CLOCK_MONOTONIC`, which the kernel side records, into times of the realtime
+//! clock.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
-use std::time::Duration;
 
 use crate::event::values::Ts;
 
-/// How `CLOCK_MONOTONIC` and the realtime clock relate.
+/// One moment on both clocks, from which every other moment of a trace follows.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     realtime: Timestamp,
@@ -13,13 +15,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// From one moment read on both clocks.
+    /// A clock from one moment that was read on both clocks, `mono_ns` on `CLOCK_MONOTONIC`.
     #[must_use]
     pub const fn new(realtime: Timestamp, mono_ns: u64) -> Self {
         Self { realtime, mono_ns }
     }
 
-    /// The realtime clock at `mono_ns`.
+    /// The realtime clock at the moment `mono_ns` of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn at(&self, mono_ns: u64) -> Ts {
         let later = Duration::from_nanos(mono_ns.saturating_sub(self.mono_ns));

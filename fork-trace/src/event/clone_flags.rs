@@ -1,12 +1,14 @@
-//! Clone flags by name.
+//! The names of the clone flags in a word.
 
 use fork_trace_common::flags::{CSIGNAL, FLAGS};
 
 use crate::event::values::{Call, Name};
 
-/// Names of the flags in a word as `call` understands it; bits without a name as one hex number.
+/// The names of the flags in `word`, as the system call `call` reads it; bits without a name follow
+/// as one hexadecimal number.
 ///
-/// In `clone`'s word the low byte is the exit signal; only `clone3` has flags there.
+/// In the word of `clone` the low byte is the exit signal and holds no flags; only `clone3` has
+/// flags there.
 #[must_use]
 pub fn names(word: u64, call: Option<Call>) -> Vec<Name> {
     let word = if call == Some(Call::Clone3) { word } else { word & !CSIGNAL };
@@ -29,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_low_byte_is_a_signal_but_for_clone3() {
+    fn the_low_byte_holds_flags_only_for_clone3() {
         assert_eq!(
             names(0x120_0011, Some(Call::Clone)),
             ["CLONE_CHILD_CLEARTID", "CLONE_CHILD_SETTID"]

@@ -1,10 +1,10 @@
-//! Error numbers and their names, both ways.
+//! The name of an error number, and the error number of a name.
 
 use nix::errno::Errno;
 
 use crate::event::values::Name;
 
-/// An error number's name; `errno N` for one without.
+/// The name of an error number; `errno N` for a number without a name.
 #[must_use]
 pub fn errno_name(errno: u32) -> Name {
     match i32::try_from(errno).map(Errno::from_raw) {
@@ -13,7 +13,8 @@ pub fn errno_name(errno: u32) -> Name {
     }
 }
 
-/// An error number by name or number.
+/// The error with this name, in upper or lower case, or with this number; `None` where there is
+/// none.
 #[must_use]
 pub fn parse_errno(word: &str) -> Option<Errno> {
     let known =

@@ -1,49 +1,53 @@
-//! Whose attempts a stream shows, as its `start` line tells it: the JSON type only.
+//! Which attempts a stream shows, as its `start` line says it. This is the JSON type; `bpf/filter`
+//! is what the kernel side filters by.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{errno::parse_errno, fork::Fork, values::Kind};
 
-/// Which attempts are shown; nothing named: all of the host's.
+/// Which attempts are shown. Without any filter these are all attempts of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filters {
-    /// The command that was started and whose descendants are followed.
+    /// The command that fork-trace started, with its arguments: its attempts and those of its
+    /// descendants are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Callers by process id.
+    /// Only callers with one of these process ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
-    /// Descendants of these processes too; absent: not.
+    /// Whether callers are shown, too, that descend from these processes; absent where they are
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,
-    /// Callers by their parent's process id.
+    /// Only callers whose parent has one of these process ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppids: Vec<u32>,
-    /// Callers by user, as typed.
+    /// Only callers of these users, as the user typed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<String>,
-    /// Callers by name.
+    /// Only callers with one of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comms: Vec<String>,
-    /// Callers by cgroup, as typed.
+    /// Only callers in these control groups, as the user typed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<String>,
-    /// Kinds that are shown; empty: all but `kthread` and `io-worker`.
+    /// Only attempts of these kinds; where it is empty, all kinds but `kthread` and `io-worker`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<Kind>,
-    /// Only attempts that failed; absent: not.
+    /// Whether only attempts are shown that failed; absent where successful ones are shown too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<bool>,
-    /// Only attempts that failed with one of these errors, as typed.
+    /// Only attempts that failed with one of these errors, as the user typed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errnos: Vec<String>,
-    /// Only attempts that took at least so long.
+    /// Only attempts that took at least this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_duration_ns: Option<u64>,
 }
 
 impl Filters {
-    /// Whether a recorded `fork` is shown, by its outcome: `failed` and `errnos`.
+    /// Whether these filters show a recorded `fork`. Only its outcome is compared, with `failed`
+    /// and `errnos`, for the other filters were applied before it was recorded.
     #[must_use]
     pub fn shows(&self, fork: &Fork) -> bool {
         let is = |name: &String| {

@@ -26,6 +26,9 @@ pub struct VforkDone {
     /// What let the parent go; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<ReleasedBy>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
 
 /// What lets the parent of a vfork go.
@@ -66,6 +69,9 @@ pub struct Exec {
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv_truncated: Option<bool>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
 
 /// A child process ended: its last thread did.
@@ -89,4 +95,7 @@ pub struct Exit {
     pub signal: Option<u32>,
     /// Whether it ever ran another program.
     pub execed: bool,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }

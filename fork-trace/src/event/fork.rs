@@ -65,6 +65,13 @@ pub struct Fork {
     /// What else can have refused it, or would have refused it next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_causes: Vec<Cause>,
+    /// The attempt whose refusal made the C library make this one instead: both are one spawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// The attempt that the C library made instead of this one, which was refused: so this is no
+    /// failure of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fell_back_to: Option<String>,
     /// How often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,

@@ -1,9 +1,10 @@
-//! What fork-trace says, as typed values that serde reads and writes: one [`Fork`] per attempt, and
-//! the lines around it. These types are the JSON contract, version [`start::SCHEMA_VERSION`].
+//! Everything that fork-trace reports, as types that serde reads and writes: one [`Fork`] per
+//! attempt, and the other lines of a stream. These types are the JSON contract, version
+//! [`start::SCHEMA_VERSION`].
 //!
 //! Integers stay integers; durations are nanoseconds and end in `_ns`; a value that is not known is
-//! absent. Fields keep the order of the contract. Every other room stands on this one, and it knows
-//! none of them: neither BPF nor records nor `/proc`.
+//! absent. Fields keep the order of the contract. Every other room is built on this one. It knows
+//! neither BPF nor the kernel side's records nor `/proc`.
 
 pub mod caller;
 pub mod cause;
@@ -35,24 +36,24 @@ use crate::event::{
     summary::Summary,
 };
 
-/// One line of output.
+/// One line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    /// The first line: who traces what, and what can be seen.
+    /// The first line: what is traced on which host, and which stages can be seen.
     Start(Box<Start>),
     /// One attempt to make a task.
     Fork(Box<Fork>),
-    /// The parent of a vfork goes on.
+    /// The parent of a vfork continues.
     VforkDone(VforkDone),
-    /// A child runs another program.
+    /// A child began to run another program.
     Exec(Exec),
     /// A child process ended.
     Exit(Exit),
     /// Records were lost.
     Loss(Loss),
-    /// Something the user should know.
+    /// Something that the user should know.
     Warning(Warning),
-    /// The last line.
+    /// The last line: totals of the whole trace.
     Summary(Box<Summary>),
 }

@@ -1,32 +1,41 @@
-//! Lines that are about the trace and not about one attempt: losses and warnings.
+//! Lines about the trace itself: losses and warnings.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use crate::event::values::Name;
 
-/// Records that were lost since the last such line.
+/// Name in [`Loss::by`]: attempts that were not written any more when the trace was stopped, because they
+/// came faster than they were shown or an output took them.
+pub const UNWRITTEN: &str = "unwritten";
+
+/// The same of follow-ups.
+pub const UNWRITTEN_FOLLOW_UPS: &str = "follow_up_unwritten";
+
+/// Records that were lost since the last line of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// Attempts whose record was lost.
+    /// How many attempts lost their record.
     pub records: u64,
-    /// Where: `ring_full`, `in_flight_full`, and losses of follow-up records.
+    /// How many records were lost for each reason: `ring_full`, `in_flight_full`, and losses of
+    /// follow-up records.
     pub by: BTreeMap<Name, u64>,
-    /// The loss happened after this moment, `CLOCK_MONOTONIC`.
+    /// The loss happened after this moment, in nanoseconds of `CLOCK_MONOTONIC`.
     pub since_mono_ns: u64,
 }
 
-/// Something the user should know that is not an attempt.
+/// Something that the user should know beside the attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// Stable name.
+    /// The warning's stable name.
     pub code: Name,
-    /// In words.
+    /// The warning in words.
     pub text: String,
-    /// What to do about it.
+    /// What the user can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Id of the fork it is about.
+    /// The id of the fork that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<String>,
 }

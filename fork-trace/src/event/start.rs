@@ -1,4 +1,4 @@
-//! The `start` line: who traces what on which host, and how well each stage can be seen.
+//! The `start` line: what is traced on which host, and how well each stage can be seen.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,65 +8,66 @@ use crate::event::{
     values::{Name, Ts},
 };
 
-/// Raised when a field, its meaning or its unit changes; added fields do not raise it.
+/// The version of the JSON contract. It is raised when a field, its meaning or its unit changes,
+/// and not when a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Head of a stream.
+/// The first line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Version of the tool.
+    /// The version of fork-trace.
     pub version: String,
-    /// When tracing began: everything is attached.
+    /// The moment when everything was attached and tracing began.
     pub ts: Ts,
-    /// The same moment, `CLOCK_MONOTONIC`.
+    /// The same moment, in nanoseconds of `CLOCK_MONOTONIC`.
     pub mono_ns: u64,
-    /// Where.
+    /// The traced host.
     pub host: HostInfo,
-    /// Which kind of source marks the stages' boundaries.
+    /// The best kind of source that bounds stages in this trace.
     pub backend: Name,
-    /// Whose attempts are shown; empty: all of the host's.
+    /// Which attempts are shown; without any filter, all attempts of the host.
     pub filters: Filters,
-    /// What can be seen of each stage, in kernel order.
+    /// What can be seen of each stage, in the kernel's order.
     pub stages: Vec<Coverage>,
 }
 
 /// The traced host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInfo {
-    /// Host name (`uname -n`).
+    /// The host's name (`uname -n`).
     pub name: String,
-    /// Kernel release (`uname -r`).
+    /// The kernel's release (`uname -r`).
     pub kernel: String,
-    /// Machine (`uname -m`).
+    /// The machine (`uname -m`).
     pub arch: String,
-    /// CPUs that are online.
+    /// How many CPUs are online.
     pub cpus: usize,
-    /// `/proc/sys/kernel/random/boot_id`.
+    /// The id of this boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
 }
 
 /// What can be seen of one stage on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// The stage.
+    /// The stage's name.
     pub name: Name,
-    /// How well.
+    /// How precisely the stage's time can be seen.
     pub precision: Precision,
-    /// By what; absent when missing.
+    /// The kind of source that bounds the stage; absent where its time cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// The mark from which its time counts.
+    /// The name of the point at which its time begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opens: Option<Name>,
-    /// The mark up to which its time counts.
+    /// The name of the point at which its time ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes: Option<Name>,
-    /// Other stages that fall between the two marks.
+    /// Other stages that lie between the two points too, so that their time is included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub includes: Vec<Name>,
-    /// Why it is missing.
+    /// The reason why the stage's time cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

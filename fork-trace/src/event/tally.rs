@@ -18,6 +18,7 @@ use crate::event::{
 pub struct Tally {
     attempts: u64,
     succeeded: u64,
+    fell_back: u64,
     by_kind: BTreeMap<Kind, u64>,
     failures: BTreeMap<Name, u64>,
     totals: BTreeMap<Kind, Distribution>,
@@ -38,6 +39,7 @@ impl Tally {
         Self {
             attempts: 0,
             succeeded: 0,
+            fell_back: 0,
             by_kind: BTreeMap::new(),
             failures: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -62,6 +64,8 @@ impl Tally {
             if let (Some(kind), Some(ns)) = (fork.kind, fork.took_ns()) {
                 self.totals.entry(kind).or_default().add(ns);
             }
+        } else if fork.fell_back_to.is_some() {
+            self.fell_back += 1;
         } else {
             *self.failures.entry(cause(fork)).or_default() += 1;
         }
@@ -84,6 +88,24 @@ impl Tally {
         }
     }
 
+    /// `summary`, with the counts and distributions of what was shown.
+    #[must_use]
+    pub fn complete(&self, summary: Summary) -> Summary {
+        let Summary {
+            attempts, succeeded, failed, by_kind, failures_by_cause, totals, stages, ..
+        } = self.summary();
+        Summary {
+            attempts,
+            succeeded,
+            failed,
+            by_kind,
+            failures_by_cause,
+            totals,
+            stages,
+            ..summary
+        }
+    }
+
     /// The counts and distributions; what only the tracer knows is left empty.
     ///
     /// `totals` is of the attempts that made a task and whose entry was seen: how soon a call
@@ -103,7 +125,8 @@ impl Tally {
         Summary {
             attempts: self.attempts,
             succeeded: self.succeeded,
-            failed: self.attempts - self.succeeded,
+            failed: self.attempts - self.succeeded - self.fell_back,
+            fell_back: self.fell_back,
             by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
@@ -215,8 +238,10 @@ mod tests {
         tally.add(&fork(r#""errno":4095"#));
         let cause = r#""cause":{"kind":"cgroup-pids","what":"","confidence":"certain","hint":""}"#;
         tally.add(&fork(&format!(r#""errno":11,"errno_name":"EAGAIN",{cause}"#)));
+        tally.add(&fork(r#""errno":38,"fell_back_to":"1-2""#));
         let summary = tally.summary();
-        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (6, 3, 3));
+        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (7, 3, 3));
+        assert_eq!(summary.fell_back, 1);
         let of = |map: &BTreeMap<Name, u64>| -> Vec<(String, u64)> {
             map.iter().map(|(name, count)| (name.to_string(), *count)).collect()
         };

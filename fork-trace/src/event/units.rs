@@ -1,4 +1,4 @@
-//! Numbers for people: durations, counts, shares, sizes.
+//! Numbers as people read them: durations, sizes, shares and counts.
 
 /// A duration with three significant digits: `812 ns`, `36.7 us`, `1.24 ms`, `97.1 s`.
 pub(crate) fn duration(ns: u64) -> String {
@@ -38,7 +38,7 @@ fn decimal(scaled: u128, decimals: usize, unit: &str) -> String {
     if part.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{part} {unit}") }
 }
 
-/// `part` of `whole` in whole percent; `<1%` for what would be none.
+/// `part` of `whole` in whole percent; `<1%` for a part that would be rounded to 0%.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let (part, whole) = (u128::from(part), u128::from(whole.max(1)));
     match (part * 100 + whole / 2) / whole {
@@ -47,7 +47,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// A count with its thousands marked: `20,000`.
+/// A count with a comma before each three digits: `20,000`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -60,7 +60,7 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
-/// A count and what is counted: `1 record`, `12 records`.
+/// A count with its noun: `1 record`, `12 records`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(number))

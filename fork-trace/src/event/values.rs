@@ -1,14 +1,17 @@
-//! Small values of the JSON contract, with one spelling each: names, moments, kinds, calls, flags words.
+//! The small values of the JSON contract, each with its spelling: names, moments, kinds, system
+//! calls, flags words.
+
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{borrow::Cow, fmt, str::FromStr};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A name: borrowed from a table when live, owned when read back.
+/// A name. In a live trace it is borrowed from a table; one that was read from JSON is owned.
 pub type Name = Cow<'static, str>;
 
-/// A moment of the realtime clock; RFC 3339 UTC with nine digits.
+/// A moment of the realtime clock. It is written as in RFC 3339, in UTC and with nine digits of the
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ts(pub Timestamp);
 
@@ -35,30 +38,30 @@ impl Serialize for Ts {
 impl<'de> Deserialize<'de> for Ts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        text.parse().map_err(de::Error::custom)
     }
 }
 
-/// What an attempt makes.
+/// What kind of task an attempt makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Processes
+    /// A process.
     Process,
-    /// Processes for which the caller waits: vfork, `posix_spawn`
+    /// A process for which the caller waits: vfork, `posix_spawn`.
     Vfork,
-    /// Threads
+    /// A thread.
     Thread,
-    /// Kernel threads
+    /// A kernel thread.
     Kthread,
-    /// Threads of `io_uring`
+    /// A thread of `io_uring`.
     IoWorker,
-    /// Other tasks that the kernel makes: helper programs, workers of vhost
+    /// Another task that the kernel makes: a helper program, a worker of vhost.
     Other,
 }
 
 impl Kind {
-    /// As in output.
+    /// Its name in output.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,7 +90,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// As in output.
+    /// Its name in output.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -128,6 +131,6 @@ impl Serialize for HexFlags {
 impl<'de> Deserialize<'de> for HexFlags {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        text.parse().map_err(de::Error::custom)
     }
 }

@@ -1,8 +1,9 @@
-//! The kernel's own type information, as far as fork-trace needs it: byte offsets of struct
-//! fields, which BTF tracepoints exist, and the parameters of functions.
+//! The kernel's own type information (BTF), as far as fork-trace needs it: byte offsets of struct
+//! fields, values of enumerations, which BTF tracepoints exist, and the parameters of functions.
 //!
-//! One pass records where each type lies; look-ups walk members. A kind this parser does not know
-//! is an error, never skipped: its size is unknown and all that follows would be misread.
+//! One pass over the data records where each type lies; a look-up then walks the members. A kind of
+//! type that this parser does not know is an error and is never skipped: its size is not known, so
+//! everything after it would be misread.
 //!
 //! KERNEL: include/uapi/linux/btf.h.
 
@@ -10,7 +11,7 @@ use std::{collections::HashMap, ffi::CStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Typedefs of BTF tracepoints begin so.
+/// The name of a BTF tracepoint's typedef begins with this.
 /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
 const TRACEPOINT: &str = "btf_trace_";
 const MAGIC: u16 = 0xeb9f;
@@ -22,34 +23,39 @@ const TYPEDEF: u8 = 8;
 const FUNC: u8 = 12;
 const FUNC_PROTO: u8 = 13;
 const ENUM: u8 = 6;
-/// Modifiers that name another type: typedef, volatile, const, restrict, type tag.
+/// The kinds that only name another type: typedef, volatile, const, restrict, type tag.
 const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
-/// Nesting of unnamed members and modifiers that is followed before the data counts as broken.
+/// How deep unnamed members and modifiers may be nested; deeper nesting means that the data is
+/// broken.
 const MAX_DEPTH: usize = 32;
 
 /// Parsed type information.
-pub struct Btf {
+pub(super) struct Btf {
     data: Vec<u8>,
+    /// Where the strings begin in `data`.
     strings: usize,
-    /// Where each type's header lies; type 0 is void.
+    /// Where the header of each type begins in `data`, by the type's id; type 0 is void.
     types: Vec<u32>,
+    /// The id of each struct, by name.
     structs: HashMap<String, u32>,
+    /// The id of each tracepoint's typedef, by the tracepoint's name.
     tracepoints: HashMap<String, u32>,
-    /// By name; a name that repeats has several.
+    /// The ids of all functions of a name: several functions may have the same one.
     functions: HashMap<String, Vec<u32>>,
+    /// The id of each enumeration, by name.
     enums: HashMap<String, u32>,
 }
 
-/// What a function takes and gives.
+/// The parameters of a function, and whether it returns a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// Of each parameter the struct it points to with `*`, `int` for everything else; separated by
-    /// commas.
-    pub parameters: String,
-    /// How many there are.
-    pub arity: u8,
-    /// Whether it returns something.
-    pub returns: bool,
+pub(super) struct Signature {
+    /// The types of the parameters, separated by commas: `name*` for a pointer to a struct, `int*`,
+    /// `fn*` or `void*` for other pointers, `int` for everything else.
+    pub(super) parameters: String,
+    /// How many parameters it has.
+    pub(super) arity: u8,
+    /// Whether it returns a value.
+    pub(super) returns: bool,
 }
 
 /// A type's header.
@@ -58,19 +64,19 @@ struct Header {
     name: u32,
     kind: u8,
     vlen: usize,
-    /// Members carry a bit-field size beside their offset.
+    /// Whether the members of a struct or union have a bit-field size beside their offset.
     kind_flag: bool,
-    /// Size, or the type that a modifier names.
+    /// The type's size in bytes, or the id of the type that a modifier, pointer or function names.
     size_or_type: u32,
 }
 
 impl Btf {
-    /// Parses the bytes of `/sys/kernel/btf/vmlinux`; of the many names in it, those of structs,
-    /// enumerations, tracepoints and functions for which `wanted` holds can be looked up.
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`. Of the many structs, enumerations,
+    /// tracepoints and functions in it, only those can be looked up whose name is `wanted`.
     ///
     /// # Errors
-    /// The data is cut short, of another byte order, or holds a kind of type that is not known.
-    pub fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
+    /// The data is cut short, has another byte order, or holds a kind of type that is not known.
+    pub(super) fn parse(data: Vec<u8>, wanted: impl Fn(&[u8]) -> bool) -> Result<Self> {
         let magic = data.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         ensure!(magic == Some(MAGIC), "no BTF of this machine's byte order (magic {magic:x?})");
         let header_len = word(&data, 4)? as usize;
@@ -97,7 +103,7 @@ impl Btf {
                 match header.kind {
                     TYPEDEF => _ = btf.tracepoints.insert(name, id),
                     FUNC => btf.functions.entry(name).or_default().push(id),
-                    // Names repeat; the first struct of a name is the kernel's own.
+                    // Several structs may have one name; the first is the kernel's own.
                     STRUCT => _ = btf.structs.entry(name).or_insert(id),
                     ENUM => _ = btf.enums.entry(name).or_insert(id),
                     _ => {}
@@ -108,7 +114,7 @@ impl Btf {
         Ok(btf)
     }
 
-    /// The name by which a type is looked up; `None` for a kind that is not.
+    /// The name by which a type is looked up; `None` for a kind that is never looked up.
     fn name(&self, header: Header) -> Result<Option<&[u8]>> {
         Ok(match header.kind {
             STRUCT | ENUM | FUNC => Some(self.bytes(header.name)?),
@@ -119,22 +125,22 @@ impl Btf {
 
     /// Whether a BTF program can attach to tracepoint `name`.
     #[must_use]
-    pub fn has_tracepoint(&self, name: &str) -> bool {
+    pub(super) fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains_key(name)
     }
 
     /// Whether the kernel has a function of this name.
     #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
+    pub(super) fn has_function(&self, name: &str) -> bool {
         self.functions.contains_key(name)
     }
 
-    /// What function `name` takes and gives; `None` where the kernel has none of this name, or more
-    /// than one.
+    /// The signature of function `name`; `None` where the kernel has no function of this name, or
+    /// more than one.
     ///
     /// # Errors
     /// The type data is broken.
-    pub fn signature(&self, name: &str) -> Result<Option<Signature>> {
+    pub(super) fn signature(&self, name: &str) -> Result<Option<Signature>> {
         let Some([id]) = self.functions.get(name).map(Vec::as_slice) else {
             return Ok(None);
         };
@@ -152,10 +158,10 @@ impl Btf {
         }))
     }
 
-    /// The same types as data with nothing in it but what programs attach to, each under its id: it is
-    /// read in a fraction of the time.
+    /// BTF data that holds only the types that programs attach to, tracepoints and functions, under
+    /// the same ids as here. It is read in a fraction of the time that the whole data takes.
     #[must_use]
-    pub fn attachable(&self) -> Vec<u8> {
+    pub(super) fn attachable(&self) -> Vec<u8> {
         const HEADER_BYTES: u32 = 24;
         let anonymous = [0, u32::from(FORWARD) << 24, 0];
         let mut types = vec![anonymous; self.types.len()];
@@ -174,19 +180,18 @@ impl Btf {
         for (name, ids) in &self.functions {
             ids.iter().for_each(|id| keep(name, *id, FUNC));
         }
-        // Type 0 is void, and not in the data.
+        // Type 0 is void and has no header in the data.
         let types: Vec<u8> = types.iter().skip(1).flatten().flat_map(|w| w.to_le_bytes()).collect();
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or_default();
         let (types_len, strings_len) = (length(&types), length(&strings));
         let head = [HEADER_BYTES, 0, types_len, types_len, strings_len];
         let head = head.iter().flat_map(|word| word.to_le_bytes());
-        // The magic number, version 1, no flags.
+        // The data begins with the magic number, version 1 and no flags.
         let [low, high] = MAGIC.to_le_bytes();
         [low, high, 1, 0].into_iter().chain(head).chain(types).chain(strings).collect()
     }
 
-    /// A type in short: `name*` for a pointer to a struct, `fn*` for one to a function, `int*` for
-    /// one to anything else but void; `int` for what is no pointer.
+    /// The short name of a parameter's type, as in [`Signature::parameters`].
     fn brief(&self, id: u32, depth: usize) -> Result<String> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
         let Some((_, pointer)) = self.behind(id)?.filter(|(_, header)| header.kind == POINTER)
@@ -204,7 +209,8 @@ impl Btf {
         })
     }
 
-    /// The type behind typedefs and qualifiers, where it lies and its header; `None` for void.
+    /// The type that typedefs and qualifiers stand for: where its header lies, and the header;
+    /// `None` for void.
     fn behind(&self, mut id: u32) -> Result<Option<(usize, Header)>> {
         for _ in 0..MAX_DEPTH {
             if id == 0 {
@@ -220,17 +226,18 @@ impl Btf {
         bail!("types are nested too deep")
     }
 
-    /// The same of a type that is not void.
+    /// As [`Self::behind`], for a type that cannot be void.
     fn resolve(&self, id: u32) -> Result<(usize, Header)> {
         self.behind(id)?.context("a type is void where it cannot be")
     }
 
-    /// Byte offset of `path` (with dots into nested structs) in struct `of`, or the struct's size
-    /// where `path` is empty; `None` where this kernel has no such struct or field.
+    /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs.
+    /// The struct's size where `path` is empty; `None` where this kernel has no such struct or
+    /// field.
     ///
     /// # Errors
     /// The type data is broken, or the field is a bit field, which has no byte offset.
-    pub fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
+    pub(super) fn offset(&self, of: &str, path: &str) -> Result<Option<u32>> {
         let Some(mut id) = self.structs.get(of).copied() else {
             return Ok(None);
         };
@@ -249,11 +256,11 @@ impl Btf {
         Ok(Some(offset))
     }
 
-    /// Value of `enumerator` of enumeration `of`; `None` where this kernel has no such one.
+    /// The value of `enumerator` in enumeration `of`; `None` where this kernel has none.
     ///
     /// # Errors
     /// The type data is broken.
-    pub fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
+    pub(super) fn value(&self, of: &str, enumerator: &str) -> Result<Option<u32>> {
         let Some(id) = self.enums.get(of) else {
             return Ok(None);
         };
@@ -267,7 +274,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// Bit offset and type of member `name`, unnamed structs and unions looked through.
+    /// The bit offset and the type of member `name`, which may lie in an unnamed struct or union.
     fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
         let (at, header) = self.resolve(id)?;
@@ -308,7 +315,7 @@ impl Btf {
         })
     }
 
-    /// Where the header of a type lies.
+    /// Where the header of a type begins in the data.
     fn place(&self, id: u32) -> Result<usize> {
         Ok(*self.types.get(id as usize).context("a type id is out of range")? as usize)
     }
@@ -327,7 +334,7 @@ fn text(name: &[u8]) -> Result<&str> {
     std::str::from_utf8(name).context("a name is no text")
 }
 
-/// Bytes that follow a type's header.
+/// How many bytes follow a type's header.
 fn extra_bytes(header: Header) -> Result<usize> {
     let n = header.vlen;
     Ok(match header.kind {
@@ -354,9 +361,10 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 pub(crate) mod tests {
     use super::*;
 
-    /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }` with
-    /// `struct inner { int e; int f:3; }`, `typedef ... btf_trace_x`,
-    /// `int takes(const struct outer *, void *, int, int **)` and twice `void twice(void)`.
+    /// Data with these types: `struct inner { int e; int f:3; }`,
+    /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }`,
+    /// `typedef ... btf_trace_x`, `int takes(const struct outer *, void *, int, int **)`, two
+    /// functions `void twice(void)`, and `enum color { red, blue = 7 }`.
     fn blob() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |text: &str| {
@@ -399,7 +407,8 @@ pub(crate) mod tests {
         data
     }
 
-    /// Types with one function, of pointers to these structs, that returns an int or nothing.
+    /// Types with one function, whose parameters point to these structs, and which returns an int
+    /// or nothing.
     pub(crate) fn function(name: &str, parameters: &[&str], returns: bool) -> Btf {
         let mut strings = vec![0];
         let mut text = |text: &str| {
@@ -450,20 +459,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_function_is_told_by_its_parameters() {
+    fn a_signature_holds_the_parameters() {
         let btf = Btf::parse(blob(), |_| true).unwrap();
         let takes = btf.signature("takes").unwrap().unwrap();
         assert_eq!(takes.parameters, "outer*,void*,int,int**");
         assert_eq!((takes.arity, takes.returns), (4, true));
         assert!(btf.has_function("twice"));
-        assert_eq!(btf.signature("twice").unwrap(), None, "which one?");
+        assert_eq!(btf.signature("twice").unwrap(), None, "two functions have this name");
         assert_eq!(btf.signature("nobody").unwrap(), None);
     }
 
     #[test]
-    fn only_what_is_wanted_can_be_looked_up() {
+    fn only_wanted_names_can_be_looked_up() {
         let btf = Btf::parse(blob(), |name| [&b"outer"[..], b"x"].contains(&name)).unwrap();
-        // What a wanted struct is made of is found all the same.
+        // The members of a wanted struct are found, although their types are not wanted.
         assert_eq!(btf.offset("outer", "d.e").unwrap(), Some(12));
         assert!(btf.has_tracepoint("x"));
         assert_eq!(btf.offset("inner", "e").unwrap(), None);
@@ -472,7 +481,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_programs_attach_to_keeps_its_ids() {
+    fn attachable_types_keep_their_ids() {
         let whole = Btf::parse(blob(), |_| true).unwrap();
         let kept = Btf::parse(whole.attachable(), |_| true).unwrap();
         assert_eq!(kept.types.len(), whole.types.len());
@@ -485,7 +494,7 @@ pub(crate) mod tests {
     fn broken_data_is_an_error_at_every_length() {
         let whole = blob();
         for len in 0..whole.len() {
-            // A cut in the strings is only seen when a name is looked up.
+            // Where only the strings are cut short, that shows when a name is looked up.
             if let Ok(btf) = Btf::parse(whole[..len].to_vec(), |_| true) {
                 btf.offset("outer", "d.e").ok();
                 btf.signature("takes").ok();

@@ -1,9 +1,9 @@
-//! Which call site is which mark: pure, from what the kernel side wrote down while this process
-//! made one fork, one vfork and one thread.
+//! Which call site belongs to which mark. It is concluded from what the kernel side observed while
+//! this process made one fork, one vfork and one thread of its own; the module is pure.
 //!
-//! Sites inside `copy_process` are told apart by their order and by which of the three attempts
-//! pass them, never by the name of a slab cache: caches merge. A mark whose place is not certain is
-//! not taken.
+//! The call sites inside `copy_process` are distinguished by their order and by which of the three
+//! attempts reach them. The names of slab caches do not help, because the kernel merges caches. A
+//! mark whose call site is not certain is not used.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -15,40 +15,40 @@ use fork_trace_common::{
     stage::Mark,
 };
 
-/// Where functions lie, by name.
+/// The addresses of each function, by its name.
 pub type Symbols = BTreeMap<&'static str, Range<u64>>;
 
-/// What is known of each inner mark: its call site (0 for one that has none), or why it cannot be
-/// taken.
+/// What is known of each inner mark: the address of its call site (0 for a mark that is no
+/// allocation), or the reason why the mark cannot be used.
 pub type InnerMarks = BTreeMap<Mark, Result<u64, String>>;
 
-/// What the kernel side saw of this process's own forks.
+/// What the kernel side observed of this process's own attempts, each in the order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
-    /// Of a fork.
+    /// The observations of a fork.
     pub fork: Vec<Observation>,
-    /// Of a vfork.
+    /// The observations of a vfork.
     pub vfork: Vec<Observation>,
-    /// Of a thread.
+    /// The observations of a thread.
     pub thread: Vec<Observation>,
 }
 
-/// Finds the place of each inner mark.
+/// Finds the call site of each inner mark.
 #[must_use]
-pub fn identify(lessons: &Observations, symbols: &Symbols) -> InnerMarks {
+pub fn identify(observations: &Observations, symbols: &Symbols) -> InnerMarks {
     let mut marks = InnerMarks::new();
-    for (mark, site) in IN_COPY_PROCESS.iter().zip(in_copy_process(lessons, symbols)) {
+    for (mark, site) in IN_COPY_PROCESS.iter().zip(in_copy_process(observations, symbols)) {
         marks.insert(*mark, site);
     }
     for (function, mark) in ALLOCATING_FUNCTIONS {
-        marks.insert(*mark, of_function(&lessons.fork, symbols, function));
+        marks.insert(*mark, of_function(&observations.fork, symbols, function));
     }
-    in_order(&lessons.fork, &mut marks);
-    others(&lessons.fork, &mut marks);
+    in_order(&observations.fork, &mut marks);
+    others(&observations.fork, &mut marks);
     marks
 }
 
-/// As [`identify`] where nothing could be learned.
+/// The result of [`identify`] where nothing could be observed, for `reason`.
 #[must_use]
 pub fn all_unknown(reason: &str) -> InnerMarks {
     Mark::ALL
@@ -58,7 +58,7 @@ pub fn all_unknown(reason: &str) -> InnerMarks {
         .collect()
 }
 
-/// Whether the place of a mark has to be learned.
+/// Whether a mark lies inside the fork, so that its call site has to be learned.
 #[must_use]
 pub const fn is_inner(mark: Mark) -> bool {
     matches!(
@@ -82,11 +82,11 @@ pub const fn is_inner(mark: Mark) -> bool {
     )
 }
 
-/// Call sites within some functions, each once, in order.
-fn sites(lessons: &[Observation], symbols: &Symbols, functions: &[&str]) -> Vec<u64> {
+/// The call sites of allocations within these functions, each once, in the order of time.
+fn sites(observations: &[Observation], symbols: &Symbols, functions: &[&str]) -> Vec<u64> {
     let ranges: Vec<_> = functions.iter().filter_map(|name| symbols.get(name)).collect();
     let mut found = Vec::new();
-    for [kind, site] in lessons {
+    for [kind, site] in observations {
         let slab = *kind == ObservationKind::Slab as u64;
         if slab && ranges.iter().any(|range| range.contains(site)) && !found.contains(site) {
             found.push(*site);
@@ -95,13 +95,18 @@ fn sites(lessons: &[Observation], symbols: &Symbols, functions: &[&str]) -> Vec<
     found
 }
 
-/// The four allocations in `copy_process`: all or none.
-fn in_copy_process(lessons: &Observations, symbols: &Symbols) -> [Result<u64, String>; 4] {
-    let of = |lessons: &[Observation]| sites(lessons, symbols, COPY_PROCESS);
-    let fork = of(&lessons.fork);
+/// The call sites of the four allocations in `copy_process`. Either all are known or none: they can
+/// be distinguished only if a fork reaches exactly four and the vfork and the thread reach as many
+/// of them as expected.
+fn in_copy_process(observations: &Observations, symbols: &Symbols) -> [Result<u64, String>; 4] {
+    let of = |observations: &[Observation]| sites(observations, symbols, COPY_PROCESS);
+    let fork = of(&observations.fork);
     let same = |other: Vec<u64>, count: usize| fork.get(..count) == Some(other.as_slice());
     match <[u64; 4]>::try_from(fork.as_slice()) {
-        Ok(found) if same(of(&lessons.vfork), OF_VFORK) && same(of(&lessons.thread), OF_THREAD) => {
+        Ok(found)
+            if same(of(&observations.vfork), OF_VFORK)
+                && same(of(&observations.thread), OF_THREAD) =>
+        {
             found.map(Ok)
         }
         _ => std::array::from_fn(|_| {
@@ -113,6 +118,7 @@ fn in_copy_process(lessons: &Observations, symbols: &Symbols) -> [Result<u64, St
     }
 }
 
+/// The call site of the only allocation in `function`.
 fn of_function(
     fork: &[Observation],
     symbols: &Symbols,
@@ -125,33 +131,37 @@ fn of_function(
     }
 }
 
-/// Where a site was first passed.
-fn place_of_site(fork: &[Observation], site: u64) -> Option<usize> {
-    fork.iter().position(|lesson| *lesson == [ObservationKind::Slab as u64, site])
+/// The place of the first observation of a call site.
+fn first_place(fork: &[Observation], site: u64) -> Option<usize> {
+    fork.iter().position(|observation| *observation == [ObservationKind::Slab as u64, site])
 }
 
-/// Sites have to be passed in the order of their marks; one that is not is no mark.
+/// A fork has to reach the call sites in the order of their marks; a mark that is out of order
+/// cannot be used.
 fn in_order(fork: &[Observation], marks: &mut InnerMarks) {
     let mut last = 0;
     for site in marks.values_mut() {
-        let place = site.as_ref().ok().and_then(|site| place_of_site(fork, *site));
+        let place = site.as_ref().ok().and_then(|site| first_place(fork, *site));
         match place {
             Some(place) if place >= last => last = place,
-            Some(_) => *site = Err("it is passed in another order on this kernel".to_owned()),
+            Some(_) => {
+                *site = Err("its call site is reached in another order on this kernel".to_owned());
+            }
             None => {}
         }
     }
 }
 
-/// Marks that are no allocation are taken only where they lie between the right ones.
+/// A mark that is no allocation is used only where it was observed between the right allocations.
 fn others(fork: &[Observation], marks: &mut InnerMarks) {
     let place = |mark: Mark| -> Result<usize, String> {
         let site = marks.get(&mark).cloned().unwrap_or_else(|| Err("not learned".to_owned()))?;
-        place_of_site(fork, site).ok_or_else(|| "not learned".to_owned())
+        first_place(fork, site).ok_or_else(|| "not learned".to_owned())
     };
-    let between = |what: &str, lesson: Observation, after: Mark, before: Mark| {
+    let between = |what: &str, observation: Observation, after: Mark, before: Mark| {
         let range = place(after)?..place(before)?;
-        let inside = fork.get(range).is_some_and(|lessons| lessons.contains(&lesson));
+        let inside =
+            fork.get(range).is_some_and(|observations| observations.contains(&observation));
         if inside { Ok(0) } else { Err(format!("{what} is not where it is expected")) }
     };
     let timer = between(
@@ -209,7 +219,7 @@ mod tests {
         sites.iter().map(|site| [SLAB, *site]).collect()
     }
 
-    fn lessons() -> Observations {
+    fn observations() -> Observations {
         let mut fork = slab(&[0x9999, 0x1010, 0x2010]);
         fork.extend([TIMER, TIMER]);
         fork.extend(slab(&[0x3010, 0x4010, 0x1020, 0x1030, 0x1040]));
@@ -225,25 +235,25 @@ mod tests {
     }
 
     #[test]
-    fn each_mark_has_its_place() {
-        let marks = identify(&lessons(), &symbols());
+    fn each_mark_has_its_call_site() {
+        let marks = identify(&observations(), &symbols());
         assert!(marks.values().all(Result::is_ok), "{marks:?}");
         assert_eq!(marks.len(), all_unknown("").len());
         let site = |mark| marks[&mark].clone().unwrap();
         assert_eq!(
             IN_COPY_PROCESS.map(site),
             [0x1010, 0x1020, 0x1030, 0x1040],
-            "told apart by order"
+            "distinguished by their order"
         );
         assert_eq!(site(Mark::PidAlloc), 0x5010);
     }
 
     #[test]
-    fn what_is_not_certain_is_no_mark() {
+    fn a_mark_that_is_not_certain_is_not_used() {
         let failed = |change: fn(&mut Observations)| {
-            let mut lessons = lessons();
-            change(&mut lessons);
-            let marks = identify(&lessons, &symbols());
+            let mut observations = observations();
+            change(&mut observations);
+            let marks = identify(&observations, &symbols());
             marks
                 .into_iter()
                 .filter(|(_, site)| site.is_err())
@@ -251,25 +261,28 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(failed(|_| ()), []);
-        let all = failed(|lessons| lessons.vfork.push([SLAB, 0x1050]));
+        let all = failed(|observations| observations.vfork.push([SLAB, 0x1050]));
         assert!(IN_COPY_PROCESS.iter().all(|mark| all.contains(mark)), "{all:?}");
         assert!(!all.contains(&Mark::FilesAlloc), "{all:?}");
-        assert!(all.contains(&Mark::MmapLockStart), "its place depends on the mm's");
-        assert_eq!(failed(|lessons| lessons.fork.retain(|lesson| *lesson != FPU)), [Mark::FpuCopy]);
-        // Before 6.1 the FPU state is copied with the task.
+        assert!(all.contains(&Mark::MmapLockStart), "it has to follow the allocation of the mm");
         assert_eq!(
-            failed(|lessons| {
-                lessons.fork.retain(|lesson| *lesson != FPU);
-                lessons.fork.insert(2, FPU);
+            failed(|observations| observations.fork.retain(|observation| *observation != FPU)),
+            [Mark::FpuCopy]
+        );
+        // Before 6.1 the FPU state is copied when the task is allocated.
+        assert_eq!(
+            failed(|observations| {
+                observations.fork.retain(|observation| *observation != FPU);
+                observations.fork.insert(2, FPU);
             }),
             [Mark::FpuCopy]
         );
         assert_eq!(
-            failed(|lessons| lessons.fork.push([SLAB, 0x4020])),
+            failed(|observations| observations.fork.push([SLAB, 0x4020])),
             [Mark::FsAlloc],
-            "two places in one function"
+            "two call sites in one function"
         );
-        let all = failed(|lessons| lessons.fork.clear());
+        let all = failed(|observations| observations.fork.clear());
         assert_eq!(all.len(), all_unknown("").len());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, os::fd::RawFd};
 
-/// The text that the kernel shows of descriptor `fd`: lines of `name:\tvalue`.
+/// The text that the kernel shows of descriptor `fd`, in lines of `name:\tvalue`.
 ///
 /// KERNEL: fs/proc/fd.c `seq_show`, and the file's own `show_fdinfo`.
 ///
@@ -12,7 +12,7 @@ pub fn info(fd: RawFd) -> io::Result<String> {
     fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
 }
 
-/// Every open descriptor with its text.
+/// Every open descriptor of this process, with its text.
 #[must_use]
 pub fn all() -> Vec<(RawFd, String)> {
     let Ok(open) = fs::read_dir("/proc/self/fdinfo") else { return Vec::new() };

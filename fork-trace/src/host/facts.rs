@@ -1,20 +1,22 @@
-//! What the plan needs to know of a host, without any I/O behind it.
+//! What the plan needs to know of a host.
 
 use std::collections::BTreeSet;
 
 use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepoint};
 
-/// What the plan needs to know: no I/O behind it, so that tests can make one up.
+/// What the plan needs to know of a host. These are plain values without I/O, so that tests can
+/// make up a host.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Tracepoints to which BTF programs can attach.
+    /// The tracepoints to which BTF programs can attach.
     pub tracepoints: BTreeSet<Tracepoint>,
-    /// Kernel release, for messages.
+    /// The kernel release, for messages.
     pub release: String,
-    /// Where the inner marks are, once that was learned.
+    /// The call sites of the inner marks, once they were learned.
     pub inner: InnerMarks,
-    /// What came of probing functions, once that was tried.
+    /// The probes of functions, once it was tried to attach them.
     pub probes: Probes,
-    /// Why no function at all can be probed.
+    /// The reason why no function at all can be probed; `None` where some can, or where that was
+    /// not tried.
     pub no_functions: Option<String>,
 }

@@ -1,9 +1,11 @@
-//! Which flags and combinations this kernel refuses where kernels differ: learned from calls of
-//! our own that none can accept, by the error number.
+//! Which flags and combinations this kernel refuses, where kernels differ. This process asks the
+//! kernel with clone calls of its own that no kernel can accept, and concludes from the error
+//! number.
 //!
-//! Each asks for process id 1 in the caller's own pid namespace, which is taken for as long as
-//! the caller lives, or for thread-local storage in the kernel's half: so one that passes all
-//! checks of flags ends with another error than one that does not, and never with a child.
+//! Each call asks for something impossible that the kernel checks after the flags: for process id 1
+//! in the caller's own pid namespace, which is in use for as long as the caller lives, or for
+//! thread-local storage in the kernel's half of the addresses. So a call whose flags are accepted
+//! ends with another error than a call whose flags are refused, and neither makes a child.
 
 use fork_trace_common::flags::{
     CLONE_AUTOREAP, CLONE_EMPTY_MNTNS, CLONE_NEWTIME, CLONE_NNP, CLONE_PIDFD, CLONE_PIDFD_AUTOKILL,
@@ -11,25 +13,26 @@ use fork_trace_common::flags::{
 };
 use nix::{errno::Errno, libc};
 
-/// What differs between kernels and was learned of this one; `None` where it could not be.
+/// What this kernel refuses where kernels differ; `None` where that could not be learned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Features {
-    /// The flags above 32 bits that `clone3` does not know.
+    /// The flags above the lower 32 bits that `clone3` does not know.
     pub unknown_flags: Option<u64>,
-    /// `clone3` takes `CLONE_NEWTIME`.
+    /// Whether `clone3` accepts `CLONE_NEWTIME`.
     pub newtime: Option<bool>,
-    /// `CLONE_PIDFD` with `CLONE_THREAD` is refused.
+    /// Whether `CLONE_PIDFD` with `CLONE_THREAD` is refused.
     pub no_thread_pidfd: Option<bool>,
-    /// The exit signal is checked in `kernel_clone`, for every call, and not in `clone3` alone.
+    /// Whether the exit signal is checked in `kernel_clone`, for every system call, and not only
+    /// while `clone3`'s arguments are copied.
     pub late_signal_check: Option<bool>,
-    /// `RLIMIT_NPROC` is checked before credentials are copied.
+    /// Whether `RLIMIT_NPROC` is checked before the credentials are copied.
     pub early_nproc: bool,
 }
 
-/// Flags above 32 bits that every kernel with `clone3` and control groups knows.
+/// The flags above the lower 32 bits that every kernel with `clone3` and control groups knows.
 const OLD: u64 = 0b11 << 32;
 
-/// Flags that came later, each with the flags without which it is refused.
+/// Flags that only newer kernels know, each with the other flags that it needs to be accepted.
 const NEWER: [(u64, u64); 4] = [
     (CLONE_AUTOREAP, 0),
     (CLONE_NNP, 0),
@@ -37,10 +40,10 @@ const NEWER: [(u64, u64); 4] = [
     (CLONE_EMPTY_MNTNS, 0),
 ];
 
-/// Flags that no kernel has yet.
+/// The bits that are no flag in any kernel yet.
 const LATER: u64 = !((1 << 38) - 1);
 
-/// Whether the kernel has breakpoints on its functions; also where that cannot be seen.
+/// Whether this kernel can set breakpoints on its functions; true also where that cannot be seen.
 ///
 /// KERNEL: `kernel/trace/trace_event_perf.c` registers the event source only with
 /// `CONFIG_KPROBE_EVENTS`.
@@ -49,7 +52,8 @@ pub fn has_kprobes() -> bool {
     std::fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(true)
 }
 
-/// Asks the kernel; what it does not say stays unknown. `early_nproc` is known by its types.
+/// Learns what this kernel refuses. The caller gives `early_nproc`, which follows from the kernel's
+/// types.
 #[must_use]
 pub fn features(early_nproc: bool) -> Features {
     let newer: Option<u64> = NEWER.iter().try_fold(0, |unknown, (flag, with)| {
@@ -67,7 +71,7 @@ pub fn features(early_nproc: bool) -> Features {
     features
 }
 
-/// Whether `clone3` refuses `flags` as invalid; `None` where neither is certain.
+/// Whether `clone3` refuses `flags` as invalid; `None` where the error does not say.
 fn refused(flags: u64) -> Option<bool> {
     let mut pidfd: i32 = -1;
     let init: i32 = 1;
@@ -85,8 +89,8 @@ fn refused(flags: u64) -> Option<bool> {
         1,
         0,
     ];
-    // SAFETY: the struct has the size that is given and outlives the call, as do the places it
-    // points to; id 1 is taken, so there is no child.
+    // SAFETY: the struct has the size that is given, and it outlives the call, as does everything
+    // it points to; process id 1 is in use, so the kernel makes no child.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
     never_a_child(ret);
     match Errno::last() {
@@ -101,8 +105,8 @@ fn late_signal_check() -> Option<bool> {
     const TOO_LARGE: u64 = 100;
     let flags = CLONE_SETTLS | TOO_LARGE;
     let nowhere = u64::MAX;
-    // SAFETY: no address is written to; the kernel's half is refused for thread-local storage, so
-    // there is no child.
+    // SAFETY: the kernel writes to no address; it refuses thread-local storage in its own half of
+    // the addresses, so it makes no child.
     let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0_u64, 0_u64, 0_u64, nowhere) };
     never_a_child(ret);
     match Errno::last() {
@@ -112,10 +116,10 @@ fn late_signal_check() -> Option<bool> {
     }
 }
 
-/// A child would be a second tracer: should a kernel make one all the same, it ends at once.
+/// Ends the child at once, should a kernel make one all the same: it would be a second tracer.
 fn never_a_child(ret: libc::c_long) {
     if ret == 0 {
-        // SAFETY: ends the calling thread, running nothing of ours.
+        // SAFETY: the call ends this thread and runs no code of this program.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
 }
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn flags_that_no_kernel_has_are_refused_and_plain_ones_are_not() {
         if refused(0).is_none() {
-            // A sandbox without clone3.
+            // This is a sandbox that does not allow clone3.
             return;
         }
         assert_eq!(refused(1 << 63), Some(true));

@@ -1,10 +1,10 @@
-//! Which kernel functions can be probed, and how: pure, from the kernel's type information and its
-//! list of symbols.
+//! Which kernel functions can be probed, and how. It is concluded from the kernel's type
+//! information and its list of symbols; the module is pure.
 //!
-//! The guard of BTF programs: a trampoline saves as many registers as the type information says
-//! that a function has parameters. Where that describes another function of the same name, the
-//! kernel crashes (`mm_init` of 5.10 and 6.1). So a function is taken by BTF only where its
-//! parameters are those of the table.
+//! A program that is attached by BTF needs a guard. Its trampoline saves as many registers as the
+//! type information says that the function has parameters. Where the type information describes
+//! another function of the same name, the kernel crashes (`mm_init` of 5.10 and 6.1). So a function
+//! is probed by BTF only where its parameters are those of the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::host::btf::Btf;
 /// How a function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeKind {
-    /// By BTF trampoline.
+    /// By a BTF trampoline.
     Fentry,
-    /// By breakpoint.
+    /// By a breakpoint.
     Kprobe,
 }
 
 impl ProbeKind {
-    /// As in output.
+    /// Its name in output.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,7 +31,8 @@ impl ProbeKind {
         }
     }
 
-    /// Names of the object's programs for `function` begin so: at entry, and at return.
+    /// How the names of the object's programs begin: first for a function's entry, then for its
+    /// return. The function's `id` follows.
     #[must_use]
     pub const fn programs(self) -> [&'static str; 2] {
         match self {
@@ -41,47 +42,49 @@ impl ProbeKind {
     }
 }
 
-/// A function that is probed.
+/// How one function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// How.
+    /// By which kind of probe.
     pub how: ProbeKind,
-    /// The kernel's name for it.
+    /// The kernel's name for the function.
     pub name: &'static str,
-    /// Whether its return is too.
+    /// Whether its return can be probed, and not only its entry.
     pub leaves: bool,
 }
 
-/// What came of probing: of each function that was wanted the probe, or why there is none.
+/// For each wanted function its probe, or the reason why it has none.
 pub type Probes = BTreeMap<Function, Result<Probe, String>>;
 
-/// Whether a function may be probed.
+/// A function that this kernel has, and how it may be probed.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// The kernel's name for it.
+    /// The kernel's name for the function.
     pub name: &'static str,
-    /// Value of its arity global: parameters it has, or `NO_RETURN`.
+    /// The value of the function's arity global in the object: how many parameters it has, or
+    /// `NO_RETURN`.
     pub arity: u8,
-    /// Whether a BTF program may be attached, or why not.
+    /// Whether a BTF program may be attached, or the reason why not.
     pub fentry: Result<(), String>,
 }
 
-/// Of each function of the table, how it may be probed, or why not at all.
+/// For each function of the table how it may be probed, or the reason why it cannot be.
 pub type Candidates = BTreeMap<Function, Result<Candidate, String>>;
 
-/// How many symbols the kernel has of each name of the table.
+/// For each name in the table of functions, how many symbols of the kernel have it.
 pub type Counts = BTreeMap<&'static str, usize>;
 
-/// Every name of the table.
+/// Every name in the table of functions.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().flat_map(|row| row.names).copied()
 }
 
-/// Looks at every function of the table. `counts` is `None` where symbols cannot be read.
+/// Finds out for every function of the table how it may be probed. `counts` is `None` where the
+/// kernel's symbols cannot be read.
 ///
 /// # Errors
 /// The type information is broken.
-pub fn candidates(btf: &Btf, counts: Option<&Counts>) -> anyhow::Result<Candidates> {
+pub(super) fn candidates(btf: &Btf, counts: Option<&Counts>) -> anyhow::Result<Candidates> {
     FUNCTIONS.iter().map(|row| Ok((row.function, candidate(row, btf, counts)?))).collect()
 }
 
@@ -113,13 +116,14 @@ fn candidate(
         _ if matches!(row.returns, Returns::Nothing) => NO_RETURN,
         Some(found) if fentry.is_ok() && !found.returns => NO_RETURN,
         Some(found) => found.arity,
-        // A kretprobe finds the value in a register, however many parameters there are.
+        // A kretprobe finds the returned value in a register, whatever the number of parameters.
         None => 0,
     };
     Ok(Ok(Candidate { name, arity, fentry }))
 }
 
-/// The functions of `wanted` as if each were probed in the first of these ways that it allows.
+/// The probes of the `wanted` functions, if each could be attached in the first of these ways that
+/// its candidate allows. Whether the kernel accepts them is seen only when they are attached.
 #[must_use]
 pub fn assumed(candidates: &Candidates, wanted: &BTreeSet<Function>, ways: &[ProbeKind]) -> Probes {
     let assumed = |function: &Function| {
@@ -133,7 +137,7 @@ pub fn assumed(candidates: &Candidates, wanted: &BTreeSet<Function>, ways: &[Pro
 }
 
 impl Candidate {
-    /// The first of these ways that it allows, or why it allows none.
+    /// The probe in the first of these ways that is allowed, or the reason why none is.
     fn assumed(&self, function: Function, ways: &[ProbeKind]) -> Result<Probe, String> {
         let allowed = ways.iter().copied().find(|how| self.allows(*how).is_ok());
         match (allowed, &self.fentry) {
@@ -143,15 +147,16 @@ impl Candidate {
         }
     }
 
-    /// Whether it may be probed in this way, or why not.
+    /// Whether the function may be probed in this way.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn allows(&self, how: ProbeKind) -> Result<(), String> {
         if how == ProbeKind::Fentry { self.fentry.clone() } else { Ok(()) }
     }
 
-    /// What it is when probed.
+    /// The probe, if the function is probed in this way. A function that can block gets no
+    /// kretprobe: the kernel has only a few return slots for each function.
     #[must_use]
     pub const fn probe(&self, function: Function, how: ProbeKind) -> Probe {
         let leaves = !(function.row().waits && matches!(how, ProbeKind::Kprobe));
@@ -159,7 +164,8 @@ impl Candidate {
     }
 }
 
-/// Those of `wanted` that are worth their cost: a busy one only where `all` is asked for.
+/// The `wanted` functions without the busy ones, which cost the host more than a default trace may;
+/// with `all` they are kept.
 #[must_use]
 pub fn affordable(wanted: &BTreeSet<Function>, all: bool) -> BTreeSet<Function> {
     wanted.iter().copied().filter(|function| all || !function.row().busy).collect()
@@ -180,7 +186,7 @@ mod tests {
         let wrong = of(Function::MmInit, &function("mm_init", &[], false), 1).unwrap();
         let reason = wrong.fentry.unwrap_err();
         assert_eq!(reason, "the kernel's BTF has mm_init(), another function");
-        assert_eq!(wrong.name, "mm_init", "a breakpoint needs no types");
+        assert_eq!(wrong.name, "mm_init", "a breakpoint needs no type information");
 
         let right = &["mm_struct", "task_struct", "user_namespace"];
         let right = of(Function::MmInit, &function("mm_init", right, true), 1).unwrap();
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_one_function_s_is_not_probed() {
+    fn a_name_that_several_functions_have_is_not_probed() {
         let btf = function("audit_alloc", &["task_struct"], true);
         assert!(of(Function::AuditAlloc, &btf, 1).is_ok());
         assert_eq!(
@@ -215,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn what_returns_nothing_is_not_read() {
+    fn no_return_value_is_read_of_a_function_that_returns_nothing() {
         let btf = function("sched_cgroup_fork", &["task_struct", "kernel_clone_args"], false);
         assert_eq!(of(Function::SchedCgroupFork, &btf, 1).unwrap().arity, NO_RETURN);
     }
 
     #[test]
-    fn busy_functions_are_for_those_who_want_all() {
+    fn busy_functions_are_probed_only_with_all_stages() {
         let all: BTreeSet<_> = FUNCTIONS.iter().map(|row| row.function).collect();
         assert_eq!(affordable(&all, true), all);
         let default = affordable(&all, false);

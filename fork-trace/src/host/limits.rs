@@ -1,86 +1,98 @@
 //! What `/proc`, `/sys` and the cgroup file systems say just after a refusal.
 //!
-//! Read only for an error number that it can explain, at most once a batch of records, and never
-//! waiting: a storm of failures costs no more than one.
+//! The files are read at most once for each batch of records, so that a storm of failures costs
+//! hardly more than one. The number of group paths that are looked up for a batch is bounded too.
 
-use fork_trace_common::refusal::{RefusalRecord, known};
-use nix::{errno::Errno, libc};
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
-/// What was read just after a refusal, outside the hook; `None` where it could not be.
-#[derive(Clone, Debug, Default)]
-pub struct LimitReadermath {
-    /// Tasks of the host, and `kernel.threads-max`.
-    pub threads: Option<(u64, u64)>,
-    /// `kernel.pid_max` of the initial pid namespace.
-    pub pid_max: Option<u64>,
-    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
-    pub no_unprivileged_userns: Option<bool>,
-    /// `vm.overcommit_memory`.
-    pub overcommit_mode: Option<u64>,
-    /// `Committed_AS` and `CommitLimit`, bytes.
-    pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
-    pub group_path: Option<String>,
-    /// Where the hierarchy of the pids controller is mounted.
-    pub pids_mount: Option<String>,
-    /// Where the hierarchy of the memory controller is mounted.
-    pub memory_mount: Option<String>,
-    /// Whether that is version 1.
-    pub memory_v1: bool,
-}
+use fork_trace_common::{
+    flags::CLONE_INTO_CGROUP,
+    record::ForkRecord,
+    refusal::{RefusalRecord, arg, known},
+};
+use nix::{errno::Errno, libc};
 
-/// What was read just after a refusal, outside the hook; `None` where it could not be.
+use crate::{
+    event::cause::Holder,
+    host::process::{
+        id_holder::{PidNamespace, holder},
+        identity::Identity,
+        mappings::{Largest, largest},
+    },
+};
+
+/// What this process read just after a refusal; `None` where it could not be read. The values may
+/// have changed since the kernel refused.
 #[derive(Clone, Debug, Default)]
 pub struct Aftermath {
-    /// Tasks of the host, and `kernel.threads-max`.
+    /// The number of tasks of the host, and `kernel.threads-max`.
     pub threads: Option<(u64, u64)>,
     /// `kernel.pid_max` of the initial pid namespace.
     pub pid_max: Option<u64>,
-    /// `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
+    /// Whether `kernel.unprivileged_userns_clone` is 0; `Some(false)` where there is no such file.
     pub no_unprivileged_userns: Option<bool>,
     /// `vm.overcommit_memory`.
     pub overcommit_mode: Option<u64>,
-    /// `Committed_AS` and `CommitLimit`, bytes.
+    /// `Committed_AS` and `CommitLimit`, in bytes.
     pub committed_bytes: Option<(u64, u64)>,
-    /// Path of the group of the pids controller, for `ENOMEM` of the memory controller, where the
-    /// kernel side could not give it.
+    /// `MemTotal` and `SwapTotal` together, in bytes.
+    pub memory_and_swap_bytes: Option<u64>,
+    /// The caller's largest private writable mapping.
+    pub largest: Option<Largest>,
+    /// What the descriptor is open on that `CLONE_INTO_CGROUP` names.
+    pub into: Option<String>,
+    /// What holds the id that `set_tid` asks for, where it asks for one only.
+    pub id_holder: Option<Holder>,
+    /// The path of the control group that has the limit, from the root of its hierarchy: of the
+    /// memory controller where the error is `ENOMEM` or `EINTR`, otherwise of the pids controller. It is
+    /// looked up only where the kernel side could not read the whole path.
     pub group_path: Option<String>,
     /// Where the hierarchy of the pids controller is mounted.
     pub pids_mount: Option<String>,
     /// Where the hierarchy of the memory controller is mounted.
     pub memory_mount: Option<String>,
-    /// Whether that is version 1.
+    /// Whether the hierarchy of the memory controller is one of version 1.
     pub memory_v1: bool,
 }
 
-/// Group paths looked up in a batch.
+/// How many paths and callers are looked up for one batch.
 const LOOKUPS: u32 = 64;
+/// Look-ups in a batch for which every process of the host, or every mapping of one, may be read.
+const LONG_LOOKUPS: u32 = 4;
+const PAGE_BYTES: u64 = 4096;
 
 /// A mounted hierarchy of control groups.
 struct Hierarchy {
+    /// The directory where it is mounted.
     place: String,
     /// Whether it is version 1.
     v1: bool,
-    /// Its root directory, to find groups by id.
+    /// That directory, open, to find groups by their id.
     root: File,
 }
 
-/// Reads what is asked for.
+/// Reads what can explain a refusal, and keeps it for the rest of the batch.
 pub struct LimitReader {
+    /// The hierarchy of the pids controller.
     pids: Option<Hierarchy>,
+    /// The hierarchy of the memory controller.
     memory: Option<Hierarchy>,
+    /// What was read last.
     known: Aftermath,
+    /// Whether it was read for this batch.
     fresh: bool,
+    /// How many group paths were looked up for this batch.
     lookups: u32,
+    long_lookups: u32,
+    identity: Identity,
 }
 
 impl LimitReader {
-    /// Finds the hierarchies.
+    /// Finds the mounted hierarchies of control groups.
     #[must_use]
     pub fn new() -> Self {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
@@ -89,17 +101,31 @@ impl LimitReader {
             Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
         };
         let (pids, memory) = (hierarchy("pids"), hierarchy("memory"));
-        Self { pids, memory, known: Aftermath::default(), fresh: false, lookups: 0 }
+        Self {
+            pids,
+            memory,
+            known: Aftermath::default(),
+            fresh: false,
+            lookups: 0,
+            long_lookups: 0,
+            identity: Identity::new(),
+        }
     }
 
-    /// A new batch begins: what was read may have changed.
+    /// Begins a new batch: for it everything is read anew.
     pub const fn next_batch(&mut self) {
         self.fresh = false;
         self.lookups = 0;
+        self.long_lookups = 0;
     }
 
-    /// What explains `errno`.
-    pub fn of(&mut self, errno: u32, refusal: Option<&RefusalRecord>) -> Aftermath {
+    /// What can explain that the attempt `record` failed with `errno`; `refusal` is the evidence.
+    pub fn of(
+        &mut self,
+        errno: u32,
+        record: &ForkRecord,
+        refusal: Option<&RefusalRecord>,
+    ) -> Aftermath {
         if !self.fresh {
             self.known = read();
             self.fresh = true;
@@ -110,19 +136,70 @@ impl LimitReader {
         after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
+        if is(Errno::ENOMEM) && self.mapping_may_refuse(refusal) && self.caller_is_there(record) {
+            after.largest = largest(record.parent.tgid);
+        }
+        if is(Errno::EEXIST) {
+            after.id_holder = self.id_holder(refusal);
+        }
+        if refusal.args.first().is_some_and(|flags| flags & CLONE_INTO_CGROUP != 0) {
+            after.into = self.into(record, refusal);
+        }
         if refusal.has(known::GROUP_PATH) {
             return after;
         }
         if is(Errno::EAGAIN) && refusal.has(known::PIDS) {
             after.group_path = self.path(refusal.pids.owner, true);
         }
-        if is(Errno::ENOMEM) && refusal.has(known::MEMORY) {
+        if (is(Errno::ENOMEM) || is(Errno::EINTR)) && refusal.has(known::MEMORY) {
             after.group_path = self.path(refusal.memory.owner, false);
         }
         after
     }
 
-    /// The path of group `id`, from the root of its hierarchy.
+    /// Whether one mapping of the caller can be larger than memory and swap, which is what the
+    /// heuristic of `vm.overcommit_memory` 0 refuses.
+    fn mapping_may_refuse(&self, refusal: &RefusalRecord) -> bool {
+        let most = refusal.has(known::PRIVATE_PAGES).then_some(refusal.private_pages);
+        let bytes = most.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES);
+        self.known.overcommit_mode == Some(0)
+            && self.known.memory_and_swap_bytes.is_none_or(|there_is| bytes > there_is)
+    }
+
+    /// Whether one more long look-up is allowed and the caller's process is still there.
+    fn caller_is_there(&mut self, record: &ForkRecord) -> bool {
+        if self.long_lookups == LONG_LOOKUPS {
+            return false;
+        }
+        self.long_lookups += 1;
+        self.identity.is_alive(record.parent.tgid, record.parent_process_start_ns)
+    }
+
+    /// What holds the id that was asked for. Of several it is not known which one was taken.
+    fn id_holder(&mut self, refusal: &RefusalRecord) -> Option<Holder> {
+        let asked = refusal.has(known::SET_TID) && refusal.args.get(arg::SET_TID_SIZE) == Some(&1);
+        if !asked || !refusal.has(known::PID_NS) || self.long_lookups == LONG_LOOKUPS {
+            return None;
+        }
+        self.long_lookups += 1;
+        let of = PidNamespace { inum: refusal.children_inum, level: refusal.children_level };
+        holder(*refusal.set_tid.first()?, of)
+    }
+
+    /// What the descriptor is open on that the caller gave.
+    fn into(&mut self, record: &ForkRecord, refusal: &RefusalRecord) -> Option<String> {
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        let (pid, fd) = (record.parent.tgid, refusal.args.get(arg::CGROUP)?);
+        let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+        let same = self.identity.is_alive(pid, record.parent_process_start_ns);
+        same.then(|| path.to_string_lossy().into_owned())
+    }
+
+    /// The path of the group with this kernfs id, from the root of its hierarchy: that of the pids
+    /// controller where `pids` is set, otherwise that of the memory controller.
     fn path(&mut self, id: u64, pids: bool) -> Option<String> {
         if self.lookups == LOOKUPS {
             return None;
@@ -142,7 +219,9 @@ impl Default for LimitReader {
     }
 }
 
-/// KERNEL: fs/kernfs/mount.c `kernfs_fh_to_dentry`: a handle is the node's id of 64 bits.
+/// Opens the group with this kernfs id.
+///
+/// KERNEL: fs/kernfs/mount.c `kernfs_fh_to_dentry`: a file handle is the node's id of 64 bits.
 fn open_by_id(root: RawFd, id: u64) -> Option<OwnedFd> {
     /// KERNEL: include/linux/exportfs.h.
     const FILEID_KERNFS: i32 = 0xfe;
@@ -154,13 +233,14 @@ fn open_by_id(root: RawFd, id: u64) -> Option<OwnedFd> {
     }
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id };
     let flags = libc::O_PATH | libc::O_CLOEXEC;
-    // SAFETY: the handle has the layout of `struct file_handle` and as many bytes as it says.
+    // SAFETY: the handle has the layout of `struct file_handle`, with as many bytes as it says.
     let fd = unsafe { libc::open_by_handle_at(root, (&raw mut handle).cast(), flags) };
     // SAFETY: the kernel has just opened it for us alone.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Where the hierarchy with this controller is mounted, and whether it is version 1; else version 2.
+/// Where the hierarchy of this controller is mounted, and whether it is one of version 1. Without
+/// one of version 1 it is that of version 2, which has all controllers.
 fn mount(mounts: &str, controller: &str) -> Option<(String, bool)> {
     let place = |kind: &str, option: Option<&str>| {
         mounts.lines().find_map(|line| {
@@ -174,12 +254,13 @@ fn mount(mounts: &str, controller: &str) -> Option<(String, bool)> {
     first.or_else(|| Some((place("cgroup2", None)?, false)))
 }
 
+/// Reads everything that does not depend on the refusal.
 fn read() -> Aftermath {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     let userns = "/proc/sys/kernel/unprivileged_userns_clone";
     let forbidden = match fs::read_to_string(userns) {
         Ok(text) => Some(text.trim() == "0"),
-        Err(error) => (error.kind() == std::io::ErrorKind::NotFound).then_some(false),
+        Err(error) => (error.kind() == ErrorKind::NotFound).then_some(false),
     };
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -189,17 +270,20 @@ fn read() -> Aftermath {
         no_unprivileged_userns: forbidden,
         overcommit_mode: number("/proc/sys/vm/overcommit_memory"),
         committed_bytes: field(&memory, "Committed_AS:").zip(field(&memory, "CommitLimit:")),
+        memory_and_swap_bytes: field(&memory, "MemTotal:")
+            .zip(field(&memory, "SwapTotal:"))
+            .map(|(memory, swap)| memory.saturating_add(swap)),
         ..Aftermath::default()
     }
 }
 
-/// Tasks of the host: the number after the slash in `/proc/loadavg`.
+/// The number of tasks of the host, which stands after the slash in `/proc/loadavg`.
 fn tasks(load: &str) -> Option<u64> {
     let (_, tasks) = load.split(' ').nth(3)?.split_once('/')?;
     tasks.parse().ok()
 }
 
-/// A field of `/proc/meminfo`, which counts KiB, in bytes.
+/// A field of `/proc/meminfo`, which is in KiB there, in bytes.
 fn field(memory: &str, name: &str) -> Option<u64> {
     let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
@@ -213,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_1_comes_before_version_2() {
+    fn a_hierarchy_of_version_1_is_preferred() {
         let mounts =
             "none /cg cgroup rw,memory 0 0\nnone /u cgroup2 rw 0 0\nx / ext4 rw,pids 0 0\n";
         assert_eq!(mount(mounts, "memory"), Some(("/cg".to_owned(), true)));
@@ -222,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_from_their_places() {
+    fn numbers_are_found_in_the_files() {
         assert_eq!(tasks("0.00 0.01 0.05 2/731 12345\n"), Some(731));
         assert_eq!(tasks("0.00"), None);
         let memory = "MemFree: 1 kB\nCommitted_AS:  2048 kB\n";
@@ -243,7 +327,7 @@ mod tests {
             return;
         };
         let id = group.metadata().unwrap().ino();
-        // Needs a right that a test run need not have.
+        // Opening by id needs a right that this process may not have.
         let Some(found) = open_by_id(pids.root.as_raw_fd(), id) else { return };
         let path = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap();
         assert_eq!(path, group.path());

@@ -6,14 +6,9 @@
 
 use std::{collections::HashMap, fs, io::Read as _};
 
-use nix::{
-    time::{ClockId, clock_gettime},
-    unistd::{SysconfVar, sysconf},
-};
-
 use crate::{
     event::{caller::Parent, fork::Fork},
-    host::process::{cgroup::Cgroups, container::container, stat::Stat},
+    host::process::{cgroup::Cgroups, container::container, identity::Identity, stat::Stat},
 };
 
 /// Fresh look-ups in `/proc` per batch.
@@ -30,9 +25,7 @@ pub struct Enricher {
     programs: HashMap<(u32, u64, String), Option<String>>,
     cgroups: Cgroups,
     lookups: u32,
-    /// `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC`: time asleep so far.
-    asleep_ns: u64,
-    tick_ns: u64,
+    identity: Identity,
 }
 
 impl Enricher {
@@ -40,15 +33,12 @@ impl Enricher {
     #[must_use]
     pub fn new() -> Self {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
-        let ticks = ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0);
         Self {
             users: users(&passwd),
             programs: HashMap::new(),
             cgroups: Cgroups::default(),
             lookups: 0,
-            asleep_ns: asleep_ns(),
-            tick_ns: 1_000_000_000 / ticks.unwrap_or(100),
+            identity: Identity::new(),
         }
     }
 
@@ -75,7 +65,7 @@ impl Enricher {
         let stat = Stat::read(pid)?;
         let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let line = words.join(" ").trim_end().to_owned();
-        (self.is_start(stat.start_ticks, start_ns) && !line.is_empty()).then_some(line)
+        (self.identity.is_start(stat.start_ticks, start_ns) && !line.is_empty()).then_some(line)
     }
 
     fn cgroup(&mut self, parent: &Parent) -> Option<String> {
@@ -113,14 +103,9 @@ impl Enricher {
         let pid = parent.pid;
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         let stat = Stat::read(pid)?;
-        let same_process = self.is_start(stat.start_ticks, start_ns);
+        let same_process = self.identity.is_start(stat.start_ticks, start_ns);
         let same_program = stat.comm == parent.comm;
         (same_process && same_program).then(|| program.to_string_lossy().into_owned())
-    }
-
-    /// Whether `/proc`'s ticks since boot are the kernel's `start_ns`.
-    fn is_start(&self, ticks: u64, start_ns: u64) -> bool {
-        ticks.abs_diff((start_ns + self.asleep_ns) / self.tick_ns) <= 1
     }
 }
 
@@ -145,16 +130,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
     users
 }
 
-fn asleep_ns() -> u64 {
-    let ns = |clock| {
-        clock_gettime(clock).map_or(0, |now| {
-            u64::try_from(i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec()))
-                .unwrap_or(0)
-        })
-    };
-    ns(ClockId::CLOCK_BOOTTIME).saturating_sub(ns(ClockId::CLOCK_MONOTONIC))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +147,7 @@ mod tests {
         let enricher = Enricher::new();
         let pid = std::process::id();
         let stat = Stat::read(pid).unwrap();
-        let start_ns = stat.start_ticks * enricher.tick_ns - enricher.asleep_ns;
+        let start_ns = stat.start_ticks * enricher.identity.tick_ns - enricher.identity.asleep_ns;
         let mut parent = Parent {
             pid,
             tid: pid,

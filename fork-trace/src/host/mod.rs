@@ -1,6 +1,6 @@
-//! Facts about this host, from `/sys` and `/proc`.
+//! Facts about this host, from `/sys` and `/proc`. No other room reads these file systems.
 
-pub mod btf;
+mod btf;
 pub mod call_sites;
 pub mod clock;
 pub mod counts;
@@ -10,18 +10,19 @@ pub mod features;
 pub mod functions;
 pub mod limits;
 pub mod lookup;
-pub mod name_set;
-pub mod offsets;
+mod name_set;
+mod offsets;
 pub mod process;
 pub mod rights;
 pub mod stacks;
-pub mod symbols;
+mod symbols;
 pub mod tracepoint;
+
+use std::{ffi::OsStr, fs, thread};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::settings::{ABSENT, OFFSETS, TASK_REGS_HELPER, TYPED_HELPER};
 use nix::sys::utsname;
-use std::fs::{self};
 
 use crate::{
     error::UserError,
@@ -40,38 +41,41 @@ use crate::{
     },
 };
 
+/// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The host as seen at start.
+/// What was read of the host at the start.
 pub struct Host {
-    /// Name, kernel, CPUs.
+    /// The host's name, kernel and CPUs, for the `start` line.
     pub info: HostInfo,
-    /// For the plan.
+    /// What the plan needs to know.
     pub facts: Facts,
-    /// Offsets to inject: global of the object and value.
+    /// The offsets that are set in the object before it is loaded: name of the global, and value.
     pub offsets: Vec<(&'static str, u32)>,
-    /// The kernel's types as far as programs attach to them, as data.
+    /// BTF data that holds only the types that programs attach to.
     pub attachable: Vec<u8>,
-    /// Whether fields of the calling task can be loaded directly.
+    /// Whether programs can load fields of the calling task directly: the kernel has
+    /// [`TYPED_HELPER`].
     pub typed: bool,
     /// Whether the kernel has a helper that finds a task's registers.
     pub task_regs: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
-    /// Where the functions lie whose allocations are marks, or why that is not known.
+    /// The addresses of the functions whose allocations are marks, or the reason why they are not
+    /// known.
     pub symbols: Result<Symbols, String>,
-    /// Which flags this kernel refuses, once that was learned.
+    /// What this kernel refuses where kernels differ, once that was learned.
     pub features: Features,
-    /// How many CPUs there may be, and where the kernel keeps each one's own memory: the second is
-    /// 0 where it is not known.
+    /// How many CPUs there may be, and the address of the kernel's array of per-CPU offsets, 0
+    /// where it is not known.
     pub cpus: (u32, u64),
 }
 
 impl Host {
-    /// Reads everything.
+    /// Reads all facts but those that are learned later, by calls or attempts of this process.
     ///
     /// # Errors
-    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a needed field is not there.
+    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a required field is absent.
     pub fn read() -> Result<Self> {
         let info = host_info()?;
         let btf = read_btf()?;
@@ -104,7 +108,7 @@ impl Host {
         })
     }
 
-    /// Whether this kernel has the field whose offset global `name` holds.
+    /// Whether this kernel has the field whose offset the global `name` of the object holds.
     #[must_use]
     pub fn has_field(&self, name: &str) -> bool {
         self.offsets.iter().any(|(global, offset)| *global == name && *offset != ABSENT)
@@ -127,13 +131,13 @@ fn read_btf() -> Result<Btf> {
 
 fn host_info() -> Result<HostInfo> {
     let uname = utsname::uname().context("ask for the system's name (uname)")?;
-    let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     Ok(HostInfo {
         name: text(uname.nodename()),
         kernel: text(uname.release()),
         arch: text(uname.machine()),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        cpus: thread::available_parallelism().map_or(1, usize::from),
         boot_id: boot_id.context("read /proc/sys/kernel/random/boot_id")?.trim().to_owned(),
     })
 }

@@ -1,11 +1,11 @@
-//! A small set of names, looked up while every symbol or type of the kernel is read.
+//! A small set of names, looked up while scanning every symbol or type of the kernel.
 
 use std::collections::HashMap;
 
 /// A small set of names. Most other names are rejected by their first letter and length alone.
-pub struct NameSet {
+pub(super) struct NameSet {
     names: HashMap<&'static [u8], &'static str>,
-    /// Of each first letter a bit for each length modulo 64.
+    /// For each first byte of a name, one bit for each length (modulo 64) that such a name has.
     lengths: [u64; 256],
 }
 
@@ -25,9 +25,9 @@ impl FromIterator<&'static str> for NameSet {
 }
 
 impl NameSet {
-    /// The name of these bytes, if it is one of them.
+    /// The name that these bytes spell, if it is in the set.
     #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&'static str> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&'static str> {
         let lengths = self.lengths.get(usize::from(*name.first()?))?;
         if lengths & length_bit(name) == 0 {
             return None;
@@ -45,10 +45,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_its_own_and_no_other() {
+    fn only_names_of_the_set_are_found() {
         let names: NameSet = ["dup_fd", "dup_mm", "copy_fs"].into_iter().collect();
         assert_eq!(names.get(b"dup_fd"), Some("dup_fd"));
-        assert_eq!(names.get(b"dup_xx"), None, "same letter, same length");
+        assert_eq!(names.get(b"dup_xx"), None, "it has the first letter and the length of another");
         for other in [&b""[..], b"d", b"dup_fds", b"copy_mm", b"\xff\xff"] {
             assert_eq!(names.get(other), None);
         }

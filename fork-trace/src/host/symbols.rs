@@ -1,14 +1,15 @@
-//! The kernel's symbols: where the functions lie whose allocations are marks, and how many symbols
-//! there are of each name. It reads `/proc/kallsyms` once, as a stream.
+//! The kernel's symbols: the addresses of the functions whose allocations are marks, and how many
+//! symbols have each name of the table of functions. `/proc/kallsyms` is read once, as a stream.
 
-use anyhow::Result;
-use fork_trace_common::call_site::{ALLOCATING_FUNCTIONS, COPY_PROCESS};
 use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufRead, BufReader},
     ops::Range,
 };
+
+use anyhow::Result;
+use fork_trace_common::call_site::{ALLOCATING_FUNCTIONS, COPY_PROCESS};
 
 use crate::host::{
     call_sites::Symbols,
@@ -18,10 +19,11 @@ use crate::host::{
 
 /// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
 /// KERNEL: `arch/x86/kernel/setup_percpu.c`.
-pub const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
+pub(super) const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 
-/// Where the functions lie whose allocations are marks, and [`PER_CPU_OFFSETS`], or why that is not
-/// known; and how many symbols there are of each name in the function table, if they can be read.
+/// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations
+/// are marks, or the reason why they are not known; and how many symbols have each name of the
+/// table of functions, or `None` where symbols cannot be read at all.
 pub(super) fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
     let parsed = File::open("/proc/kallsyms").and_then(|file| parse_symbols(BufReader::new(file)));
     match parsed {
@@ -30,11 +32,12 @@ pub(super) fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
     }
 }
 
-/// A name among the kernel's symbols: the first symbol, from its address to the next one, and how
-/// many there are.
+/// What was found of one name.
 #[derive(Default)]
 struct Symbol {
+    /// From the address of the first symbol with this name to the next higher address.
     place: Range<u64>,
+    /// How many symbols have this name.
     count: usize,
 }
 
@@ -44,7 +47,8 @@ fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, Stri
         places.chain(COPY_PROCESS.iter().copied()).chain([PER_CPU_OFFSETS]).collect();
     let names: NameSet = places.iter().copied().chain(functions::names()).collect();
     let mut found: HashMap<&str, Symbol> = HashMap::new();
-    // The kernel's own symbols are in the order of their addresses; several may be one's.
+    // The symbols of the kernel itself come in the order of their addresses. Several may have the
+    // same address, so a symbol ends only where a higher address follows.
     let mut open: Vec<(&str, u64)> = Vec::new();
     let mut line = Vec::new();
     while kallsyms.read_until(b'\n', &mut line)? > 0 {
@@ -55,7 +59,8 @@ fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, Stri
                 found.entry(name).or_default().place = start..address;
             }
         }
-        // A module's symbol has its name behind a tab, and so is not found.
+        // In the line of a module's symbol a tab and the module follow the name, so that what
+        // stands behind the last blank is no name of the set.
         let name = bytes.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         if let Some(name) = names.get(name) {
             let symbol = found.entry(name).or_default();
@@ -76,13 +81,13 @@ fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, Stri
     }
     let place = |name: &&'static str| {
         let Symbol { place, count } = found.get(name)?;
-        // Two functions of one name: neither is certain.
+        // Where several symbols have the name, it is not certain which one is meant.
         Some((*name, if *count == 1 { place.clone() } else { 0..0 }))
     };
     Ok((Ok(places.iter().filter_map(place).collect()), counts))
 }
 
-/// The address that a line begins with; 0: hidden, or none.
+/// The address at the beginning of a line; 0 where the kernel hides it or the line has none.
 fn address(line: &[u8]) -> u64 {
     let digits = line.iter().map_while(|digit| char::from(*digit).to_digit(16));
     digits.fold(0, |address, digit| address << 4 | u64::from(digit))
@@ -93,19 +98,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn symbols_end_where_the_next_begins() {
+    fn a_symbol_ends_where_the_next_address_begins() {
         let text = "ffff1000 T copy_process\nffff1000 t dup_mm\nffff1800 t y\nffff2000 T dup_fd\n\
                     ffff3000 t dup_fd\t[btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
         let parse = |text: &str| parse_symbols(text.as_bytes()).unwrap();
         let (symbols, counts) = parse(text);
         let symbols = symbols.unwrap();
         assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);
-        assert_eq!(symbols["dup_mm"], symbols["copy_process"], "two names of one");
+        assert_eq!(symbols["dup_mm"], symbols["copy_process"], "two names of one address");
         assert_eq!(symbols["dup_fd"], 0xffff_2000..0xffff_3000);
-        assert!(symbols["alloc_pid"].is_empty(), "two of one name");
+        assert!(symbols["alloc_pid"].is_empty(), "two symbols of one name");
         assert_eq!((counts["dup_fd"], counts["alloc_pid"], counts["copy_creds"]), (1, 2, 0));
         let (hidden, counts) = parse("0000000000000000 T copy_process\n");
         assert!(hidden.unwrap_err().contains("kptr_restrict"));
-        assert_eq!(counts["copy_process"], 1, "names are not hidden");
+        assert_eq!(counts["copy_process"], 1, "only addresses are hidden");
     }
 }

@@ -1,18 +1,18 @@
-//! The tracepoints for which the object has programs, and which of them takes which mark.
+//! The tracepoints for which the object has programs, and which of them record which mark.
 
 use fork_trace_common::stage::Mark;
 
 macro_rules! tracepoints {
     ($($(#[doc = $doc:literal])* $tracepoint:ident = $name:literal,)*) => {
-        /// A tracepoint for which the object has a program, under the same name.
+        /// A tracepoint for which the object has a program; the program has the same name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Tracepoint { $($(#[doc = $doc])* $tracepoint,)* }
 
         impl Tracepoint {
-            /// All, in the order of attaching.
+            /// Every tracepoint, in the order in which they are attached.
             pub const ALL: &[Self] = &[$(Self::$tracepoint,)*];
 
-            /// The kernel's name, and the program's.
+            /// The kernel's name of the tracepoint, and the program's name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$tracepoint => $name,)* }
@@ -21,12 +21,14 @@ macro_rules! tracepoints {
     };
 }
 
-// The last mark first and the entry last, so that an attempt whose entry is seen meets every later
-// mark too.
+// The tracepoint of the last mark is attached first and that of the entry last. So an attempt whose
+// entry is seen also meets the program of every later mark.
 tracepoints! {
-    /// `sched:sched_process_exit`: keeps the kernel side's maps clean.
+    /// `sched:sched_process_exit`: a process ends, and what the kernel side's maps hold of it is
+    /// removed.
     SchedProcessExit = "sched_process_exit",
-    /// `sched:sched_process_exec`: what lets the parent of a vfork go.
+    /// `sched:sched_process_exec`: a child runs another program, which ends the wait of a vfork's
+    /// parent.
     SchedProcessExec = "sched_process_exec",
     /// `raw_syscalls:sys_exit`.
     SysExit = "sys_exit",
@@ -52,20 +54,21 @@ tracepoints! {
     MmapLockStartLocking = "mmap_lock_start_locking",
     /// `timer:hrtimer_setup`.
     HrtimerSetup = "hrtimer_setup",
-    /// `timer:hrtimer_init`, its name before.
+    /// `timer:hrtimer_init`, the earlier name of `timer:hrtimer_setup`.
     HrtimerInit = "hrtimer_init",
     /// `kmem:kmem_cache_alloc`.
     KmemCacheAlloc = "kmem_cache_alloc",
-    /// `kmem:kmem_cache_alloc_node`, before 6.1: a `task_struct`.
+    /// `kmem:kmem_cache_alloc_node`: before 6.1 the allocation of a `task_struct`.
     KmemCacheAllocNode = "kmem_cache_alloc_node",
     /// `raw_syscalls:sys_enter`.
     SysEnter = "sys_enter",
 }
 
 impl Tracepoint {
-    /// Whether an attempt can be recorded at all without it.
+    /// Whether no attempt can be recorded without it.
     pub const fn needed(self) -> bool {
-        // A vfork's record ends at the wake-up: later it would include the parent's wait.
+        // The wake-up is needed because a vfork's record ends there: were it submitted later, its
+        // time would include the wait of the parent.
         matches!(
             self,
             Self::SysEnter
@@ -77,9 +80,9 @@ impl Tracepoint {
         )
     }
 
-    /// Whether its place inside a fork has to be learned, and whether learning watches it.
+    /// Whether it is observed while the call sites of the inner marks are learned.
     #[must_use]
-    pub const fn teaches(self) -> bool {
+    pub const fn is_observed(self) -> bool {
         matches!(
             self,
             Self::KmemCacheAlloc
@@ -91,7 +94,8 @@ impl Tracepoint {
         )
     }
 
-    /// Which tracepoints take `mark`: those of them that a kernel has.
+    /// The tracepoints that record `mark`. A kernel may have only some of them, because they were
+    /// renamed or merged.
     pub fn taking(mark: Mark) -> &'static [Self] {
         match mark {
             Mark::SysEnter => &[Self::SysEnter],
@@ -119,7 +123,8 @@ impl Tracepoint {
     }
 }
 
-/// Marks without which the kernel side does not take `mark`: they tell the right moment.
+/// The marks that have to come before `mark`: without them the kernel side does not record it,
+/// because they show that the attempt has got so far.
 pub const fn needs(mark: Mark) -> &'static [Mark] {
     match mark {
         Mark::MmapLockStart => &[Mark::MmAlloc],

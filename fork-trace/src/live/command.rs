@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid};
+use nix::{
+    sys::signal::SigSet,
+    unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid},
+};
 use tokio::process::{Child, Command};
 
 use crate::error::UserError;
@@ -55,6 +58,12 @@ impl Caller {
         Ok(Some(Self { uid, gid, groups, user }))
     }
 
+    /// The user and group to whom what is made for this user belongs.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        (self.uid.as_raw(), self.gid.as_raw())
+    }
+
     /// Makes `command` run with this user's rights and home.
     fn becomes(self, command: &mut Command) {
         if let Some(user) = &self.user {
@@ -74,17 +83,21 @@ impl Caller {
     }
 }
 
-/// Starts `words` as `caller`, or with this process's own rights.
+/// Starts `words` as `caller`, or with this process's own rights; it blocks the signals in `blocked`, and
+/// not those that this process holds back at the moment.
 ///
 /// # Errors
 /// [`UserError::Command`].
-pub fn start(words: &[OsString], caller: Option<Caller>) -> Result<Child> {
+pub fn start(words: &[OsString], caller: Option<Caller>, blocked: SigSet) -> Result<Child> {
     let (name, args) = words.split_first().context("no command was given")?;
     let mut command = Command::new(name);
     command.args(args);
     if let Some(caller) = caller {
         caller.becomes(&mut command);
     }
+    let unblock = move || -> io::Result<()> { Ok(blocked.thread_set_mask()?) };
+    // SAFETY: between fork and exec only this system call is made; it neither allocates nor locks.
+    unsafe { command.pre_exec(unblock) };
     let started = command.spawn();
     started.map_err(|error| {
         let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };

@@ -1,27 +1,27 @@
-//! Which kinds of source a trace uses, and which is the best that this host has.
+//! Which kinds of source a trace may use, and which is the best of them that this host has.
 
 use crate::{
     error::UserError,
     host::{facts::Facts, functions::ProbeKind},
 };
 
-/// Where stage boundaries come from.
+/// From which kinds of source the points come that bound stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The best this host has, stage by stage
+    /// The best source that this host has, for each stage.
     Auto,
-    /// Kernel functions, by BTF trampoline
+    /// Kernel functions, probed by BTF trampolines, and fork's own tracepoints.
     Fentry,
-    /// Kernel functions, by breakpoint
+    /// Kernel functions, probed by breakpoints, and fork's own tracepoints.
     Kprobe,
-    /// Also tracepoints that fire inside a fork: slab call sites, timers, locks, FPU
+    /// Tracepoints that fire inside a fork (slab call sites, timers, locks, FPU), and fork's own.
     Inner,
-    /// Only fork's own tracepoints
+    /// Only fork's own tracepoints.
     Tracepoint,
 }
 
 impl Backend {
-    /// How it probes functions, the preferred way first.
+    /// The ways in which it probes functions, the preferred way first.
     #[must_use]
     pub const fn functions(self) -> &'static [ProbeKind] {
         match self {
@@ -32,13 +32,13 @@ impl Backend {
         }
     }
 
-    /// Whether it takes inner marks.
+    /// Whether it uses inner marks.
     #[must_use]
     pub const fn inner(self) -> bool {
         matches!(self, Self::Auto | Self::Inner)
     }
 
-    /// As in output.
+    /// Its name in output and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,10 @@ impl Backend {
     }
 }
 
-/// The best source that is to be had of those that `backend` names.
+/// The best kind of source that this host has, of those that `backend` may use.
+///
+/// # Errors
+/// [`UserError::Backend`] where this host has none of them.
 pub(super) fn used(facts: &Facts, backend: Backend) -> Result<Backend, UserError> {
     let probed = |how| facts.probes.values().flatten().any(|probe| probe.how == how);
     let of = |how| if how == ProbeKind::Fentry { Backend::Fentry } else { Backend::Kprobe };
@@ -70,17 +73,18 @@ pub(super) fn used(facts: &Facts, backend: Backend) -> Result<Backend, UserError
     }
 }
 
+/// Whether any inner mark can be used.
 pub(super) fn has_inner(facts: &Facts) -> bool {
     facts.inner.values().any(Result::is_ok)
 }
 
-/// Why there are no inner marks.
+/// The reason why no inner mark can be used.
 pub(super) fn no_inner(facts: &Facts) -> String {
     let reason = facts.inner.values().find_map(|mark| mark.as_ref().err());
     reason.map_or("no inner tracepoint is known", String::as_str).to_owned()
 }
 
-/// Why no function is probed.
+/// The reason why no function is probed.
 fn no_function(facts: &Facts) -> String {
     let each = || facts.probes.values().find_map(|probe| probe.as_ref().err());
     let reason = facts.no_functions.as_ref().or_else(each);

@@ -1,19 +1,25 @@
-//! Fits bounded stages to their neighbours, so that no time is counted twice.
+//! Narrows bounded stages so that they do not overlap their neighbours and no time is counted
+//! twice.
 
 use fork_trace_common::stage::{Bounds, Occurs, Point, Row, STAGES, Side};
 
-/// Whether the two points are a function's entry and return.
+/// Whether the two points are the entry and the return of one function, so that the time between
+/// them is exactly the stage's.
 pub(super) fn exact(bounds: &Bounds) -> bool {
     matches!((bounds.opens, bounds.closes), (Point::Enter(one), Point::Leave(other)) if one == other)
 }
 
-/// Whether one stage is part of the other.
+/// Whether one of the two stages is part of the other.
 pub(super) fn nested(one: &Row, other: &Row) -> bool {
     one.stage.is_within(other.stage) || other.stage.is_within(one.stage)
 }
 
-/// A bounded stage ends where the next one begins, and begins where a function around its first
-/// mark returns, or a shorter stage that begins with it ends: what is timed is timed once.
+/// Narrows every bounded stage of the parent:
+///
+/// - It begins later where its first point lies within another stage's function, namely when that
+///   function returns, or where a shorter stage begins at the same point, namely when that one
+///   ends.
+/// - It ends earlier where another stage begins within it.
 pub(super) fn fit(all: &mut [Result<Bounds, String>]) {
     let rows = || STAGES.iter().enumerate().filter(|(_, row)| row.side == Side::Parent);
     for (place, row) in rows() {

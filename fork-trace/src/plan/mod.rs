@@ -1,15 +1,17 @@
-//! What to attach on this host, what each stage is bounded by, and why the rest is missing.
+//! What to attach on this host, by which points each stage is bounded, and why the other stages
+//! cannot be seen.
 //!
-//! Pure: the stage table and the host's facts in, a plan out.
+//! The room is pure: a plan follows from the stage table and the host's facts.
 
-pub use crate::host::tracepoint::Tracepoint;
+use std::collections::{BTreeMap, BTreeSet};
+
 use fork_trace_common::{
     call_site::SITES,
     function::Function,
     stage::{Mark, Point, STAGES, Side, Stage},
 };
-use std::collections::{BTreeMap, BTreeSet};
 
+pub use crate::host::tracepoint::Tracepoint;
 use crate::{
     error::UserError,
     event::{
@@ -40,32 +42,34 @@ pub mod stages;
 pub struct Timed {
     /// The stage.
     pub stage: Stage,
-    /// Begins at this point.
+    /// The point at which its time begins.
     pub opens: Point,
-    /// Ends at this point; where an attempt does not pass it, at the next that it passes.
+    /// The point at which its time ends. An attempt that does not reach this point ends the stage
+    /// at the next point that it reaches.
     pub closes: Point,
     /// The place of `closes` in the order of points.
     pub rank: usize,
-    /// Whether the two are a function's own.
+    /// Whether the two points are the entry and the return of the stage's own function.
     pub exact: bool,
-    /// What takes them.
+    /// The kind of source that records the two points.
     pub source: Source,
 }
 
-/// The plan.
+/// What a trace attaches, and what it can show of each stage.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The best source in use; never [`Backend::Auto`].
+    /// The best kind of source that is in use; never [`Backend::Auto`].
     pub backend: Backend,
-    /// Why [`Backend::Auto`] came to less than inner marks.
+    /// The reason why [`Backend::Auto`] has only fork's own tracepoints; `None` where it has more,
+    /// or where another backend was asked for.
     pub shortfall: Option<String>,
-    /// What to attach, in order.
+    /// The tracepoints to attach, in this order.
     pub tracepoints: Vec<Tracepoint>,
-    /// The caller's stages that can be timed, in kernel order.
+    /// The caller's stages that can be timed, in the kernel's order.
     pub timed: Vec<Timed>,
-    /// Every stage of the table, in kernel order.
+    /// What can be seen of every stage of the table, in the kernel's order.
     pub coverage: Vec<Coverage>,
-    /// The functions that are probed, for their names.
+    /// The probes of functions, which hold the kernel's names for them.
     pub probes: Probes,
     /// Every point that bounds a stage.
     points: Vec<Point>,
@@ -80,7 +84,7 @@ pub struct Ends {
     pub leave: bool,
 }
 
-/// The functions that the stages asked for can need.
+/// The functions that the `wanted` stages may need on some host.
 #[must_use]
 pub fn functions(wanted: &Stages) -> BTreeSet<Function> {
     let rows = STAGES.iter().filter(|row| wanted.wants(row.stage));
@@ -92,8 +96,8 @@ pub fn functions(wanted: &Stages) -> BTreeSet<Function> {
     affordable(&ends.collect(), matches!(wanted, Stages::All | Stages::Only(_)))
 }
 
-/// Call sites to set before load, as global of the object and address: those of marks that the
-/// stages asked for can need.
+/// The call sites of the marks that the `wanted` stages may need: name of the global that is set in
+/// the object before it is loaded, and address.
 #[must_use]
 pub fn sites(facts: &Facts, backend: Backend, wanted: &Stages) -> Vec<(&'static str, u64)> {
     let rows = STAGES.iter().filter(|row| backend.inner() && wanted.wants(row.stage));
@@ -108,11 +112,12 @@ pub fn sites(facts: &Facts, backend: Backend, wanted: &Stages) -> Vec<(&'static 
 }
 
 impl Plan {
-    /// Makes the plan, once functions were probed.
+    /// Makes the plan from what `facts` say, with the probes of functions that they name.
     ///
     /// # Errors
-    /// [`UserError::KernelLacks`]: without one of the needed tracepoints nothing can be recorded.
-    /// [`UserError::Backend`]: `backend` was asked for and is not to be had.
+    /// [`UserError::KernelLacks`] where the kernel lacks a tracepoint without which no attempt can
+    /// be recorded. [`UserError::Backend`] where this host does not have the backend that was asked
+    /// for.
     pub fn new(facts: &Facts, backend: Backend, wanted: &Stages) -> Result<Self, UserError> {
         let exists = |at: &Tracepoint| facts.tracepoints.contains(at);
         if let Some(lacking) = Tracepoint::ALL.iter().find(|at| at.needed() && !exists(at)) {
@@ -167,7 +172,7 @@ impl Plan {
         })
     }
 
-    /// The entries and returns of functions that it needs.
+    /// For each function that the plan needs, which of its ends.
     #[must_use]
     pub fn function_ends(&self) -> BTreeMap<Function, Ends> {
         let mut ends = BTreeMap::new();

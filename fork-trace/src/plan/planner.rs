@@ -1,10 +1,11 @@
-//! For one stage: the points that bound it on this host, or why nothing does.
+//! Finds for each stage the points that bound it on this host, or the reason why none do.
+
+use std::collections::BTreeSet;
 
 use fork_trace_common::{
     function::Function,
     stage::{Bounds, Mark, Occurs, Point, Row, STAGES, Side, Stage},
 };
-use std::collections::BTreeSet;
 
 use crate::{
     event::{
@@ -20,13 +21,16 @@ use crate::{
     },
 };
 
+/// Answers which points can be recorded on one host, and what that means for each stage.
 pub(super) struct Planner<'a> {
+    /// What is known of the host.
     pub(super) facts: &'a Facts,
+    /// Whether inner marks are used.
     pub(super) inner: bool,
 }
 
 impl Planner<'_> {
-    /// Whether `point` can be taken, or why not.
+    /// Whether `point` can be recorded, or the reason why not.
     fn point(&self, point: Point) -> Result<(), String> {
         match point {
             Point::Mark(mark) => self.mark(mark),
@@ -35,6 +39,8 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a function's return (with `leaves`) or its entry can be recorded, or the reason why
+    /// not.
     fn function(&self, function: Function, leaves: bool) -> Result<(), String> {
         match self.facts.probes.get(&function) {
             Some(Ok(probe)) if probe.leaves || !leaves => Ok(()),
@@ -42,12 +48,13 @@ impl Planner<'_> {
                 Err(format!("{} may wait for long, which few kretprobes can", probe.name))
             }
             Some(Err(reason)) => Err(reason.clone()),
-            // Of no use in this plan; nothing to be said of each stage.
+            // This plan probes no functions at all, so a stage gives another reason, not this one.
             None if self.facts.probes.is_empty() => Err(String::new()),
             None => Err(format!("{} is only probed with --stages=all", function.row().id)),
         }
     }
 
+    /// Whether a mark can be recorded, or the reason why not.
     fn mark(&self, mark: Mark) -> Result<(), String> {
         let [first, ..] = Tracepoint::taking(mark) else {
             return Err("no tracepoint takes it".to_owned());
@@ -64,7 +71,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The points of a stage, or why it has none.
+    /// The points that bound a stage: the first pair of its row of which both can be recorded.
+    /// Otherwise the reason why there is none.
     pub(super) fn bounds(&self, row: &Row) -> Result<Bounds, String> {
         let own = row.function.map(|function| Bounds {
             opens: Point::Enter(function),
@@ -83,7 +91,8 @@ impl Planner<'_> {
             });
             match taken {
                 Ok(bounds) => return Ok(bounds),
-                // The narrowest way tells best why not, and where inner marks are in use, theirs.
+                // The reason of the narrowest pair says most. Where inner marks are used, the
+                // reason of the inner pair says more.
                 Err(reason) if is_inner => first = Some(reason),
                 Err(reason) if reason.is_empty() => {}
                 Err(reason) => _ = first.get_or_insert(reason),
@@ -92,8 +101,8 @@ impl Planner<'_> {
         Err(self.reason(row.stage, first))
     }
 
-    /// Where an inner stage's closing mark cannot be taken it goes on to the next that can, within
-    /// the stage around it; then it includes the stages between.
+    /// The points of an inner stage whose closing mark cannot be recorded: it ends at the next mark
+    /// that can be, within the stage around it, and so includes the stages up to there.
     fn extended(&self, row: &Row, bounds: Bounds) -> Option<Bounds> {
         let around = self.bounds(row.parent?.row()).ok()?;
         let mut later: Vec<Point> = Mark::ALL.iter().copied().map(Point::Mark).collect();
@@ -105,6 +114,7 @@ impl Planner<'_> {
         (!optional(bounds.closes)).then_some(Bounds { closes, ..bounds })
     }
 
+    /// The kind of source that records the two points: a probe's where one of them is a function's.
     pub(super) fn source(&self, bounds: &Bounds) -> Source {
         let funcs = [bounds.opens.function(), bounds.closes.function()];
         let probe =
@@ -116,6 +126,7 @@ impl Planner<'_> {
         }
     }
 
+    /// What can be seen of every stage, from the points of each.
     pub(super) fn coverage(&self, bounds: &[Result<Bounds, String>]) -> Vec<Coverage> {
         let coverage = |(row, bounds): (&Row, &Result<Bounds, String>)| {
             let name = Name::Borrowed(row.name);
@@ -141,7 +152,7 @@ impl Planner<'_> {
             }
         };
         let mut all: Vec<Coverage> = STAGES.iter().zip(bounds).map(coverage).collect();
-        // What has a time of its own does not fall into another's.
+        // A stage that has a time of its own is not included in another's.
         let own: BTreeSet<Name> = all
             .iter()
             .filter(|row| row.precision != Precision::Missing)
@@ -153,13 +164,13 @@ impl Planner<'_> {
         all
     }
 
-    /// A point's name in output.
+    /// The name of a point in output.
     fn name(&self, point: Point) -> Name {
         point_name(point, &self.facts.probes)
     }
 
-    /// Other stages that fall between the points: those of the row, and those whose own mark cannot
-    /// be taken.
+    /// The other stages that lie between the two points: those that the row names, and those that
+    /// it includes because it ends at a later mark.
     fn includes(&self, row: &Row, bounds: &Bounds) -> Vec<Name> {
         let planned = row.inner.filter(|_| self.inner).map(|inner| inner.closes.rank());
         let closes = bounds.closes.rank();
@@ -172,7 +183,7 @@ impl Planner<'_> {
         all.map(|stage| Name::Borrowed(stage.row().name)).collect()
     }
 
-    /// Why nothing takes a stage, and where its time goes.
+    /// The reason why a stage cannot be seen, and the stage that includes its time.
     fn reason(&self, stage: Stage, why: Option<String>) -> String {
         if stage.row().side == Side::Libc {
             return "the C library is not probed".to_owned();

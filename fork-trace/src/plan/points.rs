@@ -1,4 +1,5 @@
-//! Questions about points in time: their names in output, and the marks that they need.
+//! Questions about points in time: their names in output, the marks that they need, and whether an
+//! attempt always reaches them.
 
 use fork_trace_common::{
     function::Function,
@@ -10,7 +11,7 @@ use crate::{
     host::{functions::Probes, tracepoint::needs},
 };
 
-/// The marks among these points, and those without which the kernel side does not take them.
+/// The marks among these points, and the marks without which the kernel side does not record those.
 pub(super) fn marks(points: &[Point]) -> impl Iterator<Item = Mark> {
     let own = points.iter().filter_map(|point| match point {
         Point::Mark(mark) => Some(*mark),
@@ -19,7 +20,8 @@ pub(super) fn marks(points: &[Point]) -> impl Iterator<Item = Mark> {
     own.flat_map(|mark| std::iter::once(mark).chain(needs(mark).iter().copied()))
 }
 
-/// A point's name in output: a mark's, or `enter` or `leave` and the kernel's name of the function.
+/// The name of a point in output: the name of a mark, or `enter` or `leave` with the kernel's name
+/// of the function.
 #[must_use]
 pub fn point_name(point: Point, probes: &Probes) -> Name {
     let kernel_name = |function: Function| match probes.get(&function) {
@@ -33,7 +35,7 @@ pub fn point_name(point: Point, probes: &Probes) -> Name {
     }
 }
 
-/// Points that an attempt passes only at times: nothing else ends there.
+/// Whether an attempt reaches the point only at times. No other stage may end at such a point.
 #[must_use]
 pub fn optional(point: Point) -> bool {
     match point {

@@ -1,22 +1,23 @@
-//! Which stages are wanted.
+//! Which stages the user wants to measure.
 
 use std::collections::BTreeSet;
 
 use fork_trace_common::stage::Stage;
 
-/// Which stages to measure.
+/// The stages to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stages {
-    /// All whose cost outside of forks is small.
+    /// All stages, without the probes that cost much outside of forks.
     Default,
-    /// All that this host can show.
+    /// All stages that this host can show.
     All,
-    /// These only.
+    /// Only these stages.
     Only(BTreeSet<Stage>),
 }
 
 impl Stages {
-    /// Whether `stage` is among them.
+    /// Whether `stage` is to be measured. `Default` includes every stage; it leaves out only
+    /// functions whose probes cost too much.
     #[must_use]
     pub fn wants(&self, stage: Stage) -> bool {
         match self {

@@ -1,9 +1,8 @@
-//! Plans of hosts that are made up.
+//! The plans of hosts that are made up.
 
 use fork_trace_common::{function::FUNCTIONS, stage::Occurs};
 
 use super::*;
-
 use crate::{
     event::{
         span::{Precision, Source},
@@ -18,7 +17,7 @@ use crate::{
     plan::{backend::Backend, fit::nested, stages::Stages},
 };
 
-/// A host with all tracepoints but these, and inner marks.
+/// A host that has all tracepoints but these, and the given inner marks.
 fn facts(without: &[Tracepoint], inner: InnerMarks) -> Facts {
     let tracepoints = Tracepoint::ALL.iter().copied();
     Facts {
@@ -29,6 +28,7 @@ fn facts(without: &[Tracepoint], inner: InnerMarks) -> Facts {
     }
 }
 
+/// The inner marks of a host on which all could be learned.
 fn learned() -> InnerMarks {
     all_unknown("").into_keys().map(|mark| (mark, Ok(0x1000 + mark as u64))).collect()
 }
@@ -41,7 +41,7 @@ fn row<'a>(plan: &'a Plan, name: &str) -> &'a Coverage {
     plan.coverage.iter().find(|row| row.name == name).unwrap()
 }
 
-/// Opening and closing mark.
+/// The names of the points at which a stage begins and ends.
 fn marks(plan: &Plan, name: &str) -> (String, String) {
     let row = row(plan, name);
     let text = |mark: &Option<Name>| mark.clone().unwrap_or_default().into_owned();
@@ -104,7 +104,7 @@ fn inner_marks_bound_what_lies_inside() {
 }
 
 #[test]
-fn only_what_a_wanted_stage_needs_is_attached() {
+fn only_tracepoints_that_a_wanted_stage_needs_are_attached() {
     let facts = facts(&[], learned());
     let wanted = |stage| Stages::Only([stage].into());
     let only = |stage| Plan::new(&facts, Backend::Auto, &wanted(stage)).unwrap();
@@ -112,17 +112,17 @@ fn only_what_a_wanted_stage_needs_is_attached() {
     let thread = only(Stage::CopyThread);
     assert!(thread.tracepoints.contains(&Tracepoint::FpuCopyDst));
     assert!(!thread.tracepoints.contains(&Tracepoint::MmapLockReleased));
-    assert_eq!(sites(Stage::CopyThread).len(), 1, "the one that ends it");
+    assert_eq!(sites(Stage::CopyThread).len(), 1, "only the one at which it ends");
     assert_eq!(row(&thread, "copy_mm").reason.as_deref(), Some("it was not asked for"));
     let flush = only(Stage::FlushTlbMm);
-    assert!(flush.tracepoints.contains(&Tracepoint::MmapLockStartLocking), "it leads there");
+    assert!(flush.tracepoints.contains(&Tracepoint::MmapLockStartLocking), "it has to come before");
     assert!(sites(Stage::FlushTlbMm).iter().any(|(global, _)| *global == "SITE_MM"));
     let wake = only(Stage::WakeUpNewTask);
     assert!(!wake.tracepoints.contains(&Tracepoint::KmemCacheAlloc));
 }
 
 #[test]
-fn a_closing_mark_that_is_lacking_lets_the_stage_go_on_and_say_so() {
+fn a_stage_without_its_closing_mark_ends_at_the_next_and_names_what_it_includes() {
     let mut inner = learned();
     inner.insert(Mark::FsAlloc, Err("copy_fs_struct allocates at more than one place".into()));
     let facts = facts(&[], inner);
@@ -187,7 +187,7 @@ fn a_kernel_without_a_needed_tracepoint_cannot_be_traced() {
 }
 
 #[test]
-fn a_backend_that_is_not_to_be_had_is_an_error_that_says_why() {
+fn a_backend_that_the_host_lacks_is_an_error_that_says_why() {
     let hidden = facts(&[], all_unknown("kernel addresses are hidden"));
     let error = Plan::new(&hidden, Backend::Inner, &Stages::All).unwrap_err();
     assert!(error.to_string().contains("kernel addresses are hidden"), "{error}");
@@ -202,7 +202,7 @@ fn a_backend_that_is_not_to_be_had_is_an_error_that_says_why() {
     assert_eq!(Plan::new(&refused, Backend::Auto, &Stages::All).unwrap().backend, Backend::Inner);
 }
 
-/// Every function of the table probed, but these; as on 6.12.
+/// A host on which every function of the table is probed but these.
 fn probed(how: ProbeKind, without: &[Function], inner: InnerMarks) -> Facts {
     let probe = |row: &fork_trace_common::function::FunctionRow| {
         let leaves = !(row.waits && how == ProbeKind::Kprobe);
@@ -215,6 +215,7 @@ fn probed(how: ProbeKind, without: &[Function], inner: InnerMarks) -> Facts {
     Facts { probes: FUNCTIONS.iter().map(probe).collect(), ..facts(&[], inner) }
 }
 
+/// The functions that Linux 6.12 does not have.
 const NOT_IN_6_12: [Function; 3] =
     [Function::TaskExecStateCopy, Function::FutexHash, Function::DupMmap];
 
@@ -245,7 +246,7 @@ fn with_functions_every_stage_of_the_kernel_is_seen() {
     }
 }
 
-/// What is not nested lies apart; else its time would count twice.
+/// Two stages of which none is part of the other must not overlap, or time would be counted twice.
 #[test]
 fn stages_side_by_side_do_not_overlap() {
     let without: Vec<Vec<Function>> = std::iter::once(Vec::new())
@@ -275,7 +276,7 @@ fn stages_side_by_side_do_not_overlap() {
 }
 
 #[test]
-fn a_breakpoint_does_not_wait_for_a_function_that_waits() {
+fn a_breakpoint_does_not_probe_the_return_of_a_function_that_can_block() {
     let plan = plan(&probed(ProbeKind::Kprobe, &[Function::PutPid], learned()));
     assert_eq!(plan.backend, Backend::Kprobe);
     let kernel_clone = row(&plan, "kernel_clone");

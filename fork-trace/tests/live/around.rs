@@ -1,42 +1,29 @@
-//! What surrounds a fork: the caller's memory, who it is, and what is worth a warning.
+//! What surrounds a fork: the caller's memory, the caller itself, and what is worth a warning.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use crate::support::{
-    Cgroup, Folder, check, fork_trace, forker, here, lines, of_type, read, run, slowness, summary,
+    Cgroup, Folder, accounted, fork_trace, forker, is_attempt, lines, live_test, number, of_type,
+    python, run, skip, slowness, trace, trace_forker,
 };
 
-const PYTHON: &str = "/usr/bin/python3";
-
-/// Whether there is a Python to run; says why not.
-fn python(test: &str) -> bool {
-    let there = fs::exists(PYTHON).unwrap();
-    if !there {
-        println!("skip {test}: there is no {PYTHON}");
-    }
-    there
-}
-
 /// Traces a Python program; returns what it printed and what was shown.
-fn traced_python(name: &str, program: &str) -> (String, Vec<Value>) {
-    let folder = Folder::new(name);
-    let (script, file) = (folder.file("x.py"), folder.file("forks.json"));
+fn traced_python(python: &str, program: &str) -> (String, Vec<Value>) {
+    let folder = Folder::new("python");
+    let script = folder.file("x.py");
     fs::write(&script, program).unwrap();
-    let output = run(fork_trace().arg("-o").arg(&file).args(["--", PYTHON]).arg(&script));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let traced = read(&file);
-    check(&traced);
-    (String::from_utf8(output.stdout).unwrap(), traced)
+    let traced = trace(&mut fork_trace(), Command::new(python).arg(&script));
+    (String::from_utf8(traced.stdout).unwrap(), traced.shown)
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-/// Touches memory, asks `/proc` what it has, and forks at once.
-const BILL: &str = r#"
+/// A Python program that touches memory, asks `/proc` how much it has, and forks at once.
+const MEMORY: &str = r#"
 import json, mmap, os
 area = mmap.mmap(-1, 96 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for at in range(0, len(area), 4096): area[at] = 1
@@ -63,12 +50,10 @@ print(json.dumps(fields))
 "#;
 
 #[test]
-fn the_memory_bill_is_what_proc_says() {
-    const TEST: &str = "the_memory_bill_is_what_proc_says";
-    if !here(TEST) || !python(TEST) {
-        return;
-    }
-    let (said, traced) = traced_python("bill", BILL);
+fn the_memory_cost_is_what_proc_says() {
+    live_test!();
+    let Some(python) = python() else { skip!("there is no Python") };
+    let (said, traced) = traced_python(python, MEMORY);
     let proc: Value = serde_json::from_str(&said).unwrap();
     let forks = of_type(&traced, "fork");
     let [fork] = forks[..] else { panic!("{forks:?}") };
@@ -89,34 +74,28 @@ fn the_memory_bill_is_what_proc_says() {
 }
 
 #[test]
-fn only_a_copy_of_the_memory_has_a_bill() {
-    if !here("only_a_copy_of_the_memory_has_a_bill") {
-        return;
-    }
+fn only_a_copy_of_the_memory_has_a_cost() {
+    live_test!();
     let scenarios = ["fork-libc", "vfork", "thread", "clone-vm", "einval-thread", "clone3-88"];
-    let output = run(fork_trace().args(["--json", "--"]).arg(forker()).args(scenarios));
-    let traced = lines(&output.stderr);
-    let mut bills = 0;
+    let traced = trace_forker(&scenarios).shown;
+    let mut costs = 0;
     for fork in of_type(&traced, "fork") {
         assert_eq!(fork["memory"].is_object(), fork["copied"].is_object(), "{fork}");
-        bills += usize::from(fork["memory"].is_object());
+        costs += usize::from(fork["memory"].is_object());
     }
-    assert_eq!(bills, 2);
+    assert_eq!(costs, 2);
 }
 
 #[test]
 fn no_fork_but_a_slow_one_has_a_verdict() {
-    if !here("no_fork_but_a_slow_one_has_a_verdict") {
-        return;
-    }
-    let output = run(fork_trace().args(["--json", "--"]).arg(forker()).args(["all"]));
-    for fork in of_type(&lines(&output.stderr), "fork") {
+    live_test!();
+    for fork in of_type(&trace_forker(&["all"]).shown, "fork") {
         let slow = fork["held_ns"].as_u64().is_some_and(|held| held >= 10_000_000);
         assert!(slow || !fork["slow"].is_object(), "{fork}");
     }
 }
 
-/// Three threads that hold nothing, then `what`.
+/// A Python program with three threads that hold nothing; it does `what`.
 fn threads(what: &str) -> String {
     format!(
         "import os, subprocess, sys, threading, time\nstop = threading.Event()\n\
@@ -126,14 +105,12 @@ fn threads(what: &str) -> String {
 
 #[test]
 fn a_fork_with_threads_and_no_exec_is_warned_about() {
-    const TEST: &str = "a_fork_with_threads_and_no_exec_is_warned_about";
-    if !here(TEST) || !python(TEST) {
-        return;
-    }
+    live_test!();
+    let Some(python) = python() else { skip!("there is no Python") };
     let program = threads(
         "pid = os.fork()\nif pid == 0:\n time.sleep(2)\n os._exit(0)\nos.waitpid(pid, 0)\nprint(pid)",
     );
-    let (said, traced) = traced_python("hazard", &program);
+    let (said, traced) = traced_python(python, &program);
     let warnings = of_type(&traced, "warning");
     let [warning] = warnings[..] else { panic!("{warnings:?}") };
     assert_eq!(warning["code"], "threads-without-exec");
@@ -148,17 +125,15 @@ fn a_fork_with_threads_and_no_exec_is_warned_about() {
 
 #[test]
 fn programs_started_from_threads_are_not_warned_about() {
-    const TEST: &str = "programs_started_from_threads_are_not_warned_about";
-    if !here(TEST) || !python(TEST) {
-        return;
-    }
-    // By vfork, by fork and exec, and by posix_spawn; each lives for longer than the limit.
+    live_test!();
+    let Some(python) = python() else { skip!("there is no Python") };
+    // They are started by vfork, by fork and exec, and by posix_spawn; each outlives the limit.
     let program = threads(
         "subprocess.run(['sleep', '1.5'])\n\
          subprocess.run(['sleep', '1.5'], preexec_fn=lambda: None)\n\
          os.waitpid(os.posix_spawn('/bin/sleep', ['sleep', '1.5'], os.environ), 0)",
     );
-    let (_, traced) = traced_python("no-hazard", &program);
+    let (_, traced) = traced_python(python, &program);
     let warnings = of_type(&traced, "warning");
     assert!(warnings.is_empty(), "{warnings:?}");
     let kinds: Vec<_> = of_type(&traced, "fork").iter().map(|fork| &fork["kind"]).collect();
@@ -167,31 +142,21 @@ fn programs_started_from_threads_are_not_warned_about() {
 
 #[test]
 fn a_storm_is_warned_about_once() {
-    if !here("a_storm_is_warned_about_once") {
-        return;
-    }
+    live_test!();
     if slowness() > 1.0 {
-        println!("skip a_storm_is_warned_about_once: too slow a machine for a storm");
-        return;
+        skip!("this machine is too slow for a storm");
     }
-    let folder = Folder::new("storms");
-    let file = folder.file("forks.json");
-    let mut trace = fork_trace();
-    trace.arg("-o").arg(&file).arg("--").arg(forker()).args(["loop", "--count", "8000"]);
-    assert!(run(&mut trace).status.success());
-    let traced = read(&file);
+    let traced = trace_forker(&["loop", "--count", "8000"]).shown;
     let warnings = of_type(&traced, "warning");
     let [warning] = warnings[..] else { panic!("{warnings:?}") };
     assert_eq!(warning["code"], "fork-storm");
     assert!(warning["text"].as_str().unwrap().starts_with("forker ("), "{warning}");
-    assert_eq!(summary(&traced)["accounted"], true);
+    accounted(&traced);
 }
 
 #[test]
 fn callers_are_known_in_their_own_namespace_and_by_whom_they_fork_for() {
-    if !here("callers_are_known_in_their_own_namespace_and_by_whom_they_fork_for") {
-        return;
-    }
+    live_test!();
     let scenarios = ["clone-parent", "in-pidns", "eexist-set-tid", "fork-libc"];
     let output = run(fork_trace().args(["--json", "--"]).arg(forker()).args(scenarios));
     assert!(output.status.success());
@@ -199,12 +164,7 @@ fn callers_are_known_in_their_own_namespace_and_by_whom_they_fork_for() {
     let mut siblings = 0;
     for attempt in of_type(&truth, "attempt") {
         let forks = of_type(&traced, "fork");
-        let span = number(&attempt["start_ns"])..=number(&attempt["end_ns"]);
-        let same = |fork: &&&Value| {
-            fork["parent"]["tid"] == attempt["parent_tid"]
-                && span.contains(&number(&fork["mono_ns"]))
-        };
-        let fork = forks.iter().find(same).unwrap();
+        let fork = forks.iter().find(|fork| is_attempt(fork, attempt)).unwrap();
         let parent = &fork["parent"];
         let name = attempt["scenario"].as_str().unwrap();
         let flags = fork["clone_flags_names"].as_array().cloned().unwrap_or_default();
@@ -222,15 +182,11 @@ fn callers_are_known_in_their_own_namespace_and_by_whom_they_fork_for() {
 
 #[test]
 fn a_container_is_told_by_its_cgroup() {
-    const TEST: &str = "a_container_is_told_by_its_cgroup";
-    if !here(TEST) {
-        return;
-    }
+    live_test!();
     let id = format!("{:064x}", std::process::id());
     let name = format!("docker-{id}.scope");
     let Some(group) = Cgroup::make(&name) else {
-        println!("skip {TEST}: no unified hierarchy to make a group in");
-        return;
+        skip!("there is no unified hierarchy to make a group in");
     };
     let script =
         format!("echo $$ > {}/cgroup.procs && (exit 0) && exec cat", group.path().display());
@@ -238,7 +194,7 @@ fn a_container_is_told_by_its_cgroup() {
     command.args(["--json", "--", "sh", "-c", &script]).stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // The group has to be there while the fork is looked at.
-    std::thread::sleep(std::time::Duration::from_secs(1).mul_f64(slowness().min(5.0)));
+    std::thread::sleep(Duration::from_secs(1).mul_f64(slowness().min(5.0)));
     drop(child.stdin.take());
     let output = child.wait_with_output().unwrap();
     let traced = lines(&output.stderr);

@@ -1,4 +1,5 @@
-//! However it ends: nothing captured is lost, nothing is left behind.
+//! The end of a trace, in each way that it can come: nothing captured is lost, nothing stays
+//! behind.
 
 use std::{
     fs,
@@ -11,15 +12,13 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, kill, lines, of_type, read, run, summary,
-    wait,
+    FileTrace, Folder, HostTrace, Mount, Programs, accounted, check, fork_trace, forker, kill,
+    lines, live_test, of_type, read, run, wait,
 };
 
 #[test]
 fn a_command_keeps_its_output_and_status() {
-    if !here("a_command_keeps_its_output_and_status") {
-        return;
-    }
+    live_test!();
     let output =
         run(fork_trace().args(["--", "sh", "-c", "echo out; echo err >&2; : & wait; exit 7"]));
     assert_eq!(output.status.code(), Some(7));
@@ -31,9 +30,7 @@ fn a_command_keeps_its_output_and_status() {
 
 #[test]
 fn a_command_that_is_killed_ends_the_trace_with_its_signal() {
-    if !here("a_command_that_is_killed_ends_the_trace_with_its_signal") {
-        return;
-    }
+    live_test!();
     let output = run(fork_trace().args(["--json", "--", "sh", "-c", ": & wait; kill -9 $$"]));
     assert_eq!(output.status.code(), Some(137));
     let traced = lines(&output.stderr);
@@ -43,9 +40,7 @@ fn a_command_that_is_killed_ends_the_trace_with_its_signal() {
 
 #[test]
 fn a_command_that_is_not_there_is_said() {
-    if !here("a_command_that_is_not_there_is_said") {
-        return;
-    }
+    live_test!();
     for (command, status) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
         let output = run(fork_trace().args(["--", command]));
         assert_eq!(output.status.code(), Some(status));
@@ -57,11 +52,10 @@ fn a_command_that_is_not_there_is_said() {
 
 #[test]
 fn each_signal_ends_a_trace_of_the_host_in_order() {
-    if !here("each_signal_ends_a_trace_of_the_host_in_order") {
-        return;
-    }
+    live_test!();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let trace = HostTrace::start(&["--json"]);
+        let programs = trace.programs();
         assert!(Command::new("true").status().unwrap().success());
         let began = Instant::now();
         let output = trace.stop(signal);
@@ -70,34 +64,20 @@ fn each_signal_ends_a_trace_of_the_host_in_order() {
         let traced = lines(&output.stdout);
         check(&traced);
         assert!(!of_type(&traced, "fork").is_empty());
-        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
-    }
-    nothing_is_left();
-}
-
-/// The kernel frees a program a moment after its last user is gone.
-fn nothing_is_left() {
-    let end = Instant::now() + Duration::from_secs(5);
-    while !programs_left().is_empty() {
-        assert!(Instant::now() < end, "{:?}", programs_left());
-        std::thread::sleep(Duration::from_millis(50));
+        accounted(&traced);
+        none_is_left(&programs);
     }
 }
 
-/// Names of loaded programs of ours.
-fn programs_left() -> Vec<String> {
-    let ours = ["sys_enter", "sys_exit", "task_newtask", "sched_process_f", "sched_wakeup_ne"];
-    aya::programs::loaded_programs()
-        .filter_map(|program| program.ok()?.name_as_str().map(str::to_owned))
-        .filter(|name| ours.contains(&name.as_str()))
-        .collect()
+/// Asserts that the kernel frees these programs; those of functions take it a while to detach.
+fn none_is_left(programs: &Programs) {
+    let left = programs.left_after(Duration::from_secs(30));
+    assert!(left.is_empty(), "of {programs:?} there are left {left:?}");
 }
 
 #[test]
 fn signals_reach_the_command() {
-    if !here("signals_reach_the_command") {
-        return;
-    }
+    live_test!();
     let script =
         "trap 'echo got it; exit 5' TERM; : & wait; echo ready; while :; do sleep 0.1; done";
     let mut child = fork_trace()
@@ -121,9 +101,7 @@ fn signals_reach_the_command() {
 
 #[test]
 fn a_closed_pipe_ends_quietly() {
-    if !here("a_closed_pipe_ends_quietly") {
-        return;
-    }
+    live_test!();
     let mut trace = HostTrace::start(&["--json"]);
     drop(trace.stdout());
     let mut storm = Command::new(forker()).args(["loop", "--count", "200"]).spawn().unwrap();
@@ -135,13 +113,10 @@ fn a_closed_pipe_ends_quietly() {
 
 #[test]
 fn a_full_disk_is_said_and_what_was_written_stays() {
-    if !here("a_full_disk_is_said_and_what_was_written_stays") {
-        return;
-    }
-    let folder = Folder::new("full");
-    let disk = Disk::mount(&folder, "size=128k");
-    let (full, good) =
-        (folder.file("forks.json"), std::env::temp_dir().join("fork-trace-good.json"));
+    live_test!();
+    let disk = Mount::new("full", "tmpfs", &["-o", "size=128k"]);
+    let folder = Folder::new("good");
+    let (full, good) = (disk.path().join("forks.json"), folder.file("forks.json"));
     let output = run(fork_trace()
         .arg("-o")
         .arg(&full)
@@ -157,43 +132,18 @@ fn a_full_disk_is_said_and_what_was_written_stays() {
         String::from_utf8(output.stdout).unwrap().contains(r#""attempts":2000"#),
         "the command runs to its end"
     );
-    // The other output goes to the end of what was traced.
+    // The other output has all that was traced, to the end.
     let shown = read(&good);
     check(&shown);
-    assert_eq!(summary(&shown)["accounted"], true, "{}", summary(&shown));
-    fs::remove_file(&good).unwrap();
+    accounted(&shown);
     let text = fs::read_to_string(&full).unwrap();
     let (whole, _cut) = text.rsplit_once('\n').unwrap();
     assert!(lines(whole).len() > 10);
-    drop(disk);
-}
-
-/// A file system of its own size on a folder.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(folder: &Folder, size: &str) -> Self {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(mount.success());
-        Self(folder.path().to_owned())
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
-    }
 }
 
 #[test]
 fn an_output_that_cannot_be_opened_is_said_before_anything_runs() {
-    if !here("an_output_that_cannot_be_opened_is_said_before_anything_runs") {
-        return;
-    }
+    live_test!();
     let output = run(fork_trace().args(["-o", "/no/such/folder/x.json", "--", "echo", "ran"]));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(output.stdout, b"");
@@ -204,16 +154,13 @@ fn an_output_that_cannot_be_opened_is_said_before_anything_runs() {
 
 #[test]
 fn a_killed_tracer_leaves_nothing_behind() {
-    if !here("a_killed_tracer_leaves_nothing_behind") {
-        return;
-    }
-    let folder = Folder::new("killed");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    live_test!();
+    let trace = FileTrace::start(&[]);
+    let programs = trace.programs();
     assert!(Command::new("true").status().unwrap().success());
     std::thread::sleep(Duration::from_millis(300));
-    let output = trace.stop(Signal::SIGKILL);
+    let (output, shown) = trace.kill();
     assert_eq!(output.status.signal(), Some(9));
-    assert!(!of_type(&read(&file), "fork").is_empty(), "what was shown is in the file");
-    nothing_is_left();
+    assert!(!of_type(&shown, "fork").is_empty(), "what was shown is in the file");
+    none_is_left(&programs);
 }

@@ -1,21 +1,20 @@
-//! Filters: what is wanted is shown, all of it, and what is left out is counted.
+//! Filters: all that is wanted is shown, and what is left out is counted.
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::Write as _,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Cgroup, Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run,
-    slowness, summary,
+    Cgroup, FileTrace, accounted, check, fork_trace, forker, lines, live_test, number, of_type,
+    python, run, skip, slowness, summary,
 };
 
-/// Attempts by caller and outcome, and how often each was made.
+/// How often each pair of caller and outcome was seen.
 fn counted<'a>(
     attempts: impl IntoIterator<Item = (&'a Value, &'a Value)>,
 ) -> BTreeMap<String, u32> {
@@ -31,9 +30,7 @@ type Wanted = fn(&Value) -> bool;
 
 #[test]
 fn each_filter_shows_what_it_names_and_counts_the_rest() {
-    if !here("each_filter_shows_what_it_names_and_counts_the_rest") {
-        return;
-    }
+    live_test!();
     const SCENARIOS: [&str; 11] = [
         "fork-libc",
         "vfork",
@@ -73,14 +70,14 @@ fn each_filter_shows_what_it_names_and_counts_the_rest() {
         let attempts = of_type(&truth, "attempt").into_iter().filter(|attempt| wanted(attempt));
         let want = counted(attempts.map(|attempt| (&attempt["parent_tid"], &attempt["errno"])));
         let forks = of_type(&traced, "fork");
-        // An attempt refused before it began has no duration: it may be a long one.
+        // An attempt that was refused before it began has no duration, and may count as a long one.
         let timed = |fork: &&&Value| options[0] != "--min-duration" || fork["total_ns"].is_u64();
         let shown = forks.iter().filter(timed);
         let got = counted(shown.map(|fork| (&fork["parent"]["tid"], &fork["errno"])));
         assert_eq!(got, want, "{options:?}");
         let summary = summary(&traced);
         assert_eq!(summary["accounted"], true, "{options:?} {summary}");
-        // What becomes of a child is shown as its fork is.
+        // The follow-ups of a child are shown where its fork is.
         let ids: Vec<_> = forks.iter().map(|fork| &fork["id"]).collect();
         for line in traced.iter().filter(|line| line["fork"].is_string()) {
             assert!(ids.contains(&&line["fork"]), "{options:?}: {line}");
@@ -102,7 +99,7 @@ impl Shell {
 
     fn go_on(&mut self) {
         self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(600).mul_f64(slowness().min(5.0)));
+        std::thread::sleep(Duration::from_millis(600).mul_f64(slowness().min(5.0)));
     }
 }
 
@@ -116,23 +113,17 @@ impl Drop for Shell {
 
 #[test]
 fn a_process_is_traced_alone_or_with_its_descendants() {
-    if !here("a_process_is_traced_alone_or_with_its_descendants") {
-        return;
-    }
+    live_test!();
     for follow in [false, true] {
-        let folder = Folder::new("pid");
-        let file = folder.file("forks.json");
         let mut shell = Shell::start();
         let pid = shell.0.id();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let mut trace = fork_trace();
-        trace.arg("-o").arg(&file).args(["-p", &pid.to_string()]);
-        let trace = HostTrace::of(if follow { trace.arg("-f") } else { &mut trace });
+        std::thread::sleep(Duration::from_millis(300));
+        let pid_text = pid.to_string();
+        let args: &[&str] = if follow { &["-p", &pid_text, "-f"] } else { &["-p", &pid_text] };
+        let trace = FileTrace::start(args);
         shell.go_on();
-        assert!(trace.stop(Signal::SIGINT).status.success());
+        let traced = trace.stop();
         drop(shell);
-        let traced = read(&file);
-        check(&traced);
         let forks = of_type(&traced, "fork");
         let own: Vec<_> = forks.iter().filter(|fork| fork["parent"]["pid"] == pid).collect();
         assert_eq!(own.len(), 3, "{forks:?}");
@@ -148,25 +139,18 @@ fn a_process_is_traced_alone_or_with_its_descendants() {
         } else {
             assert_eq!(forks.len(), 3, "{forks:?}");
         }
-        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        accounted(&traced);
     }
 }
 
 #[test]
 fn callers_are_found_by_their_parent_and_by_their_cgroup() {
-    const TEST: &str = "callers_are_found_by_their_parent_and_by_their_cgroup";
-    if !here(TEST) {
-        return;
-    }
+    live_test!();
     let shown = |option: &str, value: &str, work: &mut dyn FnMut()| {
-        let folder = Folder::new("callers");
-        let file = folder.file("forks.json");
-        let trace = HostTrace::of(fork_trace().arg("-o").arg(&file).args([option, value]));
+        let trace = FileTrace::start(&[option, value]);
         work();
-        assert!(trace.stop(Signal::SIGINT).status.success());
-        let traced = read(&file);
-        check(&traced);
-        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        let traced = trace.stop();
+        accounted(&traced);
         of_type(&traced, "fork").into_iter().cloned().collect::<Vec<_>>()
     };
     let own = std::process::id();
@@ -183,8 +167,7 @@ fn callers_are_found_by_their_parent_and_by_their_cgroup() {
 
     let name = format!("fork-trace-{own}");
     let Some(group) = Cgroup::make(&name) else {
-        println!("skip {TEST}: no unified hierarchy to make a group in");
-        return;
+        skip!("there is no unified hierarchy to make a group in");
     };
     let script =
         format!("(exit 0); echo $$ > {}/cgroup.procs; (exit 0); :", group.path().display());
@@ -204,28 +187,20 @@ sys.exit(0 if ctypes.CDLL(None).syscall(425, 1, params) >= 0 else 77)
 
 #[test]
 fn threads_of_io_uring_are_shown_where_asked_for() {
-    const TEST: &str = "threads_of_io_uring_are_shown_where_asked_for";
-    const PYTHON: &str = "/usr/bin/python3";
-    if !here(TEST) {
-        return;
-    }
-    if !fs::exists(PYTHON).unwrap() {
-        println!("skip {TEST}: there is no {PYTHON}");
-        return;
-    }
+    live_test!();
+    let Some(python) = python() else { skip!("there is no Python") };
     let traced = |kinds: &[&str]| {
         let mut trace = fork_trace();
-        trace.arg("--json").args(kinds).args(["--", PYTHON, "-c", RING]);
+        trace.arg("--json").args(kinds).args(["--", python, "-c", RING]);
         let output = run(&mut trace);
         let traced = lines(&output.stderr);
         check(&traced);
-        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        accounted(&traced);
         (output.status.code(), traced)
     };
     let (status, asked) = traced(&["-k", "io-worker"]);
     if status == Some(77) {
-        println!("skip {TEST}: this kernel makes no ring");
-        return;
+        skip!("this kernel makes no ring");
     }
     let forks = of_type(&asked, "fork");
     let [fork] = forks[..] else { panic!("{forks:?}") };
@@ -237,14 +212,12 @@ fn threads_of_io_uring_are_shown_where_asked_for() {
     }
     let (_, default) = traced(&[]);
     assert!(of_type(&default, "fork").is_empty(), "{default:?}");
-    assert!(summary(&default)["filtered"].as_u64().unwrap() > 0);
+    assert!(number(&summary(&default)["filtered"]) > 0);
 }
 
 #[test]
 fn a_filter_that_names_nothing_is_refused() {
-    if !here("a_filter_that_names_nothing_is_refused") {
-        return;
-    }
+    live_test!();
     let cases = [
         ["-p", "4194304"],
         ["-u", "no such user"],

@@ -1,13 +1,20 @@
 //! The kernel's own event log of the same forks, as a second truth.
 //!
-//! ftrace writes whole microseconds, so two of its times are up to one microsecond off; both
-//! tracers run at the same points, one after the other, which adds their own cost.
+//! ftrace writes whole microseconds, so two of its times are up to one microsecond off. Both
+//! tracers run at the same points, one after the other, and each adds its own cost.
 
-use std::{collections::HashMap, fs, path::PathBuf, process::Command};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::PathBuf,
+    process::Command,
+};
 
 use serde_json::Value;
 
-use crate::support::{Folder, check, forker, here, median, of_type, read, run, slowness, tool};
+use crate::support::{
+    Mount, forker, live_test, median, number, of_type, skip, slowness, stage, tool, trace,
+};
 
 /// What ftrace saw of one fork, in microseconds.
 #[derive(Default)]
@@ -22,11 +29,11 @@ struct Seen {
 
 /// An ftrace instance of its own.
 struct Instance {
-    folder: Folder,
     path: PathBuf,
+    _mount: Mount,
 }
 
-/// Events and their filters: a fork from outside.
+/// The events that show a fork from outside, and their filters.
 const AROUND: [(&str, &str); 6] = [
     ("raw_syscalls/sys_enter", "id == 57"),
     ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
@@ -41,10 +48,10 @@ const INSIDE: [&str; 10] = [
     "raw_syscalls/sys_enter",
     "raw_syscalls/sys_exit",
     "kmem/kmem_cache_alloc",
-    // Before 6.1, for a task.
+    // Before 6.1 this one fires for a task.
     "kmem/kmem_cache_alloc_node",
     "timer/hrtimer_setup",
-    // Its name before.
+    // Older kernels call it so.
     "timer/hrtimer_init",
     "mmap_lock/mmap_lock_start_locking",
     "mmap_lock/mmap_lock_acquire_returned",
@@ -54,13 +61,10 @@ const INSIDE: [&str; 10] = [
 
 impl Instance {
     fn new() -> Self {
-        let folder = Folder::new("tracefs");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tracefs", "tracefs"]).arg(folder.path());
-        assert!(mount.status().unwrap().success());
-        let path = folder.path().join("instances").join(format!("forks-{}", std::process::id()));
+        let mount = Mount::new("tracefs", "tracefs", &[]);
+        let path = mount.path().join("instances").join(format!("forks-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
-        let instance = Self { folder, path };
+        let instance = Self { path, _mount: mount };
         instance.write("trace_clock", "mono");
         instance.write("buffer_size_kb", "8192");
         instance
@@ -76,7 +80,7 @@ impl Instance {
         }
     }
 
-    /// Each fork's own events between entry and exit of the call, from the entry on.
+    /// Each fork by the system call `fork`, with the caller's events from its entry to its exit.
     fn inside(&self) -> Vec<Inside> {
         let text = self.text();
         let mut open: HashMap<u64, Inside> = HashMap::new();
@@ -85,7 +89,7 @@ impl Instance {
             let Some((caller, at, event, rest)) = parts(line) else { continue };
             match event {
                 "sys_enter" if rest.trim_start().starts_with("NR 57 ") => {
-                    open.insert(caller, Inside { entered: at, events: Vec::new() });
+                    open.insert(caller, Inside { caller, entered: at, events: Vec::new() });
                 }
                 "sys_exit" => done.extend(open.remove(&caller)),
                 _ => {
@@ -102,13 +106,13 @@ impl Instance {
         fs::write(self.path.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
-    /// What was written; reading it while it grows by the reading itself would not end.
+    /// What was written. It is switched off first: reading adds events, and so would not end.
     fn text(&self) -> String {
         self.write("tracing_on", "0");
         fs::read_to_string(self.path.join("trace")).unwrap()
     }
 
-    /// By child.
+    /// The forks by their child.
     fn forks(&self) -> HashMap<u64, Seen> {
         let text = self.text();
         let mut entered = HashMap::new();
@@ -159,11 +163,11 @@ impl Drop for Instance {
     fn drop(&mut self) {
         fs::write(self.path.join("events/enable"), "0").ok();
         fs::remove_dir(&self.path).ok();
-        Command::new("umount").arg(self.folder.path()).status().ok();
     }
 }
 
-/// `  comm-PID  [CPU] flags  SECONDS.MICROS: event: rest`, the name may hold anything.
+/// The parts of a line like `  comm-PID  [CPU] flags  SECONDS.MICROS: event: rest`; the comm may
+/// hold any character.
 fn parts(line: &str) -> Option<(u64, u64, &str, &str)> {
     let (head, tail) = line.split_once(" [")?;
     let (_, caller) = head.trim().rsplit_once('-')?;
@@ -181,8 +185,9 @@ fn field(rest: &str, name: &str) -> Option<u64> {
 
 /// A fork as ftrace saw it from inside: microseconds.
 struct Inside {
+    caller: u64,
     entered: u64,
-    /// When, what, and the rest of the line.
+    /// For each event its time, its name, and the rest of the line.
     events: Vec<(u64, String, String)>,
 }
 
@@ -208,8 +213,8 @@ impl Inside {
     }
 }
 
-/// ProbeKind two series differ: the median of each, the median of the pairs' differences, and the largest
-/// of these.
+/// How two series differ: the median of each, the median of the differences of pairs, and the
+/// largest of these.
 struct Difference {
     ours: f64,
     ftrace: f64,
@@ -225,7 +230,8 @@ fn compare(pairs: &[(f64, f64)]) -> Difference {
     Difference {
         ours: median_of(|pair| pair.0),
         ftrace: median_of(|pair| pair.1),
-        // Of one and the same fork: where forks are of two sorts, a median of all may be of either.
+        // The differences are those of one and the same fork: where forks are of two sorts, the
+        // median of all may be of either sort.
         apart: median_of(|(ours, theirs)| ours - theirs),
         largest,
     }
@@ -241,8 +247,8 @@ fn between(from: Option<u64>, to: Option<u64>) -> Option<f64> {
     Some((to? - from?) as f64)
 }
 
-/// What is compared: what each says of a fork, in microseconds, and how far the two may be apart
-/// (both tracers run in each other's gaps).
+/// What is compared: what each says of a fork, in microseconds, and how far the two may be apart,
+/// because each tracer runs inside what the other measures.
 struct Row {
     what: &'static str,
     most: f64,
@@ -260,13 +266,13 @@ const ROWS: [Row; 5] = [
     Row {
         what: "task_newtask to sched_process_fork",
         most: 3.0,
-        ours: |fork| stage(fork, "uprobe_copy_process"),
+        ours: |fork| took(fork, "uprobe_copy_process"),
         theirs: |seen| between(seen.newtask, seen.process_fork),
     },
     Row {
         what: "sched_process_fork to sched_wakeup_new",
         most: 3.0,
-        ours: |fork| stage(fork, "wake_up_new_task"),
+        ours: |fork| took(fork, "wake_up_new_task"),
         theirs: |seen| between(seen.process_fork, seen.wakeup_new),
     },
     Row {
@@ -285,18 +291,21 @@ const ROWS: [Row; 5] = [
 
 /// When a stage ends, from the start of the attempt.
 fn ends(fork: &Value, name: &str) -> Option<f64> {
-    let stages = fork["stages"].as_array()?;
-    let stage = stages.iter().find(|stage| stage["name"] == name)?;
+    let stage = stage(fork, name)?;
     Some(micros(&stage["start_ns"])? + micros(&stage["dur_ns"])?)
 }
 
-fn stage(fork: &Value, name: &str) -> Option<f64> {
-    let stages = fork["stages"].as_array()?;
-    micros(&stages.iter().find(|stage| stage["name"] == name)?["dur_ns"])
+/// How long a stage took.
+fn took(fork: &Value, name: &str) -> Option<f64> {
+    micros(&stage(fork, name)?["dur_ns"])
 }
 
-/// The tool with a backend that bounds stages by tracepoints, as ftrace sees them: the one that these
-/// tests are run with if it is `accepted`, the first of these if they are run with none.
+/// Why a test of this file may not run.
+const OTHER: &str = "the backend asked for bounds no stages by these tracepoints";
+
+/// The tool with a backend that bounds stages by tracepoints, as ftrace sees them. It is the
+/// backend that the tests are run with, if it is `accepted`; where they are run with none, the
+/// first of these.
 fn by_tracepoints(accepted: &[&str]) -> Option<Command> {
     let given = std::env::var("FORK_TRACE_BACKEND");
     let backend = given.as_deref().unwrap_or(accepted[0]);
@@ -309,27 +318,16 @@ fn by_tracepoints(accepted: &[&str]) -> Option<Command> {
 
 #[test]
 fn ftrace_sees_the_same_gaps() {
-    let Some(mut tool) = by_tracepoints(&["tracepoint", "inner"]) else { return };
-    if !here("ftrace_sees_the_same_gaps") {
-        return;
-    }
-    let folder = Folder::new("ftrace");
-    let file = folder.file("forks.json");
+    live_test!();
+    let Some(mut tool) = by_tracepoints(&["tracepoint", "inner"]) else { skip!("{OTHER}") };
     let instance = Instance::new();
     for (event, filter) in AROUND {
         instance.enable(event, Some(filter));
     }
-    let output = run(tool
-        .arg("-o")
-        .arg(&file)
-        .arg("--")
-        .arg(forker())
-        .args(["fork-raw", "--repeat", "1000"]));
-    assert!(output.status.success());
+    let mut work = Command::new(forker());
+    let traced = trace(&mut tool, work.args(["fork-raw", "--repeat", "1000"])).shown;
     let seen = instance.forks();
     drop(instance);
-    let traced = read(&file);
-    check(&traced);
     let forks: Vec<_> = of_type(&traced, "fork");
     assert_eq!(forks.len(), 1000);
 
@@ -341,8 +339,8 @@ fn ftrace_sees_the_same_gaps() {
                 Some((ours(fork)?, theirs(seen)?))
             })
             .collect();
-        // ftrace leaves out runs of switches at times; ours are there, but for the few that the
-        // kernel skips a program for.
+        // ftrace leaves out some switches at times. Our times are there, but for the few forks for
+        // which the kernel skipped a program.
         let unseen = forks.iter().filter(|fork| ours(fork).is_none()).count();
         assert!(unseen <= forks.len() / 25, "{what}: {unseen} unseen");
         assert!(pairs.len() > 50, "{what}: only {} pairs", pairs.len());
@@ -384,35 +382,25 @@ const INSIDE_ROWS: [InsideRow; 13] = [
 
 #[test]
 fn ftrace_sees_the_same_inside() {
-    let Some(mut tool) = by_tracepoints(&["inner"]) else { return };
-    if !here("ftrace_sees_the_same_inside") {
-        return;
-    }
-    let folder = Folder::new("ftrace-inside");
-    let file = folder.file("forks.json");
+    live_test!();
+    let Some(mut tool) = by_tracepoints(&["inner"]) else { skip!("{OTHER}") };
     let instance = Instance::new();
     for event in INSIDE {
         instance.enable(event, None);
     }
-    let args = ["fork-raw", "--repeat", "100"];
-    let output = run(tool.arg("-o").arg(&file).arg("--").arg(forker()).args(args));
-    assert!(output.status.success());
-    let seen = instance.inside();
+    let mut work = Command::new(forker());
+    let traced = trace(&mut tool, work.args(["fork-raw", "--repeat", "100"])).shown;
+    let mut seen = instance.inside();
     drop(instance);
-    let traced = read(&file);
-    check(&traced);
     let forks = of_type(&traced, "fork");
+    // Others may fork meanwhile.
+    let callers: HashSet<u64> = forks.iter().map(|fork| number(&fork["parent"]["tid"])).collect();
+    seen.retain(|fork| callers.contains(&fork.caller));
     assert_eq!((forks.len(), seen.len()), (100, 100), "each fork, by both");
 
-    let begins = |fork: &Value, name: &str| {
-        let stages = fork["stages"].as_array()?;
-        micros(&stages.iter().find(|stage| stage["name"] == name)?["start_ns"])
-    };
+    let begins = |fork: &Value, name: &str| micros(&stage(fork, name)?["start_ns"]);
     let mut last = 0.0;
-    let bounded = |name: &str| {
-        let stages = traced[0]["stages"].as_array().unwrap();
-        stages.iter().any(|stage| stage["name"] == name && stage["precision"] == "bounded")
-    };
+    let bounded = |name: &str| stage(&traced[0], name).unwrap()["precision"] == "bounded";
     // Kernels differ in what they can mark.
     for (name, theirs) in INSIDE_ROWS.into_iter().filter(|(name, _)| bounded(name)) {
         let pairs = forks.iter().zip(&seen);

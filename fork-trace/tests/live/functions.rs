@@ -1,5 +1,5 @@
-//! Function probes: that what they give is exact, that they leave nothing behind, and that ftrace's
-//! function graph sees the same durations. For kernels that let functions be probed.
+//! Function probes: what they give is exact, they leave nothing behind, and ftrace's function graph
+//! sees the same durations. These tests are for kernels that let functions be probed.
 
 use std::{
     collections::HashMap,
@@ -11,33 +11,20 @@ use std::{
 
 use fork_trace::host::counts::possible_cpus;
 use fork_trace_common::stage::{STAGES, Stage};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, median, of_type, read, run, slowness, tool,
+    FileTrace, Programs, fork_trace, forker, functions_are_probed, live_test, median, number,
+    of_type, run, skip, slowness, stage, tool, trace,
 };
 
-/// Traces `forker` with these arguments; `None` where this kernel, or the backend asked for, probes
-/// no functions.
-fn traced(test: &str, args: &[&str]) -> Option<Vec<Value>> {
-    if !here(test) {
-        return None;
-    }
-    let folder = Folder::new("functions");
-    let file = folder.file("forks.json");
-    let mut tool = fork_trace();
-    tool.arg("--stages=all").arg("-o").arg(&file).arg("--").arg(forker()).args(args);
-    let output = run(&mut tool);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = read(&file);
-    check(&lines);
-    let probed = lines[0]["backend"] == "fentry" || lines[0]["backend"] == "kprobe";
-    probed.then_some(lines)
-}
+/// Why a test of this file may not run.
+const UNPROBED: &str = "this kernel, or the backend asked for, probes no functions";
 
-fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
-    fork["stages"].as_array()?.iter().find(|stage| stage["name"] == name)
+/// Traces `forker` with these arguments, for every stage; `None` where no functions are probed.
+fn traced(args: &[&str]) -> Option<Vec<Value>> {
+    let lines = trace(fork_trace().arg("--stages=all"), Command::new(forker()).args(args)).shown;
+    functions_are_probed(&lines).then_some(lines)
 }
 
 /// Whether a stage of the table is `outer` or part of it.
@@ -48,7 +35,8 @@ fn within(name: &Value, outer: Stage) -> bool {
 
 #[test]
 fn a_fork_is_seen_exactly_and_its_stages_add_up() {
-    let Some(lines) = traced("functions", &["fork-raw", "--repeat", "50"]) else { return };
+    live_test!();
+    let Some(lines) = traced(&["fork-raw", "--repeat", "50"]) else { skip!("{UNPROBED}") };
     let exact = |fork: &Value| {
         let stages = fork["stages"].as_array().unwrap();
         stages.iter().filter(|stage| stage["precision"] == "exact").count()
@@ -79,7 +67,8 @@ fn a_fork_is_seen_exactly_and_its_stages_add_up() {
 
 #[test]
 fn a_failure_is_where_its_function_failed() {
-    let Some(lines) = traced("functions", &["eagain-pids"]) else { return };
+    live_test!();
+    let Some(lines) = traced(&["eagain-pids"]) else { skip!("{UNPROBED}") };
     let forks = of_type(&lines, "fork");
     let fork = forks.iter().find(|fork| fork["errno_name"] == "EAGAIN").unwrap();
     let failed = |name| stage(fork, name).unwrap()["status"] == "failed";
@@ -90,31 +79,24 @@ fn a_failure_is_where_its_function_failed() {
     for undone in ["free_pid", "mmput", "exit_fs", "exit_creds"] {
         assert_eq!(stage(fork, undone).unwrap()["precision"], "exact", "{undone}");
     }
-    assert!(stage(fork, "sched_cgroup_fork").is_none(), "it was not come to");
+    assert!(stage(fork, "sched_cgroup_fork").is_none(), "the fork did not come that far");
 }
 
 #[test]
 fn vforks_that_wait_take_no_return_from_others() {
+    live_test!();
     let held = "$0 hold-vfork --count 64 --ms 4000 & sleep 2; $0 loop --count 200; wait";
-    if !here("functions") {
-        return;
-    }
-    let folder = Folder::new("held");
-    let file = folder.file("forks.json");
-    let mut tool = fork_trace();
-    tool.arg("-o").arg(&file).args(["--", "sh", "-c", held]).arg(forker());
-    assert!(run(&mut tool).status.success());
-    let lines = read(&file);
-    check(&lines);
-    if lines[0]["backend"] != "fentry" && lines[0]["backend"] != "kprobe" {
-        return;
+    let mut shell = Command::new("sh");
+    let lines = trace(&mut fork_trace(), shell.args(["-c", held]).arg(forker())).shown;
+    if !functions_are_probed(&lines) {
+        skip!("{UNPROBED}");
     }
     let forks = of_type(&lines, "fork");
     let vforks = forks.iter().filter(|fork| fork["kind"] == "vfork").count();
     assert!(vforks >= 64, "{vforks}");
     let mut by_parent: HashMap<u64, Vec<&Value>> = HashMap::new();
     for fork in forks {
-        by_parent.entry(fork["parent"]["pid"].as_u64().unwrap()).or_default().push(fork);
+        by_parent.entry(number(&fork["parent"]["pid"])).or_default().push(fork);
     }
     let meanwhile = by_parent.into_values().find(|forks| forks.len() == 200).unwrap();
     for name in ["copy_process", "wake_up_new_task"] {
@@ -125,10 +107,11 @@ fn vforks_that_wait_take_no_return_from_others() {
 
 #[test]
 fn returns_that_found_no_room_are_counted() {
-    // One copies the memory, the others wait for its lock in the middle of `copy_process`.
+    live_test!();
+    // One thread copies the memory, the others wait for its lock in the middle of `copy_process`.
     let threads = (4 * possible_cpus().unwrap()).max(40).to_string();
     let args = ["loop", "--count", "5", "--threads", &threads, "--touch-mib", "32"];
-    let Some(lines) = traced("functions", &args) else { return };
+    let Some(lines) = traced(&args) else { skip!("{UNPROBED}") };
     let forks = of_type(&lines, "fork");
     let forks = forks.iter().filter(|fork| fork["kind"] == "process");
     let unseen =
@@ -137,7 +120,7 @@ fn returns_that_found_no_room_are_counted() {
     let runs = &lines.last().unwrap()["missed_runs"];
     let missed = |name: &str| runs[name].as_u64().unwrap_or_default();
     let inside = missed("copy_process");
-    // From 6.13 on the call itself may be passed unseen.
+    // From 6.13 on the programs of the system call may be skipped too.
     let counted = inside + missed("sys_enter") + missed("sys_exit");
     println!("{unseen} of {} returns unseen, {runs} counted", forks.count());
     let release = lines[0]["host"]["kernel"].as_str().unwrap();
@@ -147,25 +130,21 @@ fn returns_that_found_no_room_are_counted() {
         assert!(0 < inside && unseen <= counted, "{unseen} unseen, {runs} counted");
     }
     if lines[0]["backend"] == "fentry" {
-        // A trampoline has room for every caller.
+        // A trampoline serves every caller at once.
         assert!(unseen <= counted, "{unseen} unseen, {runs} counted");
     }
 }
 
 #[test]
 fn inner_marks_agree_with_functions() {
-    // So much that what the probes themselves take weighs little.
+    live_test!();
+    // With so much memory, what the probes themselves take weighs little.
     let mib = if slowness() > 1.0 { "256" } else { "64" };
     let args = ["loop", "--count", "12", "--touch-mib", mib];
-    let Some(lines) = traced("functions", &args) else { return };
-    let folder = Folder::new("agree");
-    let file = folder.file("forks.json");
-    let mut tool = tool();
-    tool.args(["--backend", "inner", "-o"]).arg(&file).arg("--").arg(forker()).args(args);
-    assert!(run(&mut tool).status.success());
-    let inner = read(&file);
-    check(&inner);
-    // Of each fork the share of its total: another load of the machine changes both.
+    let Some(lines) = traced(&args) else { skip!("{UNPROBED}") };
+    let mut forker = Command::new(forker());
+    let inner = trace(tool().args(["--backend", "inner"]), forker.args(args)).shown;
+    // Shares of each fork's total are compared, because a load of the machine changes both times.
     let shares = |lines: &[Value], name: &str| {
         let forks = of_type(lines, "fork");
         let shares = forks.iter().filter_map(|fork| {
@@ -188,47 +167,26 @@ fn inner_marks_agree_with_functions() {
     assert!(compared >= 1, "no stage is seen by both");
 }
 
-/// Programs of functions in the kernel.
-fn programs() -> usize {
-    let names = aya::programs::loaded_programs().filter_map(|program| {
-        let program = program.ok()?;
-        program.name_as_str().map(str::to_owned)
-    });
-    let ours = ["fentry_", "fexit_", "kprobe_", "kretprobe_"];
-    names.filter(|name| ours.iter().any(|kind| name.starts_with(kind))).count()
-}
-
 #[test]
 fn the_prompt_comes_back_at_once_and_nothing_stays() {
-    if !here("functions") {
-        return;
-    }
-    let folder = Folder::new("prompt");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    live_test!();
+    let trace = FileTrace::start(&[]);
     assert!(run(Command::new(forker()).arg("fork-raw")).status.success());
-    let attached = programs();
+    let programs = trace.programs();
     let began = Instant::now();
-    let output = trace.stop(Signal::SIGINT);
-    let back = began.elapsed();
-    assert!(output.status.success());
-    let lines = read(&file);
-    check(&lines);
+    let (lines, back) = trace.stop_timed();
     assert!(!of_type(&lines, "fork").is_empty());
-    println!("{attached} programs; back after {back:.0?}");
+    println!("{} programs; back after {back:.0?}", programs.count());
     assert!(back < Duration::from_millis(300).mul_f64(slowness().sqrt()), "{back:?}");
-    let most = Instant::now() + Duration::from_secs(30);
-    while programs() > 0 {
-        assert!(Instant::now() < most, "{} programs are left", programs());
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let left = programs.left_after(Duration::from_secs(30));
+    assert!(left.is_empty(), "{left:?} are left");
     println!("all gone after {:.1?}", began.elapsed());
 }
 
 /// Where ftrace's function graph is set up.
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// The function graph of forks, off again when dropped.
+/// The function graph of forks; it is switched off when this is dropped.
 struct Graph;
 
 impl Graph {
@@ -238,7 +196,7 @@ impl Graph {
         Self::write("current_tracer", "nop");
         Self::write("trace_clock", "mono");
         Self::write("buffer_size_kb", "8192");
-        // The one it begins at has to be among them.
+        // The function that it begins at has to be among them.
         Self::write("set_ftrace_filter", &format!("kernel_clone {}", functions.join(" ")));
         Self::write("set_graph_function", "kernel_clone");
         Self::write("current_tracer", "function_graph");
@@ -253,7 +211,7 @@ impl Graph {
         fs::write(&path, text).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
-    /// Durations of each function in microseconds, of what `comm` called.
+    /// The durations of each function that `comm` called, in microseconds.
     fn durations(&self, comm: &str) -> HashMap<String, Vec<f64>> {
         Self::write("tracing_on", "0");
         let text = fs::read_to_string(Path::new(TRACING).join("trace")).unwrap();
@@ -291,10 +249,11 @@ impl Drop for Graph {
 
 #[test]
 fn the_function_graph_shows_the_same_durations() {
-    let Some(lines) = traced("functions", &["fork-raw"]) else { return };
+    live_test!();
+    let Some(lines) = traced(&["fork-raw"]) else { skip!("{UNPROBED}") };
     let tracers = fs::read_to_string(Path::new(TRACING).join("available_tracers")).unwrap();
     assert!(tracers.contains("function_graph"), "a kernel that lets functions be probed has it");
-    // Stage and function, where a stage is one run of one function.
+    // These are pairs of stage and function; each such stage is one run of one function.
     let exact = lines[0]["stages"].as_array().unwrap().iter();
     let functions: Vec<(String, String)> = exact
         .filter(|stage| stage["precision"] == "exact")
@@ -311,20 +270,22 @@ fn the_function_graph_shows_the_same_durations() {
         .filter(|function| traceable.lines().any(|line| line == function))
         .collect();
     let args = ["fork-raw", "--repeat", "100"];
+    let earlier = Programs::all();
     let graph = Graph::start(&traceable);
-    let lines = traced("functions", &args).unwrap();
+    let lines = traced(&args).unwrap();
     let mut theirs = graph.durations("forker");
     drop(graph);
-    let apart = !theirs.contains_key("copy_creds");
+    let seen = |theirs: &HashMap<String, Vec<f64>>| theirs.contains_key("copy_creds");
+    let apart = !seen(&theirs);
     if apart {
         println!("this kernel's function graph leaves out what has a trampoline: forks of its own");
-        let most = Instant::now() + Duration::from_secs(30);
-        while programs() > 0 && Instant::now() < most {
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        Programs::all().since(&earlier).left_after(Duration::from_secs(30));
         let graph = Graph::start(&traceable);
         assert!(run(Command::new(forker()).args(args)).status.success());
         theirs = graph.durations("forker");
+        if !seen(&theirs) {
+            skip!("another tracer's trampolines hide functions from the function graph");
+        }
     }
 
     let forks = of_type(&lines, "fork");
@@ -333,7 +294,8 @@ fn the_function_graph_shows_the_same_durations() {
         let ours = forks.iter().filter_map(|fork| {
             let stage = stage(fork, &name)?;
             let once = stage["runs"].is_null();
-            // The probes of the functions inside count too, and the others' forks had none.
+            // Our times include the probes of the functions inside, which the other forks did not
+            // have.
             let bare = !apart || stage["self_ns"] == stage["dur_ns"];
             stage["dur_ns"].as_u64().filter(|_| once && bare).map(|ns| ns as f64 / 1e3)
         });
@@ -347,7 +309,8 @@ fn the_function_graph_shows_the_same_durations() {
         }
         let (ours, theirs) = (median(&mut ours), median(&mut theirs));
         println!("{function}: median {ours:.1} us, by the function graph {theirs:.1} us");
-        // Each of the two tracers is inside what the other measures, and nested ones add up.
+        // Each of the two tracers runs inside what the other measures, and nested functions add
+        // that up.
         let overhead = 2.0 * slowness() + 0.25 * ours.max(theirs);
         assert!((ours - theirs).abs() <= overhead, "{function}");
         compared += 1;

@@ -1,8 +1,9 @@
 //! Live tests: the real tool on the real kernel, against truths of their own.
 //!
-//! `forker` says what it did, `/proc/stat` and ftrace what the kernel saw. They need root; without
-//! it they say so and pass, or fail where `FORK_TRACE_LIVE=require` is set, as in CI. They run one
-//! after the other: some trace the whole host.
+//! `forker` says what it did, `/proc/stat` and ftrace say what the kernel saw. The tests need root.
+//! Without it they say so and pass, or fail where `FORK_TRACE_LIVE=require` is set, as in CI. They
+//! run one after the other, because some of them trace the whole host. Others may do so at the same
+//! time: a test speaks only of its own tracer, its own BPF programs and its own forks.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,10 +18,10 @@ mod around;
 mod causes;
 mod endings;
 mod filters;
+mod follow_up;
 mod ftrace;
 mod functions;
 mod inner;
-mod life;
 mod readme;
 mod rights;
 mod storm;

@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Folder, here, kill, tool, wait};
+use crate::support::{Folder, kill, live_test, tool, wait};
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -41,7 +41,8 @@ fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// A folder first on PATH: `fork-trace` is the tool that is tested, `sudo` a way to call it.
+/// A PATH whose first folder has `fork-trace`, which is the tool that is tested, and a `sudo` that
+/// just runs a command.
 fn programs(folder: &Folder) -> String {
     let programs = folder.file("bin");
     fs::create_dir(&programs).unwrap();
@@ -54,16 +55,14 @@ fn programs(folder: &Folder) -> String {
 
 #[test]
 fn each_command_of_the_readme_works() {
-    if !here("each_command_of_the_readme_works") {
-        return;
-    }
+    live_test!();
     let texts = pages().into_iter().map(|page| fs::read_to_string(page).unwrap());
     let commands: Vec<_> = texts.flat_map(|text| commands(&text)).collect();
     assert!(commands.len() > 30, "{commands:?}");
     let folder = Folder::new("readme");
     let path = programs(&folder);
     for line in &commands {
-        // The command that runs these tests.
+        // This command runs these very tests.
         if line == "cargo xtask test" {
             continue;
         }
@@ -72,7 +71,7 @@ fn each_command_of_the_readme_works() {
         let root = format!(" --root {}", folder.file("installed").display());
         let line =
             if line.starts_with("cargo install") { line.clone() + &root } else { line.clone() };
-        // It goes on until Ctrl-C, which a shell around it would take for its own end.
+        // This one goes on until Ctrl-C, which a shell around it would take for its own end.
         let endless = line == "sudo fork-trace";
         let line = if endless { format!("exec {line}") } else { line };
         let mut command = Command::new("sh");

@@ -1,18 +1,16 @@
-//! With which rights: the tool's, and the command's.
+//! Rights: those that the tool needs and keeps, and those that the command gets.
 
 use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{HostTrace, fork_trace, here, lines, of_type, run, tool};
+use crate::support::{HostTrace, fork_trace, lines, live_test, of_type, run, skip, stage, tool};
 
 const NOBODY: u32 = 65534;
 
 #[test]
 fn without_rights_it_says_cause_and_cure() {
-    if !here("without_rights_it_says_cause_and_cure") {
-        return;
-    }
+    live_test!();
     // A copy that anybody may run: the build's own folder may be closed to others.
     let copy = std::env::temp_dir().join(format!("fork-trace-copy-{}", std::process::id()));
     fs::copy(tool().get_program(), &copy).unwrap();
@@ -35,9 +33,7 @@ fn without_rights_it_says_cause_and_cure() {
 
 #[test]
 fn the_command_runs_as_the_user_who_called_sudo() {
-    if !here("the_command_runs_as_the_user_who_called_sudo") {
-        return;
-    }
+    live_test!();
     let script = "id -u; id -g; id -G; grep CapEff: /proc/self/status; echo $HOME";
     let as_nobody = |args: &[&str]| {
         let output = run(fork_trace()
@@ -59,9 +55,7 @@ fn the_command_runs_as_the_user_who_called_sudo() {
 
 #[test]
 fn rights_that_are_not_needed_are_given_up() {
-    if !here("rights_that_are_not_needed_are_given_up") {
-        return;
-    }
+    live_test!();
     let trace = HostTrace::start(&["--json"]);
     let status = fs::read_to_string(format!("/proc/{}/status", trace.pid())).unwrap();
     let mask = |name: &str| {
@@ -77,16 +71,14 @@ fn rights_that_are_not_needed_are_given_up() {
 
 #[test]
 fn doctor_tells_what_can_be_seen() {
-    if !here("doctor_tells_what_can_be_seen") {
-        return;
-    }
+    live_test!();
     let output = run(tool().args(["doctor", "--json"]));
     assert!(output.status.success());
     let report = &lines(&output.stdout)[0];
     assert_eq!(report["can_trace"], true);
     let stages = report["stages"].as_array().unwrap();
-    let copy = stages.iter().find(|stage| stage["name"] == "copy_process").unwrap();
-    // Whether functions can be probed is the kernel's to say; here it said so by refusing, or not.
+    let copy = stage(report, "copy_process").unwrap();
+    // Only the kernel can say whether functions can be probed; the report says whether it refused.
     let (precision, closes) = match report["no_functions"].is_string() {
         true => ("bounded", "sched_process_fork"),
         false => ("exact", "leave copy_process"),
@@ -102,9 +94,7 @@ fn doctor_tells_what_can_be_seen() {
 
 #[test]
 fn the_kernel_side_logs_when_asked() {
-    if !here("the_kernel_side_logs_when_asked") {
-        return;
-    }
+    live_test!();
     let output = run(fork_trace().args(["-vvv", "--json", "--", "sh", "-c", ": & wait"]));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("task_newtask flags 12"), "{said}");
@@ -117,13 +107,11 @@ fn the_kernel_side_logs_when_asked() {
 
 #[test]
 fn hidden_kernel_addresses_are_said_with_their_cure() {
-    if !here("hidden_kernel_addresses_are_said_with_their_cure") {
-        return;
-    }
+    live_test!();
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap();
     let restrict = fs::read_to_string("/proc/sys/kernel/kptr_restrict").unwrap();
     if paranoid.trim().parse::<i32>().unwrap() <= 1 && restrict.trim() == "0" {
-        return println!("every user of this host sees kernel addresses");
+        skip!("every user of this host sees kernel addresses");
     }
     let without_syslog = |args: &[&str]| {
         let mut tool = tool();
@@ -132,7 +120,7 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
             let dropped = caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYSLOG);
             dropped.map_err(std::io::Error::other)
         };
-        // SAFETY: two system calls on this thread alone.
+        // SAFETY: the closure makes two system calls, which concern this thread alone.
         unsafe { tool.pre_exec(drop_syslog) };
         run(&mut tool)
     };
@@ -145,13 +133,12 @@ fn hidden_kernel_addresses_are_said_with_their_cure() {
     let traced = lines(&auto.stderr);
     assert_eq!(of_type(&traced, "fork").len(), 1);
     if traced[0]["backend"] != "tracepoint" {
-        // Functions are found by name.
+        // The other backends find functions by name and need no addresses.
         return assert!(of_type(&traced, "warning").is_empty());
     }
     let warning = of_type(&traced, "warning")[0];
     assert_eq!(warning["code"], "no-inner-marks");
     assert!(warning["text"].as_str().unwrap().contains("kptr_restrict"), "{warning}");
-    let stages = traced[0]["stages"].as_array().unwrap();
-    let files = stages.iter().find(|stage| stage["name"] == "copy_files").unwrap();
+    let files = stage(&traced[0], "copy_files").unwrap();
     assert!(files["reason"].as_str().unwrap().contains("CAP_SYSLOG"), "{files}");
 }

@@ -1,43 +1,35 @@
-//! Many forks: nothing lost, or every loss counted.
+//! Many forks at once: nothing is lost, or every loss is counted.
 
 use std::process::Command;
 
-use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::support::{
-    Background, Folder, HostTrace, check, fork_trace, forker, here, lines, of_type, read, run,
-    slowness, summary,
+    Background, FileTrace, Folder, accounted, check, fork_trace, forker, lines, live_test, number,
+    of_type, read, run, slowness, summary,
 };
 
 #[test]
 fn a_storm_of_forks_is_all_there() {
-    if !here("a_storm_of_forks_is_all_there") {
-        return;
-    }
+    live_test!();
     // An emulated CPU would take minutes.
     let count = if slowness() > 1.0 { 2_000 } else { 20_000 };
-    let folder = Folder::new("storm");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    let trace = FileTrace::start(&[]);
     let child =
         Command::new(forker()).args(["loop", "--count", &count.to_string()]).spawn().unwrap();
     let forker = child.id();
     assert!(child.wait_with_output().unwrap().status.success());
-    assert!(trace.stop(Signal::SIGINT).status.success());
-    let traced = read(&file);
-    check(&traced);
+    let traced = trace.stop();
     let ours = of_type(&traced, "fork").iter().filter(|f| f["parent"]["pid"] == forker).count();
     assert_eq!(ours, count);
     assert_eq!(summary(&traced)["lost"], 0);
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    accounted(&traced);
     assert!(of_type(&traced, "loss").is_empty());
 }
 
 #[test]
 fn a_ring_that_is_too_small_loses_and_says_how_many() {
-    if !here("a_ring_that_is_too_small_loses_and_says_how_many") {
-        return;
-    }
+    live_test!();
     let count = if slowness() > 1.0 { 1_000 } else { 3_000 };
     let folder = Folder::new("loss");
     let file = folder.file("forks.json");
@@ -53,11 +45,11 @@ fn a_ring_that_is_too_small_loses_and_says_how_many() {
     let traced = read(&file);
     check(&traced);
     let losses = of_type(&traced, "loss");
-    let lost: u64 = losses.iter().map(|loss| loss["records"].as_u64().unwrap()).sum();
+    let lost: u64 = losses.iter().map(|loss| number(&loss["records"])).sum();
     assert!(lost > 0);
     let summary = summary(&traced);
     assert_eq!(summary["lost"], lost);
-    assert_eq!(summary["attempts"].as_u64().unwrap() + lost, count);
+    assert_eq!(number(&summary["attempts"]) + lost, count);
     assert_eq!(summary["accounted"], true, "{summary}");
     let by: u64 = losses.iter().filter_map(|loss| loss["by"]["ring_full"].as_u64()).sum();
     assert_eq!(by, lost, "each loss line says what was lost since the one before");
@@ -65,9 +57,7 @@ fn a_ring_that_is_too_small_loses_and_says_how_many() {
 
 #[test]
 fn limits_stop_the_trace() {
-    if !here("limits_stop_the_trace") {
-        return;
-    }
+    live_test!();
     let output = run(fork_trace()
         .args(["--json", "--max-events", "5", "--"])
         .arg(forker())
@@ -80,7 +70,7 @@ fn limits_stop_the_trace() {
     let traced = lines(&output.stderr);
     check(&traced);
     assert_eq!(of_type(&traced, "fork").len(), 5);
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    accounted(&traced);
 
     let began = std::time::Instant::now();
     let output = run(fork_trace().args(["--json", "-q", "-D", "300ms"]));
@@ -93,9 +83,7 @@ fn limits_stop_the_trace() {
 
 #[test]
 fn descendants_are_followed_and_others_are_not() {
-    if !here("descendants_are_followed_and_others_are_not") {
-        return;
-    }
+    live_test!();
     let other = Background::start(Command::new(forker()).args(["loop", "--count", "1000000"]));
     let script = "(sh -c ': & : & wait') & wait; setsid sh -c ': & wait' & wait";
     let output = run(fork_trace().args(["--json", "--", "sh", "-c", script]));
@@ -105,12 +93,12 @@ fn descendants_are_followed_and_others_are_not() {
     check(&traced);
     let forks = of_type(&traced, "fork");
     // Each caller is the command or a child that was shown before.
-    let mut known: Vec<&serde_json::Value> = vec![&forks[0]["parent"]["pid"]];
+    let mut known: Vec<&Value> = vec![&forks[0]["parent"]["pid"]];
     for fork in &forks {
         assert!(known.contains(&&fork["parent"]["pid"]), "{fork}");
         known.push(&fork["child"]["pid"]);
     }
     assert!(forks.len() >= 4, "{} forks", forks.len());
-    assert!(summary(&traced)["filtered"].as_u64().unwrap() > 0, "the others' forks");
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    assert!(number(&summary(&traced)["filtered"]) > 0, "the others' forks");
+    accounted(&traced);
 }

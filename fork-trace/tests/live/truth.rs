@@ -1,31 +1,32 @@
 //! Every attempt that `forker` made is shown, and shown as it was.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, HostTrace, check, fork_trace, forker, here, kill, lines, of_type, read, run, summary,
-    tool,
+    Background, FileTrace, Folder, HostTrace, Mount, accounted, check, fork_trace, forker,
+    functions_are_probed, is_attempt, lines, live_test, number, of_type, run, summary, tool,
+    trace_forker,
 };
 
 /// Fields that the two name alike.
 const SAME: [&str; 6] = ["kind", "syscall", "clone_flags", "exit_signal", "ret", "errno"];
 
-/// What the kernel never read and a tracer cannot know.
+/// Whether this field is one that the kernel never read, so that a tracer cannot know it.
 fn unknowable(attempt: &Value, field: &str) -> bool {
     match attempt["scenario"].as_str() {
-        // A struct that cannot be read.
+        // The struct cannot be read.
         Some("efault-clone3") => ["kind", "clone_flags", "exit_signal"].contains(&field),
-        // A struct too short to hold it.
+        // The struct is too short to hold it.
         Some("einval-clone3-size") => field == "exit_signal",
         _ => false,
     }
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// Compares one attempt; returns what differs.
@@ -49,12 +50,19 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
     };
     let in_part = warned("entry-not-seen") || warned("return-not-seen");
     let refused = !attempt["errno"].is_null();
+    let note = attempt["note"].as_str().unwrap_or_default();
     for field in SAME {
-        // Then the caller's arguments were not read either.
+        // The caller was killed in the call, and the kernel gives it one of two errors.
+        if note.starts_with("never returned") && ["ret", "errno"].contains(&field) {
+            let either = ["ENOMEM", "EINTR"].map(Value::from);
+            same(field, &true.into(), &either.contains(&fork["errno_name"]).into());
+            continue;
+        }
+        // Where the entry was skipped, nobody read the caller's arguments.
         if in_part && ["syscall", "clone_flags", "exit_signal"].contains(&field) {
             continue;
         }
-        // What it was refused with is known from its return alone.
+        // Only the return of a call says what it was refused with.
         let unseen = refused && warned("return-not-seen") && ["ret", "errno"].contains(&field);
         if unseen || unknowable(attempt, field) {
             same(field, &Value::Null, &fork[field]);
@@ -82,12 +90,7 @@ fn agree(truth: &[Value], traced: &[Value]) {
     assert!(!attempts.is_empty());
     let mut wrong = Vec::new();
     for attempt in &attempts {
-        let time = number(&attempt["start_ns"])..=number(&attempt["end_ns"]);
-        let same = |fork: &&Value| {
-            fork["parent"]["tid"] == attempt["parent_tid"]
-                && time.contains(&number(&fork["mono_ns"]))
-        };
-        match forks.iter().position(same) {
+        match forks.iter().position(|fork| is_attempt(fork, attempt)) {
             None => wrong.push(format!("not shown: {attempt}")),
             Some(place) => {
                 let found = differences(attempt, forks.remove(place));
@@ -103,24 +106,19 @@ fn agree(truth: &[Value], traced: &[Value]) {
 
 #[test]
 fn every_attempt_is_shown_as_it_was() {
-    if !here("every_attempt_is_shown_as_it_was") {
-        return;
-    }
-    let folder = Folder::new("truth");
-    let file = folder.file("forks.json");
-    let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()).arg("all"));
-    assert!(output.status.success());
-    let (truth, traced) = (lines(&output.stdout), read(&file));
+    live_test!();
+    let traced = trace_forker(&["all"]);
+    let (truth, traced) = (traced.truth(), traced.shown);
     let done = truth.last().unwrap();
-    // They would change a limit of the whole host: one before 6.14, the others but in a guest.
+    // These would change a limit of the whole host: the first before 6.14, the others outside a
+    // guest.
     const WHOLE: [&str; 3] = ["eagain-pid-max", "eagain-threads-max", "enomem-overcommit"];
     let skipped = done["skipped"].as_array().unwrap();
     let whole = |one: &Value| WHOLE.iter().any(|name| one["scenario"] == *name);
     assert!(skipped.iter().all(whole), "{skipped:?}");
-    check(&traced);
     agree(&truth, &traced);
     assert_eq!(summary(&traced)["lost"], 0);
-    assert_eq!(summary(&traced)["accounted"], true);
+    accounted(&traced);
 
     // The flood of signals made the kernel restart some calls; each is one attempt.
     let restarted = of_type(&traced, "fork").iter().any(|fork| fork["restarts"].is_u64());
@@ -129,16 +127,10 @@ fn every_attempt_is_shown_as_it_was() {
 
 #[test]
 fn the_whole_host_shows_the_same() {
-    if !here("the_whole_host_shows_the_same") {
-        return;
-    }
-    let folder = Folder::new("host");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
-    let output = run(std::process::Command::new(forker()).arg("--repeat").arg("3"));
-    assert!(trace.stop(Signal::SIGINT).status.success());
-    let (truth, traced) = (lines(&output.stdout), read(&file));
-    check(&traced);
+    live_test!();
+    let trace = FileTrace::start(&[]);
+    let output = run(Command::new(forker()).args(["--repeat", "3"]));
+    let (truth, traced) = (lines(&output.stdout), trace.stop());
     // Others fork on this host too.
     let callers: Vec<_> = of_type(&truth, "attempt").iter().map(|a| &a["parent_tid"]).collect();
     let began = &of_type(&truth, "attempt")[0]["start_ns"];
@@ -150,26 +142,19 @@ fn the_whole_host_shows_the_same() {
         .cloned()
         .collect();
     agree(&truth, &ours);
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    accounted(&traced);
 }
 
 #[test]
 fn calls_under_way_when_tracing_begins_are_not_mistaken() {
-    if !here("calls_under_way_when_tracing_begins_are_not_mistaken") {
-        return;
-    }
-    let folder = Folder::new("under-way");
-    let file = folder.file("forks.json");
+    live_test!();
     let held = ["hold-vfork", "--ms", "700", "--count", "8"];
-    let child =
-        std::process::Command::new(forker()).args(held).stdout(Stdio::piped()).spawn().unwrap();
+    let child = Command::new(forker()).args(held).stdout(Stdio::piped()).spawn().unwrap();
     let holder = child.id();
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    std::thread::sleep(Duration::from_millis(200));
+    let trace = FileTrace::start(&[]);
     let output = child.wait_with_output().unwrap();
-    assert!(trace.stop(Signal::SIGINT).status.success());
-    let traced = read(&file);
-    check(&traced);
+    let traced = trace.stop();
     let attempts = lines(&output.stdout);
     let vforkers: Vec<_> = of_type(&attempts, "attempt")
         .into_iter()
@@ -180,33 +165,20 @@ fn calls_under_way_when_tracing_begins_are_not_mistaken() {
     for fork in of_type(&traced, "fork") {
         assert!(!vforkers.contains(&fork["parent"]["tid"]), "of process {holder}: {fork}");
     }
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    accounted(&traced);
 }
 
 #[test]
 fn a_vfork_is_shown_while_its_parent_still_waits() {
-    if !here("a_vfork_is_shown_while_its_parent_still_waits") {
-        return;
-    }
-    let folder = Folder::new("vfork");
-    let file = folder.file("forks.json");
-    let trace = HostTrace::start(&["-o", file.to_str().unwrap()]);
+    live_test!();
+    let trace = FileTrace::start(&[]);
     let held = ["hold-vfork", "--ms", "60000", "--count", "1"];
-    let mut child =
-        std::process::Command::new(forker()).args(held).stdout(Stdio::null()).spawn().unwrap();
-    let began = std::time::Instant::now();
-    let shown = loop {
-        let text = fs::read_to_string(&file).unwrap();
-        let vfork = text.lines().find(|line| line.contains(r#""kind":"vfork""#));
-        if let Some(Ok(line)) = vfork.map(serde_json::from_str::<Value>) {
-            break line;
-        }
-        assert!(began.elapsed().as_secs() < 5, "the vfork was not shown");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    kill(child.id(), Signal::SIGTERM);
-    child.wait().unwrap();
-    assert!(trace.stop(Signal::SIGINT).status.success());
+    let forker = Background::start(Command::new(forker()).args(held));
+    // Others make vforks on this host too.
+    let own = |line: &Value| line["kind"] == "vfork" && line["parent"]["ppid"] == forker.pid();
+    let shown = trace.line(own);
+    drop(forker);
+    trace.stop();
     assert_eq!(shown["ret"], shown["child"]["tid"]);
     assert!(number(&shown["total_ns"]) < 50_000_000, "the wait is not part of it: {shown}");
     assert!(shown["child_start"]["to_user_ns"].is_u64(), "{shown}");
@@ -214,9 +186,7 @@ fn a_vfork_is_shown_while_its_parent_still_waits() {
 
 #[test]
 fn replay_gives_back_every_byte() {
-    if !here("replay_gives_back_every_byte") {
-        return;
-    }
+    live_test!();
     let folder = Folder::new("replay");
     let file = folder.file("forks.json");
     let output = run(fork_trace().arg("-o").arg(&file).arg("--").arg(forker()));
@@ -228,37 +198,30 @@ fn replay_gives_back_every_byte() {
 
 #[test]
 fn a_program_that_the_kernel_starts_is_of_kind_other() {
-    if !here("a_program_that_the_kernel_starts_is_of_kind_other") {
-        return;
-    }
-    // A control group hierarchy of its own, without controllers: the kernel starts its agent when
-    // a group is empty.
-    let folder = Folder::new("agent");
-    let mount = |args: &[&str]| {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(args).arg(folder.path()).status().unwrap()
-    };
-    assert!(mount(&["-t", "cgroup", "-o", "none,name=fork-trace-test", "none"]).success());
-    let group = folder.path().join("group");
+    live_test!();
+    // In a control group hierarchy of its own, without controllers, the kernel starts an agent when
+    // a group becomes empty.
+    let options = format!("none,name=fork-trace-{}", std::process::id());
+    let hierarchy = Mount::new("agent", "cgroup", &["-o", &options]);
+    let group = hierarchy.path().join("group");
     fs::create_dir(&group).unwrap();
-    fs::write(folder.path().join("release_agent"), "/bin/true").unwrap();
+    fs::write(hierarchy.path().join("release_agent"), "/bin/true").unwrap();
     fs::write(group.join("notify_on_release"), "1").unwrap();
 
     let trace = HostTrace::start(&["--json"]);
     let script = format!("echo $$ > {}/cgroup.procs", group.display());
-    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(300));
     let output = trace.stop(Signal::SIGINT);
     fs::remove_dir(&group).unwrap();
-    std::process::Command::new("umount").arg(folder.path()).status().unwrap();
 
     let traced = lines(&output.stdout);
     check(&traced);
-    // Before 6.1 the kernel starts it as one of its own threads, which are counted only.
+    // Before 6.1 the kernel starts the agent as one of its own threads, which are only counted.
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
     if !symbols.contains(" user_mode_thread\n") {
-        assert!(summary(&traced)["filtered"].as_u64().unwrap() > 0);
-        assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+        assert!(number(&summary(&traced)["filtered"]) > 0);
+        accounted(&traced);
         return;
     }
     let other: Vec<_> =
@@ -268,12 +231,13 @@ fn a_program_that_the_kernel_starts_is_of_kind_other() {
         assert!(fork["parent"]["comm"].as_str().unwrap().starts_with("kworker"), "{fork}");
         assert!(fork["child"]["pid"].is_u64(), "{fork}");
         assert!(fork["syscall"].is_null() && fork["ret"].is_null(), "{fork}");
-        // It has no call; where functions are probed it begins with the first of them.
-        let probed = traced[0]["backend"] == "fentry" || traced[0]["backend"] == "kprobe";
+        // There is no system call; where functions are probed, the attempt begins with the first of
+        // them.
+        let probed = functions_are_probed(&traced);
         let first = &fork["stages"][0];
         assert_eq!(fork["total_ns"].is_u64(), probed, "{fork}");
         assert_eq!(fork["other_ns"].is_u64(), probed, "{fork}");
         assert_eq!(first["name"] == "kernel_clone" && first["start_ns"] == 0, probed, "{fork}");
     }
-    assert_eq!(summary(&traced)["accounted"], true, "{}", summary(&traced));
+    accounted(&traced);
 }

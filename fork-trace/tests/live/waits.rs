@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use crate::support::{
-    Folder, check, fork_trace, forker, here, of_type, read, run, slowness, summary,
+    Folder, accounted, check, fork_trace, forker, live_test, number, of_type, read, run, slowness,
+    stage, summary,
 };
 
 /// What a kind of trouble has to show.
@@ -88,9 +89,7 @@ fn close(shown: u64, truth: u64, what: &str) {
 
 #[test]
 fn a_fork_that_stands_still_says_why_and_for_how_long() {
-    if !here("a_fork_that_stands_still_says_why_and_for_how_long") {
-        return;
-    }
+    live_test!();
     for case in CASES {
         let Some((truth, fork, traced)) = traced(case.trouble, &[]) else { continue };
         let took = ns(&truth["end_ns"]) - ns(&truth["start_ns"]);
@@ -114,9 +113,7 @@ fn a_fork_that_stands_still_says_why_and_for_how_long() {
 
 #[test]
 fn a_stage_is_its_work_and_its_waits() {
-    if !here("a_stage_is_its_work_and_its_waits") {
-        return;
-    }
+    live_test!();
     for trouble in ["none", "idle", "userfaultfd", "mmap-lock"] {
         let Some((truth, fork, _)) = traced(trouble, &[]) else { continue };
         let total = ns(&fork["total_ns"]);
@@ -136,10 +133,7 @@ fn a_stage_is_its_work_and_its_waits() {
 
 #[test]
 fn a_wait_is_no_work_of_the_stage_after_it() {
-    const TEST: &str = "a_wait_is_no_work_of_the_stage_after_it";
-    if !here(TEST) {
-        return;
-    }
+    live_test!();
     let Some((_, fork, _)) = traced("userfaultfd", &[]) else { return };
     for stage in fork["stages"].as_array().unwrap() {
         let work = ns(&stage["self_ns"]).saturating_sub(ns(&stage["off_cpu_ns"]));
@@ -155,9 +149,7 @@ fn a_wait_is_no_work_of_the_stage_after_it() {
 
 #[test]
 fn a_held_caller_counts_with_its_wait() {
-    if !here("a_held_caller_counts_with_its_wait") {
-        return;
-    }
+    live_test!();
     // The call itself takes some 50 us.
     let Some((_, fork, traced)) = traced("vfork", &["--min-duration", "300ms"]) else { return };
     assert!(ns(&fork["total_ns"]) < 100_000_000 && ns(&fork["held_ns"]) > 300_000_000, "{fork}");
@@ -175,9 +167,7 @@ fn a_held_caller_counts_with_its_wait() {
 
 #[test]
 fn a_child_is_in_user_space_when_its_stops_are_over() {
-    if !here("a_child_is_in_user_space_when_its_stops_are_over") {
-        return;
-    }
+    live_test!();
     // Its tracer lets it go on after 400 ms.
     let Some((_, fork, _)) = traced("ptrace", &[]) else { return };
     let start = &fork["child_start"];

@@ -1,6 +1,6 @@
 //! An archive in cpio's "newc" format, which the kernel unpacks as its first file system.
 //!
-//! Knows nothing of what is in it.
+//! This file knows nothing of what is in it.
 
 use anyhow::{Context as _, Result};
 

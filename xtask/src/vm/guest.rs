@@ -1,7 +1,7 @@
 //! What runs in a guest: fork-trace, its workload and its live tests, built without shared
-//! libraries, beside a busybox and a script that starts them. Made once, for all kernels.
+//! libraries, beside a busybox and a script that starts them. It is made once, for all kernels.
 //!
-//! Knows neither kernels nor QEMU.
+//! This file knows neither kernels nor QEMU.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
 use crate::{
+    build::programs::live_tests_by,
     command::{clean_cargo, output, root},
-    live,
 };
 
 /// The host's own target, named so that build scripts and macros stay as they are.
@@ -23,18 +23,18 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the guest does first and last.
 const INIT: &[u8] = include_bytes!("init.sh");
 
-/// It builds and installs the workspace, for which a guest has no cargo.
+/// This test builds and installs the workspace, for which a guest has no cargo.
 const SKIP: &str = "--skip each_command_of_the_readme_works";
 
-/// What the tests of a backend are narrowed to where none were named: attaching to functions takes an
-/// emulated CPU seconds, and what is the same for every backend is tested with the others.
+/// The tests to run for a backend where none were named. An emulated CPU takes seconds to attach to
+/// functions, so what is the same for every backend is tested with the other backends only.
 const NARROWED: [(&str, &str); 3] = [
     ("fentry", "functions:: causes:: truth::every truth::a_vfork truth::a_program truth::calls"),
     ("kprobe", "functions:: truth::every truth::a_vfork truth::a_program"),
     ("inner", "inner:: ftrace:: causes:: truth::every"),
 ];
 
-/// Users as on any host; a lookup of them needs no more than this.
+/// Users that every host has; the tests look up no others.
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\
                      nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
@@ -51,7 +51,7 @@ impl Programs {
     pub(crate) fn build() -> Result<Self> {
         let mut tool = static_cargo(&["build", "--bins", "--examples"]);
         output(&mut tool).context("build fork-trace for a guest")?;
-        let live = live::executable(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
+        let live = live_tests_by(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
             .context("build the live tests for a guest")?;
         let built = place().join(TARGET).join("release");
         Ok(Self {
@@ -61,7 +61,7 @@ impl Programs {
         })
     }
 
-    /// Each backend that one can ask the tool for, from its answer to one it does not have.
+    /// The names of all backends: the tool lists them when it is asked for one that does not exist.
     pub(crate) fn backends(&self) -> Result<Vec<String>> {
         let mut command = Command::new(&self.fork_trace);
         let answer = command.args(["--backend", "?"]).output().context("run fork-trace")?;

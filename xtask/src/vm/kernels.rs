@@ -1,7 +1,7 @@
 //! Which kernels there are, where they come from, and what a kernel image says of itself.
 //!
-//! Debian's cloud kernels: they have BTF and a serial console built in, so that no module is
-//! needed. They are kept below `CARGO_HOME`. Knows nothing of guests.
+//! They are Debian's cloud kernels, which have BTF and a serial console built in, so that no module
+//! is needed. They are kept below `CARGO_HOME`. This file knows nothing of guests.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{apt::Apt, toolchain::tools_dir};
+use crate::build::{apt::Apt, toolchain::tools_dir};
 
 /// Each kernel by the name one asks for it, and the suites that have it.
 const KERNELS: [(&str, &[(&str, &str)]); 4] = [
@@ -55,7 +55,7 @@ pub(crate) fn names() -> Vec<&'static str> {
     KERNELS.iter().map(|(name, _suites)| *name).collect()
 }
 
-/// The kernel of this name, from the cache; fetched if it is not there, or if `anew`.
+/// The kernel of this name from the cache. It is fetched if it is not there, or if `anew`.
 pub(crate) fn fetch(name: &str, anew: bool) -> Result<Kernel> {
     let known = KERNELS.iter().find(|(known, _suites)| *known == name);
     let (_, suites) = known.with_context(|| format!("{name} is not one of {:?}", names()))?;
@@ -66,7 +66,7 @@ pub(crate) fn fetch(name: &str, anew: bool) -> Result<Kernel> {
         let apt = Apt::new(dir.join("apt"), suites)?;
         let unpacked = dir.join("unpacked");
         let result = download(&apt, &unpacked, &image);
-        // Hundreds of megabytes of modules; without them the cache is what it should be.
+        // This removes hundreds of megabytes of modules, which nobody needs.
         fs::remove_dir_all(&unpacked).ok();
         result.with_context(|| format!("fetch kernel {name}"))?;
     }
@@ -128,7 +128,7 @@ fn banner(image: &[u8]) -> Option<String> {
     String::from_utf8(text.get(..end)?.to_vec()).ok()
 }
 
-/// The version in it: Debian's own is more exact than the release, `5.10.0-46-cloud-amd64`.
+/// The version in the banner. Debian's own is more exact than the release, `5.10.0-46-cloud-amd64`.
 fn version(banner: &str) -> &str {
     let debian = banner.split_once(" Debian ").map(|(_, rest)| rest);
     let word = debian.unwrap_or(banner).split_whitespace().next().unwrap_or(banner);

@@ -1,6 +1,7 @@
 //! `vm`: the live tests on other kernels than the host's, each booted under QEMU.
 //!
-//! An outline: fetch, build, pack, boot, report. How each is done is its module's own.
+//! This file is an outline: fetch, build, pack, boot, report. How each is done is said in its
+//! module.
 
 mod cpio;
 mod guest;
@@ -33,7 +34,8 @@ use crate::command::root;
 const BOOT: Duration = Duration::from_secs(60);
 const BACKEND: Duration = Duration::from_secs(600);
 
-/// How long a trial of the host's own virtual machines may take; one that works takes a few seconds.
+/// How long a trial of the host's own virtual machines may take; one that works takes a few
+/// seconds.
 const TRIAL: Duration = Duration::from_secs(20);
 
 /// The kernels, and what to do with them.
@@ -117,8 +119,8 @@ fn alone() -> Result<File> {
     Ok(file)
 }
 
-/// The kernels that were asked for; all of them the newest first: it takes longest, and one guest
-/// should not be left to run alone at the end.
+/// The kernels that were asked for. Where that is all of them, the newest comes first: it takes
+/// longest, and no guest should be left to run alone at the end.
 fn chosen(options: &Options) -> Result<Vec<Kernel>> {
     let all = options.kernels.is_empty() && options.images.is_empty();
     let named = if all {
@@ -142,7 +144,7 @@ fn accel(kernel: &Kernel, initramfs: PathBuf) -> Result<&'static str> {
     })
 }
 
-/// Boots them all, so many at a time; returns how many failed.
+/// Boots all kernels, `jobs` at a time; returns how many failed.
 fn boot_all(kernels: &[Kernel], setting: &Setting, jobs: u8) -> usize {
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -163,7 +165,7 @@ fn boot_all(kernels: &[Kernel], setting: &Setting, jobs: u8) -> usize {
     failed.into_inner()
 }
 
-/// What is said of one kernel.
+/// The lines that are printed about one kernel.
 struct Report<'a> {
     kernel: &'a Kernel,
     lines: Vec<String>,
@@ -221,7 +223,7 @@ impl Report<'_> {
         self.failed = true;
     }
 
-    /// One backend: its numbers, and under them what failed.
+    /// One backend: how many tests passed and failed, and below that each that failed.
     fn run(&mut self, run: &Run) {
         let Run { backend, passed, failed, again, .. } = run;
         match passed {
@@ -242,7 +244,7 @@ impl Report<'_> {
         }
     }
 
-    /// The plan, compared or kept.
+    /// The plan, which is compared with the one kept, or kept in its place.
     fn plan(&mut self, results: &Results, bless: bool) -> Result<()> {
         let Some(plan) = results.doctor.as_ref().and_then(plans::plan) else {
             self.failure("plan: `fork-trace doctor` told none");

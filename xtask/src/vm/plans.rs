@@ -1,7 +1,7 @@
 //! The plan of each kernel series as it should be: which marks bound which stage.
 //!
-//! Kept in `xtask/plans/`, a stage a line, so that a change of the tool or of a kernel shows in a
-//! diff what is seen no longer, or anew.
+//! The plans are kept in `xtask/plans/`, with a line for each stage. So a diff shows which stages a
+//! change of the tool or of a kernel loses or gains.
 
 use std::{
     fs,
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 /// How a kernel's plan compares with the one that is kept.
 pub(crate) enum Compared {
-    /// Line for line.
+    /// It is the same, line for line.
     Same,
-    /// None is kept for this series.
+    /// No plan is kept for this series.
     New,
-    /// Lines that are kept and are no longer (`-`), and that are and are not kept (`+`).
+    /// The lines that only the kept plan has (`-`), and those that only this one has (`+`).
     Differs(Vec<String>),
 }
 

@@ -1,7 +1,7 @@
-//! A machine: boots a kernel with a file system, keeps its console, and ends it when it is
-//! through, broken or stuck.
+//! A machine: it boots a kernel with a file system, its console is kept, and it is ended when it is
+//! done, broken or stuck.
 //!
-//! Knows what a broken kernel says, and nothing of what runs in it.
+//! This file knows what a broken kernel says, and nothing of what runs in it.
 
 use std::{
     fmt,
@@ -22,7 +22,8 @@ use crate::command::{is_root, run};
 const QEMU: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
 
-/// What the kernel says when something is wrong with it; more than one may be of one cause.
+/// What the kernel says when something is wrong with it; one fault may make it say several of
+/// these.
 const TROUBLE: [&str; 8] = [
     "Kernel panic",
     "Oops",
@@ -40,21 +41,22 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Nothing that runs in a guest is silent for so long.
 const SILENCE: Duration = Duration::from_secs(240);
 
-/// Emulation by one thread: slower than by two, and never seen to hang.
+/// Emulation by one thread is slower than by two, and was never seen to hang.
 const EMULATED: &str = "tcg,thread=single";
 
-/// A plain CPU where it is emulated: more features take longer, fork-trace starts a third slower.
+/// An emulated CPU is a plain one: with more features fork-trace takes a third longer to start.
 const PLAIN_CPU: &str = "qemu64";
 
 /// What is booted, and where its output goes.
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
-    /// The backends to run the tests for, with commas; empty for those that the file system names.
+    /// The backends to run the tests for, with commas between them; where this is empty, the file
+    /// system names them.
     pub(crate) backends: String,
-    /// The console, each line after the seconds since the start.
+    /// The console's output goes here, each line after the seconds since the start.
     pub(crate) log: PathBuf,
-    /// What the guest tells on its second serial line.
+    /// What the guest tells on its second serial line goes here.
     pub(crate) told: PathBuf,
     pub(crate) limit: Duration,
 }
@@ -84,7 +86,7 @@ impl fmt::Display for Trouble {
 }
 
 impl Machine<'_> {
-    /// Boots it and waits for its end. `accel` as QEMU has it.
+    /// Boots it and waits for its end. `accel` is the accelerator's name for QEMU.
     pub(crate) fn boot(&self, accel: &str) -> Result<End> {
         fs::write(&self.told, "").with_context(|| format!("write {}", self.told.display()))?;
         let log = File::create(&self.log);
@@ -93,7 +95,7 @@ impl Machine<'_> {
         let console = qemu.stdout.take().context("QEMU has no output")?;
         let messages = qemu.stderr.take().context("QEMU has no errors")?;
         let trouble = watch(&lines(console), &lines(messages), log, self.limit);
-        // It may have ended by itself; a zombie is left if not waited for.
+        // It may have ended by itself; even then it has to be waited for, or it stays a zombie.
         stop(&mut qemu)?;
         let told = fs::read(&self.told);
         let told = told.with_context(|| format!("read {}", self.told.display()))?;
@@ -105,11 +107,11 @@ impl Machine<'_> {
         let cpu = if accel == EMULATED { PLAIN_CPU } else { "max" };
         qemu.args(["-accel", accel, "-cpu", cpu, "-smp", "2", "-m", "1500"]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
-        // A comma stands twice in an option of QEMU's.
+        // A comma inside an option of QEMU's is written twice.
         let told = self.told.to_string_lossy().replace(',', ",,");
         qemu.args(["-serial", &format!("file:{told}")]);
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
-        // What the kernel does not know it hands to the first process.
+        // The kernel hands arguments that it does not know to the first process.
         let backends = &self.backends;
         let append = "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1";
         qemu.args(["-append", &format!("{append} ONLY={backends}")]);
@@ -196,7 +198,7 @@ fn watch(
                 return Ok(Some(Trouble::Stalled(silent)));
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // QEMU has ended; what it says itself is about a machine that could not be.
+            // QEMU has ended; it says something itself only where it could not make the machine.
             Err(RecvTimeoutError::Disconnected) => {
                 let said = messages.iter().last().map(|line| format!("QEMU says: {line}"));
                 return Ok(trouble.map(|(what, _)| what).or(said).map(Trouble::Broken));
@@ -208,7 +210,7 @@ fn watch(
 /// Ends the program if it has not ended.
 fn stop(qemu: &mut Child) -> Result<()> {
     if qemu.try_wait().context("wait for QEMU")?.is_none() {
-        // One that closed its output is about to end.
+        // A program that has closed its output is about to end.
         thread::sleep(Duration::from_millis(300));
         qemu.kill().context("end QEMU")?;
         qemu.wait().context("wait for QEMU")?;
@@ -220,7 +222,7 @@ fn stop(qemu: &mut Child) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What comes of a console with these lines, and of these words of QEMU's own.
+    /// How a machine ends whose console has these lines, and whose QEMU says these.
     fn ended(console: &[&str], messages: &[&str], limit: Duration) -> Option<Trouble> {
         let channel = |lines: &[&str]| {
             let (sender, receiver) = channel();

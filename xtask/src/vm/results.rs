@@ -1,6 +1,7 @@
 //! What a guest told: the plan of its kernel, and how the live tests went for each backend.
 //!
-//! Pure. The other end is `init.sh`; the tests' own words are those of Rust's test programs.
+//! It is told by `init.sh`, which passes on what Rust's test programs print. Nothing here reads or
+//! writes a file.
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 pub(crate) struct Results {
     /// What `fork-trace doctor --json` printed.
     pub(crate) doctor: Option<Value>,
-    /// In the order they ran.
+    /// The backends, in the order in which they ran.
     pub(crate) runs: Vec<Run>,
     /// Whether it came to its end.
     pub(crate) done: bool,
@@ -22,7 +23,7 @@ pub(crate) struct Run {
     pub(crate) passed: Option<(u32, f64)>,
     /// What did not work, with its reason.
     pub(crate) failed: Vec<(String, String)>,
-    /// What worked only when it was tried again, with the reason why it did not at first.
+    /// What worked only when it was tried again, with the reason why it did not work at first.
     pub(crate) again: Vec<(String, String)>,
     /// Whether it came to its end.
     pub(crate) ended: bool,
@@ -69,7 +70,7 @@ impl Results {
 }
 
 impl Results {
-    /// Takes what a guest told that was booted once more, for the backends that had not ended.
+    /// Takes the results of a second boot, which ran the backends that had not ended in the first.
     pub(crate) fn go_on(&mut self, later: Self) {
         self.runs.retain(|run| run.ended);
         self.runs.extend(later.runs);
@@ -110,7 +111,7 @@ impl Run {
         if result.starts_with("ok") {
             return;
         }
-        // The names come twice: before the details, with `failures:` too, and at the end.
+        // The names come twice, each time after `failures:`: with the details, and at the end.
         let names = output.iter().rev().skip_while(|line| !line.starts_with("test result"));
         let names = names.skip(1).take_while(|line| **line != "failures:");
         let names = names.filter_map(|line| line.strip_prefix("    "));

@@ -2,6 +2,9 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod id_holder;
+pub mod identity;
+pub mod mappings;
 pub mod stat;
 
 use std::{

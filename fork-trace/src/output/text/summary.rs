@@ -68,6 +68,10 @@ fn counts(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Re
         line.push(PLAIN, &format!(": {} made a task, ", count(summary.succeeded)));
         let style = if summary.failed > 0 { RED } else { PLAIN };
         line.push(style, &format!("{} failed", count(summary.failed)));
+        if summary.fell_back > 0 {
+            let words = format!(", {} made by another call instead", count(summary.fell_back));
+            line.push(PLAIN, &words);
+        }
     }
     line.end(writer)?;
     if summary.lost > 0 {
@@ -85,7 +89,7 @@ fn accounting(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io
         return line.end(writer);
     };
     let beside = [
-        (Some(summary.lost), "lost"),
+        (summary.lost_tasks.or(Some(summary.lost)), "lost"),
         (summary.filtered, "filtered out"),
         (summary.under_way, "under way at the start or end"),
     ];

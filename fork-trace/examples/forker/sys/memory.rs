@@ -1,0 +1,122 @@
+//! Memory of four sorts: shared with children, promised, touched, and at a low address.
+
+use std::{ffi::c_void, ptr, sync::LazyLock};
+
+use super::errno::{Errno, errno};
+
+/// Bytes in a page.
+const PAGE: usize = 4096;
+
+/// Words of the one stack; the frame of a signal fits in.
+const STACK_WORDS: usize = 4096;
+
+/// Maps new memory that can be read and written.
+fn map(bytes: usize, flags: i32) -> Result<*mut c_void, Errno> {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = flags | libc::MAP_ANONYMOUS;
+    // SAFETY: this asks for new memory at a place that the kernel chooses.
+    let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED { Err(errno()) } else { Ok(at) }
+}
+
+/// A stack that any number of children get and do not use.
+pub(crate) fn stack() -> &'static [u128] {
+    static STACK: LazyLock<Vec<u128>> = LazyLock::new(|| vec![0; STACK_WORDS]);
+    &STACK
+}
+
+/// Maps zeros that this process shares with all its descendants; they stay to the end.
+pub(crate) fn share(bytes: usize) -> Result<*mut c_void, Errno> {
+    map(bytes, libc::MAP_SHARED | libc::MAP_NORESERVE)
+}
+
+/// Maps private memory, which the kernel promises and nobody uses; it stays to the end.
+pub(crate) fn promise(bytes: usize) -> Result<*mut c_void, Errno> {
+    map(bytes, libc::MAP_PRIVATE)
+}
+
+/// Maps private memory and writes to each of its pages, none of them huge; it stays to the end.
+pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let at = promise(bytes)?;
+    // SAFETY: this is advice about the mapping just made.
+    unsafe { libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE) };
+    for offset in (0..bytes).step_by(PAGE) {
+        // SAFETY: the place is inside the mapping just made, which nobody else knows.
+        unsafe { at.cast::<u8>().wrapping_add(offset).write_volatile(1) };
+    }
+    Ok(())
+}
+
+/// Maps this many private pages and writes to each. No two that touch may be written alike, so each is
+/// a mapping of its own; they stay to the end.
+pub(crate) fn scatter(mappings: usize) -> Result<(), Errno> {
+    let at = promise(mappings * PAGE)?;
+    for index in 0..mappings {
+        let page = at.cast::<u8>().wrapping_add(index * PAGE);
+        // SAFETY: the page is part of the mapping just made, which nobody else knows.
+        unsafe { page.write_volatile(1) };
+        let prot =
+            if index % 2 == 0 { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
+        // SAFETY: as above; nobody writes to it any more.
+        if unsafe { libc::mprotect(page.cast(), PAGE, prot) } == -1 {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
+/// Maps private memory of twice `half` bytes that the kernel promises in two steps, and nobody uses:
+/// the two become one mapping, which stays to the end.
+pub(crate) fn promise_twice(half: usize) -> Result<(), Errno> {
+    let prot = libc::PROT_NONE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: this asks for new memory at a place that the kernel chooses.
+    let at = unsafe { libc::mmap(ptr::null_mut(), half * 2, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: the whole of it was mapped just now, and nobody else knows it.
+    if unsafe { libc::munmap(at, half * 2) } == -1 {
+        return Err(errno());
+    }
+    for part in [at, at.wrapping_byte_add(half)] {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: if something else is there by now, the kernel refuses.
+        if unsafe { libc::mmap(part, half, prot, flags, -1, 0) } == libc::MAP_FAILED {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
+/// A page whose address fits in 32 bits; it goes away with this.
+pub(crate) struct LowPage {
+    at: *mut c_void,
+}
+
+impl LowPage {
+    /// Maps a page that holds `content`.
+    pub(crate) fn holding<T>(content: T) -> Result<Self, Errno> {
+        const { assert!(size_of::<T>() <= PAGE, "it has to fit in a page") };
+        let at = map(PAGE, libc::MAP_PRIVATE | libc::MAP_32BIT)?;
+        // SAFETY: the page is new, aligned for any type, large enough and known to nobody else.
+        unsafe { at.cast::<T>().write(content) };
+        Ok(Self { at })
+    }
+
+    /// The page's address.
+    pub(crate) fn address(&self) -> usize {
+        self.at.addr()
+    }
+}
+
+impl Drop for LowPage {
+    fn drop(&mut self) {
+        // SAFETY: the page was mapped by `holding`, and only system calls got its address.
+        unsafe { libc::munmap(self.at, PAGE) };
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading what the tool and `forker` wrote: lines of JSON, and what holds for every stream of
+//! them.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::Value;
+
+/// Each line of JSON; every line has to be whole.
+pub(crate) fn lines(text: impl AsRef<[u8]>) -> Vec<Value> {
+    let text = std::str::from_utf8(text.as_ref()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Each line of a file.
+pub(crate) fn read(path: &Path) -> Vec<Value> {
+    lines(fs::read(path).unwrap())
+}
+
+/// The lines of one type.
+pub(crate) fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["type"] == name).collect()
+}
+
+/// The lines of one type by the id of their fork.
+pub(crate) fn by_fork<'a>(lines: &'a [Value], name: &str) -> BTreeMap<&'a str, Vec<&'a Value>> {
+    let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for event in of_type(lines, name) {
+        found.entry(event["fork"].as_str().unwrap()).or_default().push(event);
+    }
+    found
+}
+
+/// The last line, which has to be the summary.
+pub(crate) fn summary(lines: &[Value]) -> &Value {
+    let last = lines.last().expect("a stream is not empty");
+    assert_eq!(last["type"], "summary", "the last line is always the summary");
+    last
+}
+
+/// Asserts that every new task of the host was counted once.
+pub(crate) fn accounted(lines: &[Value]) {
+    assert_eq!(summary(lines)["accounted"], true, "{}", summary(lines));
+}
+
+/// Whether stages are bounded by function probes.
+pub(crate) fn functions_are_probed(lines: &[Value]) -> bool {
+    lines[0]["backend"] == "fentry" || lines[0]["backend"] == "kprobe"
+}
+
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// A stage of a fork, or of the first line, which has the planned ones.
+pub(crate) fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
+    fork["stages"].as_array()?.iter().find(|stage| stage["name"] == name)
+}
+
+/// Whether a fork is what `forker` calls this attempt: the same caller made it at the same time.
+pub(crate) fn is_attempt(fork: &Value, attempt: &Value) -> bool {
+    let span = number(&attempt["start_ns"])..=number(&attempt["end_ns"]);
+    fork["parent"]["tid"] == attempt["parent_tid"] && span.contains(&number(&fork["mono_ns"]))
+}
+
+/// The middle of some figures.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Asserts what holds for every stream: a start, a summary, and stages that add up.
+pub(crate) fn check(lines: &[Value]) {
+    assert_eq!(lines[0]["type"], "start");
+    let summary = summary(lines);
+    let forks = of_type(lines, "fork");
+    assert_eq!(summary["attempts"], forks.len(), "{summary}");
+    for fork in forks {
+        let stages = fork["stages"].as_array().cloned().unwrap_or_default();
+        let own: u64 = stages.iter().filter_map(|stage| stage["self_ns"].as_u64()).sum();
+        if let Some(total) = fork["total_ns"].as_u64() {
+            assert_eq!(own + number(&fork["other_ns"]), total, "{fork}");
+        }
+        for stage in &stages {
+            let timed = stage["dur_ns"].is_u64();
+            assert_eq!(timed, stage["status"] == "done" || stage["status"] == "failed", "{stage}");
+            assert_eq!(timed, stage["start_ns"].is_u64() && stage["self_ns"].is_u64(), "{stage}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the live tests have in common.
+
+mod host;
+mod lines;
+pub(crate) mod skip;
+mod trace;
+
+pub(crate) use self::{
+    host::{Background, Cgroup, Folder, Mount, Programs, python, slowness},
+    lines::{
+        accounted, by_fork, check, functions_are_probed, is_attempt, lines, median, number,
+        of_type, read, stage, summary,
+    },
+    skip::{live_test, skip},
+    trace::{FileTrace, HostTrace, fork_trace, forker, kill, run, tool, trace, trace_forker, wait},
+};
