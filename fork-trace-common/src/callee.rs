@@ -9,6 +9,9 @@ use crate::{
     stage::{STAGES, Stage},
 };
 
+/// Functions of which one is on the kernel stack of every task inside a fork: the newest name first.
+pub const ENTRIES: &[&str] = &["kernel_clone", "_do_fork", "copy_process"];
+
 /// A function, and the stage that it tells.
 pub const CALLEES: &[(&str, Stage)] = &[
     // KERNEL: kernel/fork.c `dup_mmap`: the parent's mmap_lock is the only lock of a fork that is

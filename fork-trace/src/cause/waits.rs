@@ -140,6 +140,20 @@ pub fn of(runnable: bool, throttled: bool, state: u32, names: &[&str]) -> &'stat
     found.unwrap_or(&UNKNOWN)
 }
 
+/// What is told of a task that stands still just now: its state as the kernel numbers it, and the
+/// functions on its stack.
+#[must_use]
+pub fn stuck(
+    runnable: bool,
+    throttled: bool,
+    state: u32,
+    names: &[String],
+) -> (WaitState, Name, Vec<Name>) {
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let reason = of(runnable, throttled, state, &names);
+    (reason.state, Name::Borrowed(reason.name), stack(&names))
+}
+
 /// Whether a runnable task was held back by a CPU quota: its group was held back when it left, or was
 /// while the task was away, for most of the time.
 fn throttled(seen: &Seen) -> bool {

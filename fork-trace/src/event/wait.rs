@@ -14,6 +14,8 @@ pub enum WaitState {
     Runnable,
     /// A signal or a tracer stopped it.
     Stopped,
+    /// It had a CPU: of an attempt that is told while it lasts.
+    Running,
 }
 
 impl WaitState {
@@ -24,6 +26,7 @@ impl WaitState {
             Self::Blocked => "blocked",
             Self::Runnable => "runnable",
             Self::Stopped => "stopped",
+            Self::Running => "running",
         }
     }
 }

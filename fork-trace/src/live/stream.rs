@@ -37,7 +37,10 @@ use crate::{
         process::{cgroup, task_name},
         stacks::Stacks,
     },
-    live::warnings::{Storms, Watcher},
+    live::{
+        stuck::StuckAttempts,
+        warnings::{Storms, Watcher},
+    },
     plan::Plan,
 };
 
@@ -127,6 +130,7 @@ pub struct Stream {
     enricher: Enricher,
     limits: LimitReader,
     stacks: Stacks,
+    stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
     /// What is complete and to be shown, in order of time.
@@ -170,6 +174,7 @@ impl Stream {
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             stacks: Stacks::open(),
+            stuck: StuckAttempts::new(attached_ns),
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),
@@ -285,6 +290,16 @@ impl Stream {
             self.warnings.extend(warnings);
         }
         Ok(self.warnings.pop_front().map(Event::Warning))
+    }
+
+    /// Looks for attempts that do not end; what is to be told of them is owed.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read.
+    pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
+        let stuck = self.stuck.look(tracer, &self.plan, &mut self.stacks, self.clock, now_ns)?;
+        self.owed.extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Event::Stuck(stuck))));
+        Ok(())
     }
 
     /// Leaves out what is owed, and counts it.

@@ -1,11 +1,13 @@
 //! Forks that stand still are told so, with the right time, place and reason: `forker wait` makes one
 //! of each kind, and measures it by the caller's own clocks.
 
+use std::{process::Command, time::Duration};
+
 use serde_json::Value;
 
 use crate::support::{
-    Folder, accounted, check, fork_trace, forker, live_test, number, of_type, read, run, slowness,
-    stage, summary,
+    Background, FileTrace, Folder, check, fork_trace, forker, lines, live_test, of_type, read, run,
+    slowness, summary, tool,
 };
 
 /// What a kind of trouble has to show.
@@ -63,7 +65,7 @@ fn traced(trouble: &str, options: &[&str]) -> Option<(Value, Value, Vec<Value>)>
     tool.args(options).arg("-o").arg(&file).arg("--").arg(forker()).args(["wait", trouble]);
     let output = run(&mut tool);
     assert!(output.status.success(), "{trouble}: {}", String::from_utf8_lossy(&output.stderr));
-    let truth = crate::support::lines(&output.stdout).remove(0);
+    let truth = lines(&output.stdout).remove(0);
     if truth["type"] != "wait" {
         println!("skip {trouble}: {}", truth["skipped"]);
         return None;
@@ -174,4 +176,52 @@ fn a_child_is_in_user_space_when_its_stops_are_over() {
     assert!(ns(&start["to_user_ns"]) > 390_000_000, "{fork}");
     assert_eq!(start["waits"][0]["reason"], "ptrace-stop", "{fork}");
     assert_eq!(start["waits"][0]["by"]["pid"], fork["parent"]["ptrace"]["tracer_pid"], "{fork}");
+}
+
+/// The lines about a held vfork of `forker`.
+fn stuck(all: &[Value]) -> Vec<&Value> {
+    of_type(all, "stuck").into_iter().filter(|line| line["parent"]["comm"] == "forker").collect()
+}
+
+#[test]
+fn an_attempt_that_does_not_end_is_told_while_it_lasts() {
+    live_test!();
+    let mut tool = fork_trace();
+    tool.args(["--json", "--"]).arg(forker()).args(["hold-vfork", "--ms", "3500", "--count", "1"]);
+    let traced = lines(run(&mut tool).stderr);
+    let stuck = stuck(&traced);
+    let first = stuck.first().unwrap_or_else(|| panic!("nothing is told of: {traced:?}"));
+    assert_eq!(
+        (&first["stage"], &first["reason"]),
+        (&"wait_for_vfork_done".into(), &"vfork".into())
+    );
+    assert_eq!(stuck.len(), 1, "once before ten seconds");
+    let vfork = of_type(&traced, "fork").into_iter().find(|fork| fork["id"] == first["fork"]);
+    // It is shown after a second, while its caller is held, and what comes later says how it ended.
+    let vfork = vfork.expect("the attempt is shown too");
+    assert!(vfork["held_ns"].is_null(), "{vfork}");
+    assert_eq!(vfork["warnings"][0]["code"], "still-held", "{vfork}");
+    let done = of_type(&traced, "vfork_done").into_iter().find(|done| done["held_ns"].is_u64());
+    close(ns(&done.unwrap()["held_ns"]), 3_500_000_000, "vfork_done");
+}
+
+#[test]
+fn attempts_older_than_the_trace_are_found() {
+    live_test!();
+    let mut held = Command::new(forker());
+    let held = Background::start(held.args(["hold-vfork", "--ms", "9000", "--count", "1"]));
+    std::thread::sleep(Duration::from_millis(300));
+    let output = run(tool().args(["stuck", "--json"]));
+    assert_eq!(output.status.code(), Some(1), "something is stuck");
+    let all = lines(output.stdout);
+    let one = stuck(&all).remove(0).clone();
+    assert_eq!((&one["stage"], &one["reason"]), (&"wait_for_vfork_done".into(), &"vfork".into()));
+    assert!(ns(&one["for_ns"]) >= 200_000_000, "{one}");
+
+    let trace = FileTrace::start(&[]);
+    let told =
+        trace.line(|line| line["type"] == "stuck" && line["parent"]["tid"] == one["parent"]["tid"]);
+    assert!(told["since_ns"].is_null() && ns(&told["for_ns"]) >= 1_000_000_000, "{told}");
+    trace.stop();
+    drop(held);
 }

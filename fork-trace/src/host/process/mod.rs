@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod forking;
 pub mod id_holder;
 pub mod identity;
 pub mod mappings;

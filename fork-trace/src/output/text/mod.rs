@@ -7,6 +7,7 @@ mod cells;
 mod columns;
 mod follow_up;
 pub mod line;
+pub mod stuck;
 mod summary;
 mod waterfall;
 
@@ -188,6 +189,10 @@ impl<W: Write> Sink for Text<W> {
             }
             Event::Exit(exit) => {
                 self.follow_up(exit.ts, |place, line, out| follow_up::exit(exit, place, line, out))
+            }
+            Event::Stuck(stuck) => {
+                self.begin()?;
+                self.remark(YELLOW, "stuck:", &stuck::words(stuck))
             }
             Event::Summary(summary) if self.look.summary => {
                 if self.began && !self.look.stages {
