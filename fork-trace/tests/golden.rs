@@ -32,7 +32,6 @@ use unicode_width::UnicodeWidthStr as _;
 const STREAMS: &[&str] = &[
     "simple",
     "failures",
-    "causes",
     "flags",
     "namespace",
     "memory",
@@ -41,7 +40,6 @@ const STREAMS: &[&str] = &[
     "summary",
     "empty",
     "life",
-    "records",
 ];
 
 fn path(file: &str) -> PathBuf {

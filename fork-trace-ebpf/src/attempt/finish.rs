@@ -15,7 +15,6 @@ use super::{
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
-    taken,
 };
 use crate::{
     current::{low_half, now, tgid},
@@ -29,9 +28,9 @@ use crate::{
 /// KERNEL: include/linux/errno.h: the kernel repeats the call once a signal was handled.
 const ERESTARTNOINTR: i64 = 513;
 
-/// A thread leaves one of fork's system calls. With `taken` a tracer took the call away.
+/// A thread leaves one of fork's system calls.
 #[inline(always)]
-pub(crate) fn exit(regs: Regs, nr: u64, ret: i64, taken: bool) {
+pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
     let task = Task::current();
     let compat = task.compat();
     let syscall = syscall(nr, compat);
@@ -39,18 +38,13 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64, taken: bool) {
         return;
     }
     let key = bpf_get_current_pid_tgid();
-    if taken && ret >= 0 {
-        // The tracer has made up what the call returns.
-        return;
-    }
-    taken::over(task, key);
     if ret == 0 {
         start::child_returns(task, key);
         return;
     }
     let at_ns = now();
     let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(task, tgid(key));
-    let call = RefusedCall { regs, syscall, compat, ret, taken, tid: low_half(key), at_ns };
+    let call = RefusedCall { regs, syscall, compat, ret, tid: low_half(key), at_ns };
     let refusal = if refused { send_evidence(&call) } else { None };
     let Some(record) = under_way(key) else {
         if let Some(refusal) = refusal {
@@ -125,9 +119,6 @@ pub(crate) fn task_ends() {
     }
     functions_passed::forget(key);
     start::forget(key);
-    if Task::current().tracer().is_some() {
-        taken::forget(key);
-    }
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     let last = Task::current().threads_not_ending() == Some(0);
     follow_up::ends(key, last);

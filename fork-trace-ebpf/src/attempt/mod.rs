@@ -17,4 +17,3 @@ pub(crate) mod marks;
 mod record;
 pub(crate) mod start;
 mod submit;
-pub(crate) mod taken;

@@ -10,7 +10,7 @@ use fork_trace_common::{
 
 use super::{
     reads::{Address, Reads},
-    section::{AttemptInfo, Section, section, set_directory},
+    section::{Section, section},
 };
 use crate::{
     global_functions::global_functions,
@@ -29,21 +29,13 @@ use crate::{
 ///
 /// VERIFIER: each one more costs load time.
 const MOST_GROUPS: u64 = 12;
-const EINTR: i64 = 4;
-const EAGAIN: i64 = 11;
 const ENOMEM: i64 = 12;
 
 global_functions! {
     /// The control groups of the child.
     pub(super) fn evidence_groups() {
         let Some(Section { record, reads, task, info }) = &mut section() else { return 0 };
-        groups(record, reads, *task, info);
-    }
-
-    /// The path of the control group that may have refused.
-    pub(super) fn evidence_group_path() {
-        let Some(Section { record, reads, info, .. }) = &mut section() else { return 0 };
-        path(record, reads, info.directory);
+        groups(record, reads, *task, info.ret == -ENOMEM);
     }
 
     /// How often the caller's own groups have refused something, if the child would be in them.
@@ -56,9 +48,8 @@ global_functions! {
 }
 
 /// Fills in the control groups that the child would be in: the caller's, or the one that it names.
-/// Leaves the directory of the one that may have refused in the scratch memory.
 #[inline(always)]
-fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, info: &AttemptInfo) {
+fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, no_memory: bool) {
     reads.start_over();
     let named = record.args[arg::FLAGS] & CLONE_INTO_CGROUP != 0;
     let (holder, offset) = if named {
@@ -74,14 +65,11 @@ fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, info: &A
     let memory_group = Address(reads.element(holder, offset, MEMORY_CGRP_ID.load()));
     pids(record, reads, group);
     memory(record, reads, memory_group);
-    reads.start_over();
-    let directory = match info.ret.wrapping_neg() {
-        ENOMEM | EINTR => directory_above(reads, memory_group, record.memory.place),
-        EAGAIN => directory_above(reads, group, record.pids.place),
-        _ if named => reads.pointer(holder, CGROUP_KN.load()),
-        _ => Address(0),
-    };
-    set_directory(directory);
+    if no_memory {
+        path(record, reads, memory_group, record.memory.place);
+    } else {
+        path(record, reads, group, record.pids.place);
+    }
 }
 
 /// Fills in how often the caller's own groups have refused something.
@@ -194,9 +182,10 @@ fn id(reads: &mut Reads, css: Address) -> u64 {
     reads.long(node, KN_ID.load())
 }
 
-/// The directory of the group that lies `place` steps above `own`.
+/// Fills in the path of the group that lies `place` steps above `own`, as the names in it.
 #[inline(always)]
-fn directory_above(reads: &mut Reads, own: Address, place: u64) -> Address {
+fn path(record: &mut RefusalRecord, reads: &mut Reads, own: Address, place: u64) {
+    reads.start_over();
     let mut css = own;
     for above in 0..MOST_GROUPS {
         if above == place {
@@ -204,14 +193,7 @@ fn directory_above(reads: &mut Reads, own: Address, place: u64) -> Address {
         }
         css = reads.pointer(css, CSS_PARENT.load());
     }
-    node(reads, css)
-}
-
-/// Fills in the path of a group's directory, as the names in it.
-#[inline(always)]
-fn path(record: &mut RefusalRecord, reads: &mut Reads, directory: Address) {
-    reads.start_over();
-    let mut node = directory;
+    let mut node = node(reads, css);
     let parent = if KN_PARENT.load() == ABSENT { KN_PARENT_RCU.load() } else { KN_PARENT.load() };
     for slot in &mut record.names {
         let above = reads.pointer(node, parent);

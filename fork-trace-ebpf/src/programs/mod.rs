@@ -5,4 +5,3 @@
 mod functions;
 mod inner_tracepoints;
 mod own_tracepoints;
-mod tasks;

@@ -3,10 +3,7 @@
 use anyhow::anyhow;
 use aya::programs::ProgramError;
 
-use crate::{
-    error::UserError,
-    host::rights::{lockdown, locked_bytes},
-};
+use crate::{error::UserError, host::rights::lockdown};
 
 /// Whether an error says that the kernel does not permit the operation.
 pub(super) fn not_permitted(error: &anyhow::Error) -> bool {
@@ -27,8 +24,7 @@ pub(super) fn brief(error: &anyhow::Error) -> String {
 pub(super) fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     if not_permitted(&error) {
         let what = format!("{what}: operation not permitted");
-        return UserError::Refused { what, lockdown: lockdown(), locked_bytes: locked_bytes() }
-            .into();
+        return UserError::Refused { what, lockdown: lockdown() }.into();
     }
     error.context(what.to_owned())
 }

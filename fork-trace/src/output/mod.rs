@@ -2,7 +2,6 @@
 //!
 //! A sink knows events and its writer, nothing else.
 
-pub mod files;
 pub mod formats;
 pub mod json;
 pub mod notes;
@@ -10,4 +9,3 @@ pub mod options;
 pub mod outputs;
 pub mod sink;
 pub mod text;
-mod writer;
