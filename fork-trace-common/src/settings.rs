@@ -42,6 +42,10 @@ macro_rules! for_each_offset {
             FILE_MNT: "file", "f_path.mnt", optional;
             DENTRY_PARENT: "dentry", "d_parent", optional;
             DENTRY_NAME: "dentry", "d_name.name", optional;
+            VFSMOUNT_ROOT: "vfsmount", "mnt_root", optional;
+            MOUNT_MNT: "mount", "mnt", optional;
+            MOUNT_PARENT: "mount", "mnt_parent", optional;
+            MOUNT_MOUNTPOINT: "mount", "mnt_mountpoint", optional;
             TASK_PENDING: "task_struct", "pending.signal", required;
             SIGNAL_FLAGS: "signal_struct", "flags", required;
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required;

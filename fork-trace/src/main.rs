@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use env_logger::Target;
 use fork_trace::{
     cli::{self, Task},
-    output::notes::Stderr,
+    output::{notes::Stderr, text::line::printable},
 };
 use log::LevelFilter;
 
@@ -43,7 +43,9 @@ fn listen(verbose: u8) {
         .target(Target::Pipe(Box::new(Stderr::busy())))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
-            writeln!(out, "fork-trace: {level}: {}", record.args())
+            let text = record.args().to_string();
+            let lines: Vec<_> = text.lines().map(printable).collect();
+            writeln!(out, "fork-trace: {level}: {}", lines.join("\n"))
         })
         .init();
 }

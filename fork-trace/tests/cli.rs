@@ -149,6 +149,44 @@ fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// What a message quotes may come from whoever wrote the file, or from who named it.
+#[test]
+fn no_message_gives_a_terminal_anything_to_obey() {
+    let start = fs::read_to_string(SIMPLE).unwrap().lines().next().unwrap().to_owned();
+    let escape = "\\u001b]0;owned\\u0007\\u009b31m\\u202e";
+    let contents = [
+        format!("{{\"type\":\"{escape}\"}}\n"),
+        format!("{start}\n{{\"type\":\"fork\",\"kind\":\"{escape}\"}}\n"),
+        format!("{start}\n{{\"type\":\"fork\",\"id\":\"1-1\",\"ts\":\"{escape}\"}}\n"),
+        "\u{1b}]0;owned\u{7}\n".to_owned(),
+    ];
+    let harmless = |output: &Output| {
+        let said = errors(output);
+        let obeyed = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.is_empty() && !said.contains(obeyed), "{said:?}");
+        assert!(output.stdout.is_empty() || !printed(output).contains(obeyed));
+    };
+    for content in contents {
+        let path = file("hostile", content);
+        let output = fork_trace(&["replay", path.to_str().unwrap()]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        harmless(&output);
+    }
+    for args in [
+        &["replay", "/no/\u{1b}[2J\nfork-trace: fine"][..],
+        &["explain", "\u{1b}[2J\u{202e}"],
+        &["--\u{1b}[2J"],
+        &["--\u{202e}x"],
+        &["-e", "\u{1b}[2J"],
+        &["\u{1b}[2J\u{7}"],
+    ] {
+        let output = fork_trace(args);
+        assert_ne!(output.status.code(), Some(0));
+        harmless(&output);
+    }
+}
+
 #[test]
 fn lines_before_a_bad_line_are_shown() {
     let whole = fs::read_to_string(SIMPLE).unwrap();

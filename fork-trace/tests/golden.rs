@@ -32,6 +32,7 @@ use unicode_width::UnicodeWidthStr as _;
 const STREAMS: &[&str] = &[
     "simple",
     "failures",
+    "causes",
     "flags",
     "namespace",
     "memory",

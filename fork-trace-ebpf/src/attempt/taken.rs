@@ -16,7 +16,7 @@ use crate::{
     maps::{REGS_PLACE, STOPPED},
 };
 
-/// KERNEL: arch/x86/entry/entry_64.S: what a call is to return, until it has been made.
+/// KERNEL: `arch/x86/entry/entry_64.S`: what a call is to return, until it has been made.
 const ENOSYS: u64 = 38_u64.wrapping_neg();
 
 /// Learns from the registers of any call how far they lie from the beginning of a task's kernel stack:
@@ -45,7 +45,7 @@ pub(crate) fn leaves_cpu(task: Task) {
     let key = bpf_get_current_pid_tgid();
     if ret == ENOSYS && may_fork(nr) {
         // If the map is full, a call that is taken away is not shown.
-        _ = STOPPED.insert(key, &nr, 0);
+        _ = STOPPED.insert(key, nr, 0);
     } else if ret != ENOSYS || !is_taken(nr) {
         forget(key);
     }

@@ -29,7 +29,7 @@ global_functions! {
 ///
 /// KERNEL: include/linux/sched/signal.h `__fatal_signal_pending` looks for SIGKILL among the thread's
 /// own signals. kernel/signal.c `complete_signal` and `zap_other_threads` put it there for whatever
-/// ends a process. mm/oom_kill.c `mark_oom_victim` sets `oom_mm`. fs/exec.c `de_thread` sets
+/// ends a process. `mm/oom_kill.c` `mark_oom_victim` sets `oom_mm`. fs/exec.c `de_thread` sets
 /// `group_exec_task`, which up to 5.16 was `group_exit_task`.
 #[inline(always)]
 fn ending(record: &mut RefusalRecord, reads: &mut Reads, task: Address) {

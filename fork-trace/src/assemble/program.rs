@@ -7,7 +7,7 @@ use std::{
 
 use fork_trace_common::program::{ProgramRecord, bits};
 
-use crate::assemble::follow_up::words;
+use crate::{assemble::follow_up::words, event::bytes::text};
 
 /// How many are kept: as many as the kernel side remembers to have described, twice.
 pub const MOST: usize = 16_384;
@@ -55,7 +55,7 @@ impl Programs {
 fn program(record: &ProgramRecord) -> Program {
     let names = record.steps.iter().map(|step| {
         let name = step.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(name)
+        text(name)
     });
     // Steps from the root of a mount to where it is mounted have no name.
     let mut names: Vec<_> = names.filter(|name| !name.is_empty()).collect();

@@ -65,6 +65,7 @@ fn group_details(case: &Case<'_>) -> Details {
         limit: Some(Name::Borrowed(file)),
         current: Some(pages.current.saturating_mul(PAGE_BYTES)),
         max: Some(pages.max.saturating_mul(PAGE_BYTES)),
+        what: Some(file.to_owned()),
         hint: path
             .as_deref()
             .map(|path| group_hint(path, case.after.memory_mount.as_deref(), "MemoryMax", file)),

@@ -20,12 +20,12 @@ use crate::{
 pub fn tell(error: &anyhow::Error) -> u8 {
     let files = too_few_files(error);
     let cured = error.downcast_ref::<UserError>().or(files.as_ref());
-    let mut err = Stderr::patient();
-    // Nobody listens: nothing to be done.
-    writeln!(err, "fork-trace: {}", message(error)).ok();
+    let mut text = format!("fork-trace: {}\n", message(error));
     if let Some(cured) = cured {
-        writeln!(err, "  hint: {}", printable(&cured.hint())).ok();
+        text.push_str(&format!("  hint: {}\n", printable(&cured.hint())));
     }
+    // Nobody listens: nothing to be done.
+    Stderr::patient().write_all(text.as_bytes()).ok();
     cured.map_or(1, UserError::exit_status)
 }
 

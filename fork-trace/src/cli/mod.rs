@@ -10,9 +10,7 @@ mod parse;
 pub mod replay;
 pub mod trace;
 
-use std::{
-    ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration,
-};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -60,7 +58,7 @@ pub struct Cli {
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         // clap quotes what was typed as it is; then its message goes out as text and without colours.
-        if std::env::args_os().any(|arg| arg.as_bytes().iter().any(u8::is_ascii_control)) {
+        if std::env::args_os().any(|arg| arg.to_str().is_none_or(|arg| printable(arg) != arg)) {
             let message = error.render().to_string();
             let lines: Vec<_> = message.lines().map(printable).collect();
             // Nobody listens: nothing to be done.

@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_comes_back(
+        fn fuzz_names(
             name in proptest::collection::vec(
                 prop_oneof![any::<u8>(), Just(b'\\'), Just(b'x'), Just(b'5'), Just(b'c'), Just(b'f')],
                 0..40,

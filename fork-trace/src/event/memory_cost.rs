@@ -61,7 +61,8 @@ fn dur_ns(stages: &[Span], stage: Stage) -> Option<u64> {
 /// How long making the address space took, and how much of that was no copying.
 fn time(stages: &[Span]) -> Option<String> {
     let whole_ns = dur_ns(stages, Stage::CopyMm)?;
-    let lock_ns = dur_ns(stages, Stage::MmapWriteLock).filter(|lock_ns| lock_ns * 20 >= whole_ns);
+    let lock_ns = dur_ns(stages, Stage::MmapWriteLock)
+        .filter(|lock_ns| lock_ns.saturating_mul(20) >= whole_ns);
     let lock = lock_ns.map(|ns| format!(" ({} of it for mmap_lock)", duration(ns)));
     Some(format!("copy_mm {}{}", duration(whole_ns), lock.unwrap_or_default()))
 }
@@ -82,7 +83,8 @@ fn part(memory: &Memory, copied: &Copied, threads: Option<u32>) -> Option<String
     let (resident, anon) = (memory.rss_pages?, memory.anon_pages?);
     let (copied_pages, copied_anon) = (copied.rss_pages?, copied.anon_pages?);
     let errors = [memory.rss_error_pages, copied.rss_error_pages];
-    let error = errors.iter().flatten().sum::<u64>().saturating_mul(3);
+    let error =
+        errors.iter().flatten().fold(0_u64, |sum, one| sum.saturating_add(*one)).saturating_mul(3);
     let rest = resident.checked_sub(copied_pages)?;
     // A twentieth is not worth a word, and the counts have to tell the difference.
     if bytes(resident) < LEAST_BYTES || rest.saturating_mul(20) < resident || rest <= error {
@@ -112,7 +114,7 @@ fn part(memory: &Memory, copied: &Copied, threads: Option<u32>) -> Option<String
 
 /// The price of a GiB that was copied.
 fn price(ns: u64, copied: &Copied) -> Option<String> {
-    let copied = bytes(copied.rss_pages? + copied.swap_pages?);
+    let copied = bytes(copied.rss_pages?.saturating_add(copied.swap_pages?));
     if copied < LEAST_BYTES {
         return None;
     }
@@ -133,11 +135,11 @@ fn driver(ns: u64, copied: &Copied, stages: &[Span]) -> Option<&'static str> {
     /// Fewer mappings and page tables than this are what every process has.
     const LEAST: u64 = 1_000;
     let of_mappings = [Stage::VmAreaDup, Stage::AnonVmaFork].map(|stage| dur_ns(stages, stage));
-    let measured = of_mappings.iter().flatten().sum::<u64>();
+    let measured = of_mappings.iter().flatten().fold(0_u64, |sum, ns| sum.saturating_add(*ns));
     if measured.saturating_mul(2) > ns {
         return Some("mappings");
     }
-    let pages = copied.rss_pages? + copied.swap_pages?;
+    let pages = copied.rss_pages?.saturating_add(copied.swap_pages?);
     let (mappings, tables) = (copied.vmas, copied.page_table_bytes? / PAGE_BYTES);
     if mappings >= LEAST && mappings >= tables && mappings.saturating_mul(2) >= pages {
         return Some("mappings");

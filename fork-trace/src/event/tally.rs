@@ -101,12 +101,21 @@ impl Tally {
     #[must_use]
     pub fn complete(&self, summary: Summary) -> Summary {
         let Summary {
-            attempts, succeeded, failed, by_kind, failures_by_cause, totals, stages, ..
+            attempts,
+            succeeded,
+            failed,
+            fell_back,
+            by_kind,
+            failures_by_cause,
+            totals,
+            stages,
+            ..
         } = self.summary();
         Summary {
             attempts,
             succeeded,
             failed,
+            fell_back,
             by_kind,
             failures_by_cause,
             totals,

@@ -30,6 +30,9 @@ const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// How deep unnamed members and modifiers may be nested; deeper nesting means that the data is
 /// broken.
 const MAX_DEPTH: usize = 32;
+/// How many members are looked at for one field, those of unnamed members included, before the data
+/// counts as broken. The largest struct of a kernel has some hundreds.
+const MOST_MEMBERS: usize = 100_000;
 
 /// Parsed type information.
 pub(super) struct Btf {
@@ -248,11 +251,12 @@ impl Btf {
         }
         let mut offset = 0;
         for name in path.split('.') {
-            let Some((bits, member)) = self.member(id, name, 0)? else {
+            let mut steps = MOST_MEMBERS;
+            let Some((bits, member)) = self.member(id, name, 0, &mut steps)? else {
                 return Ok(None);
             };
             ensure!(bits % 8 == 0, "{of}.{path} is a bit field");
-            offset += bits / 8;
+            offset = u32::saturating_add(offset, bits / 8);
             id = member;
         }
         Ok(Some(offset))
@@ -277,13 +281,20 @@ impl Btf {
     }
 
     /// The bit offset and the type of member `name`, which may lie in an unnamed struct or union.
-    fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
+    fn member(
+        &self,
+        id: u32,
+        name: &str,
+        depth: usize,
+        steps: &mut usize,
+    ) -> Result<Option<(u32, u32)>> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
         let (at, header) = self.resolve(id)?;
         if header.kind != STRUCT && header.kind != UNION {
             return Ok(None);
         }
         for index in 0..header.vlen {
+            *steps = steps.checked_sub(1).context("a struct has too many members")?;
             let member = at + 12 + index * 12;
             let member_name = self.bytes(word(&self.data, member)?)?;
             let member_type = word(&self.data, member + 4)?;
@@ -300,9 +311,9 @@ impl Btf {
                 return Ok(Some((bits, member_type)));
             }
             if member_name.is_empty()
-                && let Some((inner, found)) = self.member(member_type, name, depth + 1)?
+                && let Some((inner, found)) = self.member(member_type, name, depth + 1, steps)?
             {
-                return Ok(Some((bits + inner, found)));
+                return Ok(Some((bits.saturating_add(inner), found)));
             }
         }
         Ok(None)
@@ -360,6 +371,8 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     /// Data with these types: `struct inner { int e; int f:3; }`,
@@ -528,5 +541,46 @@ pub(crate) mod tests {
         };
         let known = fork_trace_common::function::FUNCTIONS.iter().filter(newest).count();
         assert!(known > 30, "{known} functions are as the table has them");
+    }
+
+    proptest! {
+        /// Data in which words and bytes were changed: it is read or refused.
+        #[test]
+        fn fuzz_btf(
+            changes in proptest::collection::vec((any::<Index>(), change()), 0..6),
+            cut in prop_oneof![8 => Just(None), 1 => any::<Index>().prop_map(Some)],
+        ) {
+            let mut data = blob();
+            for (at, change) in &changes {
+                let at = at.index(data.len() - 4);
+                match change {
+                    Ok(byte) => data[at] = *byte,
+                    Err(word) => data[at / 4 * 4..at / 4 * 4 + 4].copy_from_slice(&word.to_le_bytes()),
+                }
+            }
+            if let Some(cut) = cut {
+                data.truncate(cut.index(data.len()));
+            }
+            let Ok(btf) = Btf::parse(data, |_| true) else { return Ok(()) };
+            for (of, path) in [("outer", "a"), ("outer", "c"), ("outer", "d.e"), ("inner", ""), ("inner", "f")] {
+                btf.offset(of, path).ok();
+            }
+            btf.value("color", "blue").ok();
+            btf.signature("takes").ok();
+            btf.signature("twice").ok();
+            // What is attached to keeps its id.
+            let small = Btf::parse(btf.attachable(), |_| true).unwrap();
+            prop_assert_eq!(small.tracepoints.len(), btf.tracepoints.len());
+        }
+    }
+
+    fn change() -> impl Strategy<Value = Result<u8, u32>> {
+        prop_oneof![
+            any::<u8>().prop_map(Ok),
+            (0..40_u32).prop_map(Err),
+            (0..20_u32, 0..70_000_u32, any::<bool>())
+                .prop_map(|(kind, vlen, flag)| Err(kind << 24 | vlen | u32::from(flag) << 31)),
+            any::<u32>().prop_map(Err),
+        ]
     }
 }

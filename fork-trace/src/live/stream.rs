@@ -325,7 +325,7 @@ impl Stream {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
-        if let Some(errno) = assemble::fork::errno(joined) {
+        if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
             let case = Case {

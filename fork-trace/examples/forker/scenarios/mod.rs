@@ -38,7 +38,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // Each row stays on one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 66] = [
+pub(crate) static SCENARIOS: [Scenario; 65] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),

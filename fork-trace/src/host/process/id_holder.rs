@@ -11,7 +11,10 @@ use std::{
 use nix::libc;
 
 use crate::{
-    event::cause::{HeldBy, Holder},
+    event::{
+        bytes::text,
+        cause::{HeldBy, Holder},
+    },
     host::namespaces,
 };
 
@@ -123,18 +126,24 @@ struct Status {
 
 impl Status {
     fn read(path: &str) -> Option<Self> {
-        Self::parse(&fs::read_to_string(path).ok()?)
+        Self::parse(&fs::read(path).ok()?)
     }
 
     /// KERNEL: fs/proc/array.c `task_state`.
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let mut status = Self::default();
-        for line in text.lines() {
-            let Some((field, value)) = line.split_once(':') else { continue };
+        for line in bytes.split(|byte| *byte == b'\n') {
+            if let Some(name) = line.strip_prefix(b"Name:\t") {
+                status.name = text(&unescaped(name));
+            }
+            let Some((field, value)) =
+                std::str::from_utf8(line).ok().and_then(|l| l.split_once(':'))
+            else {
+                continue;
+            };
             let value = value.trim();
             let ids = || value.split_ascii_whitespace().map_while(|id| id.parse().ok()).collect();
             match field {
-                "Name" => value.clone_into(&mut status.name),
                 "State" => status.zombie = value.starts_with('Z'),
                 "Tgid" => status.tgid = value.parse().ok()?,
                 "NSpid" => status.ids = ids(),
@@ -161,6 +170,22 @@ impl Status {
     }
 }
 
+/// A name as it is: the kernel spells a line feed and a backslash in it with a backslash.
+///
+/// KERNEL: fs/proc/array.c `proc_task_name`.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name.iter();
+    while let Some(byte) = rest.next() {
+        out.push(match (byte, rest.as_slice().first()) {
+            (b'\\', Some(b'n')) => rest.next().map_or(*byte, |_n| b'\n'),
+            (b'\\', Some(b'\\')) => *rest.next().unwrap_or(byte),
+            _ => *byte,
+        });
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +193,7 @@ mod tests {
     #[test]
     fn a_status_tells_the_ids_of_every_level() {
         let text = "Name:\tsh\nState:\tZ (zombie)\nTgid:\t70\nNSpid:\t70\t5\nNSpgid:\t60\t4\nNSsid:\t60\t4\nThreads:\t1\n";
-        let status = Status::parse(text).unwrap();
+        let status = Status::parse(text.as_bytes()).unwrap();
         let of = |level| PidNamespace { inum: 1, level };
         assert_eq!(
             (status.at(&status.ids, of(0)), status.at(&status.ids, of(1))),
@@ -180,7 +205,9 @@ mod tests {
         );
         let holder = status.holder();
         assert_eq!((holder.what, holder.pid, holder.comm.as_str()), (HeldBy::Zombie, 70, "sh"));
-        assert!(Status::parse("Name:\ta\n").is_none());
+        assert!(Status::parse(b"Name:\ta\n").is_none());
+        let odd = Status::parse(b"Name:\ta\xff\\nb\\\\c\nNSpid:\t7\n").unwrap();
+        assert_eq!(odd.name, "a\\xff\nb\\c");
     }
 
     #[test]

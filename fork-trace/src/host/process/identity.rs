@@ -7,8 +7,8 @@ use crate::host::{clock, process::stat::Stat};
 /// Compares the kernel's times with those of `/proc`, which are coarser and count time asleep.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// What to add to a start time of the kernel (`CLOCK_MONOTONIC`) to get that of `/proc/PID/stat`, which
-    /// counts time asleep and is shifted in a time namespace.
+    /// What to add to a moment of `CLOCK_MONOTONIC` to get the time since boot as `/proc` tells it: how
+    /// long this host has been asleep so far, and the shift of this process's time namespace.
     pub boot_ns: i64,
     /// The length of a tick of `/proc`.
     pub tick_ns: u64,

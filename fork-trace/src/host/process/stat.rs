@@ -53,4 +53,18 @@ mod tests {
         assert_eq!(Stat::read(std::process::id()).map(|stat| stat.start_ticks > 0), Some(true));
         assert_eq!(Stat::read(u32::MAX), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_stat(
+            name in proptest::collection::vec(proptest::num::u8::ANY, 0..16),
+            rest in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+        ) {
+            Stat::parse(&rest);
+            let line = [&b"7 ("[..], &name, b") S 3 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 4711 1"].concat();
+            let stat = Stat::parse(&line).unwrap();
+            proptest::prop_assert_eq!(crate::event::bytes::bytes(&stat.comm), name);
+            Stat::parse(&[line, rest].concat());
+        }
+    }
 }

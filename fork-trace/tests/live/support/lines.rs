@@ -21,11 +21,13 @@ pub(crate) fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["type"] == name).collect()
 }
 
-/// The lines of one type by the id of their fork.
+/// The lines of one type by the id of their fork; those of the traced command itself have none.
 pub(crate) fn by_fork<'a>(lines: &'a [Value], name: &str) -> BTreeMap<&'a str, Vec<&'a Value>> {
     let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for event in of_type(lines, name) {
-        found.entry(event["fork"].as_str().unwrap()).or_default().push(event);
+        if let Some(fork) = event["fork"].as_str() {
+            found.entry(fork).or_default().push(event);
+        }
     }
     found
 }
