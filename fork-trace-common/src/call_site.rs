@@ -38,6 +38,10 @@ macro_rules! table {
 
 for_each_site!(table);
 
+/// How many sites there are.
+pub const SITE_COUNT: usize = 8;
+const _: () = assert!(SITES.len() == SITE_COUNT);
+
 /// The symbol in the object of the bits of all sites, a `u64`. See [`site_bit`].
 pub const SITE_BITS: &str = "SITE_BITS";
 

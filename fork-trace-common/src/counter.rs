@@ -60,4 +60,6 @@ counters! {
     BornFull,
     /// Vforks whose parent's wait is not measured, because the map of waits was full.
     WaitsFull,
+    /// Programs of callers that are not described, because the ring was full.
+    RingFullPrograms,
 }

@@ -19,6 +19,9 @@ pub enum FollowUpKind {
     Execed = 5,
     /// An [`ExecRecord`]: the child runs another program, whose name and arguments follow.
     ExecedWith = 6,
+    /// An [`ExecRecord`] without arguments: the child could not run another program. `exit_code` is
+    /// the error number.
+    ExecFailed = 9,
 }
 
 /// What is known of a child: the bits of `state` in a [`Born`].
@@ -42,6 +45,12 @@ pub mod bits {
     pub const EXE_CUT: u32 = 1 << 2;
     /// Of [`super::ExecRecord`]: the arguments were read.
     pub const ARGS: u32 = 1 << 3;
+    /// Of [`super::FollowUpKind::Ended`]: `max_rss_pages` was read.
+    pub const MAX_RSS: u32 = 1 << 4;
+    /// Of [`super::FollowUpKind::Ended`]: `cpu_ns` was read.
+    pub const CPU: u32 = 1 << 5;
+    /// Of [`super::ExecRecord`]: the program's name was read.
+    pub const EXE: u32 = 1 << 6;
 }
 
 /// A child process that was made while tracing, and its fork.
@@ -54,7 +63,8 @@ pub mod bits {
 pub struct Born {
     /// The child.
     pub child: TaskIds,
-    /// When the attempt that made it began, as its record gives it.
+    /// When the attempt that made it began, as its record gives it; 0 for a child of the tracer's own,
+    /// which is the traced command.
     pub began_ns: u64,
     /// When it was put on a run queue.
     pub woken_ns: u64,
@@ -83,6 +93,12 @@ pub struct FollowUpRecord {
     /// Of [`FollowUpKind::Ended`]: how the child ended, as `wait(2)` reports it. The low seven bits
     /// are the signal, and the second byte is the exit code.
     pub exit_code: u64,
+    /// Of [`FollowUpKind::Ended`], with [`bits::CPU`]: how long all threads of the process were on
+    /// CPUs, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Of [`FollowUpKind::Ended`], with [`bits::MAX_RSS`]: the most pages that the process had
+    /// resident at once (`signal_struct.maxrss`).
+    pub max_rss_pages: u64,
 }
 
 /// How many bytes of a program's name are kept.
@@ -131,6 +147,8 @@ impl ExecRecord {
                 born: BORN,
                 at_ns: 0,
                 exit_code: 0,
+                cpu_ns: 0,
+                max_rss_pages: 0,
             },
             args_bytes: 0,
             exe: [0; EXE_BYTES],
@@ -141,6 +159,6 @@ impl ExecRecord {
 
 // There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(size_of::<Born>() == 40);
-const _: () = assert!(size_of::<FollowUpRecord>() == 64);
-const _: () = assert!(ExecRecord::HEAD == 64 + 8 + EXE_BYTES);
+const _: () = assert!(size_of::<FollowUpRecord>() == 80);
+const _: () = assert!(ExecRecord::HEAD == 80 + 8 + EXE_BYTES);
 const _: () = assert!(align_of::<ExecRecord>() == 8);

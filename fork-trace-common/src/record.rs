@@ -7,6 +7,7 @@
 //! (`bpf_ktime_get_ns`). The layouts are checked when either side is compiled.
 
 use crate::{
+    call_site::SITE_COUNT,
     function::{MANY, ONCE},
     memory::MemoryCounts,
     stage::Mark,
@@ -24,6 +25,8 @@ pub enum RecordKind {
     Functions = 7,
     /// A [`RefusalRecord`](crate::refusal::RefusalRecord).
     Refusal = 8,
+    /// A [`ProgramRecord`](crate::program::ProgramRecord).
+    Program = 10,
 }
 
 /// The system call of an attempt.
@@ -62,7 +65,7 @@ pub mod bits {
     pub const RESTARTING: u32 = 1 << 5;
     /// `threads` was read.
     pub const THREADS: u32 = 1 << 6;
-    /// `copied_vmas` and `copied_page_table_bytes` were read.
+    /// `copied` was read, its `rss_pages` apart.
     pub const COPIED: u32 = 1 << 8;
     /// The kernel makes the task for itself, so there is no system call.
     pub const KERNEL_MADE: u32 = 1 << 9;
@@ -76,11 +79,35 @@ pub mod bits {
     pub const PIDS_REFUSALS: u32 = 1 << 13;
     /// `memory_ooms` was read.
     pub const MEMORY_OOMS: u32 = 1 << 14;
+    /// `copied.rss_pages` was read.
+    pub const COPIED_RSS: u32 = 1 << 15;
+    /// Just before the child would share the caller's root and working directory, one of those who
+    /// share it was inside `execve`. It is read only for `CLONE_FS`, and only where the mark before
+    /// that is taken.
+    pub const IN_EXEC: u32 = 1 << 20;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
 }
 
-/// A task.
+/// A program of this tracer that works for a while inside an attempt, at a tracepoint that bounds a
+/// stage: what it takes is part of the stage that begins there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum TracerProgram {
+    /// At [`Mark::SysEnter`].
+    SysEnter = 0,
+    /// At [`Mark::TaskNewtask`].
+    TaskNewtask = 1,
+    /// At [`Mark::SchedWakeupNew`].
+    SchedWakeupNew = 2,
+}
+
+impl TracerProgram {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+/// A task, taken in the hook.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[cfg_attr(
@@ -127,11 +154,6 @@ pub struct ForkRecord {
     pub child: TaskIds,
     /// When the caller's process was made: the `start_time` of its group leader.
     pub parent_process_start_ns: u64,
-    /// How many mappings the child's own address space had when it was made, with [`bits::COPIED`].
-    pub copied_vmas: u64,
-    /// How many bytes of page tables were built for it, with [`bits::COPIED`]; `u64::MAX` where the
-    /// kernel keeps no count.
-    pub copied_page_table_bytes: u64,
     /// The id of the caller's cgroup in the unified hierarchy (`bpf_get_current_cgroup_id`).
     pub cgroup_id: u64,
     /// The user's stack pointer at entry. With `ip` it tells a repeated call from a new one.
@@ -166,11 +188,22 @@ pub struct ForkRecord {
     pub tracer: u32,
     /// What the tracer asked for (`task_struct.ptrace` of the caller).
     pub ptrace: u32,
+    /// The caller's process id as the tool's `/proc` shows it, which may be of another pid namespace
+    /// than the initial one; 0 where it shows none.
+    pub parent_proc_pid: u32,
+    /// The same of the child's process, with [`bits::CHILD`].
+    pub child_proc_pid: u32,
     /// The field `set_tid_size` of `clone3`, with [`bits::SET_TIDS`].
     pub set_tids: u64,
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]. It is read
     /// only for calls that copy it.
     pub memory: MemoryCounts,
+    /// The child's own memory when it had just been made, and so what was copied for it, with
+    /// [`bits::COPIED`] and [`bits::COPIED_RSS`].
+    pub copied: MemoryCounts,
+    /// How long this tracer's own programs took within the attempt, by [`TracerProgram`]; 0 where one
+    /// did not run to its end.
+    pub tracer_ns: [u64; TracerProgram::COUNT],
     /// How many tasks the pids controller had refused to the caller's own group when the call
     /// began, with [`bits::PIDS_REFUSALS`].
     pub pids_refusals: u64,
@@ -179,6 +212,10 @@ pub struct ForkRecord {
     pub memory_ooms: u64,
     /// The mark of the first allocation that found no memory, plus 1; 0 if there was none.
     pub failed_alloc: u64,
+    /// When an allocation began to reclaim memory, by its place in
+    /// [`SITES`](crate::call_site::SITES); 0 where it did not have to. Its mark is taken only when it
+    /// is done.
+    pub alloc_began_ns: [u64; SITE_COUNT],
     /// The name of the calling task.
     pub comm: [u8; 16],
 }
@@ -287,8 +324,6 @@ impl ForkRecord {
             parent: NOBODY,
             child: NOBODY,
             parent_process_start_ns: 0,
-            copied_vmas: 0,
-            copied_page_table_bytes: 0,
             cgroup_id: 0,
             sp: 0,
             ip: 0,
@@ -305,11 +340,16 @@ impl ForkRecord {
             real_parent: 0,
             tracer: 0,
             ptrace: 0,
+            parent_proc_pid: 0,
+            child_proc_pid: 0,
             set_tids: 0,
             memory: MemoryCounts::zeroed(),
+            copied: MemoryCounts::zeroed(),
+            tracer_ns: [0; TracerProgram::COUNT],
             pids_refusals: 0,
             memory_ooms: 0,
             failed_alloc: 0,
+            alloc_began_ns: [0; SITE_COUNT],
             comm: [0; 16],
         }
     }
@@ -334,7 +374,17 @@ impl ForkRecord {
 const _: () = assert!(size_of::<TaskIds>() == 16);
 const _: () = assert!(
     size_of::<ForkRecord>()
-        == 16 + 8 * Mark::IN_RECORD + 24 + 32 + 56 + 32 + 16 + 48 + size_of::<MemoryCounts>()
+        == 16
+            + 8 * Mark::IN_RECORD
+            + 24
+            + 32
+            + 40
+            + 32
+            + 16
+            + 56
+            + 8 * SITE_COUNT
+            + 8 * TracerProgram::COUNT
+            + 2 * size_of::<MemoryCounts>()
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);

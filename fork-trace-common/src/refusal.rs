@@ -15,52 +15,80 @@ use crate::flags::{
 pub mod known {
     /// `args` holds what the caller passed. Of the struct of `clone3` it holds as many words as
     /// that has.
-    pub const ARGS: u32 = 1;
+    pub const ARGS: u64 = 1;
     /// The words of the struct of `clone3` could not be read.
-    pub const ARGS_UNREADABLE: u32 = 1 << 1;
+    pub const ARGS_UNREADABLE: u64 = 1 << 1;
     /// The bytes after the words of `args` are not all zero, or cannot all be read.
-    pub const TAIL_NOT_ZERO: u32 = 1 << 2;
+    pub const TAIL_NOT_ZERO: u64 = 1 << 2;
     /// The bytes after the words of `args` could not be read.
-    pub const TAIL_UNREADABLE: u32 = 1 << 3;
+    pub const TAIL_UNREADABLE: u64 = 1 << 3;
     /// `set_tid` was read. Without this bit the array could not be read.
-    pub const SET_TID: u32 = 1 << 4;
+    pub const SET_TID: u64 = 1 << 4;
     /// `uid`, `euid`, `caps` and `user_ns_level` were read.
-    pub const CRED: u32 = 1 << 5;
+    pub const CRED: u64 = 1 << 5;
     /// `signal_flags`, `policy` and `open_files_max` were read.
-    pub const SIGNAL: u32 = 1 << 6;
+    pub const SIGNAL: u64 = 1 << 6;
     /// `pid_level`, `children_level`, `children_allocated` and `children_inum` were read.
-    pub const PID_NS: u32 = 1 << 7;
+    pub const PID_NS: u64 = 1 << 7;
     /// The caller's children go to another pid namespace than its own.
-    pub const OTHER_PID_NS: u32 = 1 << 8;
+    pub const OTHER_PID_NS: u64 = 1 << 8;
     /// `pid_ns` was read.
-    pub const PID_MAX: u32 = 1 << 9;
+    pub const PID_MAX: u64 = 1 << 9;
     /// `nproc` was read.
-    pub const NPROC: u32 = 1 << 10;
+    pub const NPROC: u64 = 1 << 10;
     /// `pids` was read, so a group of the pids controller has a limit.
-    pub const PIDS: u32 = 1 << 11;
+    pub const PIDS: u64 = 1 << 11;
     /// The groups of the pids controller were looked at up to the root, or up to one that is full.
-    pub const PIDS_WALKED: u32 = 1 << 12;
+    pub const PIDS_WALKED: u64 = 1 << 12;
     /// `memory` was read, so a group of the memory controller has a limit.
-    pub const MEMORY: u32 = 1 << 13;
+    pub const MEMORY: u64 = 1 << 13;
     /// The limits of namespaces were read.
-    pub const NAMESPACES: u32 = 1 << 14;
+    pub const NAMESPACES: u64 = 1 << 14;
     /// `seccomp_mode` was read.
-    pub const SECCOMP: u32 = 1 << 15;
+    pub const SECCOMP: u64 = 1 << 15;
     /// The caller's children go to another time namespace than its own.
-    pub const OTHER_TIME_NS: u32 = 1 << 16;
+    pub const OTHER_TIME_NS: u64 = 1 << 16;
     /// The group that `CLONE_INTO_CGROUP` names was found, so `pids` and `memory` are about that
     /// group.
-    pub const INTO: u32 = 1 << 17;
-    /// `names` holds the whole path of the group that `pids` is about, or with `ENOMEM` `memory`.
-    pub const GROUP_PATH: u32 = 1 << 18;
+    pub const INTO: u64 = 1 << 17;
+    /// `names` holds the whole path of a control group.
+    pub const GROUP_PATH: u64 = 1 << 18;
     /// The caller has a tracer.
-    pub const TRACED: u32 = 1 << 19;
+    pub const TRACED: u64 = 1 << 19;
     /// `namespaces` holds a limit that is full.
-    pub const NAMESPACE_FULL: u32 = 1 << 20;
+    pub const NAMESPACE_FULL: u64 = 1 << 20;
     /// `pids_refusals` was read.
-    pub const PIDS_REFUSALS: u32 = 1 << 21;
+    pub const PIDS_REFUSALS: u64 = 1 << 21;
     /// `memory_ooms` was read.
-    pub const MEMORY_OOMS: u32 = 1 << 22;
+    pub const MEMORY_OOMS: u64 = 1 << 22;
+    /// `group_exit_code` was read, and whether the caller is being killed.
+    pub const ENDING: u64 = 1 << 23;
+    /// A fatal signal is pending for the caller, so it ends before it is back in user space.
+    pub const KILLED: u64 = 1 << 24;
+    /// The out-of-memory killer has chosen the caller's process.
+    pub const OOM_VICTIM: u64 = 1 << 25;
+    /// Another thread of the process executes a program, or dumps core, and ends the caller for
+    /// that.
+    pub const THREAD_TAKES_OVER: u64 = 1 << 26;
+    /// `fs_users` was read, and whether one of them executes a program.
+    pub const FS: u64 = 1 << 27;
+    /// One of those who share the caller's `fs_struct` was inside `execve` as the call returned.
+    pub const IN_EXEC: u64 = 1 << 28;
+    /// It was read whether the caller is in a chroot. It is read only with `EPERM`.
+    pub const ROOT: u64 = 1 << 29;
+    /// The caller's root directory is not that of its mount namespace.
+    pub const CHROOTED: u64 = 1 << 30;
+    /// It was read whether the caller's ids are mapped in its user namespace. It is read only with
+    /// `EPERM`.
+    pub const IDS: u64 = 1 << 31;
+    /// The effective user id has no mapping there.
+    pub const UID_UNMAPPED: u64 = 1 << 32;
+    /// The effective group id has no mapping there.
+    pub const GID_UNMAPPED: u64 = 1 << 33;
+    /// `private_pages` was read.
+    pub const PRIVATE_PAGES: u64 = 1 << 34;
+    /// A tracer took the call away from the kernel, so that it was never made.
+    pub const TAKEN: u64 = 1 << 35;
 }
 
 /// A counter and its limit.
@@ -99,6 +127,23 @@ impl Counted {
     }
 }
 
+/// A user namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct UserNamespace {
+    /// Its inode number; 0 for none.
+    pub inum: u32,
+    /// How deep it is nested; 0 for the initial one.
+    pub level: u32,
+}
+
+/// How many ids of `set_tid` are kept, the innermost ones.
+pub const SET_TIDS: usize = 4;
+
 /// How many names of a group's path are kept.
 pub const NAMES: usize = 8;
 /// How many bytes of each name are kept, with its closing NUL.
@@ -114,13 +159,10 @@ pub const NAME_BYTES: usize = 96;
 pub struct RefusalRecord {
     /// [`RecordKind::Refusal`](crate::record::RecordKind::Refusal).
     pub kind: u32,
-    /// What is known, as bits of [`known`].
-    pub bits: u32,
     /// The caller's thread id in the initial pid namespace.
     pub tid: u32,
-    /// How seccomp limits the caller (`task_struct.seccomp.mode`): 0 not at all, 1 strictly, 2 by
-    /// filters.
-    pub seccomp_mode: u32,
+    /// What is known, as bits of [`known`].
+    pub bits: u64,
     /// When the attempt returned. Together with `tid` it is the key to the attempt.
     pub at_ns: u64,
     /// The size that the caller gave for the struct of `clone3`, in bytes; 0 for other calls.
@@ -128,14 +170,17 @@ pub struct RefusalRecord {
     /// The words of the struct of `clone3`, in the places that [`arg`] gives. What another call
     /// passes is put where `clone3` has it.
     pub args: [u64; arg::COUNT],
-    /// The first id of the array `set_tid`, which is that of the innermost namespace.
-    pub set_tid: u32,
+    /// The first ids of the array `set_tid`, that of the innermost namespace first.
+    pub set_tid: [u32; SET_TIDS],
     /// The caller's real user id in the initial user namespace.
     pub uid: u32,
     /// The caller's effective user id in the initial user namespace.
     pub euid: u32,
     /// How deep the caller's user namespace is nested; 0 for the initial one.
     pub user_ns_level: u32,
+    /// How seccomp limits the caller (`task_struct.seccomp.mode`): 0 not at all, 1 strictly, 2 by
+    /// filters.
+    pub seccomp_mode: u32,
     /// The caller's effective capabilities in its own user namespace.
     pub caps: u64,
     /// The flags of the caller's process (`signal_struct.flags`).
@@ -167,21 +212,37 @@ pub struct RefusalRecord {
     /// The first limit of namespaces (`user.max_*`) that is full, with [`known::NAMESPACE_FULL`].
     /// It is read only with `ENOSPC`.
     pub namespaces: Counted,
+    /// The user namespace that keeps `nproc.max` because it was made under that limit; none where
+    /// the limit is the caller's own `RLIMIT_NPROC`.
+    pub nproc_ns: UserNamespace,
+    /// The user namespace whose limit `namespaces` is.
+    pub namespaces_ns: UserNamespace,
     /// How many tasks the pids controller has refused to the caller's own group, with
     /// [`known::PIDS_REFUSALS`]. If it has refused this one, that is more than when the call began.
     pub pids_refusals: u64,
     /// How often the caller's own group of the memory controller was out of memory, with
     /// [`known::MEMORY_OOMS`]. If it has refused this call, that is more than when the call began.
     pub memory_ooms: u64,
-    /// The names in the path of the group that `pids` is about, or with `ENOMEM` `memory`. The
-    /// group's own name comes first, and each has a closing NUL.
+    /// What ends the caller's process, in the form in which `wait` returns it
+    /// (`signal_struct.group_exit_code`), with [`known::ENDING`].
+    pub group_exit_code: u32,
+    /// How many tasks share the caller's root and working directory (`fs_struct.users`), with
+    /// [`known::FS`].
+    pub fs_users: u32,
+    /// The pages of the caller's private writable mappings, its stack included, with
+    /// [`known::PRIVATE_PAGES`]. A copy of them needs a promise of no more memory than that.
+    pub private_pages: u64,
+    /// The names in the path of a control group, with [`known::GROUP_PATH`]. With `EAGAIN` it is
+    /// the group that `pids` is about, with `ENOMEM` and `EINTR` the one that `memory` is about,
+    /// and otherwise the one that `CLONE_INTO_CGROUP` names. The group's own name comes first, and
+    /// each has a closing NUL.
     pub names: [[u8; NAME_BYTES]; NAMES],
 }
 
 // There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(
     size_of::<RefusalRecord>()
-        == 32 + 8 * arg::COUNT + 16 + 8 + 8 + 8 + 16 + 5 * 32 + 16 + NAMES * NAME_BYTES
+        == 32 + 8 * arg::COUNT + 4 * SET_TIDS + 56 + 5 * 32 + 48 + NAMES * NAME_BYTES
 );
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 
@@ -207,7 +268,7 @@ impl RefusalRecord {
     /// Whether `bit` of [`known`] is set.
     #[must_use]
     #[inline(always)]
-    pub const fn has(&self, bit: u32) -> bool {
+    pub const fn has(&self, bit: u64) -> bool {
         self.bits & bit != 0
     }
 }

@@ -171,7 +171,7 @@ stages! {
         "list of stdio streams locked; only with threads";
     Libc MallocLock "__malloc_fork_lock_parent" in LibcFork, "glibc malloc/arena.c",
         "every malloc arena locked; only with threads";
-    Libc LibcSyscall "_Fork" in LibcFork, "glibc posix/_Fork.c",
+    Libc LibcSyscall "_Fork" in LibcFork, "glibc sysdeps/nptl/_Fork.c",
         "the system call itself as the C library makes it";
     Libc MallocUnlock "__malloc_fork_unlock_parent" in LibcFork, "glibc malloc/arena.c",
         "malloc and stdio locks released in the parent; only with threads";
@@ -179,7 +179,8 @@ stages! {
         "pthread_atfork parent handlers";
 
     Parent SysEnter "sys_enter" in -, "kernel/entry/common.c",
-        "from the system call instruction through ptrace, seccomp and audit to the handler",
+        "from the sys_enter tracepoint, which fires once ptrace and seccomp let the call pass, \
+         through audit to the handler",
         gap [SysEnter..enter KernelClone],
         inner [SysEnter..TaskAlloc + CopyCloneArgs + Clone3ArgsValid + FlagChecks + SignalGate];
     Parent CopyCloneArgs "copy_clone_args_from_user" in SysEnter, "kernel/fork.c",
@@ -266,8 +267,9 @@ stages! {
         coarse [enter DupMmap..enter UprobeDupMmap],
         coarse [leave UprobeStartDupMmap..enter UprobeDupMmap];
     Parent CopyPageRange "copy_page_range" in DupMmap, "mm/memory.c",
-        "every mapping and its page tables, write-protected for copy on write",
-        function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased];
+        "the page tables of each mapping that has an anon_vma, which a shared one or one that was \
+         never written to has not; write-protected for copy on write",
+        function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased + VmAreaDup + AnonVmaFork];
     Parent VmAreaDup "vm_area_dup" in DupMmap, "mm/vma_init.c, kernel/fork.c before 6.15",
         "every mapping's own structure, all runs together", function VmAreaDup;
     Parent AnonVmaFork "anon_vma_fork" in DupMmap, "mm/rmap.c",
@@ -339,37 +341,41 @@ stages! {
     Parent CopyOomScoreAdj "copy_oom_score_adj" in CopyProcess, "kernel/fork.c",
         "CLONE_VM without THREAD or VFORK only: OOM score under a global mutex",
         gap [leave UprobeCopyProcess..leave CopyProcess + UserEventsFork];
-    Parent CgroupCancelFork "cgroup_cancel_fork" in CopyProcess, "kernel/cgroup/cgroup.c",
+    Parent BadForkCleanup "bad_fork_cleanup" in CopyProcess, "kernel/fork.c copy_process",
+        "on failure: what was made is undone, from the failure to the return of copy_process, or \
+         where that is not probed to the return of the call", occurs OnFailure,
+        gap [enter TskForkGetNode..leave CopyProcess], inner [TaskAlloc..SysExit];
+    Parent CgroupCancelFork "cgroup_cancel_fork" in BadForkCleanup, "kernel/cgroup/cgroup.c",
         "on failure: what cgroup_can_fork charged is given back", occurs OnFailure,
         function CgroupCancelFork;
-    Parent FreePid "free_pid" in CopyProcess, "kernel/pid.c",
+    Parent FreePid "free_pid" in BadForkCleanup, "kernel/pid.c",
         "on failure: the number is given back", occurs OnFailure, function FreePid;
-    Parent ExitThread "exit_thread" in CopyProcess, "arch/x86/kernel/process.c",
+    Parent ExitThread "exit_thread" in BadForkCleanup, "arch/x86/kernel/process.c",
         "on failure: what copy_thread made is undone", occurs OnFailure, function ExitThread;
-    Parent ExitNamespaces "exit_task_namespaces" in CopyProcess, "kernel/nsproxy.c",
+    Parent ExitNamespaces "exit_task_namespaces" in BadForkCleanup, "kernel/nsproxy.c",
         "on failure: namespaces are let go of; exit_nsproxy_namespaces from 6.19 on",
         occurs OnFailure, function ExitNamespaces;
-    Parent Mmput "mmput" in CopyProcess, "kernel/fork.c",
+    Parent Mmput "mmput" in BadForkCleanup, "kernel/fork.c",
         "on failure: the address space is torn down", occurs OnFailure, function Mmput;
-    Parent CleanupSighand "__cleanup_sighand" in CopyProcess, "kernel/fork.c",
+    Parent CleanupSighand "__cleanup_sighand" in BadForkCleanup, "kernel/fork.c",
         "on failure: the table of handlers is let go of", occurs OnFailure, function CleanupSighand;
-    Parent ExitFs "exit_fs" in CopyProcess, "fs/fs_struct.c",
+    Parent ExitFs "exit_fs" in BadForkCleanup, "fs/fs_struct.c",
         "on failure: root and working directory are let go of", occurs OnFailure, function ExitFs;
-    Parent ExitFiles "exit_files" in CopyProcess, "fs/file.c",
+    Parent ExitFiles "exit_files" in BadForkCleanup, "fs/file.c",
         "on failure: files are let go of", occurs OnFailure, function ExitFiles;
-    Parent ExitSem "exit_sem" in CopyProcess, "ipc/sem.c",
+    Parent ExitSem "exit_sem" in BadForkCleanup, "ipc/sem.c",
         "on failure: the semaphore undo list is let go of", occurs OnFailure, function ExitSem;
-    Parent SecurityTaskFree "security_task_free" in CopyProcess, "security/security.c",
+    Parent SecurityTaskFree "security_task_free" in BadForkCleanup, "security/security.c",
         "on failure: the state of security modules is freed", occurs OnFailure,
         function SecurityTaskFree;
-    Parent PerfEventFreeTask "perf_event_free_task" in CopyProcess, "kernel/events/core.c",
+    Parent PerfEventFreeTask "perf_event_free_task" in BadForkCleanup, "kernel/events/core.c",
         "on failure: inherited perf events are freed", occurs OnFailure, function PerfEventFreeTask;
-    Parent SchedCancelFork "sched_cancel_fork" in CopyProcess, "kernel/sched/core.c",
+    Parent SchedCancelFork "sched_cancel_fork" in BadForkCleanup, "kernel/sched/core.c",
         "on failure: the scheduling class is told, 6.12 and later", occurs OnFailure,
         function SchedCancelFork;
-    Parent ExitCreds "exit_creds" in CopyProcess, "kernel/cred.c",
+    Parent ExitCreds "exit_creds" in BadForkCleanup, "kernel/cred.c",
         "on failure: credentials are let go of", occurs OnFailure, function ExitCreds;
-    Parent PutTaskStack "put_task_stack" in CopyProcess, "kernel/fork.c",
+    Parent PutTaskStack "put_task_stack" in BadForkCleanup, "kernel/fork.c",
         "on failure: the kernel stack is let go of", occurs OnFailure, function PutTaskStack;
 
     Parent AddDeviceRandomness "add_device_randomness" in KernelClone, "drivers/char/random.c",

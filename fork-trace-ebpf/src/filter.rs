@@ -186,6 +186,12 @@ pub(crate) fn born(parent: u32, child: u32) {
     }
 }
 
+/// Whether process `tgid` is the tracer itself, which starts the traced command.
+#[inline(always)]
+pub(crate) fn is_tracer(tgid: u32) -> bool {
+    FOLLOW_ONLY.load() != 0 && follow_mode(tgid) == Some(FOLLOW_CHILDREN)
+}
+
 /// The last thread of process `tgid` ends, so it is followed no longer.
 #[inline(always)]
 pub(crate) fn died(tgid: u32) {

@@ -9,8 +9,8 @@
 use aya_ebpf::{
     Global,
     helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
     },
 };
 use fork_trace_common::{
@@ -19,15 +19,21 @@ use fork_trace_common::{
     follow_up::{
         ARGS_BYTES, Born, EXE_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits, state,
     },
-    record::ForkRecord,
+    record::{ForkRecord, TaskIds},
     stage::Mark,
 };
 
 use crate::{
-    current::{now, tgid},
+    current::{low_half, now, tgid},
     filter,
-    kernel::{program::Program, task::Task},
-    maps::{BORN, EXEC, WAITS, count},
+    global_functions::global_functions,
+    kernel::{
+        program::Program,
+        regs::Regs,
+        syscall::{exec, may_exec},
+        task::Task,
+    },
+    maps::{BORN, ENDING, EXEC, FAILED_EXEC, WAITS, count},
     ring,
 };
 
@@ -107,6 +113,71 @@ pub(crate) fn execs(task: Task, program: Program) {
     }
 }
 
+/// The tracer itself has made the calling thread's child: the traced command. What becomes of it is
+/// sent as of any other child.
+#[inline(always)]
+pub(crate) fn command_begins(child: TaskIds) {
+    if !every_child() || !filter::successes_wanted() {
+        return;
+    }
+    let born = Born { child, began_ns: 0, woken_ns: 0, parent_tid: 0, state: 0 };
+    if BORN.insert(born.child.tgid, born, 0).is_err() {
+        count(Counter::BornFull);
+    }
+}
+
+/// Whether a system call that returns `ret` is an exec that failed and is to be sent. An exec that the
+/// kernel repeats after a signal has not failed.
+#[inline(always)]
+pub(crate) fn may_be_failed_exec(nr: u64, ret: i64) -> bool {
+    /// KERNEL: include/linux/errno.h: numbers from here on are the kernel's own.
+    const ERESTARTSYS: i64 = 512;
+    FOLLOW_EXECS.load() != 0 && may_exec(nr) && ret < 0 && ret > -ERESTARTSYS
+}
+
+/// The calling thread returns from the system call `nr`, which failed with `ret`.
+#[inline(always)]
+pub(crate) fn exec_fails(regs: Regs, nr: u64, ret: i64) {
+    let Some(record) = failed_exec() else { return };
+    // VERIFIER: a global function gets nothing but what lies in a map.
+    record.life.at_ns = regs.address();
+    record.life.exit_code = ret.wrapping_neg().cast_unsigned();
+    record.args_bytes = nr;
+    _ = send_failed_exec();
+}
+
+/// This CPU's memory for a failed exec.
+#[inline(always)]
+fn failed_exec() -> Option<&'static mut ExecRecord> {
+    // SAFETY: only `sys_exit` uses it, and no run of that begins on this CPU during another.
+    unsafe { FAILED_EXEC.get_ptr_mut(0)?.as_mut() }
+}
+
+global_functions! {
+    /// Sends the failed exec of the calling thread. Its registers, its number and its error stand in
+    /// the record.
+    pub(super) fn send_failed_exec() {
+        let Some(record) = failed_exec() else { return 0 };
+        let task = Task::current().by_helper();
+        let (regs, nr) = (Regs::at(record.life.at_ns), record.args_bytes);
+        let compat = task.compat();
+        let Some(exec) = exec(nr, compat) else { return 0 };
+        let Some(born) = child(task, tgid(bpf_get_current_pid_tgid())) else { return 0 };
+        record.life.kind = FollowUpKind::ExecFailed as u32;
+        record.life.bits = 0;
+        record.life.born = *born;
+        record.life.at_ns = now();
+        record.args_bytes = 0;
+        record.exe = [0; EXE_BYTES];
+        if let Some(name) = regs.exec_name(exec, compat) {
+            record.life.bits |= read_user_name(&mut record.exe, name as *const u8);
+        }
+        if !ring::send_exec(record, ExecRecord::HEAD as u64) {
+            count(Counter::RingFullFollowUps);
+        }
+    }
+}
+
 /// The calling task ends; `last` says that its process ends with it.
 #[inline(always)]
 pub(crate) fn ends(key: u64, last: bool) {
@@ -127,8 +198,46 @@ pub(crate) fn ends(key: u64, last: bool) {
     if FOLLOW_EXITS.load() != 0 && last || awaited && first_thread {
         let (whole, code) =
             if last { (bits::WHOLE, task.process_exit_code()) } else { (0, task.exit_code()) };
-        send(&event(FollowUpKind::Ended, whole, entry, u64::from(code.unwrap_or_default())));
+        let code = u64::from(code.unwrap_or_default());
+        let mut record = event(FollowUpKind::Ended, whole, entry, code);
+        if FOLLOW_EXITS.load() == 0 || !last {
+            send(&record);
+            return;
+        }
+        if let Some(pages) = task.max_rss_pages() {
+            record.max_rss_pages = pages;
+            record.bits |= bits::MAX_RSS;
+        }
+        let leader = task.leader().filter(|_| !first_thread).and_then(Task::cpu_ns);
+        record.cpu_ns =
+            task.cpu_ns_of_gone_threads().unwrap_or_default() + leader.unwrap_or_default();
+        let waits = Task::shows_its_end() && ENDING.insert(low_half(key), record, 0).is_ok();
+        if !waits {
+            send(&record);
+        }
     }
+}
+
+/// A CPU switches away from a task that has ended.
+#[inline(always)]
+pub(crate) fn last_switch(task: Task) {
+    let Some(tid) = task.tid() else { return };
+    // SAFETY: the task itself has made the entry, and does not run any more.
+    let Some(record) = (unsafe { ENDING.get(tid) }) else { return };
+    let mut record = *record;
+    // It was there a moment ago, and nobody else removes it.
+    _ = ENDING.remove(tid);
+    if let Some(own) = task.cpu_ns() {
+        record.cpu_ns += own;
+        record.bits |= bits::CPU;
+    }
+    send(&record);
+}
+
+/// Whether the ends of children are sent, and so [`last_switch`] is of use.
+#[inline(always)]
+pub(crate) fn ends_wanted() -> bool {
+    FOLLOW_EXITS.load() != 0
 }
 
 /// Whether every child is followed up.
@@ -149,7 +258,15 @@ fn child(task: Task, tgid: u32) -> Option<&'static mut Born> {
 /// A record of what happens to a child now.
 #[inline(always)]
 fn event(kind: FollowUpKind, bits: u32, born: Born, exit_code: u64) -> FollowUpRecord {
-    FollowUpRecord { kind: kind as u32, bits, born, at_ns: now(), exit_code }
+    FollowUpRecord {
+        kind: kind as u32,
+        bits,
+        born,
+        at_ns: now(),
+        exit_code,
+        cpu_ns: 0,
+        max_rss_pages: 0,
+    }
 }
 
 /// Sends a follow-up.
@@ -175,7 +292,7 @@ fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
     record.args_bytes = 0;
     record.exe = [0; EXE_BYTES];
     if let Some(name) = program.name() {
-        record.life.bits |= read_name(&mut record.exe, name);
+        record.life.bits |= bits::EXE | read_name(&mut record.exe, name);
     }
     let mut kept = 0;
     if let Some((start, bytes)) = task.args() {
@@ -198,6 +315,20 @@ fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
     let size = ExecRecord::HEAD as u64 + kept;
     if !ring::send_exec(record, size) {
         count(Counter::RingFullFollowUps);
+    }
+}
+
+/// Reads a name that the caller has in its own memory into `room`; returns [`bits::EXE`] if that
+/// worked, and with it [`bits::EXE_CUT`] if the name may be longer than that.
+#[inline(always)]
+fn read_user_name(room: &mut [u8; EXE_BYTES], name: *const u8) -> u32 {
+    const ROOM: u32 = 256;
+    // SAFETY: the helper checks the address and writes no more than the room.
+    let length = unsafe { bpf_probe_read_user_str(room.as_mut_ptr().cast(), ROOM, name.cast()) };
+    match length {
+        ..0 => 0,
+        length if length == i64::from(ROOM) => bits::EXE | bits::EXE_CUT,
+        _ => bits::EXE,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use fork_trace_common::{
     call_site::{MOST_OBSERVATIONS, Observation},
     counter::Counter,
     filter::FilterKey,
-    follow_up::{Born, ExecRecord},
+    follow_up::{Born, ExecRecord, FollowUpRecord},
+    program::ProgramRecord,
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
 };
@@ -66,7 +67,18 @@ pub(crate) struct Scratch {
     pub(crate) compat: u32,
     /// What the call returned.
     pub(crate) ret: i64,
+    /// The address of the directory of the control group that may have refused; 0 for none.
+    pub(crate) directory: u64,
 }
+
+/// The numbers of fork's calls at whose entry a tracer has stopped the caller. The key is
+/// `bpf_get_current_pid_tgid` of the caller.
+#[map]
+pub(crate) static STOPPED: HashMap<u64, u64> = HashMap::with_max_entries(1024, 0);
+
+/// How far a task's registers lie from the beginning of its kernel stack; 0 until that is known.
+#[map]
+pub(crate) static REGS_PLACE: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The values that filters accept. User space fills it.
 #[map]
@@ -84,6 +96,42 @@ pub(crate) static WAITS: HashMap<u64, Born> = HashMap::with_max_entries(8192, 0)
 /// Where a program's name and arguments are put together, because they are too large for a stack.
 #[map]
 pub(crate) static EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The same for an exec that fails: another program fills it, which may run in between.
+#[map]
+pub(crate) static FAILED_EXEC: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The ends of processes that are not sent yet, by thread id of the last thread: what that has used of
+/// its CPU is known only when the CPU switches away from it.
+#[map]
+pub(crate) static ENDING: HashMap<u32, FollowUpRecord> = HashMap::with_max_entries(8192, 0);
+
+/// The programs that were described, by process id.
+#[map]
+pub(crate) static DESCRIBED: LruHashMap<u32, Described> = LruHashMap::with_max_entries(8192, 0);
+
+/// Which program of which process was described.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
+pub(crate) struct Described {
+    /// When the process was made.
+    pub(crate) start_ns: u64,
+    /// How often it and its ancestors had run another program.
+    pub(crate) exec_id: u64,
+}
+
+/// Where a program's description is put together, because it is too large for a stack.
+#[map]
+pub(crate) static PROGRAM: PerCpuArray<ProgramScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The memory in which one program is described.
+#[repr(C)]
+pub(crate) struct ProgramScratch {
+    /// The record that is filled.
+    pub(crate) record: ProgramRecord,
+    /// Where a helper puts each value that it reads from the kernel's memory.
+    pub(crate) word: u64,
+}
 
 /// What was observed inside the learning process's own fork, in order.
 #[map]

@@ -2,7 +2,7 @@
 //! user space is woken. A record that does not fit is lost, and whoever sent it counts the loss.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
-use fork_trace_common::follow_up::ExecRecord;
+use fork_trace_common::{follow_up::ExecRecord, program::ProgramRecord};
 
 use crate::maps::RING;
 
@@ -41,6 +41,20 @@ pub(crate) fn send_exec(record: &mut ExecRecord, size: u64) -> bool {
     let sent = unsafe {
         let bytes = core::ptr::from_mut(record).cast();
         bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
+    };
+    sent >= 0
+}
+
+/// Sends the first `size` bytes of a program's description, which the record of the attempt follows at
+/// once; returns whether they fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_program(record: &mut ProgramRecord, size: u64) -> bool {
+    // SAFETY: the caller asks for no more bytes than the record has, and the verifier checks it.
+    let sent = unsafe {
+        let bytes = core::ptr::from_mut(record).cast();
+        let ring = core::ptr::addr_of!(RING).cast_mut().cast();
+        bpf_ringbuf_output(ring, bytes, size, BPF_RB_NO_WAKEUP)
     };
     sent >= 0
 }

@@ -11,6 +11,8 @@ pub enum UserError {
     NotPermitted {
         /// What the process has of what it needs.
         has: String,
+        /// Whether it is root in a pid namespace of its own, as in a container.
+        in_container: bool,
     },
     /// The kernel offers no type information.
     NoBtf {
@@ -28,6 +30,30 @@ pub enum UserError {
         what: String,
         /// Content of `/sys/kernel/security/lockdown`, if there is one.
         lockdown: Option<String>,
+        /// It was memory for the maps, of which this process may lock no more than so many bytes.
+        /// From 5.11 on the kernel does not look at that limit.
+        locked_bytes: Option<u64>,
+    },
+    /// Something around this process is missing, or keeps it from tracing.
+    Surroundings {
+        /// What.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// This process may not have enough open files.
+    TooFewFiles {
+        /// How many it may have.
+        limit: u64,
+    },
+    /// A variable of the environment holds what it cannot.
+    Environment {
+        /// Its name.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A backend was asked for that this host does not have.
     Backend {
@@ -52,6 +78,13 @@ pub enum UserError {
         /// What the system said.
         cause: String,
     },
+    /// A file would be written twice, or written while it is read.
+    SameFile {
+        /// Where to.
+        path: String,
+        /// What else it is.
+        other: String,
+    },
     /// The command cannot be run.
     Command {
         /// The command.
@@ -67,6 +100,11 @@ pub enum UserError {
         place: String,
         /// What is wrong.
         cause: String,
+    },
+    /// A recording ends before its summary.
+    CutOff {
+        /// Which file, and after which line of it.
+        place: String,
     },
     /// Nothing is known under this name.
     Unexplained {
@@ -88,10 +126,12 @@ impl UserError {
             Self::NotPermitted { .. }
             | Self::NoBtf { .. }
             | Self::KernelLacks { .. }
+            | Self::Surroundings { .. }
+            | Self::TooFewFiles { .. }
             | Self::Backend { .. }
             | Self::Refused { .. } => 3,
-            Self::Output { .. } | Self::Replay { .. } => 1,
-            Self::Filter { .. } => 2,
+            Self::Output { .. } | Self::Replay { .. } | Self::CutOff { .. } => 1,
+            Self::Filter { .. } | Self::SameFile { .. } | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::Unexplained { .. } => 2,
             Self::Lost { .. } => 4,
@@ -102,6 +142,11 @@ impl UserError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
+            Self::NotPermitted { in_container: true, .. } => "give the container both: docker run \
+                --cap-add BPF --cap-add PERFMON, with --cap-add SYSLOG for more stages and --cap-add SYS_PTRACE for names of programs; or \
+                trace \
+                from the host"
+                .to_owned(),
             Self::NotPermitted { .. } => "run it with sudo, or grant the program both: \
                 sudo setcap cap_bpf,cap_perfmon+ep \"$(command -v fork-trace)\""
                 .to_owned(),
@@ -111,6 +156,14 @@ impl UserError {
             Self::KernelLacks { .. } => {
                 "fork-trace needs Linux 5.10 or later with CONFIG_FTRACE_SYSCALLS=y".to_owned()
             }
+            Self::Surroundings { cure, .. } => cure.clone(),
+            Self::TooFewFiles { .. } => {
+                "raise the limit of open files: ulimit -n 1024, or docker run --ulimit nofile=1024"
+                    .to_owned()
+            }
+            Self::Environment { .. } => {
+                "set it right or unset it; sudo sets it for the user who called".to_owned()
+            }
             Self::Backend { .. } => "leave --backend out to take the best this host has; \
                 `fork-trace doctor` shows which stages it can bound"
                 .to_owned(),
@@ -118,6 +171,10 @@ impl UserError {
                 "kernel lockdown is set to confidentiality: boot with lockdown=integrity or none"
                     .to_owned()
             }
+            Self::Refused { locked_bytes: Some(_), .. } => "up to Linux 5.10, raise the limit of locked \
+                memory: ulimit -l unlimited, or docker run --ulimit memlock=-1; else a security policy \
+                or a container's seccomp filter may forbid bpf(2)"
+                .to_owned(),
             Self::Refused { .. } => "a security policy or a container's seccomp filter may forbid \
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),
@@ -125,12 +182,20 @@ impl UserError {
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
+            Self::SameFile { .. } => {
+                "give each output a file of its own, and none that is read".to_owned()
+            }
             Self::Command { status: 127, .. } => {
                 "check its spelling, or give its full path".to_owned()
             }
             Self::Command { .. } => "check its permissions and those of its folder".to_owned(),
             Self::Replay { .. } => {
                 "give a file that fork-trace wrote with --json or -o FILE.json".to_owned()
+            }
+            Self::CutOff { .. } => {
+                "what is there is shown, and a summary made of it; the rest is lost, or still being \
+                 written"
+                    .to_owned()
             }
             Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
                 flag, a flags word such as 0x1200011, an errno, or a kind of cause"
@@ -145,20 +210,27 @@ impl UserError {
 impl fmt::Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPermitted { has } => write!(
+            Self::NotPermitted { has, .. } => write!(
                 f,
                 "tracing needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; this process has {has}"
             ),
             Self::NoBtf { cause } => write!(f, "this kernel shows no type information: {cause}"),
             Self::KernelLacks { what } => write!(f, "this kernel lacks {what}"),
+            Self::Surroundings { what, .. } => f.write_str(what),
+            Self::TooFewFiles { limit } => {
+                write!(f, "this process may have only {limit} open files, too few to trace")
+            }
+            Self::Environment { name, value, reason } => write!(f, "{name} is {value}: {reason}"),
             Self::Refused { what, .. } => write!(f, "the kernel refused to {what}"),
             Self::Backend { name, reason } => {
                 write!(f, "backend {name} cannot be used here: {reason}")
             }
             Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
+            Self::SameFile { path, other } => write!(f, "{path} and {other} are the same file"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
+            Self::CutOff { place } => write!(f, "{place}: the recording is cut off here"),
             Self::Unexplained { word } => write!(f, "nothing is called {word}"),
             Self::Lost { records } => write!(f, "{records} records were lost"),
         }

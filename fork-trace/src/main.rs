@@ -2,9 +2,10 @@
 
 use std::{io::Write as _, process::ExitCode};
 
+use env_logger::Target;
 use fork_trace::{
     cli::{self, Task},
-    error::UserError,
+    output::{notes::Stderr, text::line::printable},
 };
 use log::LevelFilter;
 
@@ -22,19 +23,7 @@ fn main() -> ExitCode {
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Doctor { json }) => cli::doctor::doctor(*json),
     };
-    ExitCode::from(result.unwrap_or_else(|error| explain(&error)))
-}
-
-/// One line of cause, one of cure; returns the exit status.
-fn explain(error: &anyhow::Error) -> u8 {
-    let mut err = std::io::stderr().lock();
-    let cured = error.downcast_ref::<UserError>();
-    // Nobody listens: nothing to be done.
-    writeln!(err, "fork-trace: {error:#}").ok();
-    if let Some(cured) = cured {
-        writeln!(err, "  hint: {}", cured.hint()).ok();
-    }
-    cured.map_or(1, UserError::exit_status)
+    ExitCode::from(result.unwrap_or_else(|error| cli::failure::tell(&error)))
 }
 
 /// `-v` and more: what is done, on standard error.
@@ -51,9 +40,12 @@ fn listen(verbose: u8) {
             "aya",
             level.min(if verbose > 1 { LevelFilter::Debug } else { LevelFilter::Warn }),
         )
+        .target(Target::Pipe(Box::new(Stderr::busy())))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
-            writeln!(out, "fork-trace: {level}: {}", record.args())
+            let text = record.args().to_string();
+            let lines: Vec<_> = text.lines().map(printable).collect();
+            writeln!(out, "fork-trace: {level}: {}", lines.join("\n"))
         })
         .init();
 }

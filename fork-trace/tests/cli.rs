@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -48,8 +48,10 @@ fn help_and_version_are_printed() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 13] = [
         &["--no-such-option"],
+        &["-o", "/no/such/folder/x.csv"],
+        &["replay", SIMPLE, "-o", "x.csv"],
         &["no-such-task"],
         &["-D", "soon"],
         &["-D", "0"],
@@ -71,7 +73,13 @@ fn bad_usage_exits_with_2() {
 
 #[test]
 fn only_the_failures_asked_for_are_shown() {
-    let failures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/failures.jsonl");
+    let golden = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        fs::read_to_string(format!("{folder}/{name}.jsonl")).unwrap()
+    };
+    let summary = golden("summary").lines().last().unwrap().to_owned();
+    let path = file("failures", golden("failures") + &summary + "\n");
+    let failures = path.to_str().unwrap();
     let errnos = |args: &[&str]| {
         let output = fork_trace(&[&["replay", failures, "--json"], args].concat());
         assert!(output.status.success(), "{}", errors(&output));
@@ -91,6 +99,7 @@ fn only_the_failures_asked_for_are_shown() {
         failed.iter().filter(|e| ["11", "12"].contains(&e.as_str())).cloned().collect();
     assert!(two.len() > 1);
     assert_eq!(errnos(&["-e", "EAGAIN", "--errno", "12"]), two);
+    fs::remove_file(&path).unwrap();
 }
 
 #[test]
@@ -119,7 +128,7 @@ fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
         (
             "cut",
             first.clone() + "\n{\"type\":\"fork\",\"id\":\"1-",
-            "line 2: the line is cut short",
+            "line 2: the recording is cut off here",
         ),
         ("long", "x".repeat(2 << 20), "the line is too long"),
     ];
@@ -140,11 +149,49 @@ fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// What a message quotes may come from whoever wrote the file, or from who named it.
+#[test]
+fn no_message_gives_a_terminal_anything_to_obey() {
+    let start = fs::read_to_string(SIMPLE).unwrap().lines().next().unwrap().to_owned();
+    let escape = "\\u001b]0;owned\\u0007\\u009b31m\\u202e";
+    let contents = [
+        format!("{{\"type\":\"{escape}\"}}\n"),
+        format!("{start}\n{{\"type\":\"fork\",\"kind\":\"{escape}\"}}\n"),
+        format!("{start}\n{{\"type\":\"fork\",\"id\":\"1-1\",\"ts\":\"{escape}\"}}\n"),
+        "\u{1b}]0;owned\u{7}\n".to_owned(),
+    ];
+    let harmless = |output: &Output| {
+        let said = errors(output);
+        let obeyed = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.is_empty() && !said.contains(obeyed), "{said:?}");
+        assert!(output.stdout.is_empty() || !printed(output).contains(obeyed));
+    };
+    for content in contents {
+        let path = file("hostile", content);
+        let output = fork_trace(&["replay", path.to_str().unwrap()]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        harmless(&output);
+    }
+    for args in [
+        &["replay", "/no/\u{1b}[2J\nfork-trace: fine"][..],
+        &["explain", "\u{1b}[2J\u{202e}"],
+        &["--\u{1b}[2J"],
+        &["--\u{202e}x"],
+        &["-e", "\u{1b}[2J"],
+        &["\u{1b}[2J\u{7}"],
+    ] {
+        let output = fork_trace(args);
+        assert_ne!(output.status.code(), Some(0));
+        harmless(&output);
+    }
+}
+
 #[test]
 fn lines_before_a_bad_line_are_shown() {
     let whole = fs::read_to_string(SIMPLE).unwrap();
     let kept: Vec<&str> = whole.lines().take(3).collect();
-    let path = file("tail", format!("{}\n{{\"type\":\"fo", kept.join("\n")));
+    let path = file("bad", format!("{}\n{{\"type\":\"fo\n{whole}", kept.join("\n")));
     let output = fork_trace(&["replay", path.to_str().unwrap(), "--json"]);
     fs::remove_file(&path).unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -152,7 +199,136 @@ fn lines_before_a_bad_line_are_shown() {
 }
 
 #[test]
-fn replay_reads_standard_input_and_writes_formats_by_ending() {
+fn a_recording_that_is_cut_off_gets_a_summary_and_is_told() {
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let kept: Vec<&str> = whole.lines().take(3).collect();
+    let loss =
+        r#"{"type":"loss","records":7,"by":{"on_cpu_full":1,"ring_full":7},"since_mono_ns":1}"#;
+    let kept = format!("{}\n{loss}\n", kept.join("\n"));
+    for tail in ["", "{\"type\":\"fo"] {
+        let path = file("tail", format!("{kept}{tail}"));
+        let output = fork_trace(&["replay", path.to_str().unwrap(), "--json"]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors(&output).contains("line 5: the recording is cut off here"), "{tail}");
+        let text = printed(&output);
+        let summary = text.strip_prefix(&kept).unwrap();
+        for part in [
+            r#"{"type":"summary","attempts":2,"succeeded":2,"#,
+            r#""lost":7,"lost_by":{"on_cpu_full":1,"ring_full":7},"#,
+        ] {
+            assert!(summary.contains(part), "{summary}");
+        }
+        assert_eq!(summary.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_replay_shows_what_has_arrived() {
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fork-trace"))
+        .args(["replay", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut written = 0;
+    for (end, _) in whole.match_indices('\n').take(3) {
+        // The beginning of the next line is no reason to keep this one back.
+        let begun = end + 6;
+        stdin.write_all(&whole.as_bytes()[written..begun]).unwrap();
+        written = begun;
+        let mut shown = String::new();
+        stdout.read_line(&mut shown).unwrap();
+        assert!(whole[..=end].ends_with(&shown), "{shown}");
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn no_file_is_written_that_is_read_or_written_already() {
+    let path = file("self.json", fs::read(SIMPLE).unwrap());
+    let folder = path.parent().unwrap();
+    let link = folder.join(format!("fork-trace-cli-{}-link.json", std::process::id()));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let new = folder.join(format!("fork-trace-cli-{}-new.json", std::process::id()));
+    let (name, new_name) = (path.to_str().unwrap(), new.to_str().unwrap());
+    let unclean = format!("{}/./{}", folder.display(), new.file_name().unwrap().display());
+    let cases: [&[&str]; 3] = [
+        &["replay", name, "-o", link.to_str().unwrap()],
+        &["replay", name, "-o", new_name, "-o", name],
+        &["replay", SIMPLE, "-o", new_name, "-o", &unclean],
+    ];
+    for case in cases {
+        let output = fork_trace(case);
+        assert_eq!(output.status.code(), Some(2), "{case:?}: {}", errors(&output));
+        assert!(errors(&output).contains("the same file"), "{case:?}: {}", errors(&output));
+        assert!(!new.exists(), "{case:?}: it was made for nothing");
+    }
+    // As the shell opens it.
+    let as_output = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_fork-trace"))
+        .args(["replay", name])
+        .stdout(as_output)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert_eq!(fs::read(&path).unwrap(), fs::read(SIMPLE).unwrap());
+    let twice = fork_trace(&["replay", SIMPLE, "-o", "/dev/null", "-o", "/dev/null", "-o", "-"]);
+    assert!(twice.status.success(), "{}", errors(&twice));
+    fs::remove_file(link).unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn nothing_is_emptied_for_a_wrong_recording() {
+    let kept = file("kept.json", "precious");
+    let output = fork_trace(&["replay", "/etc/passwd", "-o", kept.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let output = fork_trace(&["replay", SIMPLE, "-o", kept.to_str().unwrap(), "-o", "/no/x.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors(&output).contains("cannot write /no/x.json: No such file"),
+        "{}",
+        errors(&output)
+    );
+    assert_eq!(fs::read(&kept).unwrap(), b"precious");
+    fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_file_size_limit_is_a_full_disk() {
+    let path = std::env::temp_dir().join(format!("fork-trace-cli-{}-limit", std::process::id()));
+    let script = format!(
+        "ulimit -f 1; exec {} replay {SIMPLE} --json -o {}",
+        env!("CARGO_BIN_EXE_fork-trace"),
+        path.display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    fs::remove_file(path).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{:?}", output.status);
+    assert!(errors(&output).contains("File too large"), "{}", errors(&output));
+}
+
+#[test]
+fn an_output_that_fails_leaves_the_others_alone() {
+    let good = file("good.jsonl", "");
+    let output =
+        fork_trace(&["replay", SIMPLE, "--json", "-o", "/dev/full", "-o", good.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = errors(&output);
+    assert!(said.contains("cannot write /dev/full: No space left on device"), "{said}");
+    let text = fs::read_to_string(&good).unwrap();
+    let shown: String = text.lines().filter(|line| !line.contains("output-failed")).collect();
+    assert_eq!(shown, fs::read_to_string(SIMPLE).unwrap().replace('\n', ""));
+    fs::remove_file(good).unwrap();
+}
+
+#[test]
+fn replay_reads_standard_input_and_writes_by_ending() {
     let whole = fs::read(SIMPLE).unwrap();
     let json = file("copy.jsonl", "");
     let text = file("copy.txt", "");

@@ -32,6 +32,7 @@ use unicode_width::UnicodeWidthStr as _;
 const STREAMS: &[&str] = &[
     "simple",
     "failures",
+    "causes",
     "flags",
     "namespace",
     "memory",
@@ -40,6 +41,7 @@ const STREAMS: &[&str] = &[
     "summary",
     "empty",
     "life",
+    "records",
 ];
 
 fn path(file: &str) -> PathBuf {

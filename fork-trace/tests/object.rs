@@ -9,6 +9,7 @@ use fork_trace::host::{functions::ProbeKind, tracepoint::Tracepoint};
 use fork_trace_common::{
     function::{ARITY, FUNCTIONS, FUNCTIONS_ON, Returns},
     settings::{FOLLOW_ONLY, OFFSETS},
+    task_seen::{PROC_ABOVE, PROC_LEVEL, PROC_NS},
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, SymbolSection};
 
@@ -79,7 +80,15 @@ fn each_setting_has_its_global() {
     for offset in OFFSETS {
         assert!(globals.contains(offset.global), "{}", offset.global);
     }
-    assert!(globals.contains(FOLLOW_ONLY));
+    for setting in [FOLLOW_ONLY, PROC_LEVEL, PROC_NS, PROC_ABOVE] {
+        assert!(globals.contains(setting), "{setting}");
+    }
+}
+
+#[test]
+fn the_iterator_over_tasks_is_there() {
+    assert!(object().section_by_name("iter/task").is_some());
+    assert!(names(SymbolKind::Text).contains("tasks"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod check;
 mod command;
+mod fuzz;
 mod rules;
 mod run;
 mod vm;
@@ -62,6 +63,18 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Fuzz every parser for some minutes each: names, recordings, records, the kernel's symbols and
+    /// types, the command line
+    Fuzz {
+        /// Minutes for each target
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        minutes: u64,
+        /// The first seed; each run of a target takes the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only targets whose name contains this
+        target: Option<String>,
+    },
     /// Measure what tracing costs a forking program, and one that does not fork
     Bench {
         /// Pairs of runs, without and with the tracer
@@ -96,6 +109,9 @@ fn task() -> Result<()> {
         Task::Rules { root } => println!("{}", rules::rules(&root.unwrap_or_else(command::root))?),
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
+        Task::Fuzz { minutes, seed, target } => {
+            fuzz::fuzz(minutes, seed, target.as_deref().unwrap_or_default())?;
+        }
         Task::Bench { rounds } => bench::bench(rounds)?,
         Task::Vm(options) => vm::vm(&options)?,
     }

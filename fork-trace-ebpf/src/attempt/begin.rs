@@ -2,14 +2,15 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use fork_trace_common::{
-    record::{ForkRecord, Syscall, bits},
+    call_site::SITE_COUNT,
+    record::{ForkRecord, Syscall, TracerProgram, bits},
     stage::Mark,
 };
 
 use super::{
     caller::{caller_enters, caller_unentered, set_call},
     functions_passed,
-    record::{insert, remove, set_mark, under_way},
+    record::{insert, remove, set_mark, set_tracer_ns, under_way},
     submit::submit_unreturned,
 };
 use crate::{
@@ -35,9 +36,11 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         let same = record.syscall == syscall as u32 && record.sp == sp && record.ip == ip;
         if record.has(bits::RESTARTING) && same {
             functions_passed::begin(key);
-            record.bits &= !bits::RESTARTING;
+            record.bits &= !(bits::RESTARTING | bits::IN_EXEC);
             record.marks = [0; Mark::IN_RECORD];
             record.failed_alloc = 0;
+            record.alloc_began_ns = [0; SITE_COUNT];
+            record.tracer_ns = [0; TracerProgram::COUNT];
             set_mark(record, Mark::SysEnter, now);
             return;
         }
@@ -56,6 +59,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         return;
     }
     _ = caller_enters();
+    set_tracer_ns(record, TracerProgram::SysEnter, now);
 }
 
 /// Begins a record of an attempt that was not seen to begin, and fills in its caller; `None` if the

@@ -68,6 +68,7 @@ fn identify(record: &mut ForkRecord, task: Task, key: u64) {
         record.bits |= bits::THREADS;
     }
     record.parent_ns_pid = task.ns_pid().unwrap_or_default();
+    record.parent_proc_pid = task.proc_pid(tgid(key)).unwrap_or_default();
     if let Some((ptrace, tracer)) = task.tracer() {
         record.ptrace = ptrace;
         record.tracer = tracer;

@@ -9,19 +9,20 @@ use fork_trace_common::{
         CLONE_PARENT, CLONE_VFORK, CLONE_VM, CSIGNAL, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER,
     },
     function::Function,
-    record::{ForkRecord, Syscall, TaskIds, bits},
+    record::{ForkRecord, Syscall, TaskIds, TracerProgram, bits},
     stage::Mark,
 };
 
 use super::{
     begin::insert_unentered,
     functions_passed,
-    record::{remove, set_mark, under_way},
+    record::{remove, set_mark, set_tracer_ns, under_way},
     submit::{finish, submit},
 };
 use crate::{
     current::{cpu, now, tgid},
     filter, follow_up,
+    global_functions::global_functions,
     kernel::task::Task,
     maps::count,
 };
@@ -30,11 +31,14 @@ use crate::{
 #[inline(always)]
 pub(crate) fn newtask(child: Task, clone_flags: u64) {
     // The time is taken first, so that what this program does is part of the stage that begins
-    // here.
+    // here; how long it takes is in the record.
     let now = now();
     let key = bpf_get_current_pid_tgid();
     let Some(ids) = child.ids() else { return };
     filter::born(tgid(key), ids.tgid);
+    if ids.tgid != tgid(key) && filter::is_tracer(tgid(key)) {
+        follow_up::command_begins(ids);
+    }
     let pf = child.flags().unwrap_or_default();
     if !filter::task_wanted(ids.tid, pf, clone_flags) {
         count(Counter::FilteredKind);
@@ -59,6 +63,7 @@ pub(crate) fn newtask(child: Task, clone_flags: u64) {
     };
     set_mark(record, Mark::TaskNewtask, now);
     record_child(record, child, ids, pf, clone_flags);
+    set_tracer_ns(record, TracerProgram::TaskNewtask, now);
 }
 
 /// Fills in the child.
@@ -70,12 +75,10 @@ fn record_child(record: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clo
     record.child_pf = pf;
     record.task_flags = clone_flags;
     set_mark(record, Mark::StartTime, ids.start_ns);
-    if clone_flags & CLONE_VM == 0
-        && let Some((vmas, page_table_bytes)) = child.mm_size()
-    {
-        record.copied_vmas = vmas;
-        record.copied_page_table_bytes = page_table_bytes;
-        record.bits |= bits::COPIED;
+    if clone_flags & CLONE_VM == 0 {
+        // VERIFIER: a global function gets nothing but what lies in a map.
+        record.copied.total_vm_pages = child.address();
+        _ = child_memory();
     }
     if clone_flags & CLONE_PARENT != 0 {
         record.real_parent = child.ppid().unwrap_or_default();
@@ -83,8 +86,23 @@ fn record_child(record: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clo
     if let Some(level) = child.pid_level() {
         record.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
+    record.child_proc_pid = child.proc_pid(ids.tgid).unwrap_or_default();
     if let Some(nr) = Task::current().pid_level().and_then(|level| child.nr_at(level)) {
         record.ret = i64::from(nr);
+    }
+}
+
+global_functions! {
+    /// Fills in the child's memory, which is what was copied for it. Where the child lies stands in
+    /// `copied.total_vm_pages`.
+    pub(super) fn child_memory() {
+        let Some(record) = under_way(bpf_get_current_pid_tgid()) else { return 0 };
+        let child = Task::at(record.copied.total_vm_pages);
+        record.copied.total_vm_pages = 0;
+        // The child has one thread, and has added no pages itself.
+        if let Some(rss) = child.memory(1, &mut record.copied) {
+            record.bits |= bits::COPIED | if rss { bits::COPIED_RSS } else { 0 };
+        }
     }
 }
 
@@ -178,7 +196,9 @@ pub(crate) fn wakeup_new(child: Task) {
         && functions_passed::entered_ns(key, Function::WakeUpNewTask) == 0
     {
         finish(record, key);
+        return;
     }
+    set_tracer_ns(record, TracerProgram::SchedWakeupNew, now);
 }
 
 /// `wake_up_new_task` returns. From here on a vfork waits for its child, and a task that the kernel

@@ -15,6 +15,7 @@ use super::{
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
+    taken,
 };
 use crate::{
     current::{low_half, now, tgid},
@@ -28,9 +29,9 @@ use crate::{
 /// KERNEL: include/linux/errno.h: the kernel repeats the call once a signal was handled.
 const ERESTARTNOINTR: i64 = 513;
 
-/// A thread leaves one of fork's system calls.
+/// A thread leaves one of fork's system calls. With `taken` a tracer took the call away.
 #[inline(always)]
-pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
+pub(crate) fn exit(regs: Regs, nr: u64, ret: i64, taken: bool) {
     let task = Task::current();
     let compat = task.compat();
     let syscall = syscall(nr, compat);
@@ -38,13 +39,18 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64) {
         return;
     }
     let key = bpf_get_current_pid_tgid();
+    if taken && ret >= 0 {
+        // The tracer has made up what the call returns.
+        return;
+    }
+    taken::over(task, key);
     if ret == 0 {
         start::child_returns(task, key);
         return;
     }
     let at_ns = now();
     let refused = ret < 0 && ret != -ERESTARTNOINTR && filter::wanted(task, tgid(key));
-    let call = RefusedCall { regs, syscall, compat, ret, tid: low_half(key), at_ns };
+    let call = RefusedCall { regs, syscall, compat, ret, taken, tid: low_half(key), at_ns };
     let refusal = if refused { send_evidence(&call) } else { None };
     let Some(record) = under_way(key) else {
         if let Some(refusal) = refusal {
@@ -119,6 +125,9 @@ pub(crate) fn task_ends() {
     }
     functions_passed::forget(key);
     start::forget(key);
+    if Task::current().tracer().is_some() {
+        taken::forget(key);
+    }
     // KERNEL: kernel/exit.c `do_exit` counts `live` down before this tracepoint.
     let last = Task::current().threads_not_ending() == Some(0);
     follow_up::ends(key, last);

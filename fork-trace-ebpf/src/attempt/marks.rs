@@ -3,7 +3,7 @@
 //! only between two others.
 
 use aya_ebpf::{cty::c_void, helpers::bpf_get_current_pid_tgid};
-use fork_trace_common::stage::Mark;
+use fork_trace_common::{flags::CLONE_FS, record::bits, stage::Mark};
 
 use super::record::{set_first_mark, set_mark, under_way};
 use crate::{current::now, kernel::task::Task};
@@ -16,6 +16,17 @@ pub(crate) fn mark(mark: Mark) {
     }
 }
 
+/// The kernel sets up the child's timers: the last mark of a thread before the kernel looks whether
+/// another thread is inside `execve`.
+#[inline(always)]
+pub(crate) fn sched_fork() {
+    let Some(record) = under_way(bpf_get_current_pid_tgid()) else { return };
+    set_first_mark(record, Mark::SchedForkTimer, now());
+    if record.clone_flags & CLONE_FS != 0 && Task::current().shares_exec() == Some(true) {
+        record.bits |= bits::IN_EXEC;
+    }
+}
+
 /// The kernel has allocated memory, or has found none if there is no `object`: takes `mark` in
 /// either case.
 #[inline(always)]
@@ -25,6 +36,25 @@ pub(crate) fn allocated(mark: Mark, object: bool) {
     if !object && record.failed_alloc == 0 {
         record.failed_alloc = mark as u64 + 1;
     }
+}
+
+/// The calling thread begins to reclaim memory in its attempt, for the allocation that has the place
+/// `place` in the table of call sites. That allocation has begun by now, and its mark comes only when
+/// it is done.
+#[inline(always)]
+pub(crate) fn reclaim_begins(place: usize) {
+    let Some(record) = under_way(bpf_get_current_pid_tgid()) else { return };
+    if let Some(slot) = record.alloc_began_ns.get_mut(place)
+        && *slot == 0
+    {
+        *slot = now();
+    }
+}
+
+/// Whether the calling thread has an attempt under way.
+#[inline(always)]
+pub(crate) fn is_under_way() -> bool {
+    under_way(bpf_get_current_pid_tgid()).is_some()
 }
 
 /// The lock of the address space `mm` is wanted or taken: takes `mark` if it is the caller's own

@@ -17,3 +17,4 @@ pub(crate) mod marks;
 mod record;
 pub(crate) mod start;
 mod submit;
+pub(crate) mod taken;

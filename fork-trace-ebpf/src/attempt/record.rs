@@ -1,8 +1,15 @@
 //! The records of attempts under way, and the marks in them.
 
-use fork_trace_common::{counter::Counter, record::ForkRecord, stage::Mark};
+use fork_trace_common::{
+    counter::Counter,
+    record::{ForkRecord, TracerProgram},
+    stage::Mark,
+};
 
-use crate::maps::{ATTEMPTS, count};
+use crate::{
+    current::now,
+    maps::{ATTEMPTS, count},
+};
 
 /// What every record begins as.
 static EMPTY: ForkRecord = ForkRecord::zeroed();
@@ -37,6 +44,14 @@ pub(super) fn remove(key: u64) {
 pub(super) fn set_mark(record: &mut ForkRecord, mark: Mark, at_ns: u64) {
     if let Some(slot) = record.marks.get_mut(mark as usize) {
         *slot = at_ns;
+    }
+}
+
+/// Writes down how long a program has taken that began at `began_ns`.
+#[inline(always)]
+pub(super) fn set_tracer_ns(record: &mut ForkRecord, program: TracerProgram, began_ns: u64) {
+    if let Some(slot) = record.tracer_ns.get_mut(program as usize) {
+        *slot = now().wrapping_sub(began_ns);
     }
 }
 

@@ -7,11 +7,14 @@ use fork_trace_common::{
 };
 
 use super::{functions_passed, record::remove};
-use crate::{filter, follow_up, maps::count, ring};
+use crate::{evidence::program::describe_program, filter, follow_up, maps::count, ring};
 
-/// Sends the record of an attempt that is over, and removes it.
+/// Sends the record of an attempt that is over, after its caller's program, and removes it.
 #[inline(always)]
 pub(super) fn finish(record: &ForkRecord, key: u64) {
+    if filter::outcome_wanted(record) {
+        _ = describe_program();
+    }
     submit(record, key);
     remove(key);
 }

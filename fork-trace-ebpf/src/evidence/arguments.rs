@@ -4,7 +4,7 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_user};
 use fork_trace_common::{
     flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
     record::Syscall,
-    refusal::{NAME_BYTES, NAMES, RefusalRecord, arg, known},
+    refusal::{NAME_BYTES, NAMES, RefusalRecord, SET_TIDS, arg, known},
 };
 
 use super::{
@@ -80,12 +80,14 @@ fn user_bytes(to: *mut c_void, bytes: u32, address: u64) -> bool {
     unsafe { bpf_probe_read_user(to, bytes, address as *const c_void) == 0 }
 }
 
-/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first id
+/// Fills in the words of the struct of `clone3`, whether only zeros follow them, and the first ids
 /// of `set_tid`.
 #[inline(always)]
 fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     #[expect(clippy::cast_possible_truncation, reason = "88")]
     const BYTES: u32 = arg::COUNT as u32 * 8;
+    #[expect(clippy::cast_possible_truncation, reason = "4")]
+    const KEPT: u32 = SET_TIDS as u32;
     reads.start_over();
     let (first, second) = if info.compat { (&REGS_BX, &REGS_CX) } else { (&REGS_DI, &REGS_SI) };
     let address = reads.long(info.regs, first.load());
@@ -103,7 +105,8 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     if count > 0 && count <= MOST_TIDS {
         let mut last = 0_u32;
         let last_at = set_tid.wrapping_add((count - 1) * 4);
-        let readable = user_bytes((&raw mut record.set_tid).cast(), 4, set_tid)
+        let kept = if count < u64::from(KEPT) { low_half(count) } else { KEPT };
+        let readable = user_bytes(record.set_tid.as_mut_ptr().cast(), kept * 4, set_tid)
             & user_bytes((&raw mut last).cast(), 4, last_at);
         if readable {
             record.bits |= known::SET_TID;
@@ -124,7 +127,7 @@ const _: () = assert!(WORDS * 8 <= NAMES * NAME_BYTES);
 /// What is wrong with the `bytes` bytes from `address` on, which ought to be zero, as bits of
 /// [`known`].
 #[inline(always)]
-fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
+fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u64 {
     let words = record.names.as_mut_ptr().cast::<u64>();
     for piece in 0..MOST_BYTES / u64::from(PIECE) {
         let at = piece * u64::from(PIECE);
@@ -142,7 +145,7 @@ fn tail(record: &mut RefusalRecord, address: u64, bytes: u64) -> u32 {
 
 /// The same for at most `PIECE` bytes; `words` is where they are put.
 #[inline(always)]
-fn not_zero(words: *mut u64, bytes: u32, address: u64) -> u32 {
+fn not_zero(words: *mut u64, bytes: u32, address: u64) -> u64 {
     let readable = user_bytes(words.cast(), bytes, address);
     let mut any = 0;
     for index in 0..WORDS {

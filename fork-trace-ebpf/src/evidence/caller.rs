@@ -1,7 +1,7 @@
 //! Who the caller is, and its user's processes.
 
 use fork_trace_common::{
-    refusal::{Counted, RefusalRecord, known},
+    refusal::{Counted, RefusalRecord, UserNamespace, known},
     settings::ABSENT,
 };
 
@@ -14,8 +14,8 @@ use crate::{
     kernel::offsets::{
         CRED_CAPS, CRED_EUID, CRED_UCOUNTS, CRED_UID, CRED_USER, CRED_USER_NS, SIGNAL_FLAGS,
         SIGNAL_RLIM, TASK_CRED, TASK_POLICY, TASK_PTRACE, TASK_SECCOMP_MODE, TASK_SIGNAL,
-        UCOUNT_NPROC, UCOUNTS_NS, UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, USER_NS_LEVEL,
-        USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
+        UCOUNT_NPROC, UCOUNTS_NS, UCOUNTS_RLIMIT, UCOUNTS_UCOUNT, UCOUNTS_UID, USER_NS_INUM,
+        USER_NS_LEVEL, USER_NS_RLIMIT_MAX, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS, USER_PROCESSES,
     },
 };
 
@@ -109,6 +109,7 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         (UCOUNTS_RLIMIT.load(), USER_NS_RLIMIT_MAX.load(), 0)
     };
     let mut ucounts = reads.pointer(cred, CRED_UCOUNTS.load());
+    let mut made_under_it = UserNamespace { inum: 0, level: 0 };
     for place in 0..MOST_NESTED {
         let current = reads.element(ucounts, counts, index);
         let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
@@ -119,9 +120,14 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         }
         if place == 0 || full {
             record.nproc = Counted { current, max, owner, place };
+            record.nproc_ns = made_under_it;
             record.bits |= known::NPROC;
         }
         max = reads.element(ns, maxima, index);
+        made_under_it = UserNamespace {
+            inum: reads.int(ns, USER_NS_INUM.load()),
+            level: reads.int(ns, USER_NS_LEVEL.load()),
+        };
         ucounts = reads.pointer(ns, USER_NS_UCOUNTS.load());
         if full || ucounts.0 == 0 {
             return;

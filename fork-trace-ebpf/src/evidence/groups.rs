@@ -10,7 +10,7 @@ use fork_trace_common::{
 
 use super::{
     reads::{Address, Reads},
-    section::{Section, section},
+    section::{AttemptInfo, Section, section, set_directory},
 };
 use crate::{
     global_functions::global_functions,
@@ -29,13 +29,21 @@ use crate::{
 ///
 /// VERIFIER: each one more costs load time.
 const MOST_GROUPS: u64 = 12;
+const EINTR: i64 = 4;
+const EAGAIN: i64 = 11;
 const ENOMEM: i64 = 12;
 
 global_functions! {
     /// The control groups of the child.
     pub(super) fn evidence_groups() {
         let Some(Section { record, reads, task, info }) = &mut section() else { return 0 };
-        groups(record, reads, *task, info.ret == -ENOMEM);
+        groups(record, reads, *task, info);
+    }
+
+    /// The path of the control group that may have refused.
+    pub(super) fn evidence_group_path() {
+        let Some(Section { record, reads, info, .. }) = &mut section() else { return 0 };
+        path(record, reads, info.directory);
     }
 
     /// How often the caller's own groups have refused something, if the child would be in them.
@@ -48,8 +56,9 @@ global_functions! {
 }
 
 /// Fills in the control groups that the child would be in: the caller's, or the one that it names.
+/// Leaves the directory of the one that may have refused in the scratch memory.
 #[inline(always)]
-fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, no_memory: bool) {
+fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, info: &AttemptInfo) {
     reads.start_over();
     let named = record.args[arg::FLAGS] & CLONE_INTO_CGROUP != 0;
     let (holder, offset) = if named {
@@ -65,11 +74,14 @@ fn groups(record: &mut RefusalRecord, reads: &mut Reads, task: Address, no_memor
     let memory_group = Address(reads.element(holder, offset, MEMORY_CGRP_ID.load()));
     pids(record, reads, group);
     memory(record, reads, memory_group);
-    if no_memory {
-        path(record, reads, memory_group, record.memory.place);
-    } else {
-        path(record, reads, group, record.pids.place);
-    }
+    reads.start_over();
+    let directory = match info.ret.wrapping_neg() {
+        ENOMEM | EINTR => directory_above(reads, memory_group, record.memory.place),
+        EAGAIN => directory_above(reads, group, record.pids.place),
+        _ if named => reads.pointer(holder, CGROUP_KN.load()),
+        _ => Address(0),
+    };
+    set_directory(directory);
 }
 
 /// Fills in how often the caller's own groups have refused something.
@@ -182,10 +194,9 @@ fn id(reads: &mut Reads, css: Address) -> u64 {
     reads.long(node, KN_ID.load())
 }
 
-/// Fills in the path of the group that lies `place` steps above `own`, as the names in it.
+/// The directory of the group that lies `place` steps above `own`.
 #[inline(always)]
-fn path(record: &mut RefusalRecord, reads: &mut Reads, own: Address, place: u64) {
-    reads.start_over();
+fn directory_above(reads: &mut Reads, own: Address, place: u64) -> Address {
     let mut css = own;
     for above in 0..MOST_GROUPS {
         if above == place {
@@ -193,7 +204,14 @@ fn path(record: &mut RefusalRecord, reads: &mut Reads, own: Address, place: u64)
         }
         css = reads.pointer(css, CSS_PARENT.load());
     }
-    let mut node = node(reads, css);
+    node(reads, css)
+}
+
+/// Fills in the path of a group's directory, as the names in it.
+#[inline(always)]
+fn path(record: &mut RefusalRecord, reads: &mut Reads, directory: Address) {
+    reads.start_over();
+    let mut node = directory;
     let parent = if KN_PARENT.load() == ABSENT { KN_PARENT_RCU.load() } else { KN_PARENT.load() };
     for slot in &mut record.names {
         let above = reads.pointer(node, parent);

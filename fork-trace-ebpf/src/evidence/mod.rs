@@ -8,14 +8,19 @@
 
 mod arguments;
 mod caller;
+mod ending;
+mod fs;
 mod groups;
+mod ids;
+mod memory;
 mod namespaces;
+pub(crate) mod program;
 mod reads;
 mod section;
 
 use fork_trace_common::{
     record::{RecordKind, Syscall},
-    refusal::RefusalRecord,
+    refusal::{RefusalRecord, known},
 };
 
 use crate::kernel::regs::Regs;
@@ -30,6 +35,8 @@ pub(crate) struct RefusedCall {
     pub(crate) compat: bool,
     /// What it returns: a negative errno.
     pub(crate) ret: i64,
+    /// Whether a tracer took it away.
+    pub(crate) taken: bool,
     /// The calling thread.
     pub(crate) tid: u32,
     /// When it returns.
@@ -45,15 +52,25 @@ pub(crate) fn collect(call: &RefusedCall) -> Option<&'static RefusalRecord> {
     scratch.syscall = call.syscall as u32;
     scratch.compat = u32::from(call.compat);
     scratch.ret = call.ret;
+    scratch.directory = 0;
     let record = &mut scratch.record;
     clear(record);
     record.kind = RecordKind::Refusal as u32;
     record.tid = call.tid;
     record.at_ns = call.at_ns;
+    if call.taken {
+        record.bits = known::TAKEN;
+    }
+    // An exec beside the caller may be over soon, so it is looked for first.
+    _ = fs::evidence_fs();
     _ = arguments::evidence_arguments();
     _ = caller::evidence_caller();
+    _ = ending::evidence_ending();
+    _ = ids::evidence_ids();
+    _ = memory::evidence_memory();
     _ = namespaces::evidence_namespaces();
     _ = groups::evidence_groups();
+    _ = groups::evidence_group_path();
     _ = groups::evidence_refusal_counters();
     Some(record)
 }

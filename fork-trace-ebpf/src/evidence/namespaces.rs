@@ -1,7 +1,9 @@
 //! The limits of the caller's namespaces: how many of each kind there may be, and how many ids its
 //! pid namespaces have left.
 
-use fork_trace_common::refusal::{Counted, NAMESPACE_ORDER, NAMESPACES, RefusalRecord, arg, known};
+use fork_trace_common::refusal::{
+    Counted, NAMESPACE_ORDER, NAMESPACES, RefusalRecord, UserNamespace, arg, known,
+};
 
 use super::{
     reads::{Address, MOST_NESTED, Reads},
@@ -13,7 +15,7 @@ use crate::{
         CRED_UCOUNTS, NSPROXY_CHILD_TIME_NS, NSPROXY_PID_NS, NSPROXY_TIME_NS, PID_LEVEL,
         PID_NS_ALLOCATED, PID_NS_INUM, PID_NS_LEVEL, PID_NS_PARENT, PID_NS_PID_MAX, PID_NUMBERS,
         TASK_CRED, TASK_NSPROXY, TASK_THREAD_PID, UCOUNTS_NS, UCOUNTS_UCOUNT, UCOUNTS_UID, UPID_NS,
-        UPID_SIZE, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS,
+        UPID_SIZE, USER_NS_INUM, USER_NS_LEVEL, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS,
     },
 };
 
@@ -63,6 +65,8 @@ fn full_namespace(record: &mut RefusalRecord, reads: &mut Reads, own: Address, k
         let current = reads.element(ucounts, UCOUNTS_UCOUNT.load(), kind);
         let max = reads.element(ns, USER_NS_UCOUNT_MAX.load(), kind);
         let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
+        let inum = reads.int(ns, USER_NS_INUM.load());
+        let level = reads.int(ns, USER_NS_LEVEL.load());
         ucounts = reads.pointer(ns, USER_NS_UCOUNTS.load());
         if !reads.succeeded() {
             return false;
@@ -70,6 +74,7 @@ fn full_namespace(record: &mut RefusalRecord, reads: &mut Reads, own: Address, k
         if current >= max {
             let place = u64::from(kind) << 32 | place;
             record.namespaces = Counted { current, max, owner, place };
+            record.namespaces_ns = UserNamespace { inum, level };
             return true;
         }
         if ucounts.0 == 0 {

@@ -69,6 +69,14 @@ impl Reads {
         unsafe { self.word.cast::<u32>().read_volatile() }
     }
 
+    /// Reads 8 bits.
+    #[inline(always)]
+    pub(super) fn byte(&mut self, base: Address, offset: u32) -> u8 {
+        self.fetch(base, offset, 1);
+        // SAFETY: as above; this is the first byte of it.
+        unsafe { self.word.cast::<u8>().read_volatile() }
+    }
+
     /// Puts `bytes` bytes into the word.
     #[inline(always)]
     fn fetch(&mut self, base: Address, offset: u32, bytes: u32) {

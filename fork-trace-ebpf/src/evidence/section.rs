@@ -29,12 +29,14 @@ pub(super) struct AttemptInfo {
     pub(super) compat: bool,
     /// What it returns: a negative errno.
     pub(super) ret: i64,
+    /// The directory of the control group that may have refused; 0 where none is known.
+    pub(super) directory: Address,
 }
 
 /// What a section that begins now works with.
 #[inline(always)]
 pub(super) fn section() -> Option<Section> {
-    let Scratch { record, word, regs, syscall, compat, ret } = scratch()?;
+    let Scratch { record, word, regs, syscall, compat, ret, directory } = scratch()?;
     Some(Section {
         record,
         reads: Reads::new(word),
@@ -45,8 +47,17 @@ pub(super) fn section() -> Option<Section> {
             syscall: *syscall,
             compat: *compat != 0,
             ret: *ret,
+            directory: Address(*directory),
         },
     })
+}
+
+/// Leaves the directory of a control group for a later section.
+#[inline(always)]
+pub(super) fn set_directory(directory: Address) {
+    if let Some(scratch) = scratch() {
+        scratch.directory = directory.0;
+    }
 }
 
 /// This CPU's scratch memory.

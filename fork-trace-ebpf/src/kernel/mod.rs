@@ -6,6 +6,7 @@
 
 pub(crate) mod groups;
 pub(crate) mod memory;
+pub(crate) mod namespace;
 pub(crate) mod offsets;
 pub(crate) mod pointer;
 pub(crate) mod program;

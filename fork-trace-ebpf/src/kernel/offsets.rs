@@ -21,8 +21,8 @@ pub(crate) fn element(array: u32, index: u32) -> u32 {
     if array == ABSENT || index == ABSENT { ABSENT } else { array + index * WORD }
 }
 
-/// The offset of what lies `within` a field; absent where the field is absent.
+/// The offset of what lies `within` a field; absent where either is.
 #[inline(always)]
 pub(crate) fn inside(field: u32, within: u32) -> u32 {
-    if field == ABSENT { ABSENT } else { field + within }
+    if field == ABSENT || within == ABSENT { ABSENT } else { field + within }
 }

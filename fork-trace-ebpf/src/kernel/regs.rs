@@ -7,8 +7,9 @@ use fork_trace_common::{
 };
 
 use super::{
-    offsets::{REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
+    offsets::{REGS_AX, REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
     pointer::{Ptr, field},
+    syscall::Exec,
 };
 
 /// The `pt_regs` of a system call. Where a method takes `compat`, it says that the call came
@@ -21,6 +22,18 @@ impl Regs {
     #[inline(always)]
     pub(crate) fn new(regs: *const c_void) -> Self {
         Self(Ptr::new(regs))
+    }
+
+    /// From a plain address, at which they are read by a helper.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(Ptr::at(address))
+    }
+
+    /// The number of the system call, and what it is to return.
+    #[inline(always)]
+    pub(crate) fn number_and_return(self) -> Option<(u64, u64)> {
+        Some((field!(self.0, REGS_ORIG_AX: u64)?, field!(self.0, REGS_AX: u64)?))
     }
 
     /// The number of the system call. It is read without a helper, because `sys_exit` runs for
@@ -85,6 +98,15 @@ impl Regs {
         let address = (args + index * 8) as *const u64;
         // SAFETY: the helper checks the address and fails on a bad one.
         unsafe { bpf_probe_read_user(address) }.ok()
+    }
+
+    /// The name of the program that an exec names: the address of a string of the caller's.
+    #[inline(always)]
+    pub(crate) fn exec_name(self, exec: Exec, compat: bool) -> Option<u64> {
+        match exec {
+            Exec::Execve => self.first(compat),
+            Exec::Execveat => self.second(compat),
+        }
     }
 
     /// The first argument.

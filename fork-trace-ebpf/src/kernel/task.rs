@@ -4,15 +4,17 @@ use aya_ebpf::cty::c_void;
 use fork_trace_common::{
     flags::{PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER},
     record::TaskIds,
+    settings::ABSENT,
 };
 
 use super::{
     offsets::{
-        MM_ARG_END, MM_ARG_START, MM_MAP_COUNT, MM_PGTABLES_BYTES, PID_LEVEL, PID_NUMBERS,
-        SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
-        TASK_EXIT_CODE, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
-        TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT, TASK_SIGNAL,
-        TASK_START_TIME, TASK_STATUS, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
+        FS_IN_EXEC, MM_ARG_END, MM_ARG_START, PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS,
+        SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
+        SIGNAL_SUM_SCHED, TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM,
+        TASK_NIVCSW, TASK_NVCSW, TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE,
+        TASK_REAL_PARENT, TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE,
+        TASK_STATUS, TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
     },
     pointer::{Ptr, field},
 };
@@ -26,6 +28,18 @@ impl Task {
     #[inline(always)]
     pub(crate) fn new(task: *const c_void) -> Self {
         Self(Ptr::new(task))
+    }
+
+    /// From an address that [`Task::address`] gave. Every field is read by a helper.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(Ptr::at(address))
+    }
+
+    /// Where the task lies in the kernel's memory.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0.address as u64
     }
 
     /// The calling task.
@@ -102,6 +116,32 @@ impl Task {
     pub(crate) fn tracer(self) -> Option<(u32, u32)> {
         let ptrace = field!(self.0, TASK_PTRACE: u32).filter(|ptrace| *ptrace != 0)?;
         Some((ptrace, field!(self.0.follow(TASK_PARENT.load())?, TASK_TGID: u32)?))
+    }
+
+    /// Whether one of those who share the task's root and working directory is inside `execve`.
+    ///
+    /// KERNEL: kernel/fork.c `copy_fs`: `fs->in_exec`, which has been an `int` and a `bool`.
+    #[inline(always)]
+    pub(crate) fn shares_exec(self) -> Option<bool> {
+        let in_exec = field!(self.0.follow(TASK_FS.load())?, FS_IN_EXEC: u8)?;
+        Some(in_exec != 0)
+    }
+
+    /// Where the task's kernel stack begins.
+    #[inline(always)]
+    pub(crate) fn stack(self) -> Option<u64> {
+        field!(self.0, TASK_STACK: u64)
+    }
+
+    /// Whether the task is traced. It is read without a helper, because `sched_switch` runs for every
+    /// switch of the host.
+    ///
+    /// # Safety
+    /// The pointer must be an argument of a BTF tracepoint, whose type the verifier knows.
+    #[inline(always)]
+    pub(crate) unsafe fn is_traced(self) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.load::<u32>(TASK_PTRACE.load()) != 0 }
     }
 
     /// How many threads the task's process has.
@@ -181,19 +221,71 @@ impl Task {
         pid.read_by_helper(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
     }
 
+    /// How long the task was on CPUs, in nanoseconds. Of a task that runs it may lack what it ran
+    /// since the last tick.
+    #[inline(always)]
+    pub(crate) fn cpu_ns(self) -> Option<u64> {
+        field!(self.0, TASK_SUM_EXEC: u64)
+    }
+
+    /// The task that stands for the task's process.
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Option<Self> {
+        Some(Self(self.0.follow(TASK_GROUP_LEADER.load())?))
+    }
+
+    /// How long threads of the task's process that are gone were on CPUs, in nanoseconds.
+    ///
+    /// KERNEL: kernel/exit.c `__exit_signal` adds it up.
+    #[inline(always)]
+    pub(crate) fn cpu_ns_of_gone_threads(self) -> Option<u64> {
+        field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_SUM_SCHED: u64)
+    }
+
+    /// The most pages that the task's process had resident at once, once it has let go of them.
+    ///
+    /// KERNEL: kernel/exit.c `do_exit`; fs/exec.c `exec_mmap`.
+    #[inline(always)]
+    pub(crate) fn max_rss_pages(self) -> Option<u64> {
+        field!(self.0.follow(TASK_SIGNAL.load())?, SIGNAL_MAXRSS: u64)
+    }
+
+    /// How often the task and its ancestors have run another program.
+    #[inline(always)]
+    pub(crate) fn exec_id(self) -> Option<u64> {
+        field!(self.0, TASK_SELF_EXEC_ID: u64)
+    }
+
+    /// Whether the task, from which a CPU is about to switch, has ended and will not run again. It is
+    /// read without a helper, as in [`Task::starts`].
+    ///
+    /// # Safety
+    /// The pointer must be an argument of a BTF tracepoint, whose type the verifier knows.
+    #[inline(always)]
+    pub(crate) unsafe fn is_dead(self) -> bool {
+        // KERNEL: include/linux/sched.h.
+        const TASK_DEAD: u32 = 0x80;
+        if TASK_STATE.load() != ABSENT {
+            // SAFETY: as the caller promises.
+            return unsafe { self.0.load::<u32>(TASK_STATE.load()) & TASK_DEAD != 0 };
+        }
+        // Before 5.14 it is a `long` of another name.
+        // SAFETY: as the caller promises.
+        unsafe { self.0.load::<u64>(TASK_OLD_STATE.load()) & u64::from(TASK_DEAD) != 0 }
+    }
+
+    /// Whether [`Task::is_dead`] can be asked on this kernel.
+    #[inline(always)]
+    pub(crate) fn shows_its_end() -> bool {
+        (TASK_STATE.load() != ABSENT || TASK_OLD_STATE.load() != ABSENT)
+            && TASK_SUM_EXEC.load() != ABSENT
+            && SIGNAL_SUM_SCHED.load() != ABSENT
+    }
+
     /// Whether `mm` is the task's own address space.
     #[inline(always)]
     pub(crate) fn has_mm(self, mm: *const c_void) -> bool {
         self.0.follow(TASK_MM.load()).is_some_and(|own| own.address == mm)
-    }
-
-    /// How many mappings the task's address space has, and how many bytes of page tables; the
-    /// second is `u64::MAX` where the kernel keeps no count.
-    #[inline(always)]
-    pub(crate) fn mm_size(self) -> Option<(u64, u64)> {
-        let mm = self.0.follow(TASK_MM.load())?;
-        let page_tables = field!(mm, MM_PGTABLES_BYTES: u64).unwrap_or(u64::MAX);
-        Some((u64::from(field!(mm, MM_MAP_COUNT: u32)?), page_tables))
     }
 
     /// Whether the calling process is just now making another process. It is cheap, because it is

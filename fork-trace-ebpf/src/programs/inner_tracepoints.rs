@@ -5,11 +5,14 @@
 //! whether the caller's process is forking at all.
 
 use aya_ebpf::{
-    EbpfContext as _, Global, cty::c_void, helpers::bpf_probe_read_kernel, macros::btf_tracepoint,
+    EbpfContext as _, Global,
+    cty::c_void,
+    helpers::{bpf_probe_read_kernel, generated::bpf_get_stack},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use fork_trace_common::{
-    call_site::{MODE_REL_HARD, ObservationKind, UNKNOWN, site_bit},
+    call_site::{MODE_REL_HARD, ObservationKind, SITES, UNKNOWN, site_bit},
     stage::Mark,
 };
 
@@ -39,6 +42,24 @@ macro_rules! sites {
 }
 
 fork_trace_common::for_each_site!(sites);
+
+/// The place of a mark's call site in the table of call sites.
+#[inline(always)]
+const fn place_of(mark: Mark) -> usize {
+    const fn is(one: Mark, other: Mark) -> bool {
+        one as u32 == other as u32
+    }
+    let mut place = 0;
+    let mut rest = SITES;
+    while let [(_, other, _), later @ ..] = rest {
+        if is(*other, mark) {
+            return place;
+        }
+        place += 1;
+        rest = later;
+    }
+    place
+}
 
 /// The [`site_bit`] of every site, so that one test tells most calls from ours.
 #[unsafe(no_mangle)]
@@ -75,13 +96,55 @@ pub(crate) fn kmem_cache_alloc_node(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Frames of the kernel's stack that are looked at for a call site. From the tracepoint up to
+/// `copy_process` there are some fifteen.
+const FRAMES: usize = 32;
+/// Bytes of as many return addresses.
+const FRAMES_BYTES: u32 = 32 * 8;
+const _: () = assert!(FRAMES_BYTES as usize == size_of::<[u64; FRAMES]>());
+
+/// The kernel begins to reclaim memory for the calling thread. For which of the allocations that have
+/// a mark it does so, if for any, the return addresses on the stack tell: a call site is one.
+#[inline(always)]
+fn reclaim(ctx: &BtfTracePointContext) {
+    if !marks::is_under_way() {
+        return;
+    }
+    let mut frames = [0_u64; FRAMES];
+    // SAFETY: the helper writes no more than the array has.
+    let read = unsafe { bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), FRAMES_BYTES, 0) };
+    if read < 0 {
+        return;
+    }
+    for site in &frames {
+        if let Some(mark) = mark_of(*site) {
+            marks::reclaim_begins(place_of(mark));
+            return;
+        }
+    }
+}
+
+/// `mm_vmscan_memcg_reclaim_begin(int order, gfp_t gfp_flags)`: a control group has no memory left.
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
+pub(crate) fn mm_vmscan_memcg_reclaim_begin(ctx: BtfTracePointContext) -> i32 {
+    reclaim(&ctx);
+    0
+}
+
+/// `mm_vmscan_direct_reclaim_begin(int order, gfp_t gfp_flags)`: the host has no memory left.
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
+pub(crate) fn mm_vmscan_direct_reclaim_begin(ctx: BtfTracePointContext) -> i32 {
+    reclaim(&ctx);
+    0
+}
+
 /// The kernel sets up a timer.
 #[inline(always)]
 fn timer(mode: u64) {
     if learn::on() {
         learn::observe(ObservationKind::Timer, mode);
     } else if mode == MODE_REL_HARD {
-        marks::mark(Mark::SchedForkTimer);
+        marks::sched_fork();
     }
 }
 

@@ -5,3 +5,4 @@
 mod functions;
 mod inner_tracepoints;
 mod own_tracepoints;
+mod tasks;

@@ -8,9 +8,14 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, marks, start},
+    attempt::{begin, child, finish, marks, start, taken},
     follow_up,
-    kernel::{program::Program, regs::Regs, syscall::may_fork, task::Task},
+    kernel::{
+        program::Program,
+        regs::Regs,
+        syscall::{is_taken, may_fork},
+        task::Task,
+    },
 };
 
 /// `sys_enter(struct pt_regs *regs, long id)`. It runs for every system call of the host, so it
@@ -19,6 +24,7 @@ use crate::{
 pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let nr: u64 = ctx.arg(1);
     if may_fork(nr) {
+        taken::learn(Regs::new(ctx.arg(0)));
         begin::enter(Regs::new(ctx.arg(0)), nr);
         debug!(&ctx, "sys_enter nr {}", nr);
     }
@@ -31,10 +37,14 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs = Regs::new(ctx.arg(0));
     // SAFETY: the first argument of this BTF tracepoint is a `pt_regs`.
     let nr = unsafe { regs.nr() };
+    let taken = is_taken(nr);
+    let nr = if taken { taken::number() } else { nr };
     if may_fork(nr) {
         let ret: i64 = ctx.arg(1);
-        finish::exit(regs, nr, ret);
+        finish::exit(regs, nr, ret, taken);
         debug!(&ctx, "sys_exit nr {} ret {}", nr, ret);
+    } else if follow_up::may_be_failed_exec(nr, ctx.arg(1)) {
+        follow_up::exec_fails(regs, nr, ctx.arg(1));
     }
     0
 }
@@ -66,9 +76,21 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
-/// for every switch of the host, so it looks whether the next task is new before anything else.
+/// for every switch of the host, so before anything else it looks whether the previous task is traced,
+/// whether it has ended if ends are wanted, and whether the next one is new.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let previous = Task::new(ctx.arg::<*const c_void>(1));
+    // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
+    if unsafe { previous.is_traced() } {
+        taken::leaves_cpu(previous);
+    }
+    if follow_up::ends_wanted() && Task::shows_its_end() {
+        // SAFETY: as above.
+        if unsafe { previous.is_dead() } {
+            follow_up::last_switch(previous);
+        }
+    }
     let next = Task::new(ctx.arg::<*const c_void>(2));
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {

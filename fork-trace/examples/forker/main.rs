@@ -6,7 +6,7 @@
 //!
 //! The rooms, from the bottom up: `sys` makes the system calls, `call` says what is asked of the
 //! kernel, `journal` keeps what came of it, `host` answers what a scenario has to know, `attempt`
-//! makes and records one call. On these stand the scenarios, the loads and the random calls; this
+//! makes and records one call. On these stand the scenarios, the loads, `memory` and the random calls; this
 //! file is the command line.
 
 #![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
@@ -19,6 +19,7 @@ mod call;
 mod host;
 mod journal;
 mod load;
+mod memory;
 mod random;
 mod report;
 mod scenarios;
@@ -76,6 +77,23 @@ enum Command {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Fork once with memory of one kind, and print what parent and child say of theirs.
+    Memory {
+        #[arg(long)]
+        kind: memory::Kind,
+        /// How much, in MiB; of mappings, how many.
+        #[arg(long)]
+        amount: usize,
+    },
+    /// Fork once; the child works, and what it used is printed as `wait4` tells it.
+    Usage {
+        /// How long it works, on a CPU.
+        #[arg(long)]
+        cpu_ms: u64,
+        /// Memory that it touches.
+        #[arg(long)]
+        mib: usize,
+    },
     /// Make children that vfork at the same time and are held.
     HoldVfork {
         /// How long each vfork child sleeps.
@@ -114,6 +132,12 @@ fn main() -> anyhow::Result<ExitCode> {
                 None => load::storm(count, load::fork_and_exit),
             };
             Done::counted(succeeded, failed).print()?;
+        }
+        Some(Command::Memory { kind, amount }) => {
+            memory::fork_with(kind, amount).map_err(errno).context("fork with memory")?;
+        }
+        Some(Command::Usage { cpu_ms, mib }) => {
+            memory::use_up(cpu_ms, mib).map_err(errno).context("fork and use memory")?;
         }
         Some(Command::HoldVfork { ms, count }) => {
             journal::set_scenario(NO_SCENARIO);

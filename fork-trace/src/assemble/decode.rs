@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::{
     follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
+    program::{self, ProgramRecord},
     record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
 };
@@ -24,6 +25,8 @@ pub enum Record {
     /// A child runs another program, told with its name and arguments; the unused end of `args` is
     /// zero.
     Exec(Box<ExecRecord>),
+    /// The program of a caller; the unused end of `args` is zero.
+    Program(Box<ProgramRecord>),
 }
 
 /// Decodes one entry of the ring.
@@ -39,6 +42,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const ENDED: u32 = FollowUpKind::Ended as u32;
     const EXECED: u32 = FollowUpKind::Execed as u32;
     const EXECED_WITH: u32 = FollowUpKind::ExecedWith as u32;
+    const EXEC_FAILED: u32 = FollowUpKind::ExecFailed as u32;
+    const PROGRAM: u32 = RecordKind::Program as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -62,7 +67,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
             let record = FollowUpRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::FollowUp(record))
         }
-        Some(EXECED_WITH) => Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?))),
+        Some(PROGRAM) => Ok(Record::Program(Box::new(program(bytes).with_context(length)?))),
+        Some(EXECED_WITH | EXEC_FAILED) => {
+            Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?)))
+        }
         _ => bail!("{} is of no known kind", length()),
     }
 }
@@ -74,6 +82,15 @@ fn exec(bytes: &[u8]) -> Option<ExecRecord> {
     let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(ARGS_BYTES);
     let kept = if record.life.bits & bits::ARGS != 0 { kept } else { 0 };
     (bytes.len() == ExecRecord::HEAD + kept).then_some(record)
+}
+
+/// Likewise.
+fn program(bytes: &[u8]) -> Option<ProgramRecord> {
+    let mut record = ProgramRecord::zeroed();
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(program::ARGS_BYTES);
+    let kept = if record.bits & program::bits::ARGS != 0 { kept } else { 0 };
+    (bytes.len() == ProgramRecord::HEAD + kept).then_some(record)
 }
 
 #[cfg(test)]

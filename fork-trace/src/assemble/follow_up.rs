@@ -13,8 +13,11 @@ use fork_trace_common::{
 
 use crate::event::{
     Event,
+    bytes::text,
     clock::Clock,
+    errno::errno_name,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+    memory::PAGE_BYTES,
 };
 
 /// How long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
@@ -34,6 +37,8 @@ struct Held {
     since_ns: u64,
     key: Key,
     at_ns: u64,
+    /// Its fork is this tracer's own, and never shown.
+    own_fork: bool,
     event: Event,
 }
 
@@ -45,9 +50,11 @@ pub struct Follower {
     /// Keys of the two with the time they were put there, oldest first; a key may be gone.
     return_ages: VecDeque<(u64, Key)>,
     cause_ages: VecDeque<(u64, Key)>,
-    /// Forks that were shown, or left out, of late.
+    /// Forks that were shown, or left out, of late; their keys, oldest first.
     forks: HashMap<Key, bool>,
-    fork_ages: VecDeque<(u64, Key)>,
+    fork_ages: VecDeque<Key>,
+    /// The latest start of a child whose fork is no longer among them.
+    forgotten_ns: u64,
     held: VecDeque<Held>,
     /// A fork that does not come may have been left out by the kernel side.
     strict: bool,
@@ -84,11 +91,11 @@ impl Follower {
         }
     }
 
-    /// Takes a child's end.
+    /// Takes a child's end: the last event of it.
     pub fn exited(&mut self, record: &FollowUpRecord, clock: Clock, now_ns: u64) {
         let signal = signal(record);
         let event = Event::Exit(Exit {
-            fork: id(record),
+            fork: shown_id(record),
             ts: clock.at(record.at_ns),
             mono_ns: record.at_ns,
             pid: record.born.child.tgid,
@@ -96,36 +103,45 @@ impl Follower {
             code: signal.is_none().then(|| low_byte(record.exit_code >> 8)),
             signal,
             execed: record.born.state & state::EXECED != 0,
+            orphan: None,
+            cpu_ns: (record.bits & bits::CPU != 0).then_some(record.cpu_ns),
+            max_rss_bytes: (record.bits & bits::MAX_RSS != 0)
+                .then_some(record.max_rss_pages.saturating_mul(PAGE_BYTES)),
         });
         self.hold(event, record, now_ns);
     }
 
-    /// Takes a child's new program.
+    /// Takes a child's new program, or one that it could not run.
     pub fn execed(&mut self, record: &ExecRecord, clock: Clock, now_ns: u64) {
         let life = &record.life;
         let read = life.bits & bits::ARGS != 0;
         let kept = record.args.get(..usize::try_from(record.args_bytes).unwrap_or(usize::MAX));
         let cut = read && kept.is_none();
         let argv = words(kept.unwrap_or(&record.args));
+        let failed = life.kind == FollowUpKind::ExecFailed as u32;
+        let errno = u32::try_from(life.exit_code).ok().filter(|_| failed);
         let exe = record.exe.split(|byte| *byte == 0).next().unwrap_or_default();
         let event = Event::Exec(Exec {
-            fork: id(life),
+            fork: shown_id(life),
             ts: clock.at(life.at_ns),
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
             after_ns: life.at_ns.saturating_sub(life.born.child.start_ns),
-            exe: String::from_utf8_lossy(exe).into_owned(),
+            exe: (life.bits & bits::EXE != 0).then(|| text(exe)),
             exe_truncated: (life.bits & bits::EXE_CUT != 0).then_some(true),
             argv: read.then_some(argv),
             argv_truncated: cut.then_some(true),
+            errno,
+            errno_name: errno.map(errno_name),
+            orphan: None,
         });
         self.hold(event, life, now_ns);
     }
 
     /// The fork of `child` was shown, or left out.
-    pub fn fork(&mut self, child: &TaskIds, shown: bool, now_ns: u64) {
+    pub fn fork(&mut self, child: &TaskIds, shown: bool) {
         self.forks.insert(key(child), shown);
-        self.fork_ages.push_back((now_ns, key(child)));
+        self.fork_ages.push_back(key(child));
     }
 
     /// What may be shown by `now_ns`, each with its time; a vfork whose cause has not come by then goes
@@ -133,47 +149,65 @@ impl Follower {
     pub fn release(&mut self, clock: Clock, now_ns: u64) -> Vec<(u64, Event)> {
         let old = |since_ns: u64| now_ns.saturating_sub(since_ns) >= HOLD_NS;
         while overdue(&self.return_ages, old) {
-            if let Some((_, key)) = self.return_ages.pop_front()
+            if let Some((since_ns, key)) = self.return_ages.pop_front()
                 && let Some(back) = self.returns.remove(&key)
             {
-                self.hold(vfork_done(&back, None, clock), &back, now_ns);
+                self.hold(vfork_done(&back, None, clock), &back, since_ns);
             }
         }
         while overdue(&self.cause_ages, old) {
             self.cause_ages.pop_front().map(|(_, key)| self.causes.remove(&key));
         }
         let surplus = self.held.len().saturating_sub(MOST);
-        let Self { held, forks, strict, .. } = self;
+        let Self { held, forks, strict, forgotten_ns, .. } = self;
         let mut ready = Vec::new();
         let mut waiting = VecDeque::new();
         for (place, one) in held.drain(..).enumerate() {
-            match forks.get(&one.key) {
+            let own = (one.own_fork).then_some(&true);
+            match own.or(forks.get(&one.key)) {
                 Some(false) => {}
                 Some(true) => ready.push((one.at_ns, one.event)),
                 None if *strict && old(one.since_ns) && one.key.1 + HOLD_NS > one.at_ns => {}
-                // A fork that was not shown by now is lost, or its child is older than that.
-                None if place < surplus || old(one.since_ns) || old(one.key.1) => {
+                // Its fork may have been shown so long ago that it is forgotten.
+                None if place < surplus || one.key.1 <= *forgotten_ns => {
                     ready.push((one.at_ns, one.event));
                 }
+                // A fork that was not shown by now is lost.
+                None if old(one.since_ns) => ready.push((one.at_ns, orphan(one.event))),
                 None => waiting.push_back(one),
             }
         }
         self.held = waiting;
-        while overdue(&self.fork_ages, old) {
-            self.fork_ages.pop_front().map(|(_, key)| self.forks.remove(&key));
+        while self.fork_ages.len() > MOST {
+            if let Some(key) = self.fork_ages.pop_front() {
+                self.forks.remove(&key);
+                self.forgotten_ns = self.forgotten_ns.max(key.1);
+            }
         }
         ready
     }
 
-    fn hold(&mut self, event: Event, record: &FollowUpRecord, now_ns: u64) {
+    fn hold(&mut self, event: Event, record: &FollowUpRecord, since_ns: u64) {
         let key = key(&record.born.child);
-        self.held.push_back(Held { since_ns: now_ns, key, at_ns: record.at_ns, event });
+        let own_fork = is_own(record);
+        self.held.push_back(Held { since_ns, key, at_ns: record.at_ns, own_fork, event });
     }
 }
 
 /// Whether the oldest has waited long enough, or there are too many.
 fn overdue(ages: &VecDeque<(u64, Key)>, old: impl Fn(u64) -> bool) -> bool {
     ages.len() > MOST || ages.front().is_some_and(|(since_ns, _)| old(*since_ns))
+}
+
+/// `event`, marked as one whose fork is not shown.
+fn orphan(mut event: Event) -> Event {
+    match &mut event {
+        Event::VforkDone(done) => done.orphan = Some(true),
+        Event::Exec(exec) => exec.orphan = Some(true),
+        Event::Exit(exit) => exit.orphan = Some(true),
+        _ => {}
+    }
+    event
 }
 
 const fn key(child: &TaskIds) -> Key {
@@ -183,6 +217,16 @@ const fn key(child: &TaskIds) -> Key {
 /// As [`assemble`](crate::assemble) makes it.
 fn id(record: &FollowUpRecord) -> String {
     format!("{}-{}", record.born.parent_tid, record.born.began_ns)
+}
+
+/// Whether the fork of a child is this tracer's own: the child is the traced command.
+const fn is_own(record: &FollowUpRecord) -> bool {
+    record.born.began_ns == 0
+}
+
+/// The id of a fork, if that fork is shown.
+fn shown_id(record: &FollowUpRecord) -> Option<String> {
+    (!is_own(record)).then(|| id(record))
 }
 
 fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Event {
@@ -199,6 +243,7 @@ fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Even
         pid: back.born.child.tgid,
         wait_ns: back.at_ns.saturating_sub(back.born.woken_ns),
         released_by: killed.or(cause.map(|(_, by)| by)),
+        orphan: None,
     })
 }
 
@@ -216,12 +261,12 @@ fn low_byte(word: u64) -> u32 {
 }
 
 /// Arguments, each closed by NUL; the last one is cut where the NUL is missing.
-fn words(args: &[u8]) -> Vec<String> {
+pub(super) fn words(args: &[u8]) -> Vec<String> {
     if args.is_empty() {
         return Vec::new();
     }
     let args = args.strip_suffix(&[0]).unwrap_or(args);
-    args.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    args.split(|byte| *byte == 0).map(text).collect()
 }
 
 #[cfg(test)]
@@ -268,7 +313,7 @@ mod tests {
                 match step {
                     0 => follower.push(&record(FollowUpKind::VforkReturned, 5, 400), clock(), 500),
                     1 => follower.push(&record(FollowUpKind::Execed, 5, 450), clock(), 500),
-                    _ => follower.fork(&record(FollowUpKind::Ended, 5, 0).born.child, true, 500),
+                    _ => follower.fork(&record(FollowUpKind::Ended, 5, 0).born.child, true),
                 }
             }
             assert_eq!(released(&mut follower, 600), [(290, Some(ReleasedBy::Exec))]);
@@ -328,13 +373,39 @@ mod tests {
             follower.exited(&ended(tid), clock(), SEC);
         }
         assert!(pids(follower.release(clock(), SEC)).is_empty());
-        follower.fork(&ended(2).born.child, true, SEC);
-        follower.fork(&ended(3).born.child, false, SEC);
+        follower.fork(&ended(2).born.child, true);
+        follower.fork(&ended(3).born.child, false);
         assert_eq!(pids(follower.release(clock(), SEC + 1)), [2], "3 is left out as its fork is");
         assert_eq!(pids(follower.release(clock(), SEC + HOLD_NS)), [1]);
-        // A child that lives longer than forks are remembered.
+        // A child that lives long.
         follower.exited(&ended(2), clock(), 9 * SEC);
         assert_eq!(pids(follower.release(clock(), 9 * SEC)), [2]);
+    }
+
+    #[test]
+    fn an_event_whose_fork_never_came_is_marked_unless_its_fork_may_be_forgotten() {
+        let mut follower = Follower::default();
+        let marks = |events: Vec<(u64, Event)>| -> Vec<Option<bool>> {
+            let mark = |event| match event {
+                Event::Exit(exit) => exit.orphan,
+                other => panic!("{other:?}"),
+            };
+            events.into_iter().map(|(_, event)| mark(event)).collect()
+        };
+        let ended = |tid| record(FollowUpKind::Ended, tid, 300);
+        follower.fork(&ended(1).born.child, true);
+        follower.exited(&ended(1), clock(), SEC);
+        follower.exited(&ended(2), clock(), SEC);
+        assert_eq!(marks(follower.release(clock(), SEC)), [None]);
+        assert_eq!(marks(follower.release(clock(), SEC + HOLD_NS)), [Some(true)]);
+        for tid in 0..u32::try_from(MOST).unwrap() {
+            follower.fork(&TaskIds { tgid: tid, tid, start_ns: 200 }, true);
+        }
+        assert_eq!(marks(follower.release(clock(), 9 * SEC)), []);
+        for tid in [1, 2] {
+            follower.exited(&ended(tid), clock(), 9 * SEC);
+        }
+        assert_eq!(marks(follower.release(clock(), 9 * SEC)), [None, None]);
     }
 
     #[test]
@@ -344,7 +415,7 @@ mod tests {
         for tid in 0..many {
             follower.push(&record(FollowUpKind::VforkReturned, tid, 300), clock(), 0);
             follower.push(&record(FollowUpKind::Ended, tid + many, 300), clock(), 0);
-            follower.fork(&record(FollowUpKind::Ended, tid + many, 300).born.child, true, 0);
+            follower.fork(&TaskIds { tgid: tid, tid: tid + many, start_ns: 50 }, true);
             follower.exited(&record(FollowUpKind::Ended, tid, 300), clock(), 0);
         }
         let mut out = follower.release(clock(), 0).len();
@@ -360,7 +431,7 @@ mod tests {
     fn arguments_are_split_and_marked_when_cut() {
         let exec = |args: &[u8], args_bytes: u64, more: u32| {
             let mut record = ExecRecord::zeroed();
-            record.life.bits = more;
+            record.life.bits = more | bits::EXE;
             record.args_bytes = args_bytes;
             record.args[..args.len()].copy_from_slice(args);
             record.exe[..7].copy_from_slice(b"/bin/ls");
@@ -372,7 +443,7 @@ mod tests {
             }
         };
         let argv = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
-        let exe = "/bin/ls".to_owned();
+        let exe = Some("/bin/ls".to_owned());
         assert_eq!(
             exec(b"ls\0\0-l\0", 7, bits::ARGS),
             (argv(&["ls", "", "-l"]), None, exe.clone())

@@ -2,13 +2,24 @@
 
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
+    memory::{ANON, SWAP},
     record::{ForkRecord, StartRecord, Syscall, bits},
-    stage::Mark,
+    refusal::known,
+    stage::{Mark, STAGES, Stage},
 };
+use nix::errno::Errno;
 
 use crate::{
-    assemble::{join::Joined, memory::memory, spans::spans, times::Times, tracer},
+    assemble::{
+        failure::Failure,
+        join::Joined,
+        memory::{RESIDENT, Sizes, memory},
+        spans::spans,
+        times::{Times, failed_stage},
+        tracer,
+    },
     event::{
+        bytes::text,
         caller::Parent,
         clock::Clock,
         clone_flags,
@@ -25,14 +36,12 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let Joined { record, functions, start, .. } = joined;
     let times = Times { record, functions: functions.as_deref() };
     let call = call(record);
-    let ret = returned(record).then_some(record.ret);
+    let ret = (returned(record) && !may_be_changed(joined)).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
     let total_ns = total_ns(times);
-    let stages = spans(times, plan);
-    let timed_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
     let mono_ns = times.began_ns();
-    Fork {
-        id: format!("{}-{mono_ns}", record.parent.tid),
+    let mut fork = Fork {
+        id: id(record),
         ts: clock.at(mono_ns),
         mono_ns,
         kind: kind(record),
@@ -42,7 +51,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         clone_flags_names: clone_flags(record).map(|word| clone_flags::names(word, call)),
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
         set_tids: Some(record.set_tids).filter(|set| *set > 0),
-        parent: parent(record),
+        parent: parent(joined),
         child: child(record),
         ret,
         errno,
@@ -50,15 +59,60 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         failed_stage: None,
         cause: None,
         other_causes: Vec::new(),
+        fallback: None,
+        fell_back_to: None,
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
         copied: copied(record),
         memory: memory(record),
-        other_ns: total_ns.map(|total| total.saturating_sub(timed_ns)),
-        stages,
+        other_ns: None,
+        stages: Vec::new(),
         child_start: start.as_ref().map(|start| child_start(record, start)),
         warnings: warnings(record),
-    }
+    };
+    add_stages(&mut fork, times, plan, failed_stage(times));
+    fork
+}
+
+/// Makes the stages of a failed attempt anew, once its `failed_stage` was decided: what they say of
+/// the failure is what the cause says of it.
+pub fn settle(fork: &mut Fork, joined: &Joined, plan: &Plan) {
+    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    let named = |name: &Name| STAGES.iter().find(|row| row.name == *name);
+    let decided = fork.failed_stage.as_ref().and_then(named).map(|row| row.stage);
+    add_stages(fork, times, plan, decided);
+}
+
+/// Adds the stages, and the rest of the total.
+fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<Stage>) {
+    let failure = Failure::of(times, plan, decided);
+    let failed = failure.and_then(|failure| failure.stage);
+    fork.failed_stage = failed.map(|stage| Name::Borrowed(stage.row().name));
+    fork.stages = spans(times, plan, failure);
+    let timed_ns: u64 = fork.stages.iter().filter_map(|span| span.self_ns).sum();
+    fork.other_ns = fork.total_ns.map(|total| total.saturating_sub(timed_ns));
+}
+
+/// An attempt's id, by which others name it: unique in one boot.
+#[must_use]
+pub fn id(record: &ForkRecord) -> String {
+    format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+}
+
+/// The error that the kernel gave a caller, which a tracer may have changed afterwards.
+#[must_use]
+pub fn errno(joined: &Joined) -> Option<u32> {
+    let ret = returned(&joined.record).then_some(joined.record.ret)?;
+    u32::try_from(-ret).ok().filter(|errno| *errno > 0)
+}
+
+/// Whether a tracer is about to say what the caller sees: it took the call away, and has not put
+/// anything in the place of what it returns.
+///
+/// KERNEL: kernel/entry/common.c `syscall_exit_work`: a tracer stops the caller after `sys_exit`.
+fn may_be_changed(joined: &Joined) -> bool {
+    let taken = joined.refusal.as_ref().is_some_and(|refusal| refusal.has(known::TAKEN));
+    taken && joined.record.ret == -i64::from(Errno::ENOSYS as i32)
 }
 
 /// Whether it is known what the caller saw.
@@ -66,6 +120,9 @@ fn returned(record: &ForkRecord) -> bool {
     let seen = record.has(bits::CHILD) || mark(record, Mark::SysExit).is_some();
     seen && !record.has(bits::KERNEL_MADE)
 }
+
+/// The warning about a call that was refused without an entry.
+pub const NO_ENTRY: &str = "no-entry";
 
 /// What was not seen of a call.
 fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
@@ -81,7 +138,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
              the total is not known",
         ),
         (false, _) => (
-            "no-entry",
+            NO_ENTRY,
             "refused before the system call began, by seccomp or a tracer: \
              only the time of its return is known",
         ),
@@ -133,14 +190,18 @@ fn kind(record: &ForkRecord) -> Option<Kind> {
     })
 }
 
-fn parent(record: &ForkRecord) -> Parent {
+fn parent(joined: &Joined) -> Parent {
+    let record = &joined.record;
+    let program = joined.program.as_deref();
     let known = |value: u64| (value != 0).then_some(value);
     Parent {
         pid: record.parent.tgid,
         tid: record.parent.tid,
         ppid: record.ppid,
         comm: comm(record),
-        exe: None,
+        exe: program.and_then(|program| program.exe.clone()),
+        argv: program.and_then(|program| program.argv.clone()),
+        argv_truncated: program.and_then(|program| program.argv_truncated.then_some(true)),
         uid: record.uid,
         user: None,
         threads: record.has(bits::THREADS).then_some(record.threads),
@@ -166,15 +227,21 @@ fn child(record: &ForkRecord) -> Option<Child> {
 }
 
 fn copied(record: &ForkRecord) -> Option<Copied> {
+    let copied = &record.copied;
+    let sizes = Sizes { counts: copied, resident: record.has(bits::COPIED_RSS) };
     record.has(bits::COPIED).then(|| Copied {
-        vmas: record.copied_vmas,
-        page_table_bytes: Some(record.copied_page_table_bytes).filter(|bytes| *bytes != u64::MAX),
+        vmas: copied.vmas.into(),
+        page_table_bytes: sizes.page_table_bytes(),
+        rss_pages: sizes.pages(&RESIDENT),
+        anon_pages: sizes.pages(&[ANON]),
+        swap_pages: sizes.pages(&[SWAP]),
+        rss_error_pages: sizes.error_pages(),
     })
 }
 
 fn comm(record: &ForkRecord) -> String {
     let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
+    text(name)
 }
 
 fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
@@ -214,6 +281,7 @@ mod tests {
             functions: None,
             start: start.copied(),
             refusal: None,
+            program: None,
         };
         super::fork(&joined, plan, clock)
     }
@@ -271,7 +339,10 @@ mod tests {
         assert_eq!(copy.self_ns, Some(30_000), "tasklist_lock and uprobe_copy_process apart");
         let tasklist = span("tasklist_lock");
         assert_eq!((tasklist.start_ns, tasklist.dur_ns), (Some(30_000), Some(1_000)));
-        assert_eq!(fork.slowest().unwrap().0.name, "copy_process");
+        assert_eq!(fork.slowest().unwrap().0, "copy_process");
+        let mut unseen = fork;
+        unseen.other_ns = Some(90_000);
+        assert_eq!(unseen.slowest(), Some(("other", 90_000)));
     }
 
     #[test]

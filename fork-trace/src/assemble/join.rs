@@ -5,7 +5,10 @@
 //! key is the child's thread id and start time, so a reused id never matches. The evidence of a
 //! refusal comes just before its attempt, and is kept for it under its thread id and its return.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+};
 
 use fork_trace_common::{
     record::{ForkRecord, FunctionTimes, StartRecord, TaskIds, bits},
@@ -13,7 +16,11 @@ use fork_trace_common::{
     stage::Mark,
 };
 
-use crate::assemble::{decode::Record, times::Times};
+use crate::assemble::{
+    decode::Record,
+    program::{Program, Programs},
+    times::Times,
+};
 
 /// How long an attempt waits for its child's start, and a start for its attempt.
 pub const HOLD_NS: u64 = 1_000_000_000;
@@ -31,6 +38,8 @@ pub struct Joined {
     pub start: Option<StartRecord>,
     /// The evidence of its refusal.
     pub refusal: Option<Box<RefusalRecord>>,
+    /// The program of its caller.
+    pub program: Option<Rc<Program>>,
 }
 /// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
 pub const MOST_REFUSALS: usize = 1024;
@@ -51,6 +60,7 @@ pub struct Joiner {
     /// Evidence without its attempt, oldest first.
     refusals: VecDeque<Box<RefusalRecord>>,
     ready: Vec<Joined>,
+    programs: Programs,
 }
 
 impl Joiner {
@@ -67,7 +77,9 @@ impl Joiner {
             Record::Fork(record) => {
                 let functions = self.functions.remove(&record.parent.tid);
                 let functions = functions.filter(|functions| functions.start_ns == record.start_ns);
-                self.attempt(Joined { record, functions, start: None, refusal: None }, now_ns);
+                let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
+                let joined = Joined { record, functions, start: None, refusal: None, program };
+                self.attempt(joined, now_ns);
             }
             Record::Start(start) => {
                 let key = key(&start.child);
@@ -78,6 +90,7 @@ impl Joiner {
                 self.start_ages.push_back((now_ns, key));
                 self.starts.insert(key, start);
             }
+            Record::Program(program) => self.programs.push(&program),
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
             // Follow-ups carry their fork's id: nothing to pair.
             Record::FollowUp(_) | Record::Exec(_) => {}

@@ -1,7 +1,7 @@
 //! The caller's memory, from its record.
 
 use fork_trace_common::{
-    memory::{ANON, FILE, SHMEM, SWAP},
+    memory::{ANON, FILE, MemoryCounts, SHMEM, SWAP},
     record::{ForkRecord, bits},
     stage::Mark,
 };
@@ -15,22 +15,47 @@ pub fn memory(record: &ForkRecord) -> Option<Memory> {
     if !record.has(bits::MEMORY) || !(copying || record.has(bits::CHILD)) {
         return None;
     }
-    let sizes = &record.memory;
-    let pages = |kinds: &[usize]| {
-        let known = kinds.iter().filter_map(|kind| sizes.rss_pages.get(*kind));
-        let sum: i64 = known.copied().fold(0, i64::saturating_add);
-        record.has(bits::RSS).then(|| u64::try_from(sum).unwrap_or(0))
-    };
-    let error = record.has(bits::RSS) && sizes.error_pages > 0;
+    let counts = &record.memory;
+    let sizes = Sizes { counts, resident: record.has(bits::RSS) };
     Some(Memory {
-        vmas: sizes.vmas.into(),
-        total_vm_pages: sizes.total_vm_pages,
-        rss_pages: pages(&[FILE, ANON, SHMEM]),
-        anon_pages: pages(&[ANON]),
-        swap_pages: pages(&[SWAP]),
-        page_table_bytes: Some(sizes.page_table_bytes).filter(|bytes| *bytes != u64::MAX),
-        rss_error_pages: error.then(|| sizes.error_pages.into()),
+        vmas: counts.vmas.into(),
+        total_vm_pages: counts.total_vm_pages,
+        rss_pages: sizes.pages(&RESIDENT),
+        anon_pages: sizes.pages(&[ANON]),
+        swap_pages: sizes.pages(&[SWAP]),
+        page_table_bytes: sizes.page_table_bytes(),
+        rss_error_pages: sizes.error_pages(),
     })
+}
+
+/// The kinds of resident pages.
+pub(super) const RESIDENT: [usize; 3] = [FILE, ANON, SHMEM];
+
+/// The sizes of an address space, as far as they were read.
+pub(super) struct Sizes<'a> {
+    pub(super) counts: &'a MemoryCounts,
+    /// Whether the counts of pages were read.
+    pub(super) resident: bool,
+}
+
+impl Sizes<'_> {
+    /// Pages of these kinds together.
+    pub(super) fn pages(&self, kinds: &[usize]) -> Option<u64> {
+        let known = kinds.iter().filter_map(|kind| self.counts.rss_pages.get(*kind));
+        let sum: i64 = known.copied().fold(0, i64::saturating_add);
+        self.resident.then(|| u64::try_from(sum).unwrap_or(0))
+    }
+
+    /// Bytes of page tables, where the kernel counts them.
+    pub(super) fn page_table_bytes(&self) -> Option<u64> {
+        Some(self.counts.page_table_bytes).filter(|bytes| *bytes != u64::MAX)
+    }
+
+    /// By how much the counts of pages may be off, if at all.
+    pub(super) fn error_pages(&self) -> Option<u64> {
+        let error = self.resident && self.counts.error_pages > 0;
+        error.then(|| self.counts.error_pages.into())
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! From bytes of the ring to a [`Fork`](crate::event::fork::Fork): pure, without I/O.
 //!
 //! `decode` turns bytes into records, `join` pairs the records of one attempt, `times` answers when
-//! it passed which point, `spans` makes its stages, `fork` the whole value. `follow_up` does the
-//! same for what becomes of a child.
+//! it passed which point, `failure` where a failed one turned back, `fallback` ties two attempts that
+//! are one spawn, `spans` makes the stages of one, and `fork` the whole value. `program` keeps what
+//! callers run, and `follow_up` does the same as all of these for what becomes of a child.
 
 pub mod decode;
+mod failure;
+pub mod fallback;
 pub mod follow_up;
 pub mod fork;
 pub mod join;
 pub mod memory;
+pub mod program;
 pub mod spans;
 pub mod times;
 pub mod tracer;

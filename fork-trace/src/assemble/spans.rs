@@ -5,12 +5,12 @@
 
 use fork_trace_common::{
     function::{Frequency, Function},
-    record::bits,
-    stage::{Mark, ORDER, Occurs, Point, STAGES, Side, Stage},
+    record::{TracerProgram, bits},
+    stage::{Mark, ORDER, Occurs, Point, Row, STAGES, Side, Stage},
 };
 
 use crate::{
-    assemble::times::{Times, failed_stage},
+    assemble::{failure::Failure, times::Times},
     event::{
         span::{Precision, Source, Span, Status},
         values::Name,
@@ -21,23 +21,25 @@ use crate::{
     },
 };
 
-/// The stages that were timed, and those that shared instead of copying.
+/// The stages that were timed, those that shared instead of copying, and of a failed attempt the
+/// one that failed.
+///
+/// Before the stage that failed all are done, and after it none stands but the undoing.
 #[must_use]
-pub fn spans(times: Times<'_>, plan: &Plan) -> Vec<Span> {
-    let seen: Vec<_> = plan.timed.iter().map(|timed| interval(times, timed)).collect();
-    let around = plan.timed.iter().map(|timed| around(timed.stage, plan, &seen)).collect();
-    let attempt = Attempt { times, plan, seen, around };
+pub(super) fn spans(times: Times<'_>, plan: &Plan, failure: Option<Failure>) -> Vec<Span> {
+    let attempt = Attempt::new(times, plan, failure);
     let mut spans = Vec::with_capacity(plan.timed.len());
     for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
         let place = plan.timed.iter().position(|timed| timed.stage == row.stage);
         let timed = place.and_then(|place| plan.timed.get(place));
         let seen = place.and_then(|place| attempt.seen.get(place).copied().flatten());
-        let made = times.record.has(bits::CHILD);
         if let (Some(timed), Some(seen)) = (timed, seen) {
             spans.push(attempt.span(timed, seen));
-        } else if made && row.shared_by & times.record.task_flags != 0 {
+        } else if attempt.failure.is_some_and(|failure| failure.stage == Some(row.stage)) {
+            spans.push(Span { source: None, ..untimed(row.name, Status::Failed, Source::Derived) });
+        } else if attempt.shares(row) {
             spans.push(untimed(row.name, Status::Shared, Source::Derived));
-        } else if let Some(timed) = timed.filter(|timed| made && attempt.must_have(timed)) {
+        } else if let Some(timed) = timed.filter(|timed| attempt.must_have(timed)) {
             spans.push(untimed(row.name, Status::Missing, timed.source));
         }
     }
@@ -55,6 +57,8 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         precision: Precision::Missing,
         source: Some(source),
         until: None,
+        includes_undo: None,
+        tracer_ns: None,
     }
 }
 
@@ -69,21 +73,33 @@ struct Interval {
     closed_by: Option<Point>,
 }
 
+impl Interval {
+    /// Whether nothing ended it but the end of the attempt.
+    fn is_open(&self) -> bool {
+        matches!(self.closed_by, None | Some(Point::Mark(Mark::SysExit)))
+    }
+}
+
 /// From its opening point to its closing one, or where the attempt did not pass that, to the next
-/// that it passed.
-fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
-    let opens_ns = times.at(timed.opens).filter(|at| *at >= times.began_ns())?;
+/// that it passed; of a failed attempt no further than to where it turned back.
+fn interval(times: Times<'_>, timed: &Timed, failure: Option<Failure>) -> Option<Interval> {
+    let stage = timed.stage;
+    let turn = failure.and_then(|failure| failure.turn);
+    let undoing = stage.row().occurs == Occurs::OnFailure;
+    if undoing && failure.is_none() || failure.is_some_and(|failure| !failure.reached(stage)) {
+        return None;
+    }
+    let opens_ns = match turn {
+        // Undoing as a whole has no point of its own: it begins where the attempt turned back.
+        _ if stage == Stage::BadForkCleanup => turn?.1,
+        _ => times.at(timed.opens).filter(|at| *at >= times.began_ns())?,
+    };
     if let (true, Some(runs)) =
         (timed.exact, timed.opens.function().and_then(|function| times.runs(function)))
     {
         let closed_by = Some(timed.closes);
         let runs_count = Some(runs.count);
         return Some(Interval { opens_ns, dur_ns: runs.spent_ns, runs: runs_count, closed_by });
-    }
-    let row = timed.stage.row();
-    let failed = !times.record.has(bits::CHILD);
-    if row.occurs == Occurs::OnFailure && !failed {
-        return None;
     }
     let mut passed = ORDER
         .iter()
@@ -95,22 +111,31 @@ fn interval(times: Times<'_>, timed: &Timed) -> Option<Interval> {
         Some((point, at)) => (Some(point), at),
         None => (None, times.ended_ns().filter(|end| *end > opens_ns)?),
     };
-    // What follows the function that failed is not a stage that was come to.
-    let came_to = closed_by == Some(timed.closes) || !row.stage.is_within(Stage::CopyProcess);
-    let failure = times.failed_in().and_then(|function| times.at(Point::Leave(function)));
-    if !came_to && failure.is_some_and(|failure| opens_ns >= failure) {
+    let ends = Interval { opens_ns, dur_ns: closes_ns - opens_ns, runs: None, closed_by };
+    let Some((turn, turned_ns)) = turn.filter(|_| stage.is_within(Stage::CopyProcess) && !undoing)
+    else {
+        return Some(ends);
+    };
+    let is_in = failure.is_some_and(|failure| failure.is_in(stage));
+    if opens_ns > turned_ns || opens_ns == turned_ns && !is_in {
         return None;
     }
-    Some(Interval { opens_ns, dur_ns: closes_ns - opens_ns, runs: None, closed_by })
+    if closes_ns <= turned_ns {
+        return Some(ends);
+    }
+    Some(Interval { dur_ns: turned_ns - opens_ns, closed_by: Some(turn), ..ends })
 }
 
 /// An attempt, and what was seen of each stage of the plan.
 struct Attempt<'a> {
     times: Times<'a>,
     plan: &'a Plan,
+    failure: Option<Failure>,
     seen: Vec<Option<Interval>>,
     /// The nearest timed stage around each.
     around: Vec<Option<Stage>>,
+    /// The innermost stage that goes on to the end of a failed attempt.
+    last: Option<Stage>,
 }
 
 /// The nearest stage around `stage` that was timed in this attempt.
@@ -123,7 +148,26 @@ fn around(stage: Stage, plan: &Plan, seen: &[Option<Interval>]) -> Option<Stage>
         .find(|candidate| timed(*candidate))
 }
 
-impl Attempt<'_> {
+/// The innermost stage that goes on to the end of a failed attempt, undoing apart.
+fn last(plan: &Plan, seen: &[Option<Interval>]) -> Option<Stage> {
+    let timed = plan.timed.iter().zip(seen);
+    let open = timed.filter(|(timed, seen)| {
+        let open = seen.as_ref().is_some_and(Interval::is_open);
+        let before = timed.stage < Stage::BadForkCleanup;
+        open && before && timed.closes != Point::Mark(Mark::SysExit)
+    });
+    let open = open.max_by_key(|(timed, _)| (timed.opens.rank(), timed.stage));
+    open.map(|(timed, _)| timed.stage)
+}
+
+impl<'a> Attempt<'a> {
+    fn new(times: Times<'a>, plan: &'a Plan, failure: Option<Failure>) -> Self {
+        let seen: Vec<_> = plan.timed.iter().map(|timed| interval(times, timed, failure)).collect();
+        let around = plan.timed.iter().map(|timed| around(timed.stage, plan, &seen)).collect();
+        let last = failure.and_then(|_| last(plan, &seen));
+        Self { times, plan, failure, seen, around, last }
+    }
+
     fn span(&self, timed: &Timed, seen: Interval) -> Span {
         let inner = self.around.iter().zip(&self.seen).filter_map(|(around, seen)| {
             let seen = seen.as_ref().filter(|_| *around == Some(timed.stage))?;
@@ -138,23 +182,79 @@ impl Attempt<'_> {
             dur_ns: Some(seen.dur_ns),
             self_ns: Some(seen.dur_ns.saturating_sub(inner.sum())),
             runs: seen.runs,
-            status: if self.failed(timed.stage, on_time) { Status::Failed } else { Status::Done },
+            status: if self.failed(timed.stage, &seen) { Status::Failed } else { Status::Done },
             precision: if exact { Precision::Exact } else { Precision::Bounded },
             source: Some(timed.source),
             until: until.map(|point| point_name(point, &self.plan.probes)),
+            includes_undo: self.includes_undo(timed.stage).then_some(true),
+            tracer_ns: self.tracer_ns(timed.stage, seen),
         }
     }
 
     /// Whether a stage is the one that failed, or around it.
-    fn failed(&self, stage: Stage, on_time: bool) -> bool {
-        if self.times.record.has(bits::CHILD) || stage.row().occurs == Occurs::OnFailure {
+    fn failed(&self, stage: Stage, seen: &Interval) -> bool {
+        let Some(failure) = self.failure.filter(|_| stage.row().occurs != Occurs::OnFailure) else {
             return false;
+        };
+        match failure.stage {
+            Some(_) if failure.is_in(stage) => true,
+            // An error while the mappings are copied leads out by the release of the child's lock.
+            Some(failed) if stage.is_within(failed) => {
+                let mark = Mark::ChildMmapReleased;
+                seen.is_open() || seen.closed_by == Some(Point::Mark(mark))
+            }
+            Some(_) => false,
+            None => {
+                let last = self.last.is_some_and(|last| last == stage || last.is_within(stage));
+                let turned = failure.turn.map(|(turn, _)| turn);
+                let around = matches!(stage, Stage::CopyProcess | Stage::KernelClone);
+                last || around || turned.is_some() && seen.closed_by == turned
+            }
         }
-        match failed_stage(self.times) {
-            Some(failed) => failed == stage || failed.is_within(stage),
-            // Around what failed unseen, functions return on time.
-            None => !on_time || matches!(stage, Stage::CopyProcess | Stage::KernelClone),
-        }
+    }
+
+    /// Whether a stage's time goes on to the end of the attempt, with undoing in it that was not
+    /// seen apart.
+    fn includes_undo(&self, stage: Stage) -> bool {
+        let failure = self.failure.filter(|failure| failure.turn.is_none());
+        self.last == Some(stage) && failure.is_some_and(|failure| failure.undoes(self.times))
+    }
+
+    /// How long this tracer's own programs ran in a stage, the stages within it apart.
+    fn tracer_ns(&self, stage: Stage, seen: Interval) -> Option<u64> {
+        const PROGRAMS: [(TracerProgram, Mark); TracerProgram::COUNT] = [
+            (TracerProgram::SysEnter, Mark::SysEnter),
+            (TracerProgram::TaskNewtask, Mark::TaskNewtask),
+            (TracerProgram::SchedWakeupNew, Mark::SchedWakeupNew),
+        ];
+        let within = |seen: &Interval, at: u64| {
+            at >= seen.opens_ns && at < seen.opens_ns.saturating_add(seen.dur_ns)
+        };
+        let ran = PROGRAMS.iter().filter_map(|(program, mark)| {
+            let at = self.times.mark(*mark).filter(|at| within(&seen, *at))?;
+            let mut inner =
+                self.plan.timed.iter().zip(&self.seen).filter_map(|(timed, seen)| {
+                    seen.as_ref().filter(|_| timed.stage.is_within(stage))
+                });
+            let deeper = inner.any(|inner| inner.runs.is_none() && within(inner, at));
+            let ns = self.times.record.tracer_ns.get(*program as usize).copied();
+            ns.filter(|ns| *ns > 0 && !deeper)
+        });
+        Some(ran.sum()).filter(|ns| *ns > 0 && seen.runs.is_none())
+    }
+
+    /// Whether an attempt shared what a stage would copy.
+    fn shares(&self, row: &Row) -> bool {
+        let record = self.times.record;
+        let flags = match self.failure {
+            None => record.task_flags,
+            // What a failed attempt would have shared later it did not come to.
+            Some(failure) if failure.stage.is_some_and(|failed| row.stage < failed) => {
+                if record.has(bits::FLAGS) { record.clone_flags } else { 0 }
+            }
+            Some(_) => 0,
+        };
+        row.shared_by & flags != 0
     }
 
     /// Whether an attempt that made a task must have passed a stage.
@@ -166,7 +266,8 @@ impl Attempt<'_> {
         let waits = record.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
             && timed.rank > Point::Mark(Mark::SchedWakeupNew).rank();
         let entry = record.has(bits::KERNEL_MADE) && timed.stage == Stage::SysEnter;
-        row.occurs == Occurs::Always && !shared && !waits && !entry && !seldom(row.function)
+        let always = row.occurs == Occurs::Always && !seldom(row.function);
+        self.failure.is_none() && always && !shared && !waits && !entry
     }
 }
 

@@ -21,7 +21,7 @@ impl Times<'_> {
     #[must_use]
     pub fn at(&self, point: Point) -> Option<u64> {
         let at = match point {
-            Point::Mark(mark) => self.record.marks.get(mark as usize).copied()?,
+            Point::Mark(mark) => self.opened(mark)?,
             Point::Enter(function) => match self.runs(function) {
                 Some(runs) => runs.first_ns,
                 None => *self.functions?.once.get(function as usize)?.first()?,
@@ -44,6 +44,22 @@ impl Times<'_> {
             .and_then(|functions| functions.once.get(Function::WakeUpNewTask as usize));
         let left = left.map_or(0, |[_, left]| *left);
         !waits || at <= woken.unwrap_or_default().max(left)
+    }
+
+    /// When a mark's stage began: the mark, or where the allocation that it marks had to reclaim
+    /// memory first, the moment when that began.
+    fn opened(&self, mark: Mark) -> Option<u64> {
+        let marked = self.record.marks.get(mark as usize).copied()?;
+        let place = SITES.iter().position(|(_, of, _)| *of == mark);
+        let began = place.and_then(|place| self.record.alloc_began_ns.get(place).copied());
+        let began = began.filter(|began| *began != 0 && *began < marked);
+        Some(began.unwrap_or(marked))
+    }
+
+    /// When a mark was taken; of an allocation, once it had succeeded or failed.
+    pub(super) fn marked(&self, mark: Mark) -> Option<u64> {
+        let marked = self.record.marks.get(mark as usize).copied();
+        marked.filter(|at| *at != 0 && self.shown(*at))
     }
 
     /// All runs of a function that runs many times.
@@ -96,7 +112,7 @@ impl Times<'_> {
     }
 
     /// The stage whose allocation found no memory.
-    fn failed_alloc(&self) -> Option<Stage> {
+    pub(super) fn failed_alloc(&self) -> Option<Stage> {
         let mark = self.record.failed_alloc.checked_sub(1)?;
         let site = SITES.iter().find(|(_, of, _)| *of as u64 == mark);
         site.filter(|_| !self.record.has(bits::CHILD)).map(|(_, _, stage)| *stage)

@@ -1,8 +1,8 @@
-//! Lets another process wait for the kernel to detach function probes.
+//! What has to be waited for when programs are detached, and who waits.
 //!
-//! Closing a link of one takes the kernel up to 140 ms, one after the other, and a process ends only
-//! when its descriptors are closed. So they are handed to a child that outlives this process and
-//! does nothing but end.
+//! Closing a link of a function probe takes the kernel up to 140 ms, one after the other, and a process
+//! ends only when its descriptors are closed. So they are handed to a child that outlives this process
+//! and does nothing but end.
 
 use std::{fs::File, io, os::fd::AsRawFd as _};
 
@@ -13,6 +13,20 @@ use nix::{
 };
 
 use crate::bpf::tracer::Tracer;
+
+/// Waits for the programs that still run, although they are detached: one that lost its CPU has a record to
+/// write and a counter to raise. A kernel that does not offer this is not waited for.
+///
+/// KERNEL: kernel/sched/membarrier.c `membarrier`: this command is `synchronize_rcu`, and programs run as
+/// readers of RCU, `kernel/trace/bpf_trace.c` `__bpf_trace_run`.
+pub fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes numbers only.
+    let waited = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if waited != 0 {
+        log::info!("wait for programs that still run: {}", io::Error::last_os_error());
+    }
+}
 
 /// Leaves what `tracer` has attached to a child; this process should end soon.
 ///

@@ -3,7 +3,10 @@
 use anyhow::anyhow;
 use aya::programs::ProgramError;
 
-use crate::{error::UserError, host::rights::lockdown};
+use crate::{
+    error::UserError,
+    host::rights::{lockdown, locked_bytes},
+};
 
 /// Whether an error says that the kernel does not permit the operation.
 pub(super) fn not_permitted(error: &anyhow::Error) -> bool {
@@ -24,7 +27,8 @@ pub(super) fn brief(error: &anyhow::Error) -> String {
 pub(super) fn refused_or(what: &str, error: anyhow::Error) -> anyhow::Error {
     if not_permitted(&error) {
         let what = format!("{what}: operation not permitted");
-        return UserError::Refused { what, lockdown: lockdown() }.into();
+        return UserError::Refused { what, lockdown: lockdown(), locked_bytes: locked_bytes() }
+            .into();
     }
     error.context(what.to_owned())
 }

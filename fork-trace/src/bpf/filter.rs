@@ -6,12 +6,14 @@ use fork_trace_common::{
     filter::{FilterKey, kind, property},
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN},
 };
-use nix::unistd::User;
 
 use crate::{
     error::UserError,
-    event::{errno::parse_errno, filters::Filters, values::Kind},
-    host::process::{self, cgroup},
+    event::{bytes::bytes, errno::parse_errno, filters::Filters, values::Kind},
+    host::{
+        process::{cgroup, ids::Ids},
+        users::User,
+    },
 };
 
 /// What the kernel side filters by.
@@ -36,27 +38,30 @@ impl Filter {
         Self { kinds: kind::DEFAULT, ..Self::default() }
     }
 
-    /// From what is wanted; with a command, of that process's children only.
+    /// From what is wanted, with ids as `ids` says; with a command, of that process's children only.
     ///
     /// # Errors
-    /// [`UserError::Filter`]: it names what there is not.
-    pub fn new(wanted: &Filters) -> Result<Self, UserError> {
+    /// [`UserError::Filter`]: it names what there is not. [`UserError::Surroundings`]: there is
+    /// nothing to look it up in.
+    pub fn new(wanted: &Filters, ids: &Ids) -> Result<Self, UserError> {
         let mode = if wanted.follow == Some(true) { FOLLOW_SHOWN } else { FOLLOW_ALONE };
-        let own = wanted.command.as_ref().map(|_| std::process::id());
-        let mut follow: Vec<_> = own.map(|own| (own, FOLLOW_CHILDREN)).into_iter().collect();
-        for pid in &wanted.pids {
-            if !process::exists(*pid) {
-                return Err(refused("-p", &pid.to_string(), "there is no such process"));
-            }
-            follow.push((*pid, mode));
+        let process = |option: &'static str, pid: &u32| {
+            ids.process(*pid).map_err(|reason| refused(option, &pid.to_string(), &reason))
+        };
+        let pids = wanted.pids.iter().map(|pid| process("-p", pid));
+        let pids: Vec<u32> = pids.collect::<Result<_, _>>()?;
+        let mut follow: Vec<_> = pids.iter().map(|pid| (*pid, mode)).collect();
+        if wanted.command.is_some() {
+            let own = ids.own().map_err(|reason| refused("--", "CMD", &reason))?;
+            follow.push((own, FOLLOW_CHILDREN));
         }
         if wanted.follow == Some(true) {
-            follow.extend(process::descendants(&wanted.pids).into_iter().map(|pid| (pid, mode)));
+            follow.extend(ids.descendants(&pids).into_iter().map(|pid| (pid, mode)));
         }
         let mut keys = BTreeSet::new();
         let mut want = |of: u32, value: u64, more: u64| keys.insert([of.into(), value, more]);
         for ppid in &wanted.ppids {
-            want(property::PPID, (*ppid).into(), 0);
+            want(property::PPID, process("-P", ppid)?.into(), 0);
         }
         for user in &wanted.users {
             want(property::UID, uid(user)?.into(), 0);
@@ -112,23 +117,40 @@ fn refused(option: &'static str, value: &str, reason: &str) -> UserError {
 }
 
 fn uid(user: &str) -> Result<u32, UserError> {
-    let number = || user.parse().ok();
-    let named = || User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
-    number().or_else(named).ok_or_else(|| refused("-u", user, "there is no such user"))
+    if let Ok(number) = user.parse::<u32>() {
+        let reason = "no user has this number: the kernel takes it for none";
+        return if number == u32::MAX { Err(refused("-u", user, reason)) } else { Ok(number) };
+    }
+    match User::by_name(&bytes(user)) {
+        Ok(Some(user)) => Ok(user.uid),
+        Ok(None) => Err(refused("-u", user, "there is no such user")),
+        Err(error) => Err(refused("-u", user, &format!("the users cannot be read: {error}"))),
+    }
 }
 
-/// A name as the kernel keeps it: 15 bytes and a NUL.
+/// A name as the kernel keeps it: 15 bytes and a NUL. A byte of it that is no UTF-8 is typed as the
+/// output tells it.
 fn comm(name: &str) -> Result<[u64; 2], UserError> {
-    let mut bytes = [0; 16];
-    let room = bytes.get_mut(..name.len()).filter(|room| room.len() < 16 && !room.is_empty());
+    let name_bytes = bytes(name);
+    let mut comm = [0; 16];
+    let room = comm.get_mut(..name_bytes.len());
+    let room = room.filter(|room| room.len() < 16 && !room.is_empty());
     let reason = "a task's name has 1 to 15 bytes";
-    room.ok_or_else(|| refused("-n", name, reason))?.copy_from_slice(name.as_bytes());
-    let (first, second) = bytes.split_at(8);
+    room.ok_or_else(|| refused("-n", name, reason))?.copy_from_slice(&name_bytes);
+    let (first, second) = comm.split_at(8);
     Ok([first, second]
         .map(|half| half.first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes))))
 }
 
 fn cgroup(path: &str) -> Result<u64, UserError> {
+    if !cgroup::is_mounted() {
+        return Err(UserError::Surroundings {
+            what: format!(
+                "--cgroup {path}: the unified hierarchy of control groups is not mounted"
+            ),
+            cure: "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
+        });
+    }
     let id = cgroup::id(path);
     id.ok_or_else(|| refused("--cgroup", path, "the unified hierarchy has no such group"))
 }
@@ -146,7 +168,9 @@ mod tests {
     fn values_are_read_or_refused() {
         assert_eq!(uid("0").unwrap(), 0);
         assert_eq!(uid("root").unwrap(), 0);
-        assert!(uid("no such user").is_err());
+        for bad in ["no such user", "4294967295", "4294967296", "-1", "", "a\0b", "\\xff"] {
+            assert!(uid(bad).is_err(), "{bad}");
+        }
         assert_eq!(errno("EAGAIN").unwrap(), 11);
         assert_eq!(errno("22").unwrap(), 22);
         for bad in ["EWHAT", "0", "4096", "", "UnknownErrno"] {
@@ -154,6 +178,7 @@ mod tests {
         }
         assert_eq!(comm("sh").unwrap(), [u64::from_ne_bytes(*b"sh\0\0\0\0\0\0"), 0]);
         assert_eq!(comm("123456789012345").unwrap()[1], u64::from_ne_bytes(*b"9012345\0"));
+        assert_eq!(comm("\\xff").unwrap(), [u64::from_ne_bytes(*b"\xff\0\0\0\0\0\0\0"), 0]);
         assert!(comm("").is_err() && comm("1234567890123456").is_err());
         assert!(cgroup("/no/such/group").is_err());
     }
@@ -161,19 +186,19 @@ mod tests {
     #[test]
     fn what_is_wanted_becomes_keys() {
         let own = std::process::id();
-        let mut wanted = Filters { pids: vec![own], ppids: vec![1, 2], ..Filters::default() };
+        let mut wanted = Filters { pids: vec![own], ppids: vec![1, own], ..Filters::default() };
         wanted.kinds = vec![Kind::Thread, Kind::IoWorker];
         wanted.errnos = vec!["EINVAL".to_owned()];
-        let filter = Filter::new(&wanted).unwrap();
+        let filter = Filter::new(&wanted, &Ids::Initial).unwrap();
         assert_eq!(filter.follow, [(own, FOLLOW_ALONE)]);
         assert_eq!(filter.kinds, kind::THREAD | kind::IO_WORKER);
         assert_eq!(filter.properties(), property::PPID | property::ERRNO);
         assert!(filter.failed_only && filter.by_outcome());
         assert_eq!(filter.keys.len(), 3);
         wanted.pids = vec![u32::MAX];
-        assert!(Filter::new(&wanted).is_err());
-        let default =
-            Filter::new(&Filters { command: Some(Vec::new()), ..Filters::default() }).unwrap();
+        assert!(Filter::new(&wanted, &Ids::Initial).is_err());
+        let command = Filters { command: Some(Vec::new()), ..Filters::default() };
+        let default = Filter::new(&command, &Ids::Initial).unwrap();
         assert_eq!(default.follow, [(own, FOLLOW_CHILDREN)]);
         assert_eq!((default.kinds, default.by_outcome()), (kind::DEFAULT, false));
     }

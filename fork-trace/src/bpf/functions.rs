@@ -28,7 +28,8 @@ use crate::{
 
 impl Tracer {
     /// Attaches to every function that bounds a stage, in the first way of `backend` that the
-    /// kernel accepts, and puts into `host` the probe, or the reason why there is none.
+    /// kernel accepts, and puts into `host` the probe, or the reason why there is none. It leaves
+    /// off where `stop` says so.
     ///
     /// # Errors
     /// The reason why no function at all can be probed.
@@ -37,6 +38,7 @@ impl Tracer {
         host: &mut Host,
         backend: Backend,
         stages: &Stages,
+        stop: &dyn Fn() -> bool,
     ) -> Result<(), String> {
         let ways = backend.functions();
         let began = Instant::now();
@@ -55,6 +57,9 @@ impl Tracer {
                 break;
             }
             for (function, ends) in wanted {
+                if stop() {
+                    return Ok(());
+                }
                 let Some(Ok(candidate)) = host.candidates.get(&function) else { continue };
                 let had = done.get(&function).copied().unwrap_or_default();
                 let probe = self.probe_one(function, candidate, ways, (had, ends), &mut refused);

@@ -12,10 +12,7 @@ use aya::{
     maps::{Array, MapData},
     programs::tp_btf::BtfTracePointLink,
 };
-use fork_trace_common::{
-    call_site::{self, LEARN_TGID},
-    settings::TYPED,
-};
+use fork_trace_common::call_site::{self, LEARN_TGID};
 use nix::{
     libc,
     sys::wait::waitpid,
@@ -25,7 +22,7 @@ use nix::{
 use crate::{
     bpf::{
         errors::refused_or,
-        load::{OBJECT, loader, types},
+        load::{OBJECT, small_loader, types},
         tracer::attach_one,
     },
     host::{
@@ -56,18 +53,9 @@ impl Observer {
     /// The same as for [`Tracer::load`](super::tracer::Tracer::load) and
     /// [`Tracer::attach`](super::tracer::Tracer::attach).
     fn begin(host: &Host) -> Result<Self> {
-        let tgid = std::process::id();
-        let typed = u8::from(host.typed);
-        let mut loader = loader(host)?;
-        loader.override_global(TYPED, &typed, true);
+        let tgid = host.ids.own().map_err(anyhow::Error::msg)?;
+        let mut loader = small_loader(host)?;
         loader.override_global(LEARN_TGID, &tgid, true);
-        loader.map_max_entries("RING", 4096);
-        for unused in ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "BORN", "WAITS", "FILTER"]
-        {
-            loader.map_max_entries(unused, 1);
-        }
-        let log_level = 0u8;
-        loader.override_global(aya_log::LEVEL, &log_level, false);
         let loaded = loader.load(OBJECT);
         let mut ebpf = loaded.map_err(|error| refused_or("create the maps", anyhow!(error)))?;
         let mut take = |name: &str| {

@@ -10,6 +10,7 @@ use fork_trace_common::{
     filter::{FAILED_ONLY, FILTERED_BY, KINDS, MIN_DURATION_NS},
     function::{ARITY, FUNCTIONS_ON},
     settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
+    task_seen::{PROC_LEVEL, PROC_NS},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -23,6 +24,12 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
+
+/// aya-log's level at which no line is logged.
+const NO_LOG: u8 = 0;
+
+/// Processes that can be followed at once, besides those that are followed from the start.
+const FOLLOWED: u32 = 32_768;
 
 /// How many children can be followed at once where every child is, which takes some 6 MiB.
 const CHILDREN: u32 = 65_536;
@@ -79,11 +86,25 @@ pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
     for (global, offset) in &host.offsets {
         loader.override_global(global, offset, true);
     }
+    loader.override_global(TYPED, if host.typed { &1u8 } else { &0u8 }, true);
     loader.override_global(CPUS, &host.cpus.0, true);
     loader.override_global(PER_CPU_OFFSETS, &host.cpus.1, true);
     if !log::log_enabled!(log::Level::Debug) {
         loader.verifier_log_level(VerifierLogLevel::DISABLE);
     }
+    Ok(loader)
+}
+
+/// A loader whose maps are as small as can be: for programs that trace nothing yet.
+pub(super) fn small_loader(host: &Host) -> Result<EbpfLoader<'_>> {
+    const MAPS: [&str; 7] =
+        ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "BORN", "WAITS", "FILTER"];
+    let mut loader = loader(host)?;
+    loader.map_max_entries("RING", 4096);
+    for map in MAPS {
+        loader.map_max_entries(map, 1);
+    }
+    loader.override_global(aya_log::LEVEL, &NO_LOG, false);
     Ok(loader)
 }
 
@@ -98,8 +119,8 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let (failed_only, properties) = (u8::from(filter.failed_only), filter.properties());
     // These are the levels of aya-log. 0 is off, with which the verifier removes the statements; 4
     // is debug.
-    let log_level = if settings.kernel_log { 4u8 } else { 0 };
-    let typed = u8::from(host.typed);
+    let log_level = if settings.kernel_log { 4u8 } else { NO_LOG };
+    let (proc_level, proc_ns) = host.ids.of_proc();
     let functions = u8::from(settings.functions);
     let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let arities: Vec<(String, u8)> = host
@@ -110,7 +131,8 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
         })
         .collect();
     let mut loader = loader(host)?;
-    loader.override_global(TYPED, &typed, true);
+    loader.override_global(PROC_LEVEL, &proc_level, true);
+    loader.override_global(PROC_NS, &proc_ns, true);
     loader.override_global(SITE_BITS, &site_bits, true);
     for (global, site) in &settings.sites {
         loader.override_global(global, site, true);
@@ -132,10 +154,12 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     if settings.execs || settings.exits {
         loader.map_max_entries("BORN", CHILDREN);
     }
-    for (map, used) in [("FOLLOW", follow), ("FUNCTION_TIMES", functions)] {
-        if used == 0 {
-            loader.map_max_entries(map, 1);
-        }
+    let entries = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let followed = if follow == 0 { 1 } else { FOLLOWED + entries(filter.follow.len()) };
+    loader.map_max_entries("FOLLOW", followed);
+    loader.map_max_entries("FILTER", entries(filter.keys.len()).max(1));
+    if functions == 0 {
+        loader.map_max_entries("FUNCTION_TIMES", 1);
     }
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
 }

@@ -28,21 +28,22 @@ impl Tracer {
         Ok(values.iter().sum())
     }
 
-    /// How many attempts have made a task and have not been submitted yet.
+    /// How many attempts have not been submitted yet: all of them, and those that have made a task.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn attempts_with_child(&self) -> Result<u64> {
+    pub fn attempts_under_way(&self) -> Result<(u64, u64)> {
         let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
         let attempts: HashMap<_, u64, AttemptBytes> =
             HashMap::try_from(map).context("open map ATTEMPTS")?;
-        let mut count = 0;
+        let (mut all, mut with_child) = (0, 0);
         for attempt in attempts.iter() {
             let (_, bytes) = attempt.context("read map ATTEMPTS")?;
             let record = ForkRecord::read_from_bytes(&bytes).ok().context("decode an attempt")?;
-            count += u64::from(record.has(bits::CHILD));
+            all += 1;
+            with_child += u64::from(record.has(bits::CHILD));
         }
-        Ok(count)
+        Ok((all, with_child))
     }
 
     /// Whether a child of a process with threads is alive and has not run another program since its

@@ -2,7 +2,7 @@
 //! the only room that knows aya.
 //!
 //! `prepare` is the way in: it learns call sites (`learn`), loads the object (`load`, `tracer`),
-//! probes functions (`functions`) and makes the plan.
+//! probes functions (`functions`) and makes the plan. Before it, `tasks` learns which ids are which.
 
 pub mod detach;
 pub mod errors;
@@ -14,4 +14,5 @@ pub mod maps;
 pub mod prepare;
 pub mod ring;
 pub mod skipped_runs;
+pub mod tasks;
 pub mod tracer;

@@ -23,7 +23,8 @@ pub struct Prepared {
 
 /// Learns, loads, probes and plans, as far as `backend` needs it. The probes of functions are
 /// attached here, before the tracepoints: they record nothing until an attempt has begun. `since`
-/// is the start of this process, for the log.
+/// is the start of this process, for the log. No more of them are
+/// attached once `stop` says so; what is returned then is not fit for a trace.
 ///
 /// # Errors
 /// This host or this user cannot trace at all, or not by this backend.
@@ -33,6 +34,7 @@ pub fn prepare(
     stages: &Stages,
     settings: Settings,
     since: Instant,
+    stop: &dyn Fn() -> bool,
 ) -> Result<Prepared> {
     if backend.inner() {
         host.facts.inner = learn::inner_marks(host);
@@ -44,7 +46,7 @@ pub fn prepare(
     let (mut tracer, mut ring) = Tracer::load(host, &settings)?;
     log::info!("loaded the object after {:.1?}", since.elapsed());
     if settings.functions {
-        if let Err(reason) = tracer.probe(host, backend, stages) {
+        if let Err(reason) = tracer.probe(host, backend, stages, stop) {
             // No function can be probed, so the object is loaded again without the maps for them.
             settings.functions = false;
             (tracer, ring) = Tracer::load(host, &settings)?;

@@ -9,6 +9,8 @@ use fork_trace_common::{
     refusal::{RefusalRecord, arg, known},
 };
 
+use nix::errno::Errno;
+
 use crate::{
     cause::window::Window,
     host::{features::Features, limits::Aftermath},
@@ -39,13 +41,13 @@ pub struct Case<'a> {
 
 impl Case<'_> {
     /// The evidence, if it has the part that `bit` of [`known`] stands for.
-    pub(super) fn with(&self, bit: u32) -> Option<&RefusalRecord> {
+    pub(super) fn with(&self, bit: u64) -> Option<&RefusalRecord> {
         self.refusal.filter(|refusal| refusal.has(bit))
     }
 
     /// Whether `bit` is set; `None` where the evidence lacks `needed`, without which it says
     /// nothing.
-    fn is(&self, bit: u32, needed: u32) -> Option<bool> {
+    fn is(&self, bit: u64, needed: u64) -> Option<bool> {
         self.with(needed).map(|refusal| refusal.has(bit))
     }
 
@@ -57,6 +59,23 @@ impl Case<'_> {
     /// Whether the system call came through the 32-bit entry.
     pub(super) fn compat(&self) -> bool {
         self.record.has(bits::COMPAT)
+    }
+
+    /// The error as the kernel names it.
+    pub(super) fn error(&self) -> Errno {
+        i32::try_from(self.errno).map_or(Errno::UnknownErrno, Errno::from_raw)
+    }
+
+    /// The system call's name.
+    pub(super) fn call(&self) -> &'static str {
+        const NAMES: [(Syscall, &str); 4] = [
+            (Syscall::Fork, "fork"),
+            (Syscall::Vfork, "vfork"),
+            (Syscall::Clone, "clone"),
+            (Syscall::Clone3, "clone3"),
+        ];
+        let named = NAMES.iter().find(|(call, _)| *call as u32 == self.record.syscall);
+        named.map_or("the call", |(_, name)| name)
     }
 
     pub(super) fn clone3(&self) -> bool {
@@ -171,7 +190,32 @@ impl Case<'_> {
 
     /// The first id in `set_tid`, that of the child's innermost pid namespace.
     pub(super) fn first_tid(&self) -> Option<u32> {
-        self.with(known::SET_TID).map(|refusal| refusal.set_tid)
+        self.with(known::SET_TID).and_then(|refusal| refusal.set_tid.first().copied())
+    }
+
+    /// Whether a tracer took the call away from the kernel.
+    pub(super) fn taken(&self) -> bool {
+        self.with(known::TAKEN).is_some()
+    }
+
+    /// Whether a fatal signal was pending for the caller as the call returned.
+    pub(super) fn killed(&self) -> Option<bool> {
+        self.is(known::KILLED, known::ENDING)
+    }
+
+    /// Whether the out-of-memory killer had chosen the caller's process by then.
+    pub(super) fn oom_victim(&self) -> Option<bool> {
+        self.is(known::OOM_VICTIM, known::ENDING)
+    }
+
+    /// Whether the caller's root directory is another than that of its mount namespace.
+    pub(super) fn chrooted(&self) -> Option<bool> {
+        self.is(known::CHROOTED, known::ROOT)
+    }
+
+    /// Whether an effective id of the caller has no mapping in its user namespace.
+    pub(super) fn unmapped(&self) -> Option<bool> {
+        self.is(known::UID_UNMAPPED | known::GID_UNMAPPED, known::IDS)
     }
 
     /// Whether the caller lacks the right to choose an id in the child's pid namespace.

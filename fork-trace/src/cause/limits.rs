@@ -10,10 +10,13 @@ use nix::errno::Errno;
 use crate::{
     cause::{
         case::Case,
+        ending::{interrupted, killed, killed_while_copying, oom_kill},
+        finding::{Details, Finding},
         look::{
-            Details, Finding, cgroup_memory, cgroup_pids, deadline, maybe, namespace_limit, nproc,
-            open_files, overcommit, pid_max, pid_namespace_dead, seccomp, threads_max,
+            cgroup_pids, deadline, maybe, namespace_limit, nproc, open_files, pid_max,
+            pid_namespace_dead, seccomp, sibling_exec, threads_max, tracer,
         },
+        memory::{cgroup_memory, overcommit},
     },
     event::cause::CauseKind,
 };
@@ -37,6 +40,22 @@ pub(super) struct Limit {
     pub(super) look: fn(&Case<'_>) -> Finding,
 }
 
+/// What is said in more than one row.
+const KILLED: &str = "find out who ended it: perf trace -e 'signal:*', or the end of its log";
+const OOM: &str = "the out-of-memory killer ends the caller: the host has no memory left";
+const OOM_READ: &str = "signal->oom_mm while the call was refused; the control group with the least \
+    memory left, and how often the caller's own was out of memory";
+const OOM_HINT: &str = "dmesg tells what the out-of-memory killer saw; free memory, or add swap";
+const AUDIT: &str = "ausearch -m AVC -ts recent, or journalctl -k -g audit";
+
+/// Where neither a chroot nor unmapped ids explain it.
+fn user_namespace_forbidden(case: &Case<'_>) -> Finding {
+    match case.any(CLONE_NEWUSER) {
+        Some(false) => Finding::No,
+        _ => Finding::Fallback(Details::default()),
+    }
+}
+
 /// Every such reason; those of one error number stand in the kernel's order.
 pub(super) static LIMITS: &[Limit] = &[
     Limit {
@@ -49,12 +68,23 @@ pub(super) static LIMITS: &[Limit] = &[
         look: seccomp,
     },
     Limit {
+        kind: CauseKind::Tracer,
+        errno: None,
+        stage: Some(Stage::SysEnter),
+        what: "taken away by a tracer before the call began",
+        read: "TracerPid: in /proc/PID/status; a call with the number -1 whose number was another as \
+            the tracer stopped its caller",
+        hint: "ask the tracer, as strace --inject or a sandbox is",
+        look: tracer,
+    },
+    Limit {
         kind: CauseKind::RlimitNproc,
         errno: Some(Errno::EAGAIN),
         stage: Some(Stage::RlimitNproc),
         what: "RLIMIT_NPROC",
-        read: "processes of the user, threads included, against ulimit -u, in the user namespace \
-            and each one around it",
+        read: "processes of the user, threads included, against ulimit -u; then, in each user \
+            namespace outwards, those of the user who made the inner one against the limit that \
+            stood then",
         hint: "raise it with ulimit -u, in /etc/security/limits.conf or with LimitNPROC=",
         look: nproc,
     },
@@ -75,6 +105,16 @@ pub(super) static LIMITS: &[Limit] = &[
         read: "the caller's scheduling policy (chrt -p PID)",
         hint: "set SCHED_FLAG_RESET_ON_FORK with the policy (chrt -R -d)",
         look: deadline,
+    },
+    Limit {
+        kind: CauseKind::SiblingExec,
+        errno: Some(Errno::EAGAIN),
+        stage: Some(Stage::CopyFs),
+        what: "another thread that shares root and working directory is inside execve",
+        read: "fs->in_exec while the call was refused, for CLONE_FS",
+        hint: "try again once that exec is over; a program that executes from one thread had better \
+            not make threads from another meanwhile",
+        look: sibling_exec,
     },
     Limit {
         kind: CauseKind::PidMax,
@@ -137,6 +177,25 @@ pub(super) static LIMITS: &[Limit] = &[
         look: pid_namespace_dead,
     },
     Limit {
+        kind: CauseKind::SignalPending,
+        errno: Some(Errno::ENOMEM),
+        stage: Some(Stage::DupMmap),
+        what: "a fatal signal during the copy of the address space, which ends with ENOMEM",
+        read: "SIGKILL among the caller's pending signals, and signal->group_exit_code, while the \
+            call was refused",
+        hint: KILLED,
+        look: killed_while_copying,
+    },
+    Limit {
+        kind: CauseKind::OomKill,
+        errno: Some(Errno::ENOMEM),
+        stage: None,
+        what: OOM,
+        read: OOM_READ,
+        hint: OOM_HINT,
+        look: oom_kill,
+    },
+    Limit {
         kind: CauseKind::CgroupMemory,
         errno: Some(Errno::ENOMEM),
         stage: None,
@@ -147,14 +206,22 @@ pub(super) static LIMITS: &[Limit] = &[
         look: cgroup_memory,
     },
     Limit {
+        kind: CauseKind::SignalPending,
+        errno: Some(Errno::ENOMEM),
+        stage: None,
+        what: "a fatal signal: a caller that is being killed is refused memory",
+        read: "SIGKILL among the caller's pending signals while the call was refused",
+        hint: KILLED,
+        look: killed,
+    },
+    Limit {
         kind: CauseKind::Overcommit,
         errno: Some(Errno::ENOMEM),
         stage: Some(Stage::DupMmap),
         what: "vm.overcommit_memory",
-        read: "vm.overcommit_memory; Committed_AS against CommitLimit in /proc/meminfo, and the \
-            caller's private writable memory",
-        hint: "sysctl vm.overcommit_memory=1, raise vm.overcommit_ratio, or use posix_spawn, \
-            which copies nothing",
+        read: "vm.overcommit_memory; for 0 the caller's largest private writable mapping against \
+            MemTotal and SwapTotal; for 2 all of them and Committed_AS against CommitLimit",
+        hint: "use posix_spawn or vfork, which copy nothing, or set vm.overcommit_memory=1",
         look: overcommit,
     },
     Limit {
@@ -176,22 +243,40 @@ pub(super) static LIMITS: &[Limit] = &[
         look: open_files,
     },
     Limit {
+        kind: CauseKind::OomKill,
+        errno: Some(Errno::EINTR),
+        stage: None,
+        what: OOM,
+        read: OOM_READ,
+        hint: OOM_HINT,
+        look: oom_kill,
+    },
+    Limit {
         kind: CauseKind::SignalPending,
         errno: Some(Errno::EINTR),
         stage: None,
         what: "a fatal signal: the caller ends without seeing the error",
-        read: "only the error number; a signal with a handler restarts the call instead, which the \
-            field restarts counts",
-        hint: "find out who killed it: perf trace -e 'signal:*', or the OOM killer in dmesg",
-        look: |_| Finding::Yes(Details::default()),
+        read: "SIGKILL among the caller's pending signals, and signal->group_exit_code, while the \
+            call was refused; a signal that is handled restarts the call (restarts)",
+        hint: KILLED,
+        look: interrupted,
     },
     Limit {
-        kind: CauseKind::Permission,
+        kind: CauseKind::SecurityModule,
         errno: Some(Errno::EPERM),
         stage: Some(Stage::CopyCreds),
-        what: "CLONE_NEWUSER in a chroot, or by a user whose ids are not mapped",
-        read: "/proc/PID/root; /proc/PID/uid_map and gid_map",
-        hint: "leave the chroot (pivot_root instead), or map the ids first",
+        what: "a security module forbids a user namespace",
+        read: "/sys/kernel/security/lsm; the audit log",
+        hint: AUDIT,
+        look: user_namespace_forbidden,
+    },
+    Limit {
+        kind: CauseKind::SecurityModule,
+        errno: Some(Errno::EACCES),
+        stage: Some(Stage::CopyCreds),
+        what: "a security module forbids a user namespace",
+        read: "/sys/kernel/security/lsm; the audit log",
+        hint: AUDIT,
         look: |case| maybe(case.any(CLONE_NEWUSER)),
     },
     Limit {
@@ -200,7 +285,7 @@ pub(super) static LIMITS: &[Limit] = &[
         stage: Some(Stage::SecurityTaskAlloc),
         what: "a security module refused",
         read: "/sys/kernel/security/lsm; the audit log",
-        hint: "ausearch -m AVC -ts recent, or journalctl -k -g audit",
+        hint: AUDIT,
         look: |_| Finding::Fallback(Details::default()),
     },
     Limit {
@@ -209,7 +294,7 @@ pub(super) static LIMITS: &[Limit] = &[
         stage: Some(Stage::SecurityTaskAlloc),
         what: "a security module refused",
         read: "/sys/kernel/security/lsm; the audit log",
-        hint: "ausearch -m AVC -ts recent, or journalctl -k -g audit",
+        hint: AUDIT,
         look: |_| Finding::Maybe(Details::default()),
     },
 ];

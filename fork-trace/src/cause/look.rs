@@ -1,50 +1,21 @@
 //! For each row of the table of limits, the function that goes from the evidence to a finding.
 
 use fork_trace_common::{
-    flags::{CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD, CLONE_VM},
-    refusal::{Counted, NAMESPACES, known},
+    flags::{CLONE_FS, CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PIDFD},
+    record::bits,
+    refusal::{Counted, NAMESPACES, RefusalRecord, UserNamespace, known},
     stage::Stage,
 };
+use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
-    event::values::Name,
+    cause::{
+        case::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Case},
+        finding::{Details, Finding},
+        rules::RULES,
+    },
+    event::{bytes::text, values::Name},
 };
-
-/// The value of `vm.overcommit_memory` with which the kernel never promises more memory than it
-/// has.
-const NEVER: u64 = 2;
-
-/// What the evidence says about one row of the table.
-#[derive(Debug)]
-pub(super) enum Finding {
-    /// The evidence rules the reason out.
-    No,
-    /// Only the error number speaks for the reason, so it counts only if no other is found.
-    Fallback(Details),
-    /// The reason is possible.
-    Maybe(Details),
-    /// The evidence shows the reason.
-    Yes(Details),
-}
-
-/// The values that show which limit was reached, and whose it is; each is `None` where a row has no
-/// such value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Details {
-    /// The limit's name.
-    pub(super) limit: Option<Name>,
-    /// The value of the counter that the limit applies to.
-    pub(super) current: Option<u64>,
-    /// The limit's value, in the same unit.
-    pub(super) max: Option<u64>,
-    /// The control group or namespace that the limit belongs to.
-    pub(super) path: Option<String>,
-    /// The user whose limit it is.
-    pub(super) uid: Option<u32>,
-    /// A better hint than the row's.
-    pub(super) hint: Option<String>,
-}
 
 /// KERNEL: include/uapi/linux/sched.h.
 pub(super) const SCHED_DEADLINE: u32 = 6;
@@ -57,12 +28,6 @@ pub(super) const PIDNS_ADDING: u32 = 1 << 31;
 
 /// How deep pid namespaces may be nested; user namespaces may be nested one level deeper.
 const NESTED: u64 = 32;
-
-/// A group with fewer pages left than this counts as short of memory: a fork may charge as many at
-/// once. KERNEL: mm/memcontrol.c charges 64 pages at a time.
-const SHORT_PAGES: u64 = 64;
-
-const PAGE_BYTES: u64 = 4096;
 
 /// How many tasks may end between the refusal and the reading of a counter: a counter that is below
 /// its limit by no more than this may have been full.
@@ -99,13 +64,70 @@ fn id(owner: u64) -> Option<u32> {
 ///
 /// KERNEL: kernel/entry/common.c `syscall_trace_enter`.
 pub(super) fn seccomp(case: &Case<'_>) -> Finding {
-    if case.entered() {
+    if case.entered() || case.taken() {
         return Finding::No;
     }
+    let details = seccomp_details(case);
     match case.with(known::SECCOMP) {
         Some(refusal) if refusal.seccomp_mode != SECCOMP_FILTER => Finding::No,
-        Some(refusal) if !refusal.has(known::TRACED) => Finding::Yes(Details::default()),
-        _ => Finding::Maybe(Details::default()),
+        Some(refusal) if refusal.has(known::TRACED) => Finding::Maybe(details),
+        Some(_) if kernel_may_refuse(case) => Finding::Probably(details),
+        Some(_) => Finding::Yes(details),
+        None => Finding::Maybe(details),
+    }
+}
+
+/// Whether the kernel itself has a reason for this error, so that the call may have been refused after
+/// an entry that was missed.
+fn kernel_may_refuse(case: &Case<'_>) -> bool {
+    let errno = case.error();
+    let by_state =
+        [Errno::EAGAIN, Errno::ENOMEM, Errno::EINTR, Errno::ENOSPC, Errno::EMFILE].contains(&errno);
+    by_state || RULES.iter().any(|rule| rule.errno == errno && rule.holds(case) != Some(false))
+}
+
+/// KERNEL: include/linux/entry-common.h `syscall_trace_enter`: a call whose number a tracer has made -1
+/// is not made.
+pub(super) fn tracer(case: &Case<'_>) -> Finding {
+    if !case.taken() {
+        return Finding::No;
+    }
+    let call = case.call();
+    let who = match case.record.tracer {
+        0 => "the tracer".to_owned(),
+        tracer => format!("process {tracer}, the tracer"),
+    };
+    Finding::Yes(Details {
+        what: Some(format!("{call} taken away by a tracer before it began")),
+        hint: Some(format!(
+            "ask {who}, why: it put another number in the place of {call}'s, and the caller sees \
+             what it put in the place of the result"
+        )),
+        ..Details::default()
+    })
+}
+
+fn seccomp_details(case: &Case<'_>) -> Details {
+    let call = case.call();
+    let hint = match (case.clone3(), case.error()) {
+        (true, Errno::ENOSYS) => {
+            "glibc and others try clone next; for a program that does not, allow clone3 in the \
+             seccomp profile"
+                .to_owned()
+        }
+        (true, _) => {
+            "allow clone3 in the seccomp profile, or refuse it with ENOSYS: for that alone \
+                      glibc tries clone next (Docker: --security-opt seccomp=PROFILE)"
+                .to_owned()
+        }
+        (false, _) => {
+            format!("allow {call} in the seccomp profile (Docker: --security-opt seccomp=PROFILE)")
+        }
+    };
+    Details {
+        what: Some(format!("{call} refused by seccomp before it began")),
+        hint: Some(hint),
+        ..Details::default()
     }
 }
 
@@ -126,8 +148,7 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
     let Some(refusal) = case.with(known::NPROC) else {
         return Finding::Maybe(Details::default());
     };
-    let uid = id(refusal.nproc.owner);
-    let details = Details { uid, ..counted(&refusal.nproc, "RLIMIT_NPROC") };
+    let details = nproc_details(refusal);
     // A child in a new user namespace is counted there, and that counter is not in the evidence.
     match (refusal.nproc.full(), case.any(CLONE_NEWUSER)) {
         (true, Some(false)) if exempt() == Some(false) => Finding::Yes(details),
@@ -135,6 +156,30 @@ pub(super) fn nproc(case: &Case<'_>) -> Finding {
         (false, Some(false)) => Finding::No,
         (false, _) => Finding::Maybe(Details::default()),
     }
+}
+
+/// The caller's own limit, or the one that a user namespace was made under.
+fn nproc_details(refusal: &RefusalRecord) -> Details {
+    let own = Details { uid: id(refusal.nproc.owner), ..counted(&refusal.nproc, "RLIMIT_NPROC") };
+    let namespace = refusal.nproc_ns;
+    if refusal.nproc.place == 0 || namespace.inum == 0 {
+        return own;
+    }
+    Details {
+        path: Some(user_namespace(namespace)),
+        level: Some(namespace.level),
+        hint: Some(format!(
+            "this namespace was made under that limit and keeps it, so ulimit -u inside does not \
+             help: make it anew under a higher one, or run it as a user with fewer processes than \
+             uid {}",
+            refusal.nproc.owner
+        )),
+        ..own
+    }
+}
+
+fn user_namespace(namespace: UserNamespace) -> String {
+    format!("user:[{}]", namespace.inum)
 }
 
 pub(super) fn threads_max(case: &Case<'_>) -> Finding {
@@ -148,6 +193,7 @@ pub(super) fn threads_max(case: &Case<'_>) -> Finding {
         limit: Some(Name::Borrowed("kernel.threads-max")),
         current: Some(current),
         max: Some(max),
+        read_afterwards: Some(true),
         ..Details::default()
     })
 }
@@ -161,7 +207,9 @@ pub(super) fn deadline(case: &Case<'_>) -> Finding {
         Some(_) if !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::CopyFs) => {
             Finding::Yes(Details::default())
         }
-        _ => Finding::Maybe(Details::default()),
+        Some(_) => Finding::Maybe(Details::default()),
+        // Hardly anybody is.
+        None => Finding::Fallback(Details::default()),
     }
 }
 
@@ -182,9 +230,36 @@ pub(super) fn pid_max(case: &Case<'_>) -> Finding {
     };
     let details = Details {
         path: Some(format!("pid:[{}]", numbers.owner)),
+        level: level(case, &numbers),
+        read_afterwards: inner.is_none().then_some(true),
         ..counted(&numbers, "kernel.pid_max")
     };
     if numbers.current + RESERVED_PIDS < numbers.max { Finding::No } else { Finding::Yes(details) }
+}
+
+/// How deep the pid namespace of a counter is nested.
+fn level(case: &Case<'_>, numbers: &Counted) -> Option<u32> {
+    let children_level = case.with(known::PID_NS)?.children_level;
+    children_level.checked_sub(u32::try_from(numbers.place).ok()?)
+}
+
+/// KERNEL: kernel/fork.c `copy_fs`: an `fs_struct` with a thread inside `execve` is not shared with
+/// one more, because the exec has counted who shares it.
+pub(super) fn sibling_exec(case: &Case<'_>) -> Finding {
+    let refusal = case.with(known::FS);
+    let alone = refusal.is_some_and(|refusal| refusal.fs_users < 2);
+    if case.any(CLONE_FS) == Some(false) || alone {
+        return Finding::No;
+    }
+    let seen = refusal.is_some_and(|refusal| refusal.has(known::IN_EXEC))
+        || case.record.has(bits::IN_EXEC);
+    let sure = case.any(CLONE_FS) == Some(true) && case.pids_refused() != Some(true);
+    let only_this = !case.window.admits(Stage::MaxThreads) && !case.window.admits(Stage::AllocPid);
+    match (seen, only_this) {
+        (true, _) if sure => Finding::Yes(Details::default()),
+        (true, _) | (false, true) => Finding::Maybe(Details::default()),
+        (false, false) => Finding::Fallback(Details::default()),
+    }
 }
 
 pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
@@ -217,7 +292,7 @@ pub(super) fn cgroup_pids(case: &Case<'_>) -> Finding {
 
 /// How to raise a group's limit: with `setting` where the group is a unit of systemd, which manages
 /// the files of its units, otherwise with `file`.
-fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
+pub(super) fn group_hint(path: &str, mount: Option<&str>, setting: &str, file: &str) -> String {
     let unit = path.rsplit('/').next().unwrap_or_default();
     if [".slice", ".service", ".scope"].iter().any(|ending| unit.ends_with(ending)) {
         return format!("raise {setting}= of {unit}");
@@ -249,9 +324,12 @@ pub(super) fn namespace_limit(case: &Case<'_>, user: bool) -> Finding {
     let Some((_, name)) = limit.filter(|_| refusal.has(known::NAMESPACE_FULL)) else {
         return maybe(Some(inside));
     };
+    let namespace = refusal.namespaces_ns;
     let details = Details {
         limit: Some(Name::Owned(format!("user.{name}"))),
         uid: id(counter.owner),
+        path: (namespace.inum != 0).then(|| user_namespace(namespace)),
+        level: (namespace.inum != 0).then_some(namespace.level),
         hint: Some(format!(
             "sysctl user.{name}=N, with N above its present value, in that user namespace"
         )),
@@ -286,64 +364,11 @@ pub(super) fn pid_namespace_dead(case: &Case<'_>) -> Finding {
         Some(refusal) if refusal.children_allocated & PIDNS_ADDING != 0 => Finding::No,
         Some(refusal) => Finding::Yes(Details {
             path: Some(format!("pid:[{}]", refusal.children_inum)),
+            level: Some(refusal.children_level),
             ..Details::default()
         }),
         None => Finding::Maybe(Details::default()),
     }
-}
-
-/// When the evidence was read, the kernel had already given back what the attempt had charged, so a
-/// group at its limit has some pages left again. The counter of a group's shortages is known for
-/// the caller's own group only.
-pub(super) fn cgroup_memory(case: &Case<'_>) -> Finding {
-    let Some(refusal) = case.with(known::MEMORY) else {
-        return Finding::No;
-    };
-    let pages = &refusal.memory;
-    let short = pages.current.saturating_add(SHORT_PAGES) >= pages.max;
-    let own = pages.place == 0;
-    let proven = match case.out_of_group_memory() {
-        Some(false) if own => return Finding::No,
-        Some(moved) => moved && own,
-        None => false,
-    };
-    if !proven && !short {
-        return Finding::No;
-    }
-    let path = case.group_path();
-    let file = if case.after.memory_v1 { "memory.limit_in_bytes" } else { "memory.max" };
-    let details = Details {
-        limit: Some(Name::Borrowed("memory.max")),
-        current: Some(pages.current.saturating_mul(PAGE_BYTES)),
-        max: Some(pages.max.saturating_mul(PAGE_BYTES)),
-        hint: path
-            .as_deref()
-            .map(|path| group_hint(path, case.after.memory_mount.as_deref(), "MemoryMax", file)),
-        path,
-        uid: None,
-    };
-    // Where the kernel may have refused to promise the memory at all, another task of the group
-    // may be the one that made the counter grow.
-    let promised = case.after.overcommit_mode == Some(NEVER) && case.window.admits(Stage::DupMmap);
-    if proven && !promised { Finding::Yes(details) } else { Finding::Maybe(details) }
-}
-
-pub(super) fn overcommit(case: &Case<'_>) -> Finding {
-    if case.any(CLONE_VM) == Some(true) || case.after.overcommit_mode == Some(1) {
-        return Finding::No;
-    }
-    let Some((current, max)) = case.after.committed_bytes else {
-        return Finding::Fallback(Details::default());
-    };
-    if case.after.overcommit_mode != Some(NEVER) {
-        return Finding::Fallback(Details::default());
-    }
-    Finding::Maybe(Details {
-        limit: Some(Name::Borrowed("vm.overcommit_memory")),
-        current: Some(current),
-        max: Some(max),
-        ..Details::default()
-    })
 }
 
 pub(super) fn open_files(case: &Case<'_>) -> Finding {
@@ -366,21 +391,23 @@ pub(super) fn open_files(case: &Case<'_>) -> Finding {
 
 impl Case<'_> {
     /// The path of the control group that has the limit, from the root of its hierarchy: of the
-    /// memory controller where the error is `ENOMEM`, otherwise of the pids controller.
-    fn group_path(&self) -> Option<String> {
+    /// memory controller where the error is `ENOMEM` or `EINTR`, otherwise of the pids controller. Of
+    /// `CLONE_INTO_CGROUP` it is the group that the caller names.
+    pub(super) fn group_path(&self) -> Option<String> {
         let Some(refusal) = self.with(known::GROUP_PATH) else {
             return self.after.group_path.clone();
         };
         let mut path = String::new();
         for name in refusal.names.iter().rev() {
-            let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            if text.len() + 1 == name.len() {
+            let room = name.len();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            if name.len() + 1 == room {
                 // A name that fills its place may have been cut off.
                 return self.after.group_path.clone();
             }
-            if !text.is_empty() {
+            if !name.is_empty() {
                 path.push('/');
-                path.push_str(&String::from_utf8_lossy(text));
+                path.push_str(&text(name));
             }
         }
         Some(path).filter(|path| !path.is_empty())

@@ -6,19 +6,21 @@
 //! from the same tables.
 
 mod case;
+mod ending;
 pub mod explain;
+mod finding;
 mod limits;
 mod look;
+mod memory;
+mod named;
 mod rules;
 mod window;
 
-use fork_trace_common::stage::Stage;
-use nix::errno::Errno;
-
 use crate::{
+    assemble::fork::NO_ENTRY,
     cause::{
+        finding::{Details, Finding},
         limits::{LIMITS, Limit},
-        look::{Details, Finding},
         rules::{RULES, Rule},
     },
     event::{
@@ -27,6 +29,7 @@ use crate::{
         values::Name,
     },
 };
+use fork_trace_common::stage::Stage;
 
 pub use crate::cause::{case::Case, window::Window};
 
@@ -35,6 +38,8 @@ struct Candidate {
     /// The stage in which the kernel checks for it; candidates are sorted by it.
     stage: Option<Stage>,
     strength: Strength,
+    /// Whether nothing can have come before it.
+    sure: bool,
     cause: Cause,
 }
 
@@ -51,6 +56,31 @@ enum Strength {
 
 /// Adds to `fork` the stage that refused it, the cause, and the other causes that are possible.
 pub fn add(fork: &mut Fork, case: &Case<'_>) {
+    explain_failure(fork, case);
+    agree(fork);
+}
+
+/// Lets the warning about a call without an entry say what the cause says, and as surely.
+fn agree(fork: &mut Fork) {
+    let Some(cause) = &fork.cause else { return };
+    let likely = if cause.confidence == Confidence::Certain { "" } else { "likely " };
+    let text = match cause.kind {
+        CauseKind::Seccomp => format!(
+            "{likely}refused by seccomp before the system call began: only the time of its return \
+             is known"
+        ),
+        CauseKind::Tracer => format!(
+            "{likely}refused by a tracer before the system call began: only the time of its \
+             return is known"
+        ),
+        _ => "its entry was not seen: only the time of its return is known".to_owned(),
+    };
+    for warning in fork.warnings.iter_mut().filter(|warning| warning.code == NO_ENTRY) {
+        warning.text.clone_from(&text);
+    }
+}
+
+fn explain_failure(fork: &mut Fork, case: &Case<'_>) {
     let mut candidates = candidates(case);
     let strongest = candidates.iter().map(|candidate| candidate.strength).max();
     let place = candidates.iter().position(|candidate| Some(candidate.strength) == strongest);
@@ -61,7 +91,7 @@ pub fn add(fork: &mut Fork, case: &Case<'_>) {
     };
     let earlier = candidates.iter().take(place).any(|other| other.strength == Strength::Maybe);
     let first = candidates.remove(place);
-    let certain = first.strength == Strength::Yes && !earlier;
+    let certain = first.strength == Strength::Yes && first.sure && !earlier;
     fork.failed_stage = first.stage.or(case.window.only()).map(name);
     fork.cause = Some(with_confidence(first.cause, certain));
     // The kernel checks nothing more once a rule has refused, so no other cause is possible then.
@@ -98,7 +128,13 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
         limit: None,
         current: None,
         max: None,
+        asked: None,
+        read_afterwards: None,
         path: None,
+        level: None,
+        fd: None,
+        id: None,
+        held_by: None,
         uid: None,
         confidence: Confidence::Likely,
         hint: Name::Borrowed(hint),
@@ -108,7 +144,7 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
 /// Every row that has the error number, lies in the window and is not ruled out by the evidence, in
 /// the kernel's order.
 fn candidates(case: &Case<'_>) -> Vec<Candidate> {
-    let errno = i32::try_from(case.errno).map_or(Errno::UnknownErrno, Errno::from_raw);
+    let errno = case.error();
     let in_window = |stage: Option<Stage>| stage.is_none_or(|stage| admits(case, stage));
     let rules = RULES
         .iter()
@@ -147,22 +183,44 @@ fn by_rule(rule: &'static Rule, case: &Case<'_>) -> Option<Candidate> {
         None => Strength::Maybe,
     };
     let of_rule = cause(rule.kind, rule.what, rule.hint);
-    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..of_rule };
-    Some(Candidate { stage: Some(rule.stage), strength, cause })
+    let details = (rule.details)(case);
+    let cause = Cause { rule: Some(Name::Borrowed(rule.name)), ..with_details(of_rule, details) };
+    Some(Candidate { stage: Some(rule.stage), strength, sure: true, cause })
 }
 
 fn by_limit(limit: &'static Limit, case: &Case<'_>) -> Option<Candidate> {
-    let (strength, details) = match (limit.look)(case) {
+    let (strength, sure, details) = match (limit.look)(case) {
         Finding::No => return None,
-        Finding::Fallback(details) => (Strength::Fallback, details),
-        Finding::Maybe(details) => (Strength::Maybe, details),
-        Finding::Yes(details) => (Strength::Yes, details),
+        Finding::Fallback(details) => (Strength::Fallback, false, details),
+        Finding::Maybe(details) => (Strength::Maybe, false, details),
+        Finding::Probably(details) => (Strength::Yes, false, details),
+        Finding::Yes(details) => (Strength::Yes, true, details),
     };
-    let Details { limit: name, current, max, path, uid, hint } = details;
-    let of_limit = cause(limit.kind, limit.what, limit.hint);
-    let hint = hint.map_or_else(|| of_limit.hint.clone(), Name::Owned);
-    let cause = Cause { limit: name, current, max, path, uid, hint, ..of_limit };
-    Some(Candidate { stage: limit.stage, strength, cause })
+    let cause = with_details(cause(limit.kind, limit.what, limit.hint), details);
+    Some(Candidate { stage: limit.stage, strength, sure, cause })
+}
+
+/// What a row says of every refusal, with what is known of this one.
+fn with_details(of_row: Cause, details: Details) -> Cause {
+    let Details { what, hint, .. } = details;
+    Cause {
+        what: what.map_or(of_row.what, Name::Owned),
+        hint: hint.map_or(of_row.hint, Name::Owned),
+        limit: details.limit,
+        current: details.current,
+        max: details.max,
+        asked: details.asked,
+        read_afterwards: details.read_afterwards,
+        path: details.path,
+        level: details.level,
+        fd: details.fd,
+        id: details.id,
+        held_by: details.held_by,
+        uid: details.uid,
+        kind: of_row.kind,
+        rule: of_row.rule,
+        confidence: of_row.confidence,
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    cause::case::{CAP_SYS_ADMIN, Case},
+    cause::{
+        case::{CAP_SYS_ADMIN, Case},
+        finding::Details,
+        named,
+    },
     event::cause::CauseKind,
 };
 
@@ -43,6 +47,8 @@ pub(super) struct Rule {
     pub(super) hint: &'static str,
     /// Whether the condition holds for a case; `None` where the evidence does not say.
     pub(super) when: fn(&Case<'_>) -> Option<bool>,
+    /// What the arguments name, for the cause to tell.
+    pub(super) details: fn(&Case<'_>) -> Details,
 }
 
 /// The size of a page, and the most bytes that `clone3`'s struct may have.
@@ -89,6 +95,7 @@ const fn rule(
         what,
         hint,
         when,
+        details: |_| Details::default(),
     }
 }
 
@@ -103,6 +110,11 @@ impl Rule {
 
     const fn kind(self, kind: CauseKind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// The cause tells what the arguments name.
+    const fn naming(self, details: fn(&Case<'_>) -> Details) -> Self {
+        Self { details, ..self }
     }
 
     /// The kernel checks it while it copies `clone3`'s struct.
@@ -441,6 +453,24 @@ pub(super) static RULES: &[Rule] = &[
     .errno(Errno::EPERM)
     .kind(CauseKind::Permission),
     rule(
+        "newuser-in-chroot",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.chrooted()?),
+        "CLONE_NEWUSER in a chroot",
+        "leave the chroot, or enter it by pivot_root in a mount namespace of its own",
+    )
+    .at(Stage::CopyCreds)
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
+        "newuser-unmapped-ids",
+        |c| Some(c.any(CLONE_NEWUSER)? && c.unmapped()?),
+        "CLONE_NEWUSER by a caller whose user or group id is not mapped in its user namespace",
+        "write uid_map and gid_map of that namespace before",
+    )
+    .at(Stage::CopyCreds)
+    .errno(Errno::EPERM)
+    .kind(CauseKind::Permission),
+    rule(
         "namespace-without-admin",
         |c| Some(c.without(PRIVILEGED, CLONE_NEWUSER)? && !c.capable(CAP_SYS_ADMIN)?),
         "a new namespace without CAP_SYS_ADMIN",
@@ -525,10 +555,12 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::AllocPid)
     .errno(Errno::EEXIST)
-    .kind(CauseKind::SetTid),
+    .kind(CauseKind::SetTid)
+    .naming(named::id),
     rule(
         "pidfd-unwritable",
-        |c| c.any(CLONE_PIDFD),
+        // A caller that is being killed does not wait for its memory.
+        |c| if c.any(CLONE_PIDFD)? && c.killed()? { None } else { c.any(CLONE_PIDFD) },
         "CLONE_PIDFD with a pointer that cannot be written to",
         "let pidfd point to an int",
     )
@@ -542,7 +574,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBADF)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::no_group),
     rule(
         "into-cgroup-not-permitted",
         |c| c.names_group(),
@@ -552,7 +585,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EACCES)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-removed",
         |c| c.names_group(),
@@ -561,7 +595,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENOENT)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-dying",
         |c| c.names_group(),
@@ -570,7 +605,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::ENODEV)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-has-controllers",
         |c| c.names_group(),
@@ -579,7 +615,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EBUSY)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
     rule(
         "into-cgroup-domain",
         |c| c.names_group(),
@@ -588,7 +625,8 @@ pub(super) static RULES: &[Rule] = &[
     )
     .at(Stage::CgroupCanFork)
     .errno(Errno::EOPNOTSUPP)
-    .kind(CauseKind::CgroupInto),
+    .kind(CauseKind::CgroupInto)
+    .naming(named::group),
 ];
 
 /// Whether `size` bytes from `start` on lie outside of the addresses that a program may use. `None`

@@ -3,22 +3,27 @@
 use fork_trace_common::{
     function::{FUNCTIONS, FunctionRow},
     record::{ForkRecord, Syscall, TaskIds, bits},
-    refusal::{RefusalRecord, known},
+    refusal::{RefusalRecord, UserNamespace, known},
     stage::Mark,
 };
+use nix::errno::Errno;
 use zerocopy::FromZeros as _;
 
 use super::*;
 use crate::{
     assemble::{join::Joined, times::Times},
     cause::{add, case::Case, rules::RULES, window::Window},
-    event::{cause::Confidence, fork::Fork},
+    event::{
+        cause::{Confidence, HeldBy, Holder},
+        fork::Fork,
+    },
     host::{
         call_sites::all_unknown,
         facts::Facts,
         features::Features,
         functions::{Probe, ProbeKind},
         limits::Aftermath,
+        process::mappings::Largest,
     },
     plan::{Plan, Tracepoint, backend::Backend, stages::Stages},
 };
@@ -82,7 +87,12 @@ fn scene() -> Scene {
         | known::NPROC
         | known::PIDS_WALKED
         | known::NAMESPACES
-        | known::SECCOMP;
+        | known::SECCOMP
+        | known::ENDING
+        | known::FS
+        | known::ROOT
+        | known::IDS
+        | known::PRIVATE_PAGES;
     refusal.args_bytes = 88;
     refusal.args[4] = 17;
     refusal.uid = 1000;
@@ -91,12 +101,15 @@ fn scene() -> Scene {
     refusal.children_allocated = 1 << 31 | 90;
     refusal.pid_ns = counter(90, 32_768, 4_026_531_836);
     refusal.nproc = counter(40, 100, 1000);
+    refusal.fs_users = 1;
+    refusal.private_pages = 100;
     let after = Aftermath {
         threads: Some((200, 10_000)),
         pid_max: Some(32_768),
         no_unprivileged_userns: Some(false),
         overcommit_mode: Some(0),
-        committed_bytes: Some((1 << 20, 1 << 30)),
+        committed_bytes: Some((1 << 30, 1 << 30)),
+        memory_and_swap_bytes: Some(8 << 30),
         pids_mount: Some("/sys/fs/cgroup".to_owned()),
         memory_mount: Some("/sys/fs/cgroup".to_owned()),
         ..Aftermath::default()
@@ -130,7 +143,7 @@ impl Scene {
     fn set_tid(&mut self, first: u32, count: u64) {
         self.refusal.args[8] = 0x1000;
         self.refusal.args[9] = count;
-        self.refusal.set_tid = first;
+        self.refusal.set_tid[0] = first;
         self.refusal.bits |= known::SET_TID;
     }
 
@@ -145,8 +158,13 @@ impl Scene {
         }
         record.ret = -i64::from(self.errno as i32);
         let clock = crate::event::clock::Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
-        let joined =
-            Joined { record: Box::new(record), functions: None, start: None, refusal: None };
+        let joined = Joined {
+            record: Box::new(record),
+            functions: None,
+            start: None,
+            refusal: None,
+            program: None,
+        };
         let mut fork = crate::assemble::fork::fork(&joined, &plan, clock);
         let case = Case {
             errno: (self.errno as i32).unsigned_abs(),
@@ -275,6 +293,18 @@ const SCENES: &[(&str, Change)] = &[
         s.flags(1 << 36 | 1 << 34 | 0x1000);
         s.refusal.args[4] = 0;
     }),
+    ("newuser-in-chroot", |s| {
+        s.flags(0x1000_0000);
+        s.refusal.bits |= known::CHROOTED;
+    }),
+    ("newuser-unmapped-ids", |s| {
+        s.flags(0x1000_0000);
+        s.refusal.bits |= known::UID_UNMAPPED;
+    }),
+    ("newuser-unmapped-ids", |s| {
+        s.flags(0x1000_0000);
+        s.refusal.bits |= known::GID_UNMAPPED;
+    }),
     ("namespace-without-admin", |s| s.flags(0x2_0000)),
     ("namespace-without-admin", |s| s.flags(0x80)),
     ("newipc-and-sysvsem", |s| s.flags(0x804_0000)),
@@ -314,6 +344,7 @@ const NEVER_FIRST: [&str; 1] = ["autokill-and-thread"];
 /// The last mark that an attempt reaches before the kernel checks the rules of `stage`.
 fn last_mark(stage: Stage) -> Option<Mark> {
     match stage {
+        Stage::CopyCreds => Some(Mark::CredAlloc),
         Stage::CopyNamespaces => Some(Mark::ParentMmapReleased),
         Stage::CopyThread => Some(Mark::FpuCopy),
         Stage::AllocPid | Stage::PidfdPrepare | Stage::CgroupCanFork => Some(Mark::PidAlloc),
@@ -619,15 +650,20 @@ fn the_other_errors() {
         s.passed = Some(Mark::PidAlloc);
     });
     assert_eq!(files, (CauseKind::RlimitNofile, Confidence::Certain));
-    assert_eq!(of(Errno::EINTR, |_| ()), (CauseKind::SignalPending, Confidence::Certain));
+    assert_eq!(of(Errno::EINTR, |_| ()), (CauseKind::SignalPending, Confidence::Likely));
     let module: Change = |s| s.passed = Some(Mark::SchedForkTimer);
     assert_eq!(of(Errno::EACCES, module), (CauseKind::SecurityModule, Confidence::Likely));
     assert_eq!(of(Errno::EPERM, module), (CauseKind::SecurityModule, Confidence::Likely));
-    let chroot = of(Errno::EPERM, |s| {
+    let module = of(Errno::EPERM, |s| {
         s.flags(0x1000_0000);
         s.passed = Some(Mark::CredAlloc);
     });
-    assert_eq!(chroot, (CauseKind::Permission, Confidence::Likely));
+    assert_eq!(module, (CauseKind::SecurityModule, Confidence::Likely), "neither chroot nor ids");
+    let module = of(Errno::EACCES, |s| {
+        s.flags(0x1000_0000);
+        s.passed = Some(Mark::CredAlloc);
+    });
+    assert_eq!(module, (CauseKind::SecurityModule, Confidence::Likely));
     assert_eq!(of(Errno::EXDEV, |_| ()), (CauseKind::Unknown, Confidence::Likely));
     let filter: Change = |s| {
         s.record.bits &= !bits::ENTERED;
@@ -640,4 +676,276 @@ fn the_other_errors() {
         s.refusal.bits |= known::TRACED;
     });
     assert_eq!(traced, (CauseKind::Seccomp, Confidence::Likely));
+}
+
+fn enomem(passed: Mark, change: Change) -> Scene {
+    Scene::with(|scene| {
+        scene.errno = Errno::ENOMEM;
+        scene.passed = Some(passed);
+        change(scene);
+    })
+}
+
+/// The cause told of a scene.
+fn cause_of(scene: &Scene) -> Cause {
+    scene.explained().cause.unwrap()
+}
+
+#[test]
+fn the_limit_of_a_user_namespace_is_its_own() {
+    let scene = eagain(Mark::CredAlloc, |s| {
+        s.refusal.nproc = counter(5, 5, 62_001);
+        s.refusal.nproc.place = 1;
+        s.refusal.nproc_ns = UserNamespace { inum: 4_026_532_177, level: 1 };
+    });
+    let cause = cause_of(&scene);
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::RlimitNproc, Confidence::Certain));
+    assert_eq!((cause.path.as_deref(), cause.level), (Some("user:[4026532177]"), Some(1)));
+    assert_eq!((cause.current, cause.max, cause.uid), (Some(5), Some(5), Some(62_001)));
+    assert!(cause.hint.contains("ulimit -u inside does not help"), "{}", cause.hint);
+    let own = cause_of(&eagain(Mark::CredAlloc, |s| s.refusal.nproc = counter(5, 5, 1000)));
+    assert_eq!((own.path, own.level), (None, None));
+    assert!(own.hint.contains("raise it with ulimit -u"));
+}
+
+#[test]
+fn an_exec_beside_the_caller_is_certain_where_it_was_seen() {
+    let racing: Change = |s| {
+        s.flags(0x200);
+        s.refusal.fs_users = 2;
+    };
+    let mut scene = eagain(Mark::FilesAlloc, racing);
+    scene.refusal.bits |= known::IN_EXEC;
+    assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Certain));
+    assert_eq!(scene.explained().failed_stage.as_deref(), Some("copy_fs"));
+    // It was over as the call returned, but had not been just before it was refused.
+    scene.refusal.bits &= !known::IN_EXEC;
+    scene.record.bits |= bits::IN_EXEC;
+    assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Certain));
+    scene.record.bits &= !bits::IN_EXEC;
+    // It was over as the call returned.
+    scene.refusal.bits &= !known::IN_EXEC;
+    assert_eq!(kind(&scene), (CauseKind::SiblingExec, Confidence::Likely));
+    scene.refusal.fs_users = 1;
+    assert_eq!(kind(&scene).0, CauseKind::Unknown, "nobody shares it");
+    let mut copied = eagain(Mark::FilesAlloc, |s| s.refusal.fs_users = 2);
+    copied.refusal.bits |= known::IN_EXEC;
+    assert_eq!(kind(&copied).0, CauseKind::Unknown, "it is not shared with the child");
+    // Where the stage is not known, what moved a counter comes first.
+    let mut group = Scene::with(|s| {
+        s.errno = Errno::EAGAIN;
+        racing(s);
+        s.record.bits &= !bits::FLAGS;
+    });
+    group.refusal.bits |= known::IN_EXEC | known::PIDS | known::PIDS_REFUSALS;
+    group.refusal.pids = counter(7, 7, 77);
+    group.record.bits |= bits::PIDS_REFUSALS;
+    group.refusal.pids_refusals = 1;
+    let told = group.explained();
+    assert_eq!(told.cause.unwrap().kind, CauseKind::CgroupPids);
+    assert_eq!(told.other_causes[0].kind, CauseKind::SiblingExec);
+}
+
+#[test]
+fn a_caller_that_is_killed_while_it_copies_has_memory_enough() {
+    let killed: Change = |s| {
+        s.refusal.bits |= known::KILLED;
+        s.refusal.signal_flags = 4;
+        s.refusal.group_exit_code = 15;
+    };
+    let scene = enomem(Mark::ParentMmapReleased, killed);
+    let cause = cause_of(&scene);
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::SignalPending, Confidence::Certain));
+    assert_eq!(cause.what, "SIGTERM ends the caller, which does not see the error");
+    assert_eq!(scene.explained().failed_stage.as_deref(), Some("dup_mmap"));
+    let by = |code, flags, bits| {
+        let mut scene = enomem(Mark::ParentMmapReleased, killed);
+        (scene.refusal.group_exit_code, scene.refusal.signal_flags) = (code, flags);
+        scene.refusal.bits |= bits;
+        cause_of(&scene).what.into_owned()
+    };
+    assert!(by(0x100, 4, 0).contains("exit_group"));
+    assert!(by(0, 0, known::THREAD_TAKES_OVER).contains("runs another program"));
+    assert!(by(0, 0, 0).contains("a fatal signal"));
+    // The promise may have been refused before the signal came.
+    let mut strict = enomem(Mark::ParentMmapReleased, killed);
+    strict.after.overcommit_mode = Some(2);
+    let told = strict.explained();
+    let first = told.cause.unwrap();
+    assert_eq!((first.kind, first.confidence), (CauseKind::SignalPending, Confidence::Likely));
+    assert_eq!(told.other_causes[0].kind, CauseKind::Overcommit);
+    let early = enomem(Mark::SysEnter, killed);
+    assert_eq!(kind(&early), (CauseKind::SignalPending, Confidence::Likely));
+    let mut interrupted = scene;
+    interrupted.errno = Errno::EINTR;
+    interrupted.passed = Some(Mark::PidAlloc);
+    assert_eq!(kind(&interrupted), (CauseKind::SignalPending, Confidence::Certain));
+}
+
+#[test]
+fn the_out_of_memory_killer_is_told_with_its_group() {
+    let chosen: Change = |s| {
+        s.refusal.bits |= known::KILLED | known::OOM_VICTIM;
+        s.after.memory_v1 = true;
+    };
+    let host = enomem(Mark::SysEnter, chosen);
+    let cause = cause_of(&host);
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::OomKill, Confidence::Certain));
+    assert_eq!((cause.limit, cause.path), (None, None));
+    for errno in [Errno::ENOMEM, Errno::EINTR] {
+        let mut scene = enomem(Mark::SysEnter, chosen);
+        scene.errno = errno;
+        scene.refusal.bits |= known::MEMORY | known::MEMORY_OOMS | known::GROUP_PATH;
+        scene.refusal.memory = counter(760, 768, 5);
+        scene.refusal.memory_ooms = 5;
+        scene.record.bits |= bits::MEMORY_OOMS;
+        scene.refusal.names[0][..3].copy_from_slice(b"ci\0");
+        let cause = cause_of(&scene);
+        assert_eq!((cause.kind, cause.confidence), (CauseKind::OomKill, Confidence::Certain));
+        assert_eq!(cause.limit.as_deref(), Some("memory.limit_in_bytes"));
+        assert_eq!((cause.path.as_deref(), cause.max), (Some("/ci"), Some(768 * 4096)));
+        assert!(scene.explained().other_causes.iter().all(|o| o.kind != CauseKind::CgroupMemory));
+        // The group above may have been the one.
+        scene.refusal.memory.place = 1;
+        assert_eq!(kind(&scene), (CauseKind::OomKill, Confidence::Likely));
+    }
+}
+
+#[test]
+fn a_promise_of_memory_is_told_by_its_mode() {
+    let large: Change = |s| s.refusal.private_pages = (40 << 30) / 4096;
+    let mapping = |bytes, promised| {
+        let mut scene = enomem(Mark::ParentMmapReleased, large);
+        scene.after.largest = Some(Largest { bytes, promised });
+        scene
+    };
+    let cause = cause_of(&mapping(40 << 30, Some(true)));
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::Overcommit, Confidence::Certain));
+    assert_eq!((cause.asked, cause.max), (Some(40 << 30), Some(8 << 30)));
+    assert_eq!((cause.current, cause.read_afterwards), (None, Some(true)));
+    assert!(cause.what.contains("vm.overcommit_memory=0") && !cause.hint.contains("ratio"));
+    assert_eq!(kind(&mapping(40 << 30, None)), (CauseKind::Overcommit, Confidence::Likely));
+    assert_eq!(kind(&mapping(7 << 30, Some(true))).0, CauseKind::NoMemory);
+    let gone = enomem(Mark::ParentMmapReleased, large);
+    assert_eq!(kind(&gone), (CauseKind::Overcommit, Confidence::Likely));
+    assert_eq!(cause_of(&gone).asked, None);
+    let small = enomem(Mark::ParentMmapReleased, |_| ());
+    assert_eq!(kind(&small).0, CauseKind::NoMemory, "no mapping can be that large");
+
+    let strict = |current: u64| {
+        let mut scene = enomem(Mark::ParentMmapReleased, large);
+        scene.after.overcommit_mode = Some(2);
+        scene.after.committed_bytes = Some((current, 50 << 30));
+        scene
+    };
+    let cause = cause_of(&strict(20 << 30));
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::Overcommit, Confidence::Likely));
+    assert_eq!((cause.current, cause.max), (Some(20 << 30), Some(50 << 30)));
+    assert_eq!(cause.asked, Some(40 << 30));
+    assert!(cause.what.contains("vm.overcommit_memory=2") && cause.hint.contains("ratio"));
+    assert_eq!(kind(&strict(1 << 30)).0, CauseKind::NoMemory, "all of it fits");
+}
+
+/// A call that had no entry, by a caller with a filter.
+fn unentered(errno: Errno, change: Change) -> Scene {
+    Scene::with(|scene| {
+        scene.errno = errno;
+        scene.record.bits &= !bits::ENTERED;
+        scene.record.marks[Mark::SysEnter as usize] = 0;
+        scene.refusal.seccomp_mode = 2;
+        change(scene);
+    })
+}
+
+#[test]
+fn seccomp_is_told_with_the_call_and_what_a_library_does_next() {
+    let enosys = cause_of(&unentered(Errno::ENOSYS, |_| ()));
+    assert_eq!((enosys.kind, enosys.confidence), (CauseKind::Seccomp, Confidence::Certain));
+    assert_eq!(enosys.what, "clone3 refused by seccomp before it began");
+    assert!(enosys.hint.contains("try clone next"));
+    let eperm = cause_of(&unentered(Errno::EPERM, |_| ()));
+    assert!(eperm.hint.contains("refuse it with ENOSYS"), "{}", eperm.hint);
+    let clone = cause_of(&unentered(Errno::EPERM, |s| s.record.syscall = Syscall::Clone as u32));
+    assert_eq!(clone.what, "clone refused by seccomp before it began");
+    assert!(clone.hint.starts_with("allow clone in"));
+    // The kernel refuses that too, and its entry may have been missed.
+    let both = unentered(Errno::EPERM, |s| s.flags(0x2_0000));
+    assert_eq!(kind(&both), (CauseKind::Seccomp, Confidence::Likely));
+    assert_eq!(both.explained().other_causes[0].rule.as_deref(), Some("namespace-without-admin"));
+}
+
+#[test]
+fn a_call_that_a_tracer_took_away_is_its_refusal() {
+    let scene = unentered(Errno::ENOSYS, |s| {
+        s.refusal.bits |= known::TAKEN | known::TRACED;
+        s.record.tracer = 70;
+    });
+    let fork = scene.explained();
+    let cause = fork.cause.unwrap();
+    assert_eq!((cause.kind, cause.confidence), (CauseKind::Tracer, Confidence::Certain));
+    assert!(cause.hint.contains("process 70"), "{}", cause.hint);
+    assert!(fork.other_causes.is_empty(), "seccomp was not asked");
+    assert!(fork.warnings[0].text.starts_with("refused by a tracer"));
+}
+
+#[test]
+fn the_warning_beside_a_cause_is_as_sure_as_the_cause() {
+    let text = |scene: &Scene| scene.explained().warnings[0].text.clone();
+    let certain = text(&unentered(Errno::ENOSYS, |_| ()));
+    assert!(certain.starts_with("refused by seccomp before"), "{certain}");
+    let likely = text(&unentered(Errno::ENOSYS, |s| s.refusal.bits |= known::TRACED));
+    assert!(likely.starts_with("likely refused by seccomp before"), "{likely}");
+    let missed = text(&unentered(Errno::EAGAIN, |s| {
+        s.refusal.seccomp_mode = 0;
+        s.refusal.nproc = counter(5, 5, 1000);
+    }));
+    assert!(missed.starts_with("its entry was not seen"), "{missed}");
+}
+
+#[test]
+fn the_group_and_the_descriptor_that_were_asked_for_are_told() {
+    let into = |errno, change: Change| {
+        Scene::with(|scene| {
+            scene.errno = errno;
+            scene.passed = Some(Mark::PidAlloc);
+            scene.flags(1 << 33);
+            scene.refusal.args[10] = 5;
+            change(scene);
+        })
+    };
+    let busy = cause_of(&into(Errno::EBUSY, |s| {
+        s.refusal.bits |= known::INTO | known::GROUP_PATH;
+        s.refusal.names[0][..3].copy_from_slice(b"ci\0");
+    }));
+    assert_eq!((busy.fd, busy.path.as_deref()), (Some(5), Some("/ci")));
+    let no_group = cause_of(&into(Errno::EBADF, |s| s.after.into = Some("/proc".to_owned())));
+    assert_eq!((no_group.fd, no_group.path), (Some(5), None));
+    assert_eq!(no_group.read_afterwards, Some(true));
+    assert!(no_group.what.contains("descriptor 5, which is (read afterwards) /proc"));
+    let gone = cause_of(&into(Errno::EBADF, |_| ()));
+    assert!(gone.what.contains("no directory of the cgroup2 hierarchy"));
+}
+
+#[test]
+fn the_id_that_was_asked_for_is_told_with_what_holds_it() {
+    let taken = |change: Change| {
+        let scene = Scene::with(|scene| {
+            scene.errno = Errno::EEXIST;
+            scene.passed = Some(Mark::PidAlloc);
+            scene.set_tid(70, 1);
+            change(scene);
+        });
+        cause_of(&scene)
+    };
+    let zombie = taken(|s| {
+        let holder = Holder { what: HeldBy::Zombie, pid: 70, comm: "sh".to_owned() };
+        s.after.id_holder = Some(holder);
+    });
+    assert_eq!((zombie.id, zombie.level), (Some(70), Some(0)));
+    assert_eq!(zombie.held_by.as_ref().map(|holder| holder.what), Some(HeldBy::Zombie));
+    assert!(zombie.hint.contains("the id of a zombie"), "{}", zombie.hint);
+    let unknown = taken(|_| ());
+    assert_eq!((unknown.id, unknown.held_by, unknown.read_afterwards), (Some(70), None, None));
+    let several = taken(|s| s.set_tid(70, 2));
+    assert_eq!(several.id, None, "one of them is taken");
 }

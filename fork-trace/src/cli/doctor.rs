@@ -17,14 +17,19 @@ use crate::{
         filter::Filter,
         load::Settings,
         prepare::{Prepared, prepare},
+        tasks,
     },
     error::UserError,
     event::{
         span::{Precision, Source},
         start::{Coverage, HostInfo, SCHEMA_VERSION},
     },
-    host::{Host, call_sites, rights},
-    output::outputs::print,
+    host::{
+        Host, call_sites, clock,
+        namespaces::{self, Namespace},
+        rights, surroundings,
+    },
+    output::{outputs::print, text::line::printable},
     plan::{Plan, backend::Backend, stages::Stages},
 };
 
@@ -37,6 +42,8 @@ struct Report {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<HostInfo>,
+    /// The namespaces that it runs in.
+    namespaces: Vec<Place>,
     /// Kernel lockdown, the active mode in brackets.
     #[serde(skip_serializing_if = "Option::is_none")]
     lockdown: Option<String>,
@@ -51,6 +58,19 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     no_functions: Option<String>,
     stages: Vec<Coverage>,
+}
+
+/// A namespace that this process runs in, and what follows.
+#[derive(Serialize)]
+struct Place {
+    kind: &'static str,
+    number: u64,
+    /// Whether it is the initial one; absent where that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initial: Option<bool>,
+    /// What that means for tracing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follows: Option<String>,
 }
 
 /// Prints the report; returns the exit status: 0, or 3 where this host or user cannot trace.
@@ -71,6 +91,7 @@ fn report() -> Report {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION"),
         host: None,
+        namespaces: namespaces::own().into_iter().map(place).collect(),
         lockdown: rights::lockdown(),
         can_trace: false,
         problem: None,
@@ -85,7 +106,32 @@ fn report() -> Report {
     report
 }
 
+/// What follows from a namespace.
+fn place(namespace: Namespace) -> Place {
+    let Namespace { kind, number, initial } = namespace;
+    let follows = match (kind, initial) {
+        (_, Some(true)) => None,
+        ("pid", _) => Some(
+            "-p and -P take the ids of this namespace; ids in the output are the host's, with ns_pid \
+             beside them"
+                .to_owned(),
+        ),
+        ("user", _) => Some("capabilities in it do not count for tracing".to_owned()),
+        ("mnt", _) => {
+            Some("names of users come from the /etc/passwd that is seen here".to_owned())
+        }
+        ("cgroup", _) => Some("paths of control groups begin at its root".to_owned()),
+        ("time", _) => Some(format!(
+            "its clock is shifted by {} s, which is taken into account",
+            clock::shift_ns() / 1_000_000_000
+        )),
+        _ => None,
+    };
+    Place { kind, number, initial, follows }
+}
+
 fn examine(report: &mut Report) -> Result<()> {
+    surroundings::check()?;
     let mut host = Host::read()?;
     report.host = Some(host.info.clone());
     let permitted = rights::check_capabilities();
@@ -95,8 +141,10 @@ fn examine(report: &mut Report) -> Result<()> {
         report.stages = plan.coverage;
         return Err(error);
     }
+    tasks::identify(&mut host)?;
     let settings = Settings { ring_bytes: 4096, filter: Filter::all(), ..Settings::default() };
-    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, Instant::now());
+    let since = Instant::now();
+    let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, since, &|| false);
     // The programs name the ring by its descriptor, so it stays open until they are loaded.
     let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);
@@ -114,18 +162,34 @@ fn text(report: &Report) -> String {
 }
 
 fn write_text(report: &Report, out: &mut String) -> fmt::Result {
-    let Report { host, lockdown, problem, hint, no_functions, stages, version, .. } = report;
+    let Report { host, namespaces, lockdown, problem, hint, no_functions, stages, version, .. } =
+        report;
     writeln!(out, "fork-trace {version}")?;
     if let Some(host) = host {
         writeln!(out, "kernel    {} {}, {} CPUs", host.kernel, host.arch, host.cpus)?;
     }
-    writeln!(out, "lockdown  {}", lockdown.as_deref().unwrap_or("none"))?;
+    let mut heading = "runs in";
+    for place in namespaces {
+        let which = match place.initial {
+            Some(true) => "the host's own",
+            Some(false) => "not the host's own",
+            None => "which may be the host's own",
+        };
+        writeln!(out, "{heading:9} {}:[{}], {which}", place.kind, place.number)?;
+        if let Some(follows) = &place.follows {
+            writeln!(out, "          {follows}")?;
+        }
+        heading = "";
+    }
+    let none =
+        if rights::shows_lockdown() { "none" } else { "not known: securityfs is not mounted" };
+    writeln!(out, "lockdown  {}", lockdown.as_deref().unwrap_or(none))?;
     match problem {
         None => writeln!(out, "tracing   works: every program was attached for a moment")?,
-        Some(problem) => writeln!(out, "tracing   does not work: {problem}")?,
+        Some(problem) => writeln!(out, "tracing   does not work: {}", printable(problem))?,
     }
     if let Some(hint) = hint {
-        writeln!(out, "          hint: {hint}")?;
+        writeln!(out, "          hint: {}", printable(hint))?;
     }
     if let Some(reason) = no_functions {
         writeln!(out, "functions cannot be probed: {reason}")?;

@@ -5,19 +5,23 @@
 
 pub mod doctor;
 pub mod explain;
+pub mod failure;
 mod parse;
 pub mod replay;
 pub mod trace;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    error::UserError,
     event::{filters::Filters, values::Kind},
     output::{
         formats::{FORMATS, Format},
+        notes::Stderr,
         options::{Color, OutputOptions},
+        text::line::printable,
     },
     plan::{backend::Backend, stages::Stages},
 };
@@ -52,7 +56,23 @@ pub struct Cli {
 /// message and exit status.
 #[must_use]
 pub fn parse() -> Cli {
-    Cli::parse()
+    Cli::try_parse().unwrap_or_else(|error| {
+        // clap quotes what was typed as it is; then its message goes out as text and without colours.
+        if std::env::args_os().any(|arg| arg.to_str().is_none_or(|arg| printable(arg) != arg)) {
+            let message = error.render().to_string();
+            let lines: Vec<_> = message.lines().map(printable).collect();
+            // Nobody listens: nothing to be done.
+            writeln!(Stderr::patient(), "{}", lines.join("\n")).ok();
+            exit(error.exit_code())
+        }
+        error.exit()
+    })
+}
+
+/// Ends this process.
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "as clap does it after its messages")]
+fn exit(status: i32) -> ! {
+    std::process::exit(status)
 }
 
 /// Tasks other than tracing.
@@ -215,7 +235,8 @@ pub struct OutputArgs {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    #[arg(short = 'o', long = "output", value_name = "FILE", help = files_help())]
+    #[arg(short = 'o', long = "output", value_name = "FILE", help = files_help(),
+        value_parser = parse::output_file())]
     /// Files to write to.
     pub files: Vec<PathBuf>,
     /// Text: at the end, counts and percentiles by kind and stage, failures, loss
@@ -266,11 +287,10 @@ const COLORS: [(&str, &str, Color); 3] = [
 ];
 
 fn files_help() -> String {
-    let endings = FORMATS.iter().flat_map(|format| format.endings);
-    let endings = endings.map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ");
     format!(
-        "Write to FILE, its format taken from the ending ({endings}); - is standard output; \
-         repeatable"
+        "Write to FILE, its format taken from the ending ({}), or --format without one; - is \
+         standard output; repeatable",
+        Format::all_endings()
     )
 }
 
@@ -310,6 +330,7 @@ impl OutputArgs {
         OutputOptions {
             format: json.unwrap_or(self.format),
             files: self.files.clone(),
+            owner: None,
             stages: self.stages.is_some(),
             summary: self.summary,
             color: self.color,
@@ -317,6 +338,17 @@ impl OutputArgs {
             quiet: self.quiet,
         }
     }
+}
+
+/// The last of the outputs that failed, as the error that a command ends with; the others are told to the
+/// user here.
+fn reported(mut failed: Vec<UserError>) -> Result<(), UserError> {
+    let Some(last) = failed.pop() else { return Ok(()) };
+    for error in failed {
+        // Nobody listens: nothing to be done.
+        writeln!(Stderr::patient(), "fork-trace: {error}").ok();
+    }
+    Err(last)
 }
 
 #[cfg(test)]

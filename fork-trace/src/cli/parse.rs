@@ -1,12 +1,12 @@
 //! Values as they are typed: each function reads one, or says what would have been right.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use fork_trace_common::stage::STAGES;
 use jiff::SignedDuration;
 
-use crate::{event::errno::parse_errno, plan::stages::Stages};
+use crate::{event::errno::parse_errno, output::formats::Format, plan::stages::Stages};
 
 /// A parser of one word out of a table: a name, its help line, and what it means.
 pub(super) fn word<T: Clone + Send + Sync + 'static>(
@@ -17,6 +17,17 @@ pub(super) fn word<T: Clone + Send + Sync + 'static>(
     PossibleValuesParser::new(values.collect::<Vec<_>>()).try_map(move |typed: String| {
         let row = rows.iter().find(|(name, ..)| *name == typed);
         row.map(|(_, _, meaning)| meaning.clone()).ok_or("it is not in the table")
+    })
+}
+
+/// A parser of a file to write to, whose ending has to be one that a format has.
+pub(super) fn output_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        if Format::takes(&path) {
+            return Ok(path);
+        }
+        let endings = Format::all_endings();
+        Err(format!("no format has this ending: give one of {endings}, or none and say --format"))
     })
 }
 
@@ -43,14 +54,18 @@ pub(super) fn errno(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time: seconds, or with units.
+/// A time: seconds, or with units; not longer than what every clock can count to.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let friendly = || {
         let parsed = text.parse::<SignedDuration>().ok()?;
         Duration::try_from(parsed).ok()
     };
     match seconds.or_else(friendly) {
+        Some(duration) if duration > LONGEST => {
+            Err("that is more than a hundred years: leave it out".to_owned())
+        }
         Some(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("give a time such as 10s, 500ms or 1m30s".to_owned()),
     }
@@ -101,7 +116,7 @@ mod tests {
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for bad in ["", "0", "-1s", "ten", "1e400", "NaN"] {
+        for bad in ["", "0", "-1s", "ten", "1e400", "NaN", "1e19", "1e10", "99999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!(min_duration_ns("1ms"), Ok(1_000_000));

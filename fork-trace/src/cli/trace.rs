@@ -1,22 +1,34 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{ffi::OsString, time::Instant};
+use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, time::Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use tokio::process::Child;
 
 use crate::{
-    bpf::{detach, filter::Filter, load::Settings, prepare::prepare},
-    cli::TraceArgs,
+    bpf::{
+        detach,
+        filter::Filter,
+        load::Settings,
+        prepare::{Prepared, prepare},
+        tasks,
+    },
+    cli::{TraceArgs, reported},
     error::UserError,
-    host::{Host, features, rights},
+    event::bytes::text,
+    host::{Host, features, rights, surroundings},
     live::{
         Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
-        signals::Signals,
+        signals::{self, HeldSignals, Signals},
         stream::Followed,
     },
-    output::{options::DefaultOutput, outputs::Outputs},
+    output::{
+        notes::Stderr,
+        options::{DefaultOutput, OutputOptions},
+        outputs::Outputs,
+    },
     plan::stages::Stages,
 };
 
@@ -26,73 +38,133 @@ use crate::{
 /// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn trace(args: &TraceArgs) -> Result<u8> {
     let since = Instant::now();
+    let held = HeldSignals::new()?;
+    surroundings::check()?;
     rights::check_capabilities()?;
-    let caller = if args.command.as_root { None } else { Caller::of_sudo()? };
-    let cmd = &args.command.cmd;
-    let default = if cmd.is_empty() { DefaultOutput::Stdout } else { DefaultOutput::Stderr };
-    let outputs = Outputs::open(&args.output.options(), default)?;
+    let caller = Caller::of_sudo()?;
     let mut host = Host::read()?;
     log::info!("read types and symbols of the kernel after {:.1?}", since.elapsed());
-    let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
     // Up to 5.14 processes are counted in `user_struct`, and looked at before credentials.
     host.features = features::features(host.has_field("USER_PROCESSES"));
+    let command = &args.command.cmd;
+    tasks::identify(&mut host)?;
+    let mut filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
+    host.ids.translate(&mut filters);
+    let settings = Settings {
+        filter: Filter::new(&filters, &host.ids)?,
+        ring_bytes: args.run.buffer,
+        execs: args.measure.exec,
+        exits: args.measure.exit,
+        kernel_log: args.output.verbose >= 3,
+        ..Settings::default()
+    };
+    let followed = Followed { by_outcome: settings.filter.by_outcome(), exits: settings.exits };
+    let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
+    let wanted = Wanted { filters, followed, limits, since };
+    let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
+    let stop = || held.arrived().is_some();
+    let prepared = prepare(&mut host, args.measure.backend, stages, settings, since, &stop);
+    if let Some(signal) = held.arrived() {
+        return interrupted(signal, prepared.ok());
+    }
+    let prepared = prepared?;
+    // Only now: whatever can be wrong has been looked at, and no file is made or emptied for nothing.
+    let default = if command.is_empty() { DefaultOutput::Stdout } else { DefaultOutput::Stderr };
+    let owner = caller.as_ref().map(Caller::ids);
+    let options = OutputOptions { owner, ..args.output.options() };
+    let outputs = match (Outputs::open(&options, default, None, &stop), held.arrived()) {
+        (Ok(outputs), None) => outputs,
+        (_, Some(signal)) => return interrupted(signal, Some(prepared)),
+        (Err(error), None) => {
+            detach::leave(prepared.tracer)?;
+            return Err(error.into());
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
-        // Before anything is attached: a signal must not end this process half way.
-        let signals = Signals::new()?;
-        let filters = args.filter.filters((!cmd.is_empty()).then(|| words(cmd)));
-        let settings = Settings {
-            filter: Filter::new(&filters)?,
-            ring_bytes: args.run.buffer,
-            execs: args.measure.exec,
-            exits: args.measure.exit,
-            kernel_log: args.output.verbose >= 3,
-            ..Settings::default()
-        };
-        let followed = Followed { by_outcome: settings.filter.by_outcome(), exits: settings.exits };
-        let prepared = prepare(&mut host, args.measure.backend, stages, settings, since)?;
-        let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
-        let wanted = Wanted { filters, followed, limits, since };
-        let mut trace = Trace::begin(&host, prepared, wanted, outputs)?;
-        let mut child = None;
-        if !cmd.is_empty() {
-            child = Some(command::start(cmd, caller)?);
-        }
-        rights::drop_capabilities()?;
-        if cmd.is_empty() {
-            trace.say(
-                "tracing every fork of this host; `fork-trace doctor` shows what can be seen; \
-                 Ctrl-C ends it",
-            );
-        }
-        run(trace, child, signals, args.run.fail_on_loss).await
+        let trace = Trace::begin(&host, prepared, wanted, outputs)?;
+        let caller = caller.filter(|_| !args.command.as_root);
+        run(trace, held, command, caller, args.run.fail_on_loss).await
     })
 }
 
-/// Runs the trace to its end, and waits for a command that outlives it.
+/// A signal came before there was anything to trace; returns the exit status.
+fn interrupted(signal: Signal, prepared: Option<Prepared>) -> Result<u8> {
+    // Nobody listens: nothing to be done.
+    writeln!(Stderr::patient(), "fork-trace: {signal} came before tracing began").ok();
+    if let Some(prepared) = prepared {
+        detach::leave(prepared.tracer)?;
+    }
+    Ok(signals::exit_status(signal))
+}
+
+/// Starts the command, runs the trace to its end, and waits for a command that outlives it.
 async fn run(
     mut trace: Trace,
-    mut child: Option<Child>,
-    mut signals: Signals,
+    held: HeldSignals,
+    command: &[OsString],
+    caller: Option<Caller>,
     fail_on_loss: bool,
 ) -> Result<u8> {
-    let traced = trace.run(&mut child, &mut signals).await;
+    let mut child = None;
+    let before = held.arrived();
+    if let (Some(signal), false) = (before, command.is_empty()) {
+        // Nobody listens: nothing to be done.
+        writeln!(Stderr::patient(), "fork-trace: {signal} came before the command was started")
+            .ok();
+    } else if before.is_none() && !command.is_empty() {
+        child = Some(command::start(command, caller, held.before())?);
+        // One that arrived meanwhile did not reach the command, which was just being made.
+        if let (Some(signal), Some(child)) = (held.arrived(), &child) {
+            signals::pass_on(signal, child);
+        }
+    }
+    rights::drop_capabilities()?;
+    let mut signals = held.release()?;
+    if command.is_empty() {
+        trace.say(
+            "tracing every fork of this host; `fork-trace doctor` shows what can be seen; \
+             Ctrl-C ends it",
+        );
+    }
+    let traced = match before {
+        Some(signal) => Ok(Stop::Signal(signal)),
+        None => trace.run(&mut child, &mut signals).await,
+    };
     let ended = trace.finish();
-    // The command outlives a trace that was cut short.
     let status = match (&traced, &mut child) {
-        (Ok(Stop::Command(status)), _) => Some(*status),
-        (Ok(Stop::Signal), _) | (_, None) => None,
-        (_, Some(child)) => Some(child.wait().await.context("wait for the command")?),
+        (Ok(Stop::Command(status)), _) => command::exit_status(*status),
+        // The command goes on without us, or was never started.
+        (Ok(Stop::Signal(signal)), _) if !command.is_empty() => signals::exit_status(*signal),
+        (Ok(Stop::Signal(_)), _) | (_, None) => 0,
+        // The command outlives a trace that was cut short.
+        (_, Some(child)) => wait(child, &mut signals).await?,
     };
     traced?;
-    let Ended { lost: records, tracer } = ended?;
+    let Ended { lost: records, failed, tracer } = ended?;
     detach::leave(tracer)?;
+    reported(failed)?;
     if fail_on_loss && records > 0 {
         return Err(UserError::Lost { records }.into());
     }
-    Ok(status.map_or(0, command::exit_status))
+    Ok(status)
+}
+
+/// Waits for the command, as long as no signal says otherwise; returns the exit status.
+async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8> {
+    loop {
+        let signal = tokio::select! {
+            status = child.wait() => {
+                return status.map(command::exit_status).context("wait for the command");
+            }
+            signal = signals.next() => signal,
+        };
+        if !signals.passed_on(signal, Some(child)) {
+            return Ok(signals::exit_status(signal));
+        }
+    }
 }
 
 fn words(command: &[OsString]) -> Vec<String> {
-    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    command.iter().map(|word| text(word.as_bytes())).collect()
 }

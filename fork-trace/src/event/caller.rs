@@ -15,9 +15,18 @@ pub struct Parent {
     pub ppid: u32,
     /// Name of the task.
     pub comm: String,
-    /// The program it runs, from `/proc/PID/exe` shortly after; absent when it was gone by then.
+    /// The program it runs: the path of its file, taken in the hook at the process's first attempt and
+    /// after each exec. Where that was not read, as of a path of very many or very long names, from
+    /// `/proc/PID/exe` shortly after; absent when it was gone by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
+    /// Its arguments, from its own memory at the same moment; absent where they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// The arguments are longer than what is kept of them: the last one shown is cut; absent
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv_truncated: Option<bool>,
     /// Real user id, initial user namespace.
     pub uid: u32,
     /// The user's name.

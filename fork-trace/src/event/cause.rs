@@ -44,13 +44,16 @@ kinds! {
     NamespaceLimit = "namespace-limit": "user.max_* or the depth of nesting allows no more namespaces",
     CgroupInto = "cgroup-into": "the control group that CLONE_INTO_CGROUP names cannot take the child",
     Overcommit = "overcommit": "vm.overcommit_memory does not allow a copy of the address space",
+    OomKill = "oom-kill": "the out-of-memory killer ends the caller",
     CgroupMemory = "cgroup-memory": "a control group has no memory left",
     NoMemory = "no-memory": "the kernel found no memory",
     Permission = "permission": "a right is missing",
     SecurityModule = "security-module": "a security module refused",
     Deadline = "deadline": "the caller runs under SCHED_DEADLINE, which is not inherited",
     SignalPending = "signal-pending": "a signal came that ends the caller",
+    SiblingExec = "sibling-exec": "another thread that shares the caller's root and working directory is inside execve",
     Seccomp = "seccomp": "a seccomp filter refused the call before the kernel began it",
+    Tracer = "tracer": "a tracer took the call away from the kernel",
     RlimitNofile = "rlimit-nofile": "the caller has as many open files as RLIMIT_NOFILE allows",
     Unknown = "unknown": "none of the known reasons",
 }
@@ -87,10 +90,29 @@ pub struct Cause {
     /// The limit's value, in the same unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
+    /// How much more was asked for, in the same unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
+    /// `true` where `current`, `max`, `asked`, `held_by` or what a descriptor is open on was read when
+    /// the call had failed already; absent where all of it was read while it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_afterwards: Option<bool>,
     /// The path of the control group that refused, from the root of its hierarchy, or the namespace
     /// that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// How deep the namespace of `path` is nested; 0 for the initial one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
+    /// The file descriptor that the caller gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<u32>,
+    /// The id that the caller asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// What holds that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Holder>,
     /// The user whose limit it is, as an id of the initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -98,4 +120,45 @@ pub struct Cause {
     pub confidence: Confidence,
     /// What the user can do about it: one command or setting.
     pub hint: Name,
+}
+
+/// What holds an id of a pid namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// What it is.
+    pub what: HeldBy,
+    /// The process, initial pid namespace: of a group or session, one that is in it.
+    pub pid: u32,
+    /// The name of its task.
+    pub comm: String,
+}
+
+/// How an id is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBy {
+    /// It is the id of a process.
+    Process,
+    /// It is the id of a thread.
+    Thread,
+    /// It is the id of a process that has ended and was not waited for.
+    Zombie,
+    /// No process has it any more, but it still is the id of a process group.
+    ProcessGroup,
+    /// No process has it any more, but it still is the id of a session.
+    Session,
+}
+
+impl HeldBy {
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Process => "a process",
+            Self::Thread => "a thread",
+            Self::Zombie => "a zombie, which its parent has not waited for",
+            Self::ProcessGroup => "a process group, though no process has that id any more",
+            Self::Session => "a session, though no process has that id any more",
+        }
+    }
 }

@@ -12,9 +12,13 @@ pub struct Filters {
     /// descendants are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Only callers with one of these process ids.
+    /// Only callers with one of these process ids, in the pid namespace that fork-trace runs in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
+    /// The same processes by their ids in the initial pid namespace, where fork-trace runs in
+    /// another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_pids: Vec<u32>,
     /// Whether callers are shown, too, that descend from these processes; absent where they are
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,6 +26,10 @@ pub struct Filters {
     /// Only callers whose parent has one of these process ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ppids: Vec<u32>,
+    /// The same parents by their ids in the initial pid namespace, where fork-trace runs in another
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ppids: Vec<u32>,
     /// Only callers of these users, as the user typed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<String>,

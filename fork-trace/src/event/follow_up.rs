@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::values::Ts;
+use crate::event::values::{Name, Ts};
 
 /// The parent of a vfork goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct VforkDone {
     /// What let the parent go; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<ReleasedBy>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
 }
 
 /// What lets the parent of a vfork go.
@@ -37,12 +40,13 @@ pub enum ReleasedBy {
     Killed,
 }
 
-/// A child runs another program. It may do so more than once.
+/// A child runs another program, or could not. It may do so more than once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
-    /// Id of the fork.
-    pub fork: String,
-    /// When the new program's memory was in place.
+    /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
+    /// When the new program's memory was in place; of one that failed, when the call returned.
     pub ts: Ts,
     /// The same moment, `CLOCK_MONOTONIC`.
     pub mono_ns: u64,
@@ -50,8 +54,10 @@ pub struct Exec {
     pub pid: u32,
     /// Since the child was made (its `start_time`).
     pub after_ns: u64,
-    /// The file as it was named to the kernel; a script's own, not its interpreter's.
-    pub exe: String,
+    /// The file as it was named to the kernel; a script's own, not its interpreter's. Absent where it
+    /// could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
     /// The name is longer than what is kept of it; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe_truncated: Option<bool>,
@@ -63,13 +69,24 @@ pub struct Exec {
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv_truncated: Option<bool>,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
+    /// Error number, where the child could not run the program and goes on with its own; absent
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_name: Option<Name>,
 }
 
 /// A child process ended: its last thread did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// Id of the fork.
-    pub fork: String,
+    /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
     /// When.
     pub ts: Ts,
     /// The same moment, `CLOCK_MONOTONIC`.
@@ -86,4 +103,15 @@ pub struct Exit {
     pub signal: Option<u32>,
     /// Whether it ever ran another program.
     pub execed: bool,
+    /// Its fork is not shown, because it was lost; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan: Option<bool>,
+    /// How long its threads were on CPUs, user and system together, its own children apart; absent
+    /// where the kernel's last look at it was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<u64>,
+    /// The most memory that it had resident at once, as `ru_maxrss` of its own; until it runs another
+    /// program, a child has its parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rss_bytes: Option<u64>,
 }

@@ -9,6 +9,9 @@ use crate::event::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What stands for the time in no stage that is shown, where a stage's name is expected.
+pub const OTHER: &str = "other";
+
 /// One attempt to make a task, success or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fork {
@@ -64,6 +67,13 @@ pub struct Fork {
     /// What else can have refused it, or would have refused it next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_causes: Vec<Cause>,
+    /// The attempt whose refusal made the C library make this one instead: both are one spawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// The attempt that the C library made instead of this one, which was refused: so this is no
+    /// failure of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fell_back_to: Option<String>,
     /// How often the kernel restarted the call for a signal (`ERESTARTNOINTR`); absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u32>,
@@ -97,11 +107,13 @@ impl Fork {
         self.child.is_some()
     }
 
-    /// The stage with the largest time of its own, and that time.
+    /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
+    /// of the time is in no stage that is shown.
     #[must_use]
-    pub fn slowest(&self) -> Option<(&Span, u64)> {
-        let timed = self.stages.iter().filter_map(|span| Some((span, span.self_ns?)));
-        timed.max_by_key(|(_, self_ns)| *self_ns)
+    pub fn slowest(&self) -> Option<(&str, u64)> {
+        let timed = self.stages.iter().filter_map(|span| Some((span.name.as_ref(), span.self_ns?)));
+        let other = self.other_ns.filter(|_| !self.stages.is_empty()).map(|ns| (OTHER, ns));
+        other.into_iter().chain(timed).max_by_key(|(_, self_ns)| *self_ns)
     }
 }
 
@@ -119,7 +131,8 @@ pub struct Child {
     pub comm: String,
 }
 
-/// What a fork built for the child's own address space.
+/// What a fork built for the child's own address space: the child's memory when it had just been
+/// made, before it ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Mappings copied (`mm_struct.map_count` of the child).
@@ -127,6 +140,21 @@ pub struct Copied {
     /// Page tables built (`mm_struct.pgtables_bytes` of the child).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_table_bytes: Option<u64>,
+    /// Resident pages whose page table entries were copied (`mm_struct.rss_stat` of the child: files,
+    /// anonymous and shared memory). The pages of a mapping without private pages are not among
+    /// them: the child finds those by page faults of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_pages: Option<u64>,
+    /// Of these, the anonymous ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anon_pages: Option<u64>,
+    /// Pages in swap whose entries were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_pages: Option<u64>,
+    /// By how much `anon_pages` and `swap_pages` may be off, and `rss_pages` by three times as
+    /// much, where CPUs hold counts back that could not be added up; absent: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss_error_pages: Option<u64>,
 }
 
 /// How the child got going.

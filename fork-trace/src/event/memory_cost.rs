@@ -1,8 +1,10 @@
-//! The memory bill in words: what there was to copy, and what a GiB of it cost.
+//! The memory bill in words: what there was to copy, how much of it was copied and why not the rest,
+//! what the copying cost, and what drove its time.
 
 use fork_trace_common::stage::Stage;
 
 use crate::event::{
+    fork::{Copied, Fork},
     memory::{Memory, PAGE_BYTES},
     span::Span,
     units::{count, duration, size},
@@ -10,69 +12,280 @@ use crate::event::{
 
 const GIB: u64 = 1 << 30;
 
-/// Below this size a price per GiB says more of the fixed costs than of the memory.
+/// Below this size a price per GiB says more of the fixed costs than of the memory, and what was not
+/// copied does not matter.
 const LEAST_BYTES: u64 = 64 << 20;
 
-/// A GiB copied in less than this was not copied page by page: 262,144 entries of a page table take
-/// longer, 512 of huge pages do not.
-const HUGE_NS: u64 = 300_000;
+/// What mostly drives the time of a large process.
+const PAGES: &str = "pages";
 
-/// How long copying the address space took, if that was seen.
-pub(crate) fn copy_ns(stages: &[Span]) -> Option<u64> {
-    let span = stages.iter().find(|span| span.name == Stage::CopyMm.row().name)?;
-    span.dur_ns
-}
-
-/// `copy_mm 81 ms, 24.1 GiB resident, 48 MiB page tables, 3.3 ms/GiB`.
-pub(crate) fn words(memory: &Memory, copy_ns: Option<u64>) -> String {
+/// The bill of a fork, if its memory is known:
+/// `copy_mm 81 ms, 24.1 GiB resident, 1,234 mappings, 48 MiB page tables, 3.3 ms/GiB, mostly for its
+/// pages`.
+pub(crate) fn words(fork: &Fork) -> Option<String> {
+    let memory = fork.memory.as_ref()?;
+    let copied = fork.copied.as_ref();
     let mut words = Vec::new();
+    words.extend(time(&fork.stages));
     let about = if memory.rss_error_pages.is_some() { "~" } else { "" };
-    words.extend(copy_ns.map(|ns| format!("copy_mm {}", duration(ns))));
-    let bytes = memory.rss_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
-    words.extend(bytes.map(|bytes| format!("{about}{} resident", size(bytes))));
+    let resident = known(memory.rss_pages, memory.rss_error_pages);
+    words.extend(resident.map(|pages| format!("{about}{} resident", size(bytes(pages)))));
+    words.extend(copied.and_then(|copied| part(memory, copied, fork.parent.threads)));
     let swap = memory.swap_pages.filter(|pages| *pages > 0);
-    words.extend(swap.map(|pages| format!("{about}{} in swap", size(pages * PAGE_BYTES))));
+    words.extend(swap.map(|pages| format!("{about}{} in swap", size(bytes(pages)))));
     words.push(format!("{} mappings", count(memory.vmas)));
     words.extend(memory.page_table_bytes.map(|bytes| format!("{} page tables", size(bytes))));
-    let big = bytes.filter(|bytes| *bytes >= LEAST_BYTES);
-    if let (Some(ns), Some(bytes)) = (copy_ns, big) {
-        let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(bytes);
-        let per_gib = u64::try_from(per_gib).unwrap_or(u64::MAX);
-        let huge = if per_gib < HUGE_NS { ", as with transparent huge pages" } else { "" };
-        words.push(format!("{}/GiB{huge}", duration(per_gib)));
+    let ns = copying_ns(&fork.stages);
+    let driver = ns.zip(copied).and_then(|(ns, copied)| driver(ns, copied, &fork.stages));
+    // Where mappings or page tables drove it, a price of pages would be of something else.
+    let of_pages = ns.zip(copied).filter(|_| driver.is_none_or(|driver| driver == PAGES));
+    words.extend(of_pages.and_then(|(ns, copied)| price(ns, copied)));
+    words.extend(driver.map(|driver| format!("mostly for its {driver}")));
+    Some(words.join(", "))
+}
+
+/// Resident pages, if the count says anything: it is more than what it may be off.
+pub(crate) fn known(rss_pages: Option<u64>, rss_error_pages: Option<u64>) -> Option<u64> {
+    let error = rss_error_pages.unwrap_or(0).saturating_mul(3);
+    rss_pages.filter(|pages| *pages > error)
+}
+
+fn bytes(pages: u64) -> u64 {
+    pages.saturating_mul(PAGE_BYTES)
+}
+
+fn dur_ns(stages: &[Span], stage: Stage) -> Option<u64> {
+    stages.iter().find(|span| span.name == stage.row().name)?.dur_ns
+}
+
+/// How long making the address space took, and how much of that was no copying.
+fn time(stages: &[Span]) -> Option<String> {
+    let whole_ns = dur_ns(stages, Stage::CopyMm)?;
+    let lock_ns = dur_ns(stages, Stage::MmapWriteLock)
+        .filter(|lock_ns| lock_ns.saturating_mul(20) >= whole_ns);
+    let lock = lock_ns.map(|ns| format!(" ({} of it for mmap_lock)", duration(ns)));
+    Some(format!("copy_mm {}{}", duration(whole_ns), lock.unwrap_or_default()))
+}
+
+/// How long the copying itself took: without the wait for the caller's `mmap_lock`.
+fn copying_ns(stages: &[Span]) -> Option<u64> {
+    let copying = dur_ns(stages, Stage::DupMmap).or_else(|| dur_ns(stages, Stage::CopyMm))?;
+    Some(copying.saturating_sub(dur_ns(stages, Stage::MmapWriteLock).unwrap_or(0)))
+}
+
+/// How much of what was resident was copied, where that is not nearly all, and why not the rest.
+///
+/// KERNEL: mm/memory.c `vma_needs_copy`: a mapping without `anon_vma`, which is one that is shared or
+/// that was never written to, is not copied. mm/mmap.c `dup_mmap`: one with `VM_DONTCOPY`
+/// (`MADV_DONTFORK`) is left out, and of one with `VM_WIPEONFORK` the child gets none of the pages.
+/// Each mapping with anonymous pages has an `anon_vma`.
+fn part(memory: &Memory, copied: &Copied, threads: Option<u32>) -> Option<String> {
+    let (resident, anon) = (memory.rss_pages?, memory.anon_pages?);
+    let (copied_pages, copied_anon) = (copied.rss_pages?, copied.anon_pages?);
+    let errors = [memory.rss_error_pages, copied.rss_error_pages];
+    let error =
+        errors.iter().flatten().fold(0_u64, |sum, one| sum.saturating_add(*one)).saturating_mul(3);
+    let rest = resident.checked_sub(copied_pages)?;
+    // A twentieth is not worth a word, and the counts have to tell the difference.
+    if bytes(resident) < LEAST_BYTES || rest.saturating_mul(20) < resident || rest <= error {
+        return None;
     }
-    words.join(", ")
+    let left_anon = anon.saturating_sub(copied_anon);
+    let left_shared = rest.saturating_sub(left_anon);
+    let counts = |pages: u64| pages > error && pages.saturating_mul(10) >= rest;
+    let mut reasons = Vec::new();
+    if counts(left_shared) {
+        reasons.push("shared");
+    }
+    // Another thread may have freed it meanwhile.
+    if counts(left_anon) && threads == Some(1) {
+        let left_out = copied.vmas < memory.vmas;
+        reasons.push(if left_out { "MADV_DONTFORK" } else { "MADV_WIPEONFORK" });
+    }
+    let nearly_none = copied_pages.saturating_mul(100) < resident;
+    let how_much = if nearly_none { "nothing".to_owned() } else { size(bytes(copied_pages)) };
+    let reasons = match reasons.join(" and ") {
+        reasons if reasons.is_empty() => reasons,
+        reasons if nearly_none => format!(": {reasons}"),
+        reasons => format!(" (the rest: {reasons})"),
+    };
+    Some(format!("{how_much} of it copied{reasons}"))
+}
+
+/// The price of a GiB that was copied.
+fn price(ns: u64, copied: &Copied) -> Option<String> {
+    let copied = bytes(copied.rss_pages?.saturating_add(copied.swap_pages?));
+    if copied < LEAST_BYTES {
+        return None;
+    }
+    let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(copied);
+    Some(format!("{}/GiB", duration(u64::try_from(per_gib).unwrap_or(u64::MAX))))
+}
+
+/// What drove the time of copying, where figures show it: `pages`, `mappings` or `page tables`.
+///
+/// A page costs an entry of a page table, some nanoseconds; a page table a page of the kernel's own,
+/// and a mapping a few objects, both a microsecond or so. So one of them drove the time for certain
+/// only where it is many times as frequent as the others. With transparent huge pages one entry
+/// stands for 512 pages: where a page took less than `LEAST_PAGE_NS`, pages were not copied one by
+/// one, and nothing is said.
+fn driver(ns: u64, copied: &Copied, stages: &[Span]) -> Option<&'static str> {
+    /// A copy of a page table's entry takes longer than this.
+    const LEAST_PAGE_NS: u64 = 4;
+    /// Fewer mappings and page tables than this are what every process has.
+    const LEAST: u64 = 1_000;
+    let of_mappings = [Stage::VmAreaDup, Stage::AnonVmaFork].map(|stage| dur_ns(stages, stage));
+    let measured = of_mappings.iter().flatten().fold(0_u64, |sum, ns| sum.saturating_add(*ns));
+    if measured.saturating_mul(2) > ns {
+        return Some("mappings");
+    }
+    let pages = copied.rss_pages?.saturating_add(copied.swap_pages?);
+    let (mappings, tables) = (copied.vmas, copied.page_table_bytes? / PAGE_BYTES);
+    if mappings >= LEAST && mappings >= tables && mappings.saturating_mul(2) >= pages {
+        return Some("mappings");
+    }
+    if tables >= LEAST && tables >= mappings.saturating_mul(4) && tables.saturating_mul(8) >= pages
+    {
+        return Some("page tables");
+    }
+    let dense = pages >= tables.saturating_mul(128) && pages >= mappings.saturating_mul(1_000);
+    let one_by_one = ns >= pages.saturating_mul(LEAST_PAGE_NS);
+    (dense && one_by_one && bytes(pages) >= LEAST_BYTES).then_some(PAGES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{
+        span::{Precision, Status},
+        values::Name,
+    };
+
+    const GIB_PAGES: u64 = 1 << 18;
+
+    fn span(stage: Stage, dur_ns: u64) -> Span {
+        Span {
+            name: Name::Borrowed(stage.row().name),
+            start_ns: Some(0),
+            dur_ns: Some(dur_ns),
+            self_ns: Some(0),
+            runs: None,
+            status: Status::Done,
+            precision: Precision::Bounded,
+            source: None,
+            until: None,
+            includes_undo: None,
+            tracer_ns: None,
+        }
+    }
+
+    /// A fork of 24 GiB of private memory, all of it copied.
+    fn fork() -> Fork {
+        let json = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,
+            "parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0,"threads":1},
+            "memory":{"vmas":1234,"total_vm_pages":7000000,"rss_pages":6291456,
+                "anon_pages":6291456,"swap_pages":0,"page_table_bytes":50331648},
+            "copied":{"vmas":1234,"page_table_bytes":50331648,"rss_pages":6291456,
+                "anon_pages":6291456,"swap_pages":0}}"#;
+        let fork: Fork = serde_json::from_str(json).unwrap();
+        let stages = vec![span(Stage::CopyMm, 81_000_000), span(Stage::DupMmap, 80_000_000)];
+        Fork { stages, ..fork }
+    }
+
+    fn change(of: impl FnOnce(&mut Memory, &mut Copied)) -> String {
+        let mut fork = fork();
+        of(fork.memory.as_mut().unwrap(), fork.copied.as_mut().unwrap());
+        words(&fork).unwrap()
+    }
 
     #[test]
     fn a_bill_has_a_price_where_there_is_much() {
-        let mut memory = Memory {
-            vmas: 1234,
-            total_vm_pages: 7_000_000,
-            rss_pages: Some(24 << 18),
-            anon_pages: Some(24 << 18),
-            swap_pages: Some(0),
-            page_table_bytes: Some(48 << 20),
-            rss_error_pages: None,
+        assert_eq!(
+            words(&fork()).unwrap(),
+            "copy_mm 81.0 ms, 24.0 GiB resident, 1,234 mappings, 48.0 MiB page tables, \
+             3.33 ms/GiB, mostly for its pages"
+        );
+        let small = change(|memory, copied| {
+            memory.rss_pages = Some(100);
+            memory.rss_error_pages = Some(20);
+            memory.page_table_bytes = None;
+            copied.rss_pages = Some(90);
+            copied.page_table_bytes = Some(8192);
+        });
+        let unread = change(|memory, copied| {
+            (memory.rss_pages, memory.rss_error_pages) = (Some(0), Some(64));
+            copied.rss_pages = Some(0);
+        });
+        assert!(!unread.contains("resident"), "nothing is known of it: {unread}");
+        assert_eq!(
+            small,
+            "copy_mm 81.0 ms, ~400 KiB resident, 1,234 mappings, mostly for its mappings"
+        );
+    }
+
+    #[test]
+    fn time_for_the_lock_is_no_price_of_memory() {
+        let mut fork = fork();
+        fork.stages.push(span(Stage::MmapWriteLock, 40_000_000));
+        let words = words(&fork).unwrap();
+        assert!(words.starts_with("copy_mm 81.0 ms (40.0 ms of it for mmap_lock), "), "{words}");
+        assert!(words.contains(", 1.67 ms/GiB"), "{words}");
+    }
+
+    #[test]
+    fn what_is_not_copied_is_told_with_its_reason() {
+        let none = |copied: &mut Copied| {
+            (copied.rss_pages, copied.anon_pages) = (Some(20), Some(20));
+            copied.page_table_bytes = Some(40_960);
         };
-        assert_eq!(
-            words(&memory, Some(81_000_000)),
-            "copy_mm 81.0 ms, 24.0 GiB resident, 1,234 mappings, 48.0 MiB page tables, 3.38 ms/GiB"
-        );
-        memory.swap_pages = Some(256);
-        memory.rss_error_pages = Some(64);
-        assert_eq!(
-            words(&memory, Some(1_200_000)),
-            "copy_mm 1.20 ms, ~24.0 GiB resident, ~1.00 MiB in swap, 1,234 mappings, \
-             48.0 MiB page tables, 50.0 us/GiB, as with transparent huge pages"
-        );
-        memory.rss_pages = Some(100);
-        memory.page_table_bytes = None;
-        memory.swap_pages = None;
-        assert_eq!(words(&memory, None), "~400 KiB resident, 1,234 mappings");
+        let shared = change(|memory, copied| {
+            none(copied);
+            memory.anon_pages = Some(20);
+        });
+        assert!(shared.contains("24.0 GiB resident, nothing of it copied: shared, "), "{shared}");
+        assert!(!shared.contains("/GiB"), "{shared}");
+        let left_out = change(|_, copied| {
+            none(copied);
+            copied.vmas -= 1;
+        });
+        assert!(left_out.contains(", nothing of it copied: MADV_DONTFORK, "), "{left_out}");
+        let wiped = change(|_, copied| none(copied));
+        assert!(wiped.contains(", nothing of it copied: MADV_WIPEONFORK, "), "{wiped}");
+        let half = change(|memory, copied| {
+            memory.anon_pages = Some(12 * GIB_PAGES);
+            (copied.rss_pages, copied.anon_pages) = (memory.anon_pages, memory.anon_pages);
+        });
+        assert!(half.contains(", 12.0 GiB of it copied (the rest: shared), "), "{half}");
+        assert!(half.contains(", 6.67 ms/GiB, "), "of what was copied: {half}");
+        let mut threads = fork();
+        threads.parent.threads = Some(2);
+        none(threads.copied.as_mut().unwrap());
+        let threads = words(&threads).unwrap();
+        assert!(threads.contains(", nothing of it copied, "), "it may be freed: {threads}");
+        let unknown = change(|memory, copied| {
+            memory.rss_error_pages = Some(3 * 24 * GIB_PAGES);
+            none(copied);
+        });
+        assert!(!unknown.contains("copied"), "the counts may be that wrong: {unknown}");
+    }
+
+    #[test]
+    fn what_drove_the_time_is_what_there_is_most_of() {
+        let driven = |pages: u64, mappings: u64, tables: u64, ns: u64| {
+            let mut fork = fork();
+            fork.stages = vec![span(Stage::CopyMm, ns)];
+            let copied = fork.copied.as_mut().unwrap();
+            (copied.rss_pages, copied.vmas) = (Some(pages), mappings);
+            copied.page_table_bytes = Some(tables * PAGE_BYTES);
+            let words = words(&fork).unwrap();
+            words.split_once("mostly for its ").map(|(_, driver)| driver.to_owned())
+        };
+        assert_eq!(driven(262_146, 23, 522, 105_000_000).as_deref(), Some("pages"));
+        assert_eq!(driven(30_016, 30_020, 68, 95_000_000).as_deref(), Some("mappings"));
+        assert_eq!(driven(0, 30_022, 10, 27_000_000).as_deref(), Some("mappings"));
+        assert_eq!(driven(8_192, 23, 8_218, 45_000_000).as_deref(), Some("page tables"));
+        assert_eq!(driven(262_146, 24, 523, 500_000), None, "huge pages, perhaps");
+        assert_eq!(driven(300_000, 3_000, 5_000, 9_000_000), None, "some of each");
+        assert_eq!(driven(60, 23, 10, 90_000), None, "a small process");
     }
 }

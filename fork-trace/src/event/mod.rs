@@ -6,6 +6,7 @@
 //! absent. Fields keep the order of the contract. Every other room is built on this one. It knows
 //! neither BPF nor the kernel side's records nor `/proc`.
 
+pub mod bytes;
 pub mod caller;
 pub mod cause;
 pub mod clock;

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
 
+/// Name in [`Loss::by`]: attempts that were not written any more when the trace was stopped, because they
+/// came faster than they were shown or an output took them.
+pub const UNWRITTEN: &str = "unwritten";
+
+/// The same of follow-ups.
+pub const UNWRITTEN_FOLLOW_UPS: &str = "follow_up_unwritten";
+
 /// Records that were lost since the last line of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {

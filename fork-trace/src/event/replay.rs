@@ -1,6 +1,6 @@
 //! The tool's own JSON back to events.
 
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
 
 use anyhow::Result;
 
@@ -19,13 +19,27 @@ pub struct Replay<R> {
     line: u64,
 }
 
+impl<R: Read> Replay<BufReader<R>> {
+    /// Whether the next line has not arrived as a whole, so that [`Self::next_event`] may wait for it.
+    pub fn would_wait(&self) -> bool {
+        !self.reader.buffer().contains(&b'\n')
+    }
+}
+
 impl<R: BufRead> Replay<R> {
     /// Of `reader`.
     pub const fn new(reader: R, name: String) -> Self {
         Self { reader, name, line: 0 }
     }
 
-    /// The next event; `None` at the end.
+    /// The error of a recording that ends where the last event was read, or in the middle of a line.
+    pub fn cut_off(&self) -> anyhow::Error {
+        let place = format!("{}, line {}", self.name, self.line);
+        UserError::CutOff { place }.into()
+    }
+
+    /// The next event; `None` at the end, which may come in the middle of a line: then the recording was cut
+    /// off there.
     ///
     /// # Errors
     /// [`UserError::Replay`]: the line is no event of this version.
@@ -33,7 +47,7 @@ impl<R: BufRead> Replay<R> {
         let mut bytes = Vec::new();
         self.line += 1;
         let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-        let mut limited = std::io::Read::take(&mut self.reader, limit);
+        let mut limited = Read::take(&mut self.reader, limit);
         let read = limited.read_until(b'\n', &mut bytes);
         read.map_err(|error| self.error(error.to_string()))?;
         if bytes.is_empty() {
@@ -46,7 +60,13 @@ impl<R: BufRead> Replay<R> {
         if bytes.len() == LONGEST {
             return Err(self.error("the line is too long".to_owned()));
         }
-        let event = serde_json::from_slice(&bytes).map_err(|error| self.error(explain(&error)))?;
+        let event = match serde_json::from_slice(&bytes) {
+            // Whoever wrote it was stopped in the middle of this line.
+            Err(error) if error.is_eof() && self.line > 1 && !bytes.ends_with(b"\n") => {
+                return Ok(None);
+            }
+            event => event.map_err(|error| self.error(explain(&error)))?,
+        };
         match &event {
             Event::Start(start) if start.schema_version > SCHEMA_VERSION => {
                 let version = start.schema_version;
@@ -91,6 +111,22 @@ mod tests {
                 Ok(None) => panic!("no error in {text:?}"),
                 Err(error) => return error.to_string(),
             }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_off_anywhere_is_read_up_to_there() {
+        let text = include_str!("../../tests/golden/simple.jsonl");
+        let head = text.find('\n').unwrap() + 1;
+        for end in (head..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            let mut replay = Replay::new(&text.as_bytes()[..end], "x".to_owned());
+            let mut events = 0;
+            while replay.next_event().unwrap().is_some() {
+                events += 1;
+            }
+            // The last line is whole without its line break, too.
+            let whole = text[..=end].matches('\n').count();
+            assert_eq!(events, whole, "{end}");
         }
     }
 

@@ -47,12 +47,14 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Done.
+    /// It was passed. Of a failed attempt its time may still include more: see
+    /// [`Span::includes_undo`].
     Done,
     /// Shared with the parent instead of copied, because of a clone flag.
     Shared,
-    /// The attempt failed in it, or in a stage that falls between its marks; its time includes the
-    /// undoing of what was done.
+    /// The attempt failed in it or in a stage within it. Without a time where this host cannot time
+    /// it: its time falls into the stage before. Where no stage is known to have failed, this is
+    /// the one between whose marks it must have been.
     Failed,
     /// Normally seen on this host, but a mark is absent in this attempt: its time falls into the
     /// stage before.
@@ -87,4 +89,13 @@ pub struct Span {
     /// pass that one, because it shares what comes next, or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Name>,
+    /// `true`: the attempt failed while this stage was under way or after it, and when it began to
+    /// undo what was made was not seen. `dur_ns` goes on to the end of the attempt, undoing
+    /// included. Absent otherwise: undoing is a stage of its own, or there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub includes_undo: Option<bool>,
+    /// How much of `self_ns` fork-trace's own program took that ran in this stage; absent where none
+    /// of those that take more than a tenth of a microsecond did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracer_ns: Option<u64>,
 }

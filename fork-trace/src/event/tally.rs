@@ -18,11 +18,19 @@ use crate::event::{
 pub struct Tally {
     attempts: u64,
     succeeded: u64,
+    fell_back: u64,
     by_kind: BTreeMap<Kind, u64>,
     failures: BTreeMap<Name, u64>,
     totals: BTreeMap<Kind, Distribution>,
     /// A place for each row of [`STAGES`].
-    stages: Vec<Option<Distribution>>,
+    stages: Vec<Option<OfStage>>,
+}
+
+/// What was shown of a stage.
+#[derive(Clone, Debug, Default)]
+struct OfStage {
+    total: Distribution,
+    own: Distribution,
 }
 
 impl Default for Tally {
@@ -38,6 +46,7 @@ impl Tally {
         Self {
             attempts: 0,
             succeeded: 0,
+            fell_back: 0,
             by_kind: BTreeMap::new(),
             failures: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -62,6 +71,8 @@ impl Tally {
             if let (Some(kind), Some(ns)) = (fork.kind, fork.total_ns) {
                 self.totals.entry(kind).or_default().add(ns);
             }
+        } else if fork.fell_back_to.is_some() {
+            self.fell_back += 1;
         } else {
             *self.failures.entry(cause(fork)).or_default() += 1;
         }
@@ -72,15 +83,44 @@ impl Tally {
         // Spans come in the table's order, so each search goes on where the last one ended.
         let mut next = 0;
         for span in &fork.stages {
-            let Some(ns) = span.self_ns else { continue };
+            let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
             let named = |row: &&Row| row.name == span.name;
             let mut places = (next..STAGES.len()).chain(0..next);
             let place = places.find(|place| STAGES.get(*place).as_ref().is_some_and(named));
             let Some(place) = place else { continue };
-            if let Some(distribution) = self.stages.get_mut(place) {
-                distribution.get_or_insert_default().add(ns);
+            if let Some(stage) = self.stages.get_mut(place) {
+                let stage = stage.get_or_insert_default();
+                stage.total.add(total_ns);
+                stage.own.add(own_ns);
             }
             next = place + 1;
+        }
+    }
+
+    /// `summary`, with the counts and distributions of what was shown.
+    #[must_use]
+    pub fn complete(&self, summary: Summary) -> Summary {
+        let Summary {
+            attempts,
+            succeeded,
+            failed,
+            fell_back,
+            by_kind,
+            failures_by_cause,
+            totals,
+            stages,
+            ..
+        } = self.summary();
+        Summary {
+            attempts,
+            succeeded,
+            failed,
+            fell_back,
+            by_kind,
+            failures_by_cause,
+            totals,
+            stages,
+            ..summary
         }
     }
 
@@ -91,10 +131,13 @@ impl Tally {
     /// not in this version's table are left out.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let stage = |(row, distribution): (&Row, &Option<_>)| {
-            let distribution: &Distribution = distribution.as_ref()?;
-            let name = Name::Borrowed(row.name);
-            Some(StagePercentiles { name, self_ns: distribution.percentiles() })
+        let stage = |(row, stage): (&Row, &Option<OfStage>)| {
+            let stage = stage.as_ref()?;
+            Some(StagePercentiles {
+                name: Name::Borrowed(row.name),
+                self_ns: stage.own.percentiles(),
+                total_ns: Some(stage.total.percentiles()),
+            })
         };
         let by_name = |kind: &Kind| Name::Borrowed(kind.name());
         let total = |(kind, distribution): (&Kind, &Distribution)| {
@@ -103,7 +146,8 @@ impl Tally {
         Summary {
             attempts: self.attempts,
             succeeded: self.succeeded,
-            failed: self.attempts - self.succeeded,
+            failed: self.attempts - self.succeeded - self.fell_back,
+            fell_back: self.fell_back,
             by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
@@ -215,8 +259,10 @@ mod tests {
         tally.add(&fork(r#""errno":4095"#));
         let cause = r#""cause":{"kind":"cgroup-pids","what":"","confidence":"certain","hint":""}"#;
         tally.add(&fork(&format!(r#""errno":11,"errno_name":"EAGAIN",{cause}"#)));
+        tally.add(&fork(r#""errno":38,"fell_back_to":"1-2""#));
         let summary = tally.summary();
-        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (6, 3, 3));
+        assert_eq!((summary.attempts, summary.succeeded, summary.failed), (7, 3, 3));
+        assert_eq!(summary.fell_back, 1);
         let of = |map: &BTreeMap<Name, u64>| -> Vec<(String, u64)> {
             map.iter().map(|(name, count)| (name.to_string(), *count)).collect()
         };

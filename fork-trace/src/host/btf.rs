@@ -11,6 +11,8 @@ use std::{collections::HashMap, ffi::CStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::event::bytes::text;
+
 /// The name of a BTF tracepoint's typedef begins with this.
 /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
 const TRACEPOINT: &str = "btf_trace_";
@@ -28,6 +30,9 @@ const MODIFIERS: [u8; 5] = [TYPEDEF, 9, 10, 11, 18];
 /// How deep unnamed members and modifiers may be nested; deeper nesting means that the data is
 /// broken.
 const MAX_DEPTH: usize = 32;
+/// How many members are looked at for one field, those of unnamed members included, before the data
+/// counts as broken. The largest struct of a kernel has some hundreds.
+const MOST_MEMBERS: usize = 100_000;
 
 /// Parsed type information.
 pub(super) struct Btf {
@@ -99,7 +104,7 @@ impl Btf {
             let id = u32::try_from(btf.types.len()).context("too many types")?;
             btf.types.push(u32::try_from(at).context("too many types")?);
             if let Some(name) = btf.name(header)?.filter(|name| wanted(name)) {
-                let name = text(name)?.to_owned();
+                let name = text(name);
                 match header.kind {
                     TYPEDEF => _ = btf.tracepoints.insert(name, id),
                     FUNC => btf.functions.entry(name).or_default().push(id),
@@ -246,11 +251,12 @@ impl Btf {
         }
         let mut offset = 0;
         for name in path.split('.') {
-            let Some((bits, member)) = self.member(id, name, 0)? else {
+            let mut steps = MOST_MEMBERS;
+            let Some((bits, member)) = self.member(id, name, 0, &mut steps)? else {
                 return Ok(None);
             };
             ensure!(bits % 8 == 0, "{of}.{path} is a bit field");
-            offset += bits / 8;
+            offset = u32::saturating_add(offset, bits / 8);
             id = member;
         }
         Ok(Some(offset))
@@ -267,7 +273,7 @@ impl Btf {
         let (at, header) = self.resolve(*id)?;
         for index in 0..header.vlen {
             let one = at + 12 + index * 8;
-            if self.string(word(&self.data, one)?)? == enumerator {
+            if self.bytes(word(&self.data, one)?)? == enumerator.as_bytes() {
                 return word(&self.data, one + 4).map(Some);
             }
         }
@@ -275,29 +281,39 @@ impl Btf {
     }
 
     /// The bit offset and the type of member `name`, which may lie in an unnamed struct or union.
-    fn member(&self, id: u32, name: &str, depth: usize) -> Result<Option<(u32, u32)>> {
+    fn member(
+        &self,
+        id: u32,
+        name: &str,
+        depth: usize,
+        steps: &mut usize,
+    ) -> Result<Option<(u32, u32)>> {
         ensure!(depth < MAX_DEPTH, "types are nested too deep");
         let (at, header) = self.resolve(id)?;
         if header.kind != STRUCT && header.kind != UNION {
             return Ok(None);
         }
         for index in 0..header.vlen {
+            *steps = steps.checked_sub(1).context("a struct has too many members")?;
             let member = at + 12 + index * 12;
-            let member_name = self.string(word(&self.data, member)?)?;
+            let member_name = self.bytes(word(&self.data, member)?)?;
             let member_type = word(&self.data, member + 4)?;
             let mut bits = word(&self.data, member + 8)?;
             if header.kind_flag {
                 let bit_field_size = bits >> 24;
                 bits &= 0x00ff_ffff;
-                ensure!(bit_field_size == 0 || member_name != name, "field {name} is a bit field");
+                ensure!(
+                    bit_field_size == 0 || member_name != name.as_bytes(),
+                    "field {name} is a bit field"
+                );
             }
-            if member_name == name {
+            if member_name == name.as_bytes() {
                 return Ok(Some((bits, member_type)));
             }
             if member_name.is_empty()
-                && let Some((inner, found)) = self.member(member_type, name, depth + 1)?
+                && let Some((inner, found)) = self.member(member_type, name, depth + 1, steps)?
             {
-                return Ok(Some((bits + inner, found)));
+                return Ok(Some((bits.saturating_add(inner), found)));
             }
         }
         Ok(None)
@@ -320,18 +336,14 @@ impl Btf {
         Ok(*self.types.get(id as usize).context("a type id is out of range")? as usize)
     }
 
-    fn string(&self, offset: u32) -> Result<&str> {
-        text(self.bytes(offset)?)
+    fn string(&self, offset: u32) -> Result<String> {
+        Ok(text(self.bytes(offset)?))
     }
 
     fn bytes(&self, offset: u32) -> Result<&[u8]> {
         let bytes = self.data.get(self.strings + offset as usize..).context("BTF is cut short")?;
         Ok(CStr::from_bytes_until_nul(bytes).context("BTF is cut short")?.to_bytes())
     }
-}
-
-fn text(name: &[u8]) -> Result<&str> {
-    std::str::from_utf8(name).context("a name is no text")
 }
 
 /// How many bytes follow a type's header.
@@ -359,6 +371,8 @@ fn word(data: &[u8], at: usize) -> Result<u32> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     /// Data with these types: `struct inner { int e; int f:3; }`,
@@ -527,5 +541,46 @@ pub(crate) mod tests {
         };
         let known = fork_trace_common::function::FUNCTIONS.iter().filter(newest).count();
         assert!(known > 30, "{known} functions are as the table has them");
+    }
+
+    proptest! {
+        /// Data in which words and bytes were changed: it is read or refused.
+        #[test]
+        fn fuzz_btf(
+            changes in proptest::collection::vec((any::<Index>(), change()), 0..6),
+            cut in prop_oneof![8 => Just(None), 1 => any::<Index>().prop_map(Some)],
+        ) {
+            let mut data = blob();
+            for (at, change) in &changes {
+                let at = at.index(data.len() - 4);
+                match change {
+                    Ok(byte) => data[at] = *byte,
+                    Err(word) => data[at / 4 * 4..at / 4 * 4 + 4].copy_from_slice(&word.to_le_bytes()),
+                }
+            }
+            if let Some(cut) = cut {
+                data.truncate(cut.index(data.len()));
+            }
+            let Ok(btf) = Btf::parse(data, |_| true) else { return Ok(()) };
+            for (of, path) in [("outer", "a"), ("outer", "c"), ("outer", "d.e"), ("inner", ""), ("inner", "f")] {
+                btf.offset(of, path).ok();
+            }
+            btf.value("color", "blue").ok();
+            btf.signature("takes").ok();
+            btf.signature("twice").ok();
+            // What is attached to keeps its id.
+            let small = Btf::parse(btf.attachable(), |_| true).unwrap();
+            prop_assert_eq!(small.tracepoints.len(), btf.tracepoints.len());
+        }
+    }
+
+    fn change() -> impl Strategy<Value = Result<u8, u32>> {
+        prop_oneof![
+            any::<u8>().prop_map(Ok),
+            (0..40_u32).prop_map(Err),
+            (0..20_u32, 0..70_000_u32, any::<bool>())
+                .prop_map(|(kind, vlen, flag)| Err(kind << 24 | vlen | u32::from(flag) << 31)),
+            any::<u32>().prop_map(Err),
+        ]
     }
 }

@@ -6,11 +6,27 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
 };
 
-use fork_trace_common::refusal::{RefusalRecord, known};
+use fork_trace_common::{
+    flags::CLONE_INTO_CGROUP,
+    record::ForkRecord,
+    refusal::{RefusalRecord, arg, known},
+};
 use nix::{errno::Errno, libc};
+
+use crate::{
+    event::{bytes::text, cause::Holder},
+    host::process::{
+        id_holder::{PidNamespace, holder},
+        identity::Identity,
+        mappings::{Largest, largest},
+    },
+};
 
 /// What this process read just after a refusal; `None` where it could not be read. The values may
 /// have changed since the kernel refused.
@@ -26,8 +42,16 @@ pub struct Aftermath {
     pub overcommit_mode: Option<u64>,
     /// `Committed_AS` and `CommitLimit`, in bytes.
     pub committed_bytes: Option<(u64, u64)>,
+    /// `MemTotal` and `SwapTotal` together, in bytes.
+    pub memory_and_swap_bytes: Option<u64>,
+    /// The caller's largest private writable mapping.
+    pub largest: Option<Largest>,
+    /// What the descriptor is open on that `CLONE_INTO_CGROUP` names.
+    pub into: Option<String>,
+    /// What holds the id that `set_tid` asks for, where it asks for one only.
+    pub id_holder: Option<Holder>,
     /// The path of the control group that has the limit, from the root of its hierarchy: of the
-    /// memory controller where the error is `ENOMEM`, otherwise of the pids controller. It is
+    /// memory controller where the error is `ENOMEM` or `EINTR`, otherwise of the pids controller. It is
     /// looked up only where the kernel side could not read the whole path.
     pub group_path: Option<String>,
     /// Where the hierarchy of the pids controller is mounted.
@@ -38,8 +62,11 @@ pub struct Aftermath {
     pub memory_v1: bool,
 }
 
-/// How many group paths are looked up for one batch.
+/// How many paths and callers are looked up for one batch.
 const LOOKUPS: u32 = 64;
+/// Look-ups in a batch for which every process of the host, or every mapping of one, may be read.
+const LONG_LOOKUPS: u32 = 4;
+const PAGE_BYTES: u64 = 4096;
 
 /// A mounted hierarchy of control groups.
 struct Hierarchy {
@@ -63,29 +90,47 @@ pub struct LimitReader {
     fresh: bool,
     /// How many group paths were looked up for this batch.
     lookups: u32,
+    long_lookups: u32,
+    identity: Identity,
 }
 
 impl LimitReader {
     /// Finds the mounted hierarchies of control groups.
     #[must_use]
     pub fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        // A place whose name is no text costs only itself.
+        let mounts = fs::read("/proc/mounts").unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
         let hierarchy = |controller| {
             let (place, v1) = mount(&mounts, controller)?;
             Some(Hierarchy { root: File::open(&place).ok()?, place, v1 })
         };
         let (pids, memory) = (hierarchy("pids"), hierarchy("memory"));
-        Self { pids, memory, known: Aftermath::default(), fresh: false, lookups: 0 }
+        Self {
+            pids,
+            memory,
+            known: Aftermath::default(),
+            fresh: false,
+            lookups: 0,
+            long_lookups: 0,
+            identity: Identity::new(),
+        }
     }
 
     /// Begins a new batch: for it everything is read anew.
     pub const fn next_batch(&mut self) {
         self.fresh = false;
         self.lookups = 0;
+        self.long_lookups = 0;
     }
 
-    /// What can explain a refusal with `errno`, of which `refusal` is the evidence.
-    pub fn of(&mut self, errno: u32, refusal: Option<&RefusalRecord>) -> Aftermath {
+    /// What can explain that the attempt `record` failed with `errno`; `refusal` is the evidence.
+    pub fn of(
+        &mut self,
+        errno: u32,
+        record: &ForkRecord,
+        refusal: Option<&RefusalRecord>,
+    ) -> Aftermath {
         if !self.fresh {
             self.known = read();
             self.fresh = true;
@@ -96,16 +141,66 @@ impl LimitReader {
         after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
+        if is(Errno::ENOMEM) && self.mapping_may_refuse(refusal) && self.caller_is_there(record) {
+            after.largest = largest(record.parent_proc_pid);
+        }
+        if is(Errno::EEXIST) {
+            after.id_holder = self.id_holder(refusal);
+        }
+        if refusal.args.first().is_some_and(|flags| flags & CLONE_INTO_CGROUP != 0) {
+            after.into = self.into(record, refusal);
+        }
         if refusal.has(known::GROUP_PATH) {
             return after;
         }
         if is(Errno::EAGAIN) && refusal.has(known::PIDS) {
             after.group_path = self.path(refusal.pids.owner, true);
         }
-        if is(Errno::ENOMEM) && refusal.has(known::MEMORY) {
+        if (is(Errno::ENOMEM) || is(Errno::EINTR)) && refusal.has(known::MEMORY) {
             after.group_path = self.path(refusal.memory.owner, false);
         }
         after
+    }
+
+    /// Whether one mapping of the caller can be larger than memory and swap, which is what the
+    /// heuristic of `vm.overcommit_memory` 0 refuses.
+    fn mapping_may_refuse(&self, refusal: &RefusalRecord) -> bool {
+        let most = refusal.has(known::PRIVATE_PAGES).then_some(refusal.private_pages);
+        let bytes = most.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES);
+        self.known.overcommit_mode == Some(0)
+            && self.known.memory_and_swap_bytes.is_none_or(|there_is| bytes > there_is)
+    }
+
+    /// Whether one more long look-up is allowed and the caller's process is still there.
+    fn caller_is_there(&mut self, record: &ForkRecord) -> bool {
+        if self.long_lookups == LONG_LOOKUPS {
+            return false;
+        }
+        self.long_lookups += 1;
+        self.identity.is_alive(record.parent_proc_pid, record.parent_process_start_ns)
+    }
+
+    /// What holds the id that was asked for. Of several it is not known which one was taken.
+    fn id_holder(&mut self, refusal: &RefusalRecord) -> Option<Holder> {
+        let asked = refusal.has(known::SET_TID) && refusal.args.get(arg::SET_TID_SIZE) == Some(&1);
+        if !asked || !refusal.has(known::PID_NS) || self.long_lookups == LONG_LOOKUPS {
+            return None;
+        }
+        self.long_lookups += 1;
+        let of = PidNamespace { inum: refusal.children_inum, level: refusal.children_level };
+        holder(*refusal.set_tid.first()?, of)
+    }
+
+    /// What the descriptor is open on that the caller gave.
+    fn into(&mut self, record: &ForkRecord, refusal: &RefusalRecord) -> Option<String> {
+        if self.lookups == LOOKUPS {
+            return None;
+        }
+        self.lookups += 1;
+        let (pid, fd) = (record.parent_proc_pid, refusal.args.get(arg::CGROUP)?);
+        let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+        let same = self.identity.is_alive(pid, record.parent_process_start_ns);
+        same.then(|| text(path.as_os_str().as_bytes()))
     }
 
     /// The path of the group with this kernfs id, from the root of its hierarchy: that of the pids
@@ -118,8 +213,8 @@ impl LimitReader {
         let hierarchy = if pids { &self.pids } else { &self.memory }.as_ref()?;
         let group = open_by_id(hierarchy.root.as_raw_fd(), id)?;
         let path = fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd())).ok()?;
-        let path = path.to_str()?.strip_prefix(&hierarchy.place)?;
-        Some(path.to_owned()).filter(|path| path.starts_with('/'))
+        let path = path.as_os_str().as_bytes().strip_prefix(hierarchy.place.as_bytes())?;
+        path.starts_with(b"/").then(|| text(path))
     }
 }
 
@@ -180,6 +275,9 @@ fn read() -> Aftermath {
         no_unprivileged_userns: forbidden,
         overcommit_mode: number("/proc/sys/vm/overcommit_memory"),
         committed_bytes: field(&memory, "Committed_AS:").zip(field(&memory, "CommitLimit:")),
+        memory_and_swap_bytes: field(&memory, "MemTotal:")
+            .zip(field(&memory, "SwapTotal:"))
+            .map(|(memory, swap)| memory.saturating_add(swap)),
         ..Aftermath::default()
     }
 }

@@ -11,21 +11,27 @@ pub mod functions;
 pub mod limits;
 pub mod lookup;
 mod name_set;
+pub mod namespaces;
 mod offsets;
 pub mod process;
 pub mod rights;
+pub mod surroundings;
 mod symbols;
 pub mod tracepoint;
+pub mod users;
 
-use std::{ffi::OsStr, fs, thread};
+use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _, thread};
 
 use anyhow::{Context as _, Result};
-use fork_trace_common::settings::{ABSENT, OFFSETS, TYPED_HELPER};
+use fork_trace_common::{
+    settings::{ABSENT, OFFSETS, TYPED_HELPER},
+    task_seen::TASK_ITERATOR,
+};
 use nix::sys::utsname;
 
 use crate::{
     error::UserError,
-    event::start::HostInfo,
+    event::{bytes::text, start::HostInfo},
     host::{
         btf::Btf,
         call_sites::Symbols,
@@ -35,6 +41,7 @@ use crate::{
         functions::Candidates,
         name_set::NameSet,
         offsets::of_enum,
+        process::ids::Ids,
         symbols::{PER_CPU_OFFSETS, read_symbols},
         tracepoint::Tracepoint,
     },
@@ -61,6 +68,9 @@ pub struct Host {
     /// The addresses of the functions whose allocations are marks, or the reason why they are not
     /// known.
     pub symbols: Result<Symbols, String>,
+    /// How this process's pid namespace gives ids. Where it is not the initial one, the tasks in it
+    /// are listed later.
+    pub ids: Ids,
     /// What this kernel refuses where kernels differ, once that was learned.
     pub features: Features,
     /// How many CPUs there may be, and the address of the kernel's array of per-CPU offsets, 0
@@ -98,6 +108,7 @@ impl Host {
             typed,
             candidates,
             symbols,
+            ids: Ids::Initial,
             features,
             cpus,
         })
@@ -111,19 +122,24 @@ impl Host {
 }
 
 fn read_btf() -> Result<Btf> {
-    let data =
-        fs::read(BTF).map_err(|error| UserError::NoBtf { cause: format!("{BTF}: {error}") })?;
+    let data = fs::read(BTF).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => UserError::NoBtf { cause: format!("{BTF}: {error}") }.into(),
+        _ => anyhow::Error::new(error).context(format!("read the kernel's types in {BTF}")),
+    })?;
     let structs = OFFSETS.iter().map(|offset| of_enum(offset.of).unwrap_or(offset.of));
     let tracepoints = Tracepoint::ALL.iter().map(|at| at.name());
-    let names: NameSet =
-        structs.chain(tracepoints).chain(functions::names()).chain([TYPED_HELPER]).collect();
+    let names: NameSet = structs
+        .chain(tracepoints)
+        .chain(functions::names())
+        .chain([TYPED_HELPER, TASK_ITERATOR])
+        .collect();
     Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))
 }
 
 fn host_info() -> Result<HostInfo> {
     let uname = utsname::uname().context("ask for the system's name (uname)")?;
-    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    let text = |name: &OsStr| text(name.as_bytes());
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     Ok(HostInfo {
         name: text(uname.nodename()),

@@ -7,39 +7,54 @@ use std::{
     fs::{self},
 };
 
-use crate::error::UserError;
+use nix::{
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit},
+    unistd::Uid,
+};
+
+use crate::{error::UserError, host::namespaces};
 
 /// Whether this process may load and attach, by its effective capabilities.
 ///
 /// # Errors
 /// [`UserError::NotPermitted`].
 pub fn check_capabilities() -> Result<()> {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    const CAP_PERFMON: u64 = 1 << 38;
-    const CAP_BPF: u64 = 1 << 39;
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .context("find CapEff in /proc/self/status")?;
-    let has = |capability| effective & capability != 0;
-    if has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON)) {
+    let effective = caps::read(None, CapSet::Effective).context("read own capabilities")?;
+    let has = |capability| effective.contains(&capability);
+    let (bpf, perfmon) = (has(Capability::CAP_BPF), has(Capability::CAP_PERFMON));
+    if has(Capability::CAP_SYS_ADMIN) || (bpf && perfmon) {
         return Ok(());
     }
-    let has = match (has(CAP_BPF), has(CAP_PERFMON)) {
+    let has = match (bpf, perfmon) {
         (true, _) => "only CAP_BPF",
         (_, true) => "only CAP_PERFMON",
         _ => "none of them",
     };
-    Err(UserError::NotPermitted { has: has.to_owned() }.into())
+    let in_container = Uid::effective().is_root() && !namespaces::is_initial("pid");
+    Err(UserError::NotPermitted { has: has.to_owned(), in_container }.into())
 }
 
 /// Content of `/sys/kernel/security/lockdown`, the active mode in brackets; `None` where there is
-/// no lockdown.
+/// no lockdown, or where that cannot be seen.
 #[must_use]
 pub fn lockdown() -> Option<String> {
     fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|mode| mode.trim().to_owned())
+}
+
+/// How much memory this process may lock; `None` where it may lock all, or raise the limit.
+#[must_use]
+pub fn locked_bytes() -> Option<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    let may_raise = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE);
+    (hard != RLIM_INFINITY && !may_raise.unwrap_or(false)).then_some(hard)
+}
+
+/// Whether it can be seen what protects this kernel: a container seldom has that file system.
+///
+/// KERNEL: security/inode.c makes the file `lsm` wherever securityfs is mounted.
+#[must_use]
+pub fn shows_lockdown() -> bool {
+    fs::exists("/sys/kernel/security/lsm").unwrap_or(false)
 }
 
 /// Gives up what is no longer needed: reading maps, `/proc/PID/exe` of others and passing signals

@@ -95,6 +95,8 @@ fn address(line: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -112,5 +114,43 @@ mod tests {
         let (hidden, counts) = parse("0000000000000000 T copy_process\n");
         assert!(hidden.unwrap_err().contains("kptr_restrict"));
         assert_eq!(counts["copy_process"], 1, "only addresses are hidden");
+    }
+
+    proptest::proptest! {
+        /// Lines of symbols in which bytes were changed, or anything at all.
+        #[test]
+        fn fuzz_kallsyms(
+            lines in proptest::collection::vec(line(), 0..12),
+            ending in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let text = [lines.concat(), ending].concat();
+            let (symbols, counts) = parse_symbols(&text[..]).unwrap();
+            prop_assert_eq!(counts.len(), functions::names().count());
+            if let Ok(symbols) = symbols {
+                prop_assert!(symbols.values().all(|place| place.start <= place.end));
+            }
+        }
+    }
+
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let name = prop::sample::select(vec![
+            "copy_process",
+            "dup_mm",
+            "dup_fd",
+            "alloc_pid",
+            "__per_cpu_offset",
+            "other",
+            "",
+        ]);
+        let end = prop::sample::select(vec!["\n", "\t[btrfs]\n", " \n", "", "\r\n", "\0\n"]);
+        let address = prop_oneof![
+            any::<u64>().prop_map(|address| format!("{address:016x}")),
+            Just("0000000000000000".to_owned()),
+            Just("fffffffffffffffffffff".to_owned()),
+            ".{0,4}",
+        ];
+        let symbol = (address, name, end)
+            .prop_map(|(address, name, end)| format!("{address} T {name}{end}").into_bytes());
+        prop_oneof![8 => symbol, 1 => proptest::collection::vec(any::<u8>(), 0..30)]
     }
 }

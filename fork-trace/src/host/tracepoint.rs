@@ -32,7 +32,7 @@ tracepoints! {
     SchedProcessExec = "sched_process_exec",
     /// `raw_syscalls:sys_exit`.
     SysExit = "sys_exit",
-    /// `sched:sched_switch`.
+    /// `sched:sched_switch`: what becomes of a child, from its first moment on a CPU to its last.
     SchedSwitch = "sched_switch",
     /// `sched:sched_wakeup_new`.
     SchedWakeupNew = "sched_wakeup_new",
@@ -44,6 +44,10 @@ tracepoints! {
     ContentionEnd = "contention_end",
     /// `lock:contention_begin`, 5.19 and later.
     ContentionBegin = "contention_begin",
+    /// `vmscan:mm_vmscan_memcg_reclaim_begin`, with control groups of memory.
+    MemcgReclaimBegin = "mm_vmscan_memcg_reclaim_begin",
+    /// `vmscan:mm_vmscan_direct_reclaim_begin`.
+    DirectReclaimBegin = "mm_vmscan_direct_reclaim_begin",
     /// `x86_fpu:x86_fpu_copy_dst`.
     FpuCopyDst = "x86_fpu_copy_dst",
     /// `mmap_lock:mmap_lock_released`, 5.11 and later.
@@ -77,7 +81,15 @@ impl Tracepoint {
                 | Self::SchedWakeupNew
                 | Self::SchedProcessExit
                 | Self::SchedProcessExec
+                | Self::SchedSwitch
         )
+    }
+
+    /// Whether it tells when an allocation began that had to reclaim memory: of use with the marks of
+    /// allocations, which are taken when they are done.
+    #[must_use]
+    pub const fn reclaims(self) -> bool {
+        matches!(self, Self::MemcgReclaimBegin | Self::DirectReclaimBegin)
     }
 
     /// Whether it is observed while the call sites of the inner marks are learned.

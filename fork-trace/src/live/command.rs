@@ -1,17 +1,24 @@
 //! Starts the traced command as the user who called, and says how it ended.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::{OsStr, OsString},
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     process::ExitStatus,
 };
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid};
+use nix::{
+    sys::signal::SigSet,
+    unistd::{Gid, Uid, getgrouplist, setgid, setgroups, setuid},
+};
 use tokio::process::{Child, Command};
 
-use crate::error::UserError;
+use crate::{
+    error::UserError,
+    event::bytes::text,
+    host::{descriptors, users::User},
+};
 
 /// The user who called sudo.
 #[derive(Clone, Debug)]
@@ -27,38 +34,36 @@ impl Caller {
     /// start it.
     ///
     /// # Errors
-    /// The variables hold no numbers, or the user's groups cannot be found.
+    /// [`UserError::Environment`]: the variables hold no such numbers. Or the user's groups cannot be
+    /// found.
     pub fn of_sudo() -> Result<Option<Self>> {
-        let number = |name: &str| -> Result<Option<u32>> {
-            let Some(text) = std::env::var_os(name) else {
-                return Ok(None);
-            };
-            let number = text.to_string_lossy().parse();
-            number.map(Some).with_context(|| format!("{name} is {}", text.display()))
-        };
-        let (Some(uid), Some(gid)) = (number("SUDO_UID")?, number("SUDO_GID")?) else {
-            return Ok(None);
-        };
         if !Uid::effective().is_root() {
             return Ok(None);
         }
+        let (Some(uid), Some(gid)) = (number("SUDO_UID")?, number("SUDO_GID")?) else {
+            return Ok(None);
+        };
+        let user = User::by_uid(uid).with_context(|| format!("look up user {uid}"))?;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        let user = User::from_uid(uid).with_context(|| format!("look up user {uid}"))?;
         let groups = match &user {
-            Some(user) => {
-                let name = CString::new(user.name.as_bytes()).context("the user's name")?;
-                getgrouplist(&name, gid)
-                    .with_context(|| format!("look up groups of {}", user.name))?
-            }
+            Some(user) => getgrouplist(&user.name, gid)
+                .with_context(|| format!("look up groups of {}", text(user.name.as_bytes())))?,
             None => vec![gid],
         };
         Ok(Some(Self { uid, gid, groups, user }))
     }
 
+    /// The user and group to whom what is made for this user belongs.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        (self.uid.as_raw(), self.gid.as_raw())
+    }
+
     /// Makes `command` run with this user's rights and home.
     fn becomes(self, command: &mut Command) {
         if let Some(user) = &self.user {
-            command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+            let name = OsStr::from_bytes(user.name.as_bytes());
+            command.env("HOME", &user.home).env("USER", name).env("LOGNAME", name);
             command.env("SHELL", &user.shell);
         }
         let Self { uid, gid, groups, user: _ } = self;
@@ -74,21 +79,46 @@ impl Caller {
     }
 }
 
-/// Starts `words` as `caller`, or with this process's own rights.
+/// The number that a variable holds; `None` where it is not set.
+///
+/// KERNEL: kernel/sys.c: the last number means none in `setuid` and its like.
+fn number(name: &'static str) -> Result<Option<u32>, UserError> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let wrong = |reason: &str| UserError::Environment {
+        name,
+        value: text(value.as_bytes()),
+        reason: reason.to_owned(),
+    };
+    match value.to_str().and_then(|value| value.parse().ok()) {
+        Some(u32::MAX) => Err(wrong("no user and no group has this number")),
+        Some(number) => Ok(Some(number)),
+        None => Err(wrong("it should be a number of a user or group")),
+    }
+}
+
+/// Starts `words` as `caller`, or with this process's own rights; it blocks the signals in `blocked`, and
+/// not those that this process holds back at the moment.
 ///
 /// # Errors
 /// [`UserError::Command`].
-pub fn start(words: &[OsString], caller: Option<Caller>) -> Result<Child> {
+pub fn start(words: &[OsString], caller: Option<Caller>, blocked: SigSet) -> Result<Child> {
     let (name, args) = words.split_first().context("no command was given")?;
     let mut command = Command::new(name);
     command.args(args);
+    if descriptors::limit_is_raised() {
+        // SAFETY: between fork and exec it makes two system calls; it neither allocates nor locks.
+        unsafe { command.pre_exec(descriptors::restore_limit) };
+    }
     if let Some(caller) = caller {
         caller.becomes(&mut command);
     }
+    let unblock = move || -> io::Result<()> { Ok(blocked.thread_set_mask()?) };
+    // SAFETY: between fork and exec only this system call is made; it neither allocates nor locks.
+    unsafe { command.pre_exec(unblock) };
     let started = command.spawn();
     started.map_err(|error| {
         let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        let name = name.to_string_lossy().into_owned();
+        let name = text(name.as_bytes());
         UserError::Command { name, cause: error.to_string(), status }.into()
     })
 }

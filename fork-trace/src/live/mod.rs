@@ -1,5 +1,9 @@
 //! The live trace: a loop from the ring to the outputs, until somebody says stop.
 //!
+//! The loop works in turns of `TURN` at most, and looks between two of them at signals, at the clock and at
+//! what was lost. Outputs that take no more end a turn: then the ring fills, and the kernel side counts what
+//! it loses. After a stop, what is left is shown for a second at most; the rest is counted as lost.
+//!
 //! `stream` is the chain that a record passes, `report` what the trace says of itself, `account` the
 //! check against the kernel's own counter, `signals` what ends it, `warnings` what is odd about forks
 //! over time, and `command` the traced command.
@@ -18,13 +22,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use tokio::{
     process::Child,
+    task::yield_now,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
-    bpf::{prepare::Prepared, ring::Ring, tracer::Tracer},
+    bpf::{detach, prepare::Prepared, ring::Ring, tracer::Tracer},
+    error::UserError,
     event::{
         Event,
         clock::Clock,
@@ -35,11 +42,12 @@ use crate::{
     },
     host::{Host, clock, tracepoint::Tracepoint},
     live::{
+        account::Account,
         report::{Costs, Losses, nanos},
         signals::Signals,
         stream::{Followed, Stream},
     },
-    output::outputs::Outputs,
+    output::outputs::{Closed, Outputs},
 };
 
 /// How often the ring is emptied when nobody calls.
@@ -48,6 +56,17 @@ const TICK: Duration = Duration::from_millis(50);
 const TICKS_PER_LOSS_CHECK: u32 = 20;
 /// Entries taken from the ring before they are written.
 const BATCH: usize = 4096;
+/// The longest that the loop works before it looks at signals again.
+const TURN: Duration = Duration::from_millis(20);
+/// Ticks in which the kernel's own count is looked at again, each time; later each time that losses are.
+const TICKS_OF_FIRST_LOOKS: u32 = 20;
+/// How long after a stop to look for a moment in which the kernel's own count can be told exactly.
+const COUNTING: Duration = Duration::from_millis(300);
+/// How long after a stop attempts are still shown.
+const SHOWING: Duration = Duration::from_secs(1);
+/// How long after a stop an output may take to write what it was given by then. One that is stuck is left
+/// behind.
+const WRITING: Duration = Duration::from_millis(1250);
 
 /// When to stop, apart from signals and the command's end.
 #[derive(Clone, Copy, Debug)]
@@ -75,16 +94,18 @@ pub struct Wanted {
 pub enum Stop {
     /// A limit was reached, or nobody reads any more; a command may still run.
     Limit,
-    /// A signal asked for it.
-    Signal,
+    /// This signal asked for it.
+    Signal(Signal),
     /// The command ended.
     Command(ExitStatus),
 }
 
 /// What is left of a trace.
 pub struct Ended {
-    /// Records that were lost.
+    /// Records that were lost, of whatever kind.
     pub lost: u64,
+    /// Outputs that failed.
+    pub failed: Vec<UserError>,
     /// What is still attached: functions, from which the kernel takes long to detach.
     pub tracer: Tracer,
 }
@@ -98,15 +119,15 @@ pub struct Trace {
     outputs: Outputs,
     limits: Limits,
     attach_ns: u64,
-    /// [`account::difference`] when tracing began.
-    difference: Option<u64>,
+    account: Account,
+    ticks: u32,
 }
 
 impl Trace {
     /// Attaches everything and writes the `start` line.
     ///
     /// # Errors
-    /// This host or user cannot trace, or an output cannot be written.
+    /// This host or user cannot trace.
     pub fn begin(
         host: &Host,
         prepared: Prepared,
@@ -118,10 +139,10 @@ impl Trace {
         tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
-        let difference = account::difference(&tracer)?;
+        let account = Account::begin(&tracer)?;
         let mono_ns = now_ns()?;
         let clock = Clock::new(Timestamp::now(), mono_ns);
-        outputs.event(&Event::Start(Box::new(Start {
+        outputs.event(Event::Start(Box::new(Start {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ts: clock.at(mono_ns),
@@ -132,9 +153,9 @@ impl Trace {
             stages: plan.coverage.clone(),
         })));
         if let Some(reason) = &plan.shortfall {
-            outputs.event(&Event::Warning(no_inner_marks(reason)));
+            outputs.event(Event::Warning(no_inner_marks(reason)));
         }
-        outputs.tick()?;
+        outputs.tick();
         let max_events = limits.max_events;
         Ok(Self {
             tracer,
@@ -144,7 +165,8 @@ impl Trace {
             outputs,
             limits,
             attach_ns,
-            difference,
+            account,
+            ticks: 0,
         })
     }
 
@@ -156,7 +178,7 @@ impl Trace {
     /// Traces until a limit, a signal, or the end of `command`.
     ///
     /// # Errors
-    /// An output cannot be written, or the kernel side's maps cannot be read.
+    /// The kernel side's maps cannot be read.
     pub async fn run(
         &mut self,
         command: &mut Option<Child>,
@@ -165,70 +187,90 @@ impl Trace {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.limits.duration.map(|duration| tokio::time::Instant::now() + duration);
-        let mut ticks = 0;
+        let mut behind = false;
         loop {
             tokio::select! {
                 biased;
                 signal = signals.next() => {
                     if !signals.passed_on(signal, command.as_ref()) {
-                        return Ok(Stop::Signal);
+                        return Ok(Stop::Signal(signal));
                     }
                 }
                 status = ended(command) => return status.map(Stop::Command),
                 () = at(end) => return Ok(Stop::Limit),
+                _ = tick.tick() => self.tick()?,
                 called = self.ring.called() => called?,
-                _ = tick.tick() => {
-                    ticks += 1;
-                    if ticks % TICKS_PER_LOSS_CHECK == 0 {
-                        self.stream.clock = Clock::new(Timestamp::now(), now_ns()?);
-                        self.tell_losses()?;
-                    }
-                }
+                // Signals and timers are noticed only when the runtime gets to look for them.
+                () = yield_now(), if behind => {}
             }
-            self.take()?;
+            behind = self.turn(Instant::now() + TURN)?;
             if !self.outputs.is_open() || self.stream.is_enough() {
                 return Ok(Stop::Limit);
             }
         }
     }
 
-    /// Detaches, functions apart, and writes what is owed and the `summary` line.
+    /// Detaches, functions apart, and writes what is owed and the `summary` line; this takes no longer than
+    /// `WRITING` and what the kernel takes to detach.
     ///
     /// # Errors
-    /// An output cannot be written, or the kernel side's maps cannot be read.
+    /// The kernel side's maps cannot be read.
     pub fn finish(mut self) -> Result<Ended> {
         let began = Instant::now();
+        let shown = began + SHOWING;
+        self.outputs.give_up_at(shown);
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
         self.stream.close(now_ns()?);
-        let ended = account::difference(&self.tracer)?;
+        let account = std::mem::take(&mut self.account);
+        let differences = account.end(&self.tracer, began + COUNTING)?;
         for tracepoint in Tracepoint::ALL {
             self.tracer.detach(*tracepoint);
         }
+        detach::wait_for_programs();
         let detach_ns = nanos(began.elapsed());
-        while self.drain()? {
-            self.write(false)?;
-        }
-        self.write(true)?;
+        while self.turn(shown)? && Instant::now() < shown {}
+        self.stream.arrange(&self.tracer, now_ns()?, true);
+        self.write(shown)?;
+        self.leave_out_rest();
         self.tracer.log();
         self.tell_losses()?;
-        let costs = Costs { attach_ns: self.attach_ns, detach_ns, began: self.difference, ended };
-        let summary = report::summary(&self.tracer, &self.stream, self.losses.lost, costs)?;
-        self.outputs.event(&Event::Summary(Box::new(summary)));
-        self.outputs.finish()?;
-        Ok(Ended { lost: self.losses.lost, tracer: self.tracer })
+        let costs = Costs { attach_ns: self.attach_ns, detach_ns };
+        let Self { tracer, stream, losses, mut outputs, .. } = self;
+        outputs.summary(report::summary(&tracer, &stream, &losses, costs, differences)?);
+        let Closed { left_out, failed } = outputs.finish(Some(began + WRITING));
+        Ok(Ended { lost: losses.by.values().sum::<u64>() + left_out, failed, tracer })
     }
 
-    /// Empties the ring and writes what came of it.
-    fn take(&mut self) -> Result<()> {
-        self.stream.next_batch();
-        while self.drain()? && !self.stream.is_enough() {
-            self.write(false)?;
+    /// What is looked at some twenty times a second.
+    fn tick(&mut self) -> Result<()> {
+        self.ticks += 1;
+        let is_loss_check = self.ticks.is_multiple_of(TICKS_PER_LOSS_CHECK);
+        if is_loss_check || self.ticks <= TICKS_OF_FIRST_LOOKS {
+            self.account.look(&self.tracer)?;
         }
-        self.write(false)?;
-        self.tracer.log();
-        self.outputs.tick()?;
+        if is_loss_check {
+            self.stream.clock = Clock::new(Timestamp::now(), now_ns()?);
+            // Where there is no room, the next line says it all.
+            if self.outputs.has_room_for_loss() {
+                self.tell_losses()?;
+            }
+        }
         Ok(())
+    }
+
+    /// Shows what the ring holds, until it is empty or `until`; returns whether there may be more.
+    fn turn(&mut self, until: Instant) -> Result<bool> {
+        let mut more = true;
+        while more && self.write(until)? {
+            self.stream.next_batch();
+            more = self.drain()?;
+            self.stream.arrange(&self.tracer, now_ns()?, false);
+        }
+        let written = self.write(until)?;
+        self.tracer.log();
+        self.outputs.tick();
+        Ok(more || !written)
     }
 
     /// Hands one batch of the ring's entries to the stream; returns whether there may be more.
@@ -238,19 +280,32 @@ impl Trace {
         Ok(ring.drain(BATCH, |bytes| stream.take(bytes, now_ns)))
     }
 
-    /// Writes the events that are complete; with `all` everything that is held back.
-    fn write(&mut self, all: bool) -> Result<()> {
-        for event in self.stream.release(&self.tracer, now_ns()?, all)? {
-            self.outputs.event(&event);
+    /// Writes what is owed, until `until`; returns whether that was all.
+    fn write(&mut self, until: Instant) -> Result<bool> {
+        let now_ns = now_ns()?;
+        loop {
+            if !self.outputs.wait_for_room(Some(until)) || Instant::now() >= until {
+                return Ok(false);
+            }
+            match self.stream.next_event(&self.tracer, now_ns)? {
+                Some(event) => self.outputs.event(event),
+                None => return Ok(true),
+            }
         }
-        Ok(())
+    }
+
+    /// Counts what is still owed, held back or in the ring, none of which is shown any more.
+    fn leave_out_rest(&mut self) {
+        let Self { ring, stream, .. } = self;
+        stream.leave_out();
+        while ring.drain(BATCH, |bytes| stream.leave_out_entry(bytes)) {}
     }
 
     /// Writes a `loss` line if something was lost since the last one.
     fn tell_losses(&mut self) -> Result<()> {
-        let unwatched = self.stream.take_unwatched();
-        if let Some(loss) = self.losses.next(&self.tracer, unwatched, now_ns()?)? {
-            self.outputs.event(&Event::Loss(loss));
+        let here = self.stream.take_lost();
+        if let Some(loss) = self.losses.next(&self.tracer, here, now_ns()?)? {
+            self.outputs.event(Event::Loss(loss));
         }
         Ok(())
     }

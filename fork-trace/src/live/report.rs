@@ -12,17 +12,20 @@ use nix::sys::{
 use crate::{
     bpf::tracer::Tracer,
     event::{
-        notice::Loss,
+        notice::{Loss, UNWRITTEN, UNWRITTEN_FOLLOW_UPS},
         summary::{Own, Summary},
         values::Name,
     },
     host::functions::ProbeKind,
-    live::{account, stream::Stream},
+    live::{
+        account::{self, Differences},
+        stream::{LostHere, Stream},
+    },
 };
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 11] = [
+const LOSSES: [(Counter, &str, bool); 12] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -34,6 +37,7 @@ const LOSSES: [(Counter, &str, bool); 11] = [
     (Counter::RingFullFollowUps, "follow_up_ring_full", false),
     (Counter::BornFull, "children_full", false),
     (Counter::WaitsFull, "vfork_waits_full", false),
+    (Counter::RingFullPrograms, "program_ring_full", false),
 ];
 
 /// What was lost up to the last look.
@@ -41,6 +45,8 @@ const LOSSES: [(Counter, &str, bool); 11] = [
 pub struct Losses {
     /// Attempts lost so far.
     pub lost: u64,
+    /// Everything lost so far, by place.
+    pub by: BTreeMap<Name, u64>,
     /// Values of [`LOSSES`] at the last look.
     counts: [u64; LOSSES.len()],
     since_ns: u64,
@@ -50,15 +56,15 @@ impl Losses {
     /// Nothing was lost before `since_ns` (`CLOCK_MONOTONIC`).
     #[must_use]
     pub const fn new(since_ns: u64) -> Self {
-        Self { lost: 0, counts: [0; LOSSES.len()], since_ns }
+        Self { lost: 0, by: BTreeMap::new(), counts: [0; LOSSES.len()], since_ns }
     }
 
-    /// What was lost since the last look, at `now_ns`; `None`: nothing. `unwatched` children are
-    /// among it.
+    /// What was lost since the last look, at `now_ns`; `None`: nothing. `here` was lost since then
+    /// too.
     ///
     /// # Errors
     /// The counters cannot be read.
-    pub fn next(&mut self, tracer: &Tracer, unwatched: u64, now_ns: u64) -> Result<Option<Loss>> {
+    pub fn next(&mut self, tracer: &Tracer, here: LostHere, now_ns: u64) -> Result<Option<Loss>> {
         let mut loss = Loss { records: 0, by: BTreeMap::new(), since_mono_ns: self.since_ns };
         for ((counter, name, attempt), known) in LOSSES.iter().zip(&mut self.counts) {
             let count = tracer.counter(*counter)?;
@@ -69,13 +75,24 @@ impl Losses {
                 loss.records += u64::from(*attempt) * new;
             }
         }
-        if unwatched > 0 {
-            loss.by.insert(Name::Borrowed("watched_full"), unwatched);
+        let LostHere { unwatched, unwritten, unwritten_follow_ups } = here;
+        loss.records += unwritten;
+        for (name, new) in [
+            ("watched_full", unwatched),
+            (UNWRITTEN, unwritten),
+            (UNWRITTEN_FOLLOW_UPS, unwritten_follow_ups),
+        ] {
+            if new > 0 {
+                loss.by.insert(Name::Borrowed(name), new);
+            }
         }
         if loss.by.is_empty() {
             return Ok(None);
         }
         self.lost += loss.records;
+        for (name, new) in &loss.by {
+            *self.by.entry(name.clone()).or_default() += new;
+        }
         self.since_ns = now_ns;
         Ok(Some(loss))
     }
@@ -88,35 +105,41 @@ pub struct Costs {
     pub attach_ns: u64,
     /// Time to detach the tracepoints.
     pub detach_ns: u64,
-    /// [`account::difference`] when tracing began.
-    pub began: Option<u64>,
-    /// The same when it ended.
-    pub ended: Option<u64>,
 }
 
-/// The `summary` line of a trace that has ended.
+/// The `summary` line of a trace that has ended, without what each output fills in: the counts of what it
+/// shows. `differences` are those between the kernel's count and ours.
 ///
 /// # Errors
 /// The maps of the kernel side cannot be read.
-pub fn summary(tracer: &Tracer, stream: &Stream, lost: u64, costs: Costs) -> Result<Summary> {
+pub fn summary(
+    tracer: &Tracer,
+    stream: &Stream,
+    losses: &Losses,
+    costs: Costs,
+    differences: Option<Differences>,
+) -> Result<Summary> {
     let count = |counter| tracer.counter(counter);
     let counts = stream.counts;
-    let attempts = tracer.attempts_with_child()?;
+    let (under_way, with_child) = tracer.attempts_under_way()?;
     let seen = count(Counter::Seen)?;
     let new_tasks = account::new_tasks(tracer)?;
     let filtered = count(Counter::FilteredKind)? + count(Counter::FilteredTask)?;
     let outcome = count(Counter::FilteredOutcome)?;
-    let agreed = costs.began.zip(costs.ended);
-    let received = counts.received + count(Counter::RingFullForks)? + attempts + outcome;
+    let ring_full = count(Counter::RingFullForks)?;
+    let received = counts.received + ring_full + with_child + outcome;
     Ok(Summary {
-        lost,
+        lost: losses.lost,
+        lost_tasks: Some(ring_full + count(Counter::Unentered)? + counts.unwritten_tasks),
+        lost_by: losses.by.clone(),
         filtered: Some(filtered + outcome + counts.cut),
-        under_way: Some(count(Counter::Unentered)? + attempts + counts.under_way),
-        kernel_forks: agreed.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
-        accounted: agreed.map(|(began, ended)| began == ended && seen == received),
+        under_way: Some(under_way + counts.under_way),
+        under_way_tasks: Some(with_child + counts.under_way_tasks),
+        kernel_forks: differences.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
+        accounted: differences.map(|(began, ended)| began == ended && seen == received),
         own: Some(own(costs)?),
         missed_runs: missed_runs(tracer),
-        ..stream.tally.summary()
+        ..Summary::default()
     })
 }
 

@@ -1,6 +1,8 @@
 //! The one chain from a record of the kernel side to the events that are shown: decode, join,
 //! assemble, look up names, find the cause, warn, count.
 
+use std::collections::VecDeque;
+
 use anyhow::Result;
 use fork_trace_common::{
     counter::Counter,
@@ -12,13 +14,14 @@ use crate::{
     assemble::{
         self,
         decode::{Record, decode},
+        fallback::{Fallbacks, Tie, Tied},
         follow_up::Follower,
         join::{Joined, Joiner},
         times::Times,
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
-    event::{Event, clock::Clock, fork::Fork, notice::Warning, tally::Tally},
+    event::{Event, clock::Clock, fork::Fork, notice::Warning},
     host::{features::Features, limits::LimitReader, lookup::Enricher},
     live::warnings::{self, Storms, Watcher},
     plan::Plan,
@@ -47,8 +50,35 @@ pub struct Counts {
     pub received: u64,
     /// Attempts that made a task and were left out because enough were shown.
     pub cut: u64,
-    /// Attempts taken to have been under way when tracing began or ended.
+    /// Attempts that are taken to have been under way when tracing began or ended.
     pub under_way: u64,
+    /// Those among them that made a task.
+    pub under_way_tasks: u64,
+    /// Attempts that were not shown any more when the trace was stopped.
+    pub unwritten: u64,
+    /// Of these, those that made a task.
+    pub unwritten_tasks: u64,
+    /// Follow-ups that were not shown any more.
+    pub unwritten_follow_ups: u64,
+}
+
+/// What was lost on this side of the ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LostHere {
+    /// Children that were not watched for an exec.
+    pub unwatched: u64,
+    /// Attempts that were not shown any more.
+    pub unwritten: u64,
+    /// Follow-ups that were not shown any more.
+    pub unwritten_follow_ups: u64,
+}
+
+/// What is to be shown next.
+enum Owed {
+    /// An attempt that is still in pieces.
+    Attempt(Box<Tied>),
+    /// What became of a child.
+    FollowUp(Event),
 }
 
 /// The chain, with everything that it remembers between two records.
@@ -63,15 +93,24 @@ pub struct Stream {
     exits: bool,
     max_events: Option<u64>,
     joiner: Joiner,
+    fallbacks: Fallbacks,
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
     watcher: Watcher,
     storms: Storms,
-    /// What was shown so far.
-    pub tally: Tally,
+    /// What is complete and to be shown, in order of time.
+    owed: VecDeque<Owed>,
+    /// What is to be said once all of that is shown.
+    warnings: VecDeque<Warning>,
+    /// Whether children that run on without exec were looked for since the last batch.
+    looked: bool,
+    /// Attempts that are shown, or owed.
+    accepted: u64,
     /// What was counted beside it.
     pub counts: Counts,
+    /// The same when it was last asked what was lost.
+    told: Counts,
 }
 
 impl Stream {
@@ -95,13 +134,18 @@ impl Stream {
             exits: followed.exits,
             max_events,
             joiner: Joiner::default(),
+            fallbacks: Fallbacks::default(),
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             watcher: Watcher::default(),
             storms: Storms::default(),
-            tally: Tally::default(),
+            owed: VecDeque::new(),
+            warnings: VecDeque::new(),
+            looked: true,
+            accepted: 0,
             counts: Counts::default(),
+            told: Counts::default(),
         }
     }
 
@@ -116,15 +160,20 @@ impl Stream {
         self.closed_ns = closed_ns;
     }
 
-    /// Whether as many attempts were shown as are wanted.
+    /// Whether as many attempts are shown, or owed, as are wanted.
     #[must_use]
     pub fn is_enough(&self) -> bool {
-        self.max_events.is_some_and(|most| self.tally.attempts() >= most)
+        self.max_events.is_some_and(|most| self.accepted >= most)
     }
 
-    /// Children that could not be watched for an exec since this was last asked.
-    pub fn take_unwatched(&mut self) -> u64 {
-        std::mem::take(&mut self.watcher.left_out)
+    /// What was lost here since this was last asked.
+    pub fn take_lost(&mut self) -> LostHere {
+        let told = std::mem::replace(&mut self.told, self.counts);
+        LostHere {
+            unwatched: std::mem::take(&mut self.watcher.left_out),
+            unwritten: self.counts.unwritten - told.unwritten,
+            unwritten_follow_ups: self.counts.unwritten_follow_ups - told.unwritten_follow_ups,
+        }
     }
 
     /// Takes one entry of the ring at `now_ns` (`CLOCK_MONOTONIC`).
@@ -138,7 +187,9 @@ impl Stream {
                 }
             }
             Ok(Record::Exec(exec)) => {
-                self.follower.push(&exec.life, self.clock, now_ns);
+                if exec.life.kind == FollowUpKind::ExecedWith as u32 {
+                    self.follower.push(&exec.life, self.clock, now_ns);
+                }
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
@@ -151,33 +202,88 @@ impl Stream {
         }
     }
 
-    /// The events that are complete by `now_ns`, in order of time; with `all` everything that is
-    /// held back, complete or not.
+    /// Arranges what is complete by `now_ns` in order of time, to be shown next; with `all` everything that
+    /// is held back, complete or not. This is cheap: [`Self::next_event`] does the work. Call it when
+    /// nothing is owed any more.
+    pub fn arrange(&mut self, tracer: &Tracer, now_ns: u64, all: bool) {
+        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        let tied = self.fallbacks.tie(joined, now_ns, all);
+        let mut owed = Vec::with_capacity(tied.len());
+        for (joined, tie) in tied {
+            let shown = self.is_shown(tracer, &joined.record);
+            let child = &joined.record.child;
+            if joined.record.has(bits::CHILD) && child.tid == child.tgid {
+                self.follower.fork(child, shown);
+            }
+            if shown {
+                self.accepted += 1;
+                let at_ns = Times { record: &joined.record, functions: None }.began_ns();
+                owed.push((at_ns, Owed::Attempt(Box::new((joined, tie)))));
+            }
+        }
+        let until_ns = if all { u64::MAX } else { now_ns };
+        let follow_ups = self.follower.release(self.clock, until_ns);
+        owed.extend(follow_ups.into_iter().map(|(at_ns, event)| (at_ns, Owed::FollowUp(event))));
+        owed.sort_by_key(|(at_ns, _)| *at_ns);
+        self.owed.extend(owed.into_iter().map(|(_, owed)| owed));
+        self.looked = false;
+    }
+
+    /// The next event of what was arranged; `None`: that is all.
     ///
     /// # Errors
     /// The maps of the kernel side cannot be read.
-    pub fn release(&mut self, tracer: &Tracer, now_ns: u64, all: bool) -> Result<Vec<Event>> {
-        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
-        let mut events = Vec::with_capacity(joined.len());
-        let mut warnings = Vec::new();
-        for joined in joined {
-            let fork = self.shown(tracer, &joined);
-            let child = &joined.record.child;
-            if joined.record.has(bits::CHILD) && child.tid == child.tgid {
-                self.follower.fork(child, fork.is_some(), now_ns);
+    pub fn next_event(&mut self, tracer: &Tracer, now_ns: u64) -> Result<Option<Event>> {
+        match self.owed.pop_front() {
+            Some(Owed::Attempt(attempt)) => {
+                let (joined, tie) = *attempt;
+                let fork = self.fork(&joined, tie);
+                self.watcher.add(&joined.record, &fork);
+                self.warnings.extend(self.storms.add(&fork));
+                return Ok(Some(Event::Fork(Box::new(fork))));
             }
-            if let Some(fork) = &fork {
-                self.watcher.add(&joined.record, fork);
-                warnings.extend(self.storms.add(fork));
-            }
-            events.extend(fork.map(|fork| (fork.mono_ns, Event::Fork(Box::new(fork)))));
+            Some(Owed::FollowUp(event)) => return Ok(Some(event)),
+            None => {}
         }
-        let until_ns = if all { u64::MAX } else { now_ns };
-        events.extend(self.follower.release(self.clock, until_ns));
-        events.sort_by_key(|(at_ns, _)| *at_ns);
-        warnings.extend(self.without_exec(tracer, now_ns)?);
-        let warnings = warnings.into_iter().map(Event::Warning);
-        Ok(events.into_iter().map(|(_, event)| event).chain(warnings).collect())
+        if !self.looked {
+            self.looked = true;
+            let warnings = self.without_exec(tracer, now_ns)?;
+            self.warnings.extend(warnings);
+        }
+        Ok(self.warnings.pop_front().map(Event::Warning))
+    }
+
+    /// Leaves out what is owed, and counts it.
+    pub fn leave_out(&mut self) {
+        for owed in self.owed.drain(..) {
+            match owed {
+                Owed::Attempt(attempt) => {
+                    self.counts.unwritten += 1;
+                    self.counts.unwritten_tasks += u64::from(attempt.0.record.has(bits::CHILD));
+                }
+                Owed::FollowUp(_) => self.counts.unwritten_follow_ups += 1,
+            }
+        }
+    }
+
+    /// Leaves out one entry of the ring, and counts it. Of a child's execs and end that is one for each; of
+    /// parts of attempts it is nothing.
+    pub fn leave_out_entry(&mut self, bytes: &[u8]) {
+        match decode(bytes) {
+            Ok(Record::Fork(fork)) => {
+                let made = u64::from(fork.has(bits::CHILD));
+                self.counts.received += made;
+                if self.is_enough() {
+                    self.counts.cut += made;
+                } else {
+                    self.counts.unwritten += 1;
+                    self.counts.unwritten_tasks += made;
+                }
+            }
+            Ok(Record::FollowUp(_) | Record::Exec(_)) => self.counts.unwritten_follow_ups += 1,
+            Ok(_) => {}
+            Err(error) => log::error!("a record from the kernel side: {error:#}"),
+        }
     }
 
     /// Warnings about children of processes with threads that have run for a second without exec.
@@ -188,27 +294,37 @@ impl Stream {
                 continue;
             }
             let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
-            let child = line((watched.child.tgid, watched.child.start_ns));
-            let parent = line(watched.parent);
+            let child = line((watched.proc_pids.child, watched.child.start_ns));
+            let parent = line((watched.proc_pids.parent, watched.parent.1));
             warnings.extend(self.watcher.warning(&watched, parent, child));
         }
         Ok(warnings)
     }
 
-    /// An attempt as it is shown, if it is to be.
-    fn shown(&mut self, tracer: &Tracer, joined: &Joined) -> Option<Fork> {
-        let record = &joined.record;
+    /// Whether an attempt is shown; one that is not is counted.
+    fn is_shown(&mut self, tracer: &Tracer, record: &ForkRecord) -> bool {
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
+        let made = u64::from(record.has(bits::CHILD));
         if !entered && self.may_be_under_way(tracer, record) {
             self.counts.under_way += 1;
-            return None;
+            self.counts.under_way_tasks += made;
+            return false;
         }
         if self.is_enough() {
-            self.counts.cut += u64::from(record.has(bits::CHILD));
-            return None;
+            self.counts.cut += made;
+            return false;
         }
+        true
+    }
+
+    /// An attempt as it is shown.
+    fn fork(&mut self, joined: &Joined, tie: Option<Tie>) -> Fork {
+        let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
-        self.enricher.add(&mut fork);
+        if let Some(tie) = tie {
+            tie.tell(&mut fork);
+        }
+        self.enricher.add(&mut fork, record.parent_proc_pid);
         if let Some(errno) = fork.errno {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
@@ -216,15 +332,15 @@ impl Stream {
                 errno,
                 record,
                 refusal,
-                after: &self.limits.of(errno, refusal),
+                after: &self.limits.of(errno, record, refusal),
                 features: &self.features,
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
+            assemble::fork::settle(&mut fork, joined, &self.plan);
         }
         fork.warnings.extend(warnings::slow(&fork));
-        self.tally.add(&fork);
-        Some(fork)
+        fork
     }
 
     /// A call without an entry: was it under way when tracing began or ended, or was its entry

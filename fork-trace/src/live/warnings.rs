@@ -33,13 +33,14 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub fn slow(fork: &Fork) -> Option<ForkWarning> {
     let total_ns = fork.total_ns.filter(|total| *total >= SLOW_NS)?;
     let mut text = format!("it took {}", duration(total_ns));
-    if let Some((span, self_ns)) = fork.slowest() {
-        let what = STAGES.iter().find(|row| row.name == span.name).map_or("", |row| row.what);
-        text.push_str(&format!(", {} of it in {}: {what}", percent(self_ns, total_ns), span.name));
+    if let Some((name, self_ns)) = fork.slowest() {
+        let row = STAGES.iter().find(|row| row.name == name);
+        let what = row.map_or("in no stage that this host shows", |row| row.what);
+        text.push_str(&format!(", {} of it in {name}: {what}", percent(self_ns, total_ns)));
     }
-    if let Some(memory) = &fork.memory {
+    if let Some(bill) = memory_cost::words(fork) {
         text.push_str("; ");
-        text.push_str(&memory_cost::words(memory, memory_cost::copy_ns(&fork.stages)));
+        text.push_str(&bill);
     }
     Some(ForkWarning { code: Name::Borrowed("slow-fork"), text })
 }
@@ -94,6 +95,16 @@ fn first(known: &mut HashSet<Process>, process: Process) -> bool {
     known.insert(process)
 }
 
+/// Process ids as the mounted `/proc` shows them, which may be of another pid namespace than the
+/// initial one; 0: not there.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcPids {
+    /// Of the process that forked.
+    pub parent: u32,
+    /// Of its child.
+    pub child: u32,
+}
+
 /// A child of a process with threads.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -102,6 +113,8 @@ pub struct Watched {
     pub child: TaskIds,
     /// Id and start of the process that forked.
     pub parent: Process,
+    /// What `/proc` shows of both.
+    pub proc_pids: ProcPids,
     /// Its name.
     pub comm: String,
     /// Its threads when it forked.
@@ -135,6 +148,7 @@ impl Watcher {
             due_ns: record.child.start_ns + EXEC_NS,
             child: record.child,
             parent: (record.parent.tgid, record.parent_process_start_ns),
+            proc_pids: ProcPids { parent: record.parent_proc_pid, child: record.child_proc_pid },
             comm: fork.parent.comm.clone(),
             threads: record.threads,
             fork: fork.id.clone(),
@@ -207,7 +221,7 @@ mod tests {
         assert_eq!(
             warning.text,
             "it took 10.0 ms, 90% of it in copy_mm: the address space; copy_mm 9.00 ms, \
-             1.00 GiB resident, 30 mappings, 9.00 ms/GiB"
+             1.00 GiB resident, 30 mappings"
         );
         assert_eq!(slow(&fork(1, r#","total_ns":20000000"#)).unwrap().text, "it took 20.0 ms");
     }

@@ -43,6 +43,19 @@ impl Format {
         FORMATS.iter().find(|format| format.name == name)
     }
 
+    /// Every ending, as messages and the help name them.
+    #[must_use]
+    pub fn all_endings() -> String {
+        let endings = FORMATS.iter().flat_map(|format| format.endings);
+        endings.map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a file of this name can be written: one with an ending needs a format of that ending.
+    #[must_use]
+    pub fn takes(path: &Path) -> bool {
+        path.extension().is_none() || Self::of_file(path).is_some()
+    }
+
     /// The format that a file's ending names.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<&'static Self> {
@@ -78,6 +91,9 @@ mod tests {
         assert_eq!(name("x.jsonl"), Some("json"));
         assert_eq!(name("x.txt"), Some("text"));
         assert_eq!(name("x.data"), None);
+        let taken = |path: &str| Format::takes(Path::new(path));
+        assert!(taken("x.json") && taken("x") && taken("-") && taken("a.b/x") && taken(".hidden"));
+        assert!(!taken("x.csv") && !taken("x.JSON"));
         assert_eq!(name("txt"), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A sink knows events and its writer, nothing else.
 
+pub mod files;
 pub mod formats;
 pub mod json;
 pub mod notes;
@@ -9,3 +10,4 @@ pub mod options;
 pub mod outputs;
 pub mod sink;
 pub mod text;
+mod writer;

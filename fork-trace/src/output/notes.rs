@@ -3,6 +3,13 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use crate::{
@@ -12,8 +19,50 @@ use crate::{
         notice::{Loss, Warning},
         units::{count, counted},
     },
-    output::{sink::Sink, text::line::printable},
+    output::{files::Standard, sink::Sink, text::line::printable},
 };
+
+/// Standard error, as far as it takes what is written within some time. The rest is left out: no word to
+/// the user may keep this process from working or ending.
+pub struct Stderr {
+    standard: Standard,
+    patience: PollTimeout,
+}
+
+impl Stderr {
+    /// For what is said while there is other work: it does not wait at all.
+    #[must_use]
+    pub const fn busy() -> Self {
+        Self { standard: Standard::error(), patience: PollTimeout::ZERO }
+    }
+
+    /// For the last words of a process: it waits for a moment.
+    #[must_use]
+    pub fn patient() -> Self {
+        const MOMENT: Duration = Duration::from_millis(200);
+        let patience = PollTimeout::try_from(MOMENT).unwrap_or(PollTimeout::ZERO);
+        Self { standard: Standard::error(), patience }
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&self.standard), PollFlags::POLLOUT)];
+        match poll(&mut fds, self.patience) {
+            // A moment's signal is no reason to give up what would be taken.
+            Err(Errno::EINTR) => return Err(io::ErrorKind::Interrupted.into()),
+            Ok(0) => return Ok(bytes.len()),
+            _ => {}
+        }
+        // KERNEL: fs/pipe.c `pipe_poll`: a pipe that can be written has room for a page.
+        let fits = bytes.get(..libc::PIPE_BUF).unwrap_or(bytes);
+        self.standard.write(fits)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Writes warnings and losses as plain lines and leaves every other event out.
 pub struct Notes<W>(W);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::output::formats::Format;
+use crate::output::{files::Owner, formats::Format};
 
 /// What is wanted of the outputs, whoever said so.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub struct OutputOptions {
     pub format: &'static Format,
     /// Files to write to; `-` is standard output. Without any, data goes to [`DefaultOutput`].
     pub files: Vec<PathBuf>,
+    /// To whom new files belong; `None`: to this process's user.
+    pub owner: Option<Owner>,
     /// Text: the stages stand below each fork.
     pub stages: bool,
     /// Text: the summary stands at the end.

@@ -1,66 +1,126 @@
 //! From events to every output.
 //!
-//! All outputs are opened before anything else happens. A closed pipe takes its output away
-//! quietly; any other error of a writer takes it away too and is told at the next tick, so that
-//! the others get every event all the same. Notes go to standard error.
+//! Each place that is written to has a thread behind a bounded queue (`writer`), so a call of these
+//! functions takes no longer than it takes to put events into a queue, whatever the readers do. A closed
+//! pipe takes its output away quietly; any other error of an output takes it away too and is told at once,
+//! and the others get every event all the same. Notes go to standard error.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, IsTerminal as _, Write},
     os::fd::AsFd,
     path::Path,
+    sync::Arc,
+    time::Instant,
 };
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use terminal_size::{Width, terminal_size_of};
 
 use crate::{
     error::UserError,
-    event::Event,
+    event::{Event, notice::Warning, summary::Summary, units::counted, values::Name},
     output::{
+        files::{self, FileId, Opened, Standard},
         formats::Format,
-        notes::Notes,
+        notes::{Notes, Stderr},
         options::{Color, DefaultOutput, OutputOptions},
         sink::{Sink, send},
         text::Look,
+        writer::{End, Lines, Writer},
     },
 };
 
+/// Events that are handed over at once.
+const BATCH: usize = 128;
+
+/// How standard output is called in messages.
+const STDOUT: &str = "standard output";
+/// How standard error is called in messages.
+const STDERR: &str = "standard error";
+
 /// The outputs that are open.
 pub struct Outputs {
-    open: Vec<(String, Box<dyn Sink>)>,
-    notes: Option<Notes<io::Stderr>>,
-    /// The first error since the last tick.
-    failed: Option<UserError>,
+    open: Vec<Writer>,
+    /// Notes, where no thread writes them: one does where they go to the same place as data.
+    notes: Option<Notes<Stderr>>,
+    /// What has not been handed over.
+    batch: Vec<Arc<Event>>,
+    /// Outputs that failed.
+    failed: Vec<UserError>,
+}
+
+/// What became of the outputs.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// Events that were left out because the trace was stopped; the most that any output lacks.
+    pub left_out: u64,
+    /// Outputs that failed.
+    pub failed: Vec<UserError>,
 }
 
 impl Outputs {
-    /// Opens every output that `options` name.
+    /// Opens every output that `options` name, and empties their files only if all of them are fit. `input`
+    /// is what is read meanwhile. A named pipe without a reader is waited for until `stop` says so.
     ///
     /// # Errors
-    /// [`UserError::Output`]: a file cannot be created.
-    pub fn open(options: &OutputOptions, default: DefaultOutput) -> Result<Self, UserError> {
-        let mut open = Vec::new();
+    /// [`UserError::Output`]: a file cannot be created. [`UserError::SameFile`]: a file would be written
+    /// twice, or is the one that is read.
+    pub fn open(
+        options: &OutputOptions,
+        default: DefaultOutput,
+        input: Option<FileId>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, UserError> {
+        survive_size_limit();
+        let (mut targets, mut wrong) = (Vec::new(), None);
         for path in &options.files {
-            let name = path.display().to_string();
-            let sink = if name == "-" {
-                standard(options, DefaultOutput::Stdout)
-            } else {
-                file(options, path).map_err(|error| UserError::Output {
-                    path: name.clone(),
-                    cause: cause(&error),
-                })?
-            };
-            open.push((name, sink));
+            match Target::open(path, options, stop) {
+                Ok(target) => targets.push(target),
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
         }
-        if open.is_empty() {
-            let name = match default {
-                DefaultOutput::Stdout => STDOUT,
-                DefaultOutput::Stderr => "standard error",
-            };
-            open.push((name.to_owned(), standard(options, default)));
+        if options.files.is_empty() {
+            targets.push(Target::standard(default));
         }
-        let notes = (!options.quiet).then(|| Notes::new(io::stderr()));
-        Ok(Self { open, notes, failed: None })
+        let wrong = wrong.or_else(|| clash(&targets, input));
+        let emptied = wrong.map_or_else(|| targets.iter().try_for_each(Target::empty), Err);
+        if let Err(error) = emptied {
+            for target in &targets {
+                target.undo();
+            }
+            return Err(error);
+        }
+        Self::start(targets, options)
+    }
+
+    /// Starts a thread for each place.
+    fn start(targets: Vec<Target<'_>>, options: &OutputOptions) -> Result<Self, UserError> {
+        let stderr = FileId::of(Standard::error()).ok();
+        let mut noted = options.quiet;
+        // Two outputs to one place, such as a terminal, share its thread: their lines do not mix.
+        let mut places: Vec<(Option<FileId>, String, Vec<Making>)> = Vec::new();
+        for target in targets {
+            let (id, name) = (target.id, target.name.clone());
+            let same =
+                |place: &&mut (Option<FileId>, String, Vec<Making>)| id.is_some() && place.0 == id;
+            let making = target.making(options);
+            match places.iter_mut().find(same) {
+                Some((_, _, makings)) => makings.push(making),
+                None => places.push((id, name, vec![making])),
+            }
+        }
+        let mut open = Vec::new();
+        for (id, name, mut makings) in places {
+            if !noted && id.is_some() && id == stderr {
+                makings.push(Box::new(|| Box::new(Notes::new(Lines::new(Standard::error())))));
+                noted = true;
+            }
+            let sinks = || makings.into_iter().map(|make| make()).collect();
+            let writer = Writer::start(name.clone(), sinks);
+            open.push(writer.map_err(|error| output_error(&name, &error))?);
+        }
+        let notes = (!noted).then(|| Notes::new(Stderr::busy()));
+        Ok(Self { open, notes, batch: Vec::new(), failed: Vec::new() })
     }
 
     /// Whether an output is left.
@@ -69,59 +129,217 @@ impl Outputs {
         !self.open.is_empty()
     }
 
-    /// Writes one event to every output.
-    pub fn event(&mut self, event: &Event) {
+    /// Waits until `until`, or without end, for every output to have room for more; returns whether each
+    /// has. Whoever writes on all the same only makes the queues longer.
+    #[must_use]
+    pub fn wait_for_room(&self, until: Option<Instant>) -> bool {
+        self.open.iter().all(|writer| writer.wait_for_room(until))
+    }
+
+    /// Whether every output has room for a line that says what was lost. There is more room for these: they
+    /// are few, and most needed when there is no more room for attempts.
+    #[must_use]
+    pub fn has_room_for_loss(&self) -> bool {
+        self.open.iter().all(Writer::has_room_for_loss)
+    }
+
+    /// Hands one event to every output.
+    pub fn event(&mut self, event: Event) {
         if let Some(notes) = &mut self.notes
-            && send(notes, event).is_err()
+            && send(notes, &event).is_err()
         {
             self.notes = None;
         }
-        self.each(|sink| send(sink, event));
+        self.batch.push(Arc::new(event));
+        if self.batch.len() == BATCH {
+            self.hand_over();
+        }
     }
 
-    /// Makes everything written so far visible.
-    ///
-    /// # Errors
-    /// [`UserError::Output`], once per output that failed since the last call.
-    pub fn tick(&mut self) -> Result<(), UserError> {
-        self.each(|sink| sink.tick());
-        self.failed.take().map_or(Ok(()), Err)
+    /// Lets the outputs make everything visible that they were given so far, and looks after those that
+    /// ended: one that failed is told to the user and to the others.
+    pub fn tick(&mut self) {
+        self.hand_over();
+        while let Some(place) = self.open.iter().position(Writer::has_ended) {
+            let writer = self.open.swap_remove(place);
+            let name = writer.name.clone();
+            if let End::Failed(error) = writer.end(None) {
+                self.fail(&name, &error);
+            }
+        }
     }
 
-    /// Ends every output: nothing comes after it.
-    ///
-    /// # Errors
-    /// As [`Self::tick`].
-    pub fn finish(&mut self) -> Result<(), UserError> {
-        self.each(|sink| sink.finish());
-        self.failed.take().map_or(Ok(()), Err)
+    /// From `at` on the outputs leave out attempts and follow-ups that still wait for their reader, and
+    /// count them.
+    pub fn give_up_at(&self, at: Instant) {
+        for writer in &self.open {
+            writer.give_up_at(at);
+        }
+    }
+
+    /// Hands over the summary of a live trace; each output fills in what it shows, and what it left out.
+    pub fn summary(&mut self, summary: Summary) {
+        self.tick();
+        let failed = u64::try_from(self.failed.len()).ok().filter(|failed| *failed > 0);
+        for writer in &self.open {
+            writer.end_with(Summary { failed_outputs: failed, ..summary.clone() });
+        }
+    }
+
+    /// Ends every output: nothing comes after it. One that has not taken everything by `until` is left
+    /// behind, and counts as failed.
+    pub fn finish(mut self, until: Option<Instant>) -> Closed {
+        self.tick();
+        for writer in &self.open {
+            writer.close();
+        }
+        let mut left_out = 0;
+        for writer in std::mem::take(&mut self.open) {
+            let name = writer.name.clone();
+            match writer.end(until) {
+                End::Written(events) => left_out = left_out.max(events),
+                End::Failed(error) => self.fail(&name, &error),
+                End::Stuck(events) => {
+                    left_out = left_out.max(u64::try_from(events).unwrap_or(u64::MAX));
+                    let events = counted(u64::try_from(events).unwrap_or(u64::MAX), "event");
+                    let cause =
+                        format!("nobody takes what is written; its last {events} are missing");
+                    self.failed.push(UserError::Output { path: name, cause });
+                }
+            }
+        }
+        Closed { left_out, failed: self.failed }
     }
 
     /// Says something to the user that is no event.
     pub fn say(&mut self, text: &str) {
         if self.notes.is_some() {
             // Nobody listens: nothing to be done.
-            writeln!(io::stderr(), "{text}").ok();
+            writeln!(Stderr::busy(), "{text}").ok();
         }
     }
 
-    fn each(&mut self, mut write: impl FnMut(&mut dyn Sink) -> io::Result<()>) {
-        let Self { open, failed, .. } = self;
-        open.retain_mut(|(name, sink)| match write(sink.as_mut()) {
-            Ok(()) => true,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::BrokenPipe {
-                    let error = UserError::Output { path: name.clone(), cause: cause(&error) };
-                    failed.get_or_insert(error);
-                }
-                false
-            }
-        });
+    fn hand_over(&mut self) {
+        for writer in &self.open {
+            writer.take(&self.batch);
+        }
+        self.batch.clear();
+    }
+
+    /// An output failed; a closed pipe is no failure.
+    fn fail(&mut self, name: &str, error: &io::Error) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return;
+        }
+        let error = output_error(name, error);
+        if self.is_open() {
+            self.event(Event::Warning(Warning {
+                code: Name::Borrowed("output-failed"),
+                text: error.to_string(),
+                hint: Some("the other outputs go on".to_owned()),
+                fork: None,
+            }));
+        }
+        self.failed.push(error);
     }
 }
 
-/// How standard output is called in messages.
-const STDOUT: &str = "standard output";
+/// Makes a sink, in the thread that will write with it.
+type Making = Box<dyn FnOnce() -> Box<dyn Sink> + Send>;
+
+/// An output that is open and has no thread yet.
+struct Target<'a> {
+    name: String,
+    format: Option<&'static Format>,
+    /// `None`: the system does not say, and so it is like no other.
+    id: Option<FileId>,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    File(&'a Path, Opened),
+    Standard(Standard),
+}
+
+impl<'a> Target<'a> {
+    fn open(
+        path: &'a Path,
+        options: &OutputOptions,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, UserError> {
+        let name = path.display().to_string();
+        if name == "-" {
+            return Ok(Self::standard(DefaultOutput::Stdout));
+        }
+        let opened = files::open(path, options.owner, stop);
+        let opened = opened.map_err(|error| output_error(&name, &error))?;
+        let (id, format) = (Some(opened.id), Format::of_file(path));
+        Ok(Self { name, format, id, place: Place::File(path, opened) })
+    }
+
+    fn standard(stream: DefaultOutput) -> Self {
+        let (name, standard) = match stream {
+            DefaultOutput::Stdout => (STDOUT, Standard::output()),
+            DefaultOutput::Stderr => (STDERR, Standard::error()),
+        };
+        let id = FileId::of(standard).ok();
+        Self { name: name.to_owned(), format: None, id, place: Place::Standard(standard) }
+    }
+
+    fn empty(&self) -> Result<(), UserError> {
+        match &self.place {
+            Place::File(_, opened) => {
+                opened.empty().map_err(|error| output_error(&self.name, &error))
+            }
+            Place::Standard(_) => Ok(()),
+        }
+    }
+
+    fn undo(&self) {
+        if let Place::File(path, opened) = &self.place {
+            opened.undo(path);
+        }
+    }
+
+    fn making(self, options: &OutputOptions) -> Making {
+        let format = self.format.unwrap_or(options.format);
+        match self.place {
+            Place::File(_, opened) => making(options, format, opened.file),
+            Place::Standard(standard) => making(options, format, standard),
+        }
+    }
+}
+
+/// Two outputs of one file, or one of the file that is read.
+fn clash(targets: &[Target<'_>], input: Option<FileId>) -> Option<UserError> {
+    let clashes = |target: &Target<'_>, other: Option<FileId>| {
+        target.id.zip(other).is_some_and(|(id, other)| id.clashes(other))
+    };
+    targets.iter().enumerate().find_map(|(place, target)| {
+        let other = if clashes(target, input) {
+            "the file that is read".to_owned()
+        } else {
+            let before = targets.get(..place)?;
+            before.iter().find(|before| clashes(target, before.id))?.name.clone()
+        };
+        Some(UserError::SameFile { path: target.name.clone(), other })
+    })
+}
+
+/// A file that has reached `RLIMIT_FSIZE` is a full disk: write(2) fails, and says so. The signal that comes
+/// with it would end this process. It is caught rather than ignored, because a command that we start would
+/// inherit that.
+///
+/// KERNEL: `fs/read_write.c` `generic_write_check_limits`.
+fn survive_size_limit() {
+    extern "C" fn nothing(_signal: i32) {}
+    // SAFETY: the handler does nothing.
+    let before = unsafe { signal(Signal::SIGXFSZ, SigHandler::Handler(nothing)) };
+    if matches!(before, Ok(SigHandler::SigIgn)) {
+        // SAFETY: what was ignored before is ignored again.
+        unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.ok();
+    }
+}
 
 /// Writes a text to standard output, for commands that print once and end. A closed pipe is no
 /// failure.
@@ -132,45 +350,33 @@ pub fn print(text: &str) -> Result<(), UserError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(UserError::Output { path: STDOUT.to_owned(), cause: cause(&error) })
+            Err(output_error(STDOUT, &error))
         }
         _ => Ok(()),
     }
 }
 
-/// What the system said, without its number.
-fn cause(error: &io::Error) -> String {
+fn output_error(name: &str, error: &io::Error) -> UserError {
+    // What the system said, without its number.
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+    let cause = text.split(" (os error").next().unwrap_or(&text).to_owned();
+    UserError::Output { path: name.to_owned(), cause }
 }
 
-fn file(options: &OutputOptions, path: &Path) -> io::Result<Box<dyn Sink>> {
-    let file = File::create(path)?;
-    let format = Format::of_file(path).unwrap_or(options.format);
-    Ok(sink(options, format, file))
-}
-
-fn standard(options: &OutputOptions, stream: DefaultOutput) -> Box<dyn Sink> {
-    match stream {
-        // Rust's own standard output flushes at each line; batches are flushed here.
-        DefaultOutput::Stdout => sink(options, options.format, io::stdout()),
-        DefaultOutput::Stderr => sink(options, options.format, io::stderr()),
-    }
-}
-
-fn sink(
+fn making(
     options: &OutputOptions,
-    format: &Format,
-    stream: impl Write + IsTerminal + AsFd + 'static,
-) -> Box<dyn Sink> {
+    format: &'static Format,
+    stream: impl Write + AsFd + Send + 'static,
+) -> Making {
+    let terminal = stream.as_fd().is_terminal();
     let look = Look {
-        width: stream.is_terminal().then(|| width(&stream)).flatten(),
-        color: color(options.color, stream.is_terminal()),
+        width: terminal.then(|| width(&stream)).flatten(),
+        color: color(options.color, terminal),
         stages: options.stages,
         summary: options.summary,
         utc: options.utc,
     };
-    (format.open)(Box::new(BufWriter::new(stream)), look)
+    Box::new(move || (format.open)(Box::new(Lines::new(stream)), look))
 }
 
 fn width(stream: &impl AsFd) -> Option<usize> {
@@ -189,6 +395,8 @@ fn color(color: Color, terminal: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::event::fork::Fork;
 
@@ -209,21 +417,33 @@ mod tests {
     }
 
     fn outputs(kinds: &[io::ErrorKind]) -> Outputs {
-        let sink = |kind: &io::ErrorKind| -> (String, Box<dyn Sink>) {
-            ("x".to_owned(), Box::new(Failing(*kind)))
+        let writer = |kind: &io::ErrorKind| {
+            let kind = *kind;
+            Writer::start("x".to_owned(), move || vec![Box::new(Failing(kind))]).unwrap()
         };
-        Outputs { open: kinds.iter().map(sink).collect(), notes: None, failed: None }
+        let open = kinds.iter().map(writer).collect();
+        Outputs { open, notes: None, batch: Vec::new(), failed: Vec::new() }
+    }
+
+    fn warning() -> Event {
+        Event::Warning(Warning { code: "x".into(), text: String::new(), hint: None, fork: None })
     }
 
     #[test]
-    fn a_closed_pipe_is_quiet_and_a_full_disk_is_said_once() {
+    fn a_closed_pipe_is_quiet_and_a_full_disk_is_told_once() {
         let mut closed = outputs(&[io::ErrorKind::BrokenPipe]);
-        assert!(closed.tick().is_ok());
-        assert!(!closed.is_open());
+        closed.event(warning());
+        let end = Instant::now() + Duration::from_secs(10);
+        while closed.is_open() {
+            assert!(Instant::now() < end);
+            closed.tick();
+        }
+        assert!(closed.finish(None).failed.is_empty());
 
         let mut full = outputs(&[io::ErrorKind::StorageFull, io::ErrorKind::BrokenPipe]);
-        let error = full.tick().unwrap_err();
-        assert_eq!(error.exit_status(), 1);
-        assert!(full.tick().is_ok());
+        full.event(warning());
+        let failed = full.finish(None).failed;
+        assert_eq!(failed.len(), 1);
+        assert_eq!(failed[0].exit_status(), 1);
     }
 }

@@ -152,8 +152,11 @@ impl Plan {
         let ends: Vec<_> =
             bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]).collect();
         let taken: BTreeSet<Mark> = marks(&ends).collect();
+        let allocates = SITES.iter().any(|(_, mark, _)| taken.contains(mark));
         let wanted = |at: &&Tracepoint| {
-            at.needed() || taken.iter().any(|mark| Tracepoint::taking(*mark).contains(at))
+            at.needed()
+                || at.reclaims() && allocates
+                || taken.iter().any(|mark| Tracepoint::taking(*mark).contains(at))
         };
         Ok(Self {
             backend: used,

@@ -16,14 +16,22 @@
 
 mod around;
 mod causes;
+mod containers;
 mod endings;
+mod failed_stages;
+mod files;
 mod filters;
 mod follow_up;
 mod ftrace;
 mod functions;
 mod inner;
+mod memory_bill;
+mod names;
+mod namespaces;
 mod readme;
+mod records;
 mod rights;
+mod stopping;
 mod storm;
 mod support;
 mod truth;

@@ -134,7 +134,7 @@ pub(super) const HOUSES: [House; 2] = [
             },
             Room {
                 name: "follow_up",
-                may: &["filter", "kernel", "maps", "ring", "current"],
+                may: &["filter", "kernel", "maps", "ring", "current", "global_functions"],
                 cure: "Let the caller pass in the value.",
             },
             Room {

@@ -10,10 +10,11 @@ pub(crate) enum Note {
     TailNotZero,
     BeforeSyscall,
     Int80,
+    NeverReturned,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::None,
         Self::Helper,
         Self::OwnPidNamespace,
@@ -21,6 +22,7 @@ impl Note {
         Self::TailNotZero,
         Self::BeforeSyscall,
         Self::Int80,
+        Self::NeverReturned,
     ];
 
     pub(crate) fn text(self) -> Option<&'static str> {
@@ -32,6 +34,7 @@ impl Note {
             Self::TailNotZero => Some("the bytes after the known struct are not zero"),
             Self::BeforeSyscall => Some("refused before the system call ran"),
             Self::Int80 => Some("i386 call by int 0x80 in a 64 bit process"),
+            Self::NeverReturned => Some("never returned: what ret says is what is likely"),
         }
     }
 }

@@ -9,7 +9,9 @@ mod refused;
 mod restart;
 mod thread;
 
-use self::refused::{group, invalid, limit, machine, namespace, permission, seccomp};
+use self::refused::{
+    ended, group, invalid, limit, machine, namespace, permission, seccomp, sharing, tracer,
+};
 use crate::call::Outcome;
 
 /// One workload with a known truth.
@@ -36,7 +38,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // Each row stays on one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 56] = [
+pub(crate) static SCENARIOS: [Scenario; 65] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -73,10 +75,14 @@ pub(crate) static SCENARIOS: [Scenario; 56] = [
     row("eexist-set-tid", permission::taken_tid, "the tid of init: EEXIST"),
     row("eperm-newns", permission::mount_namespace, "NEWNS as nobody: EPERM"),
     row("eagain-nproc", limit::processes_of_user, "a user's limit of processes: EAGAIN"),
+    row("eagain-nproc-userns", limit::processes_of_namespace, "the limit a user namespace was made under: EAGAIN"),
+    row("eagain-exec", sharing::with_exec, "FS while another thread is inside execve: EAGAIN"),
     row("eagain-pids", group::pids, "the pids limit of a control group: EAGAIN"),
     row("enomem-memory", group::memory, "the memory of a control group: ENOMEM"),
     row("seccomp", seccomp::clone, "seccomp answers clone with EPERM"),
     row("seccomp-clone3-enosys", seccomp::clone3, "and clone3 with ENOSYS"),
+    row("seccomp-fallback", seccomp::clone3_then_clone, "clone3 with ENOSYS, and clone instead"),
+    row("tracer", tracer::clone, "a tracer takes clone away from the kernel"),
     row("failed-then-ok", invalid::failed_then_ok, "EINVAL, then a success in the same thread"),
     row("eagain-deadline", limit::deadline, "a caller under SCHED_DEADLINE: EAGAIN"),
     row("enomem-dead-pidns", namespace::dead_pidns, "a pid namespace whose init is gone: ENOMEM"),
@@ -87,6 +93,11 @@ pub(crate) static SCENARIOS: [Scenario; 56] = [
     row("eperm-set-tid", permission::set_tid, "set_tid as nobody: EPERM"),
     row("emfile-pidfd", limit::open_files, "PIDFD without a free descriptor: EMFILE"),
     row("eperm-chroot", permission::user_namespace_in_chroot, "NEWUSER in a chroot: EPERM"),
+    row("eperm-unmapped", permission::user_namespace_without_ids, "NEWUSER without mapped ids: EPERM"),
+    row("eexist-without-process", permission::taken_without_process, "the tid of a zombie, then of a session: EEXIST"),
+    row("enomem-mapping", machine::too_large_a_mapping, "a mapping larger than memory: ENOMEM"),
+    row("enomem-killed", ended::while_copying, "SIGALRM during the copy of memory: ENOMEM"),
+    row("enomem-oom-kill", ended::by_oom_killer, "the out-of-memory killer of a group: ENOMEM"),
     row("into-cgroup", group::into_cgroup, "EBADF, ENOENT, EBUSY, EOPNOTSUPP, EACCES"),
     heavy("eagain-pid-max", namespace::no_numbers, "no number below a namespace's pid_max: EAGAIN"),
     heavy("eagain-threads-max", machine::no_threads, "kernel.threads-max, in a guest: EAGAIN"),

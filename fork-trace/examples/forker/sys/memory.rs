@@ -50,6 +50,50 @@ pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Maps this many private pages and writes to each. No two that touch may be written alike, so each is
+/// a mapping of its own; they stay to the end.
+pub(crate) fn scatter(mappings: usize) -> Result<(), Errno> {
+    let at = promise(mappings * PAGE)?;
+    for index in 0..mappings {
+        let page = at.cast::<u8>().wrapping_add(index * PAGE);
+        // SAFETY: the page is part of the mapping just made, which nobody else knows.
+        unsafe { page.write_volatile(1) };
+        let prot =
+            if index % 2 == 0 { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
+        // SAFETY: as above; nobody writes to it any more.
+        if unsafe { libc::mprotect(page.cast(), PAGE, prot) } == -1 {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
+/// Maps private memory of twice `half` bytes that the kernel promises in two steps, and nobody uses:
+/// the two become one mapping, which stays to the end.
+pub(crate) fn promise_twice(half: usize) -> Result<(), Errno> {
+    let half = half / PAGE * PAGE;
+    let prot = libc::PROT_NONE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: this asks for new memory at a place that the kernel chooses.
+    let at = unsafe { libc::mmap(ptr::null_mut(), half * 2, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: the whole of it was mapped just now, and nobody else knows it.
+    if unsafe { libc::munmap(at, half * 2) } == -1 {
+        return Err(errno());
+    }
+    for part in [at, at.wrapping_byte_add(half)] {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: if something else is there by now, the kernel refuses.
+        if unsafe { libc::mmap(part, half, prot, flags, -1, 0) } == libc::MAP_FAILED {
+            return Err(errno());
+        }
+    }
+    Ok(())
+}
+
 /// A page whose address fits in 32 bits; it goes away with this.
 pub(crate) struct LowPage {
     at: *mut c_void,

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod int80;
 pub(crate) mod memory;
 mod process;
+pub(crate) mod ptrace;
 mod rights;
 pub(crate) mod script;
 mod signal;
@@ -18,10 +19,10 @@ mod time;
 pub(crate) use self::{
     errno::{Errno, number},
     process::{
-        End, adopt_orphans, await_zombie, close, die_with, exit_now, kill, reap, reap_all, tgid,
-        tid, try_wait, wait,
+        End, adopt_orphans, await_zombie, close, die_with, exit_now, kill, lead_session, reap,
+        reap_all, tgid, tid, try_wait, wait,
     },
-    rights::{become_user, chroot, is_root, limit, refuse, run_by_deadline, unshare},
-    signal::{handle, stop_on_signals, stop_signal},
+    rights::{become_user, chroot, is_root, limit, refuse, run_by_deadline, soft_limit, unshare},
+    signal::{alarm_ms, handle, stop_on_signals, stop_signal},
     time::{Times, now_ns, sleep_ms, timed},
 };

@@ -113,6 +113,12 @@ pub(crate) fn die_with(parent: c_int) {
     }
 }
 
+/// Becomes the leader of a session and a process group of its own.
+pub(crate) fn lead_session() -> Result<(), Errno> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
 /// Makes orphaned descendants this process's children, so that it can reap them.
 pub(crate) fn adopt_orphans() -> Result<(), Errno> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)

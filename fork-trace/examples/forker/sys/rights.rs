@@ -21,7 +21,16 @@ pub(crate) fn become_user(uid: libc::uid_t) -> Result<(), Errno> {
 
 /// Sets a resource limit of this process.
 pub(crate) fn limit(which: libc::__rlimit_resource_t, most: libc::rlim_t) -> Result<(), Errno> {
-    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    soft_limit(which, most, most)
+}
+
+/// Sets a resource limit of this process, and another one up to which it may raise that.
+pub(crate) fn soft_limit(
+    which: libc::__rlimit_resource_t,
+    soft: libc::rlim_t,
+    hard: libc::rlim_t,
+) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the kernel reads a valid limit.
     check(unsafe { libc::setrlimit(which, &raw const limit) }).map(drop)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::c_int,
+    ptr,
     sync::atomic::{AtomicI32, Ordering},
 };
 
@@ -28,7 +29,7 @@ pub(crate) struct OldHandler {
 impl Drop for OldHandler {
     fn drop(&mut self) {
         // SAFETY: `old` came from the kernel; no answer is asked for.
-        unsafe { libc::sigaction(self.signal, &raw const self.old, std::ptr::null_mut()) };
+        unsafe { libc::sigaction(self.signal, &raw const self.old, ptr::null_mut()) };
     }
 }
 
@@ -59,4 +60,14 @@ pub(crate) fn stop_on_signals() -> Result<[OldHandler; 2], Errno> {
     // SAFETY: `ask_to_stop` only stores to an atomic.
     let int = unsafe { handle(libc::SIGINT, handler, 0) }?;
     Ok([term, int])
+}
+
+/// Makes SIGALRM end this process after so many milliseconds, unless it is handled.
+pub(crate) fn alarm_ms(ms: i64) -> Result<(), Errno> {
+    let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let after = libc::timeval { tv_sec: 0, tv_usec: ms * 1_000 };
+    let timer = libc::itimerval { it_interval: zero, it_value: after };
+    // SAFETY: the struct is valid; the old timer is not asked for.
+    let ret = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+    check(ret).map(drop)
 }

@@ -3,7 +3,15 @@
 //! A path of the unified hierarchy is kept by the cgroup's id, which the directory's inode confirms;
 //! one of the older hierarchies by process and start.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::PathBuf,
+};
+
+use crate::event::bytes::{bytes, text};
 
 /// Paths remembered of each sort; a cache starts anew when it is full.
 const MOST: usize = 4096;
@@ -11,7 +19,7 @@ const MOST: usize = 4096;
 /// Where the unified hierarchy is mounted: alone, or beside the older ones.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
-/// Paths of cgroups.
+/// Paths of cgroups, as [`text`] tells them.
 #[derive(Default)]
 pub struct Cgroups {
     unified: HashMap<u64, String>,
@@ -26,70 +34,85 @@ impl Cgroups {
         older.or_else(|| self.unified.get(&id)).map(String::as_str)
     }
 
-    /// Reads `/proc/PID/cgroup` and remembers the path.
-    pub fn read(&mut self, id: u64, process: (u32, u64)) -> Option<&str> {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", process.0)).ok()?;
-        let (unified, older) = paths(&text);
-        if let Some(path) = older.filter(|_| unified.is_none_or(|path| path == "/")) {
+    /// Reads `/proc/PID/cgroup` of the process that has the id `proc_pid` there, and remembers the
+    /// path.
+    pub fn read(&mut self, id: u64, process: (u32, u64), proc_pid: u32) -> Option<&str> {
+        let file = fs::read(format!("/proc/{proc_pid}/cgroup")).ok()?;
+        let (unified, older) = paths(&file);
+        if let Some(path) = older.filter(|_| unified.is_none_or(|path| path == b"/")) {
             if self.older.len() == MOST {
                 self.older.clear();
             }
-            self.older.insert(process, path.to_owned());
+            self.older.insert(process, text(path));
             return self.older.get(&process).map(String::as_str);
         }
         let path = unified.filter(|path| inode(path) == Some(id))?;
         if self.unified.len() == MOST {
             self.unified.clear();
         }
-        self.unified.insert(id, path.to_owned());
+        self.unified.insert(id, text(path));
         self.unified.get(&id).map(String::as_str)
     }
 }
 
 /// The id of the cgroup at `path`, either below the mount of the unified hierarchy or with it; `None`
-/// where that hierarchy has no such group.
+/// where that hierarchy has no such group. A byte of it that is no UTF-8 is spelt as [`text`] does.
 ///
 /// KERNEL: a cgroup's id is the inode number of its directory.
 #[must_use]
 pub fn id(path: &str) -> Option<u64> {
-    let places: Vec<_> = if MOUNTS.iter().any(|mount| path.starts_with(mount)) {
-        vec![PathBuf::from(path)]
+    let path = bytes(path);
+    let places: Vec<_> = if MOUNTS.iter().any(|mount| path.starts_with(mount.as_bytes())) {
+        vec![PathBuf::from(OsStr::from_bytes(&path))]
     } else {
-        MOUNTS.iter().map(|mount| PathBuf::from(format!("{mount}/{path}"))).collect()
+        MOUNTS.iter().map(|mount| below(mount, &path)).collect()
     };
     let group = places.iter().find(|place| place.join("cgroup.controllers").exists())?;
     fs::metadata(group).ok().map(|data| data.ino())
 }
 
+/// Whether the unified hierarchy is mounted where it is looked for.
+#[must_use]
+pub fn is_mounted() -> bool {
+    MOUNTS.iter().any(|mount| PathBuf::from(mount).join("cgroup.procs").exists())
+}
+
 /// KERNEL: fs/kernfs: a cgroup's id is its directory's inode number on 64-bit machines.
-fn inode(path: &str) -> Option<u64> {
-    let place = |mount: &&str| PathBuf::from(format!("{mount}{path}"));
-    let mounted = |mount: &&&str| place(mount).join("cgroup.procs").exists();
-    let mount = MOUNTS.iter().find(mounted)?;
-    fs::metadata(place(mount)).ok().map(|data| data.ino())
+fn inode(path: &[u8]) -> Option<u64> {
+    let places = MOUNTS.iter().map(|mount| below(mount, path));
+    let place = places.into_iter().find(|place| place.join("cgroup.procs").exists())?;
+    fs::metadata(place).ok().map(|data| data.ino())
+}
+
+/// `path` below `mount`, even if it begins with a slash.
+fn below(mount: &str, path: &[u8]) -> PathBuf {
+    let mut place = OsString::from(mount);
+    place.push("/");
+    place.push(OsStr::from_bytes(path));
+    place.into()
 }
 
 /// The path in the unified hierarchy, and the deepest one in the others, of `/proc/PID/cgroup`.
-fn paths(text: &str) -> (Option<&str>, Option<&str>) {
+fn paths(file: &[u8]) -> (Option<&[u8]>, Option<&[u8]>) {
     let mut unified = None;
-    let mut older: Option<&str> = None;
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':');
+    let mut older: Option<&[u8]> = None;
+    for line in file.split(|byte| *byte == b'\n') {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
         let (Some(number), Some(_), Some(path)) = (fields.next(), fields.next(), fields.next())
         else {
             continue;
         };
-        if number == "0" {
+        if number == b"0" {
             unified = Some(path);
-        } else if path != "/" && older.is_none_or(|deepest| depth(path) > depth(deepest)) {
+        } else if path != b"/" && older.is_none_or(|deepest| depth(path) > depth(deepest)) {
             older = Some(path);
         }
     }
     (unified, older)
 }
 
-fn depth(path: &str) -> usize {
-    path.split('/').count()
+fn depth(path: &[u8]) -> usize {
+    path.iter().filter(|byte| **byte == b'/').count()
 }
 
 #[cfg(test)]
@@ -98,10 +121,10 @@ mod tests {
 
     #[test]
     fn the_unified_path_and_the_deepest_of_the_others() {
-        let text = "12:pids:/a\n4:memory:/a/b:c\n1:name=systemd:/x\n0::/user.slice\n";
-        assert_eq!(paths(text), (Some("/user.slice"), Some("/a/b:c")));
-        assert_eq!(paths("0::/\n"), (Some("/"), None));
-        assert_eq!(paths("2:cpu:/\nbroken\n"), (None, None));
+        let file = b"12:pids:/a\n4:memory:/a/b:\xff\n1:name=systemd:/x\n0::/user.slice\n";
+        assert_eq!(paths(file), (Some(&b"/user.slice"[..]), Some(&b"/a/b:\xff"[..])));
+        assert_eq!(paths(b"0::/\n"), (Some(&b"/"[..]), None));
+        assert_eq!(paths(b"2:cpu:/\nbroken\n"), (None, None));
     }
 
     #[test]
@@ -109,10 +132,10 @@ mod tests {
         let mut cgroups = Cgroups::default();
         let process = (std::process::id(), 1);
         let text = fs::read_to_string("/proc/self/cgroup").unwrap();
-        if let Some(path) = cgroups.read(u64::MAX, process).map(str::to_owned) {
+        if let Some(path) = cgroups.read(u64::MAX, process, process.0).map(str::to_owned) {
             assert!(text.contains(&path), "only an older path is kept without the right id");
             assert_eq!(cgroups.known(0, process), Some(path.as_str()));
         }
-        assert_eq!(cgroups.read(1, (u32::MAX, 1)), None);
+        assert_eq!(cgroups.read(1, (u32::MAX, 1), u32::MAX), None);
     }
 }

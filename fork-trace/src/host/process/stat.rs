@@ -4,10 +4,12 @@
 
 use std::fs;
 
+use crate::event::bytes::text;
+
 /// What the file says of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Name of the leader's task. It may hold any byte but NUL.
+    /// Name of the leader's task, as [`text`] tells it: it may hold any byte but NUL.
     pub comm: String,
     /// Process id of the parent, in the pid namespace of the mounted `/proc`.
     pub ppid: u32,
@@ -19,18 +21,20 @@ impl Stat {
     /// Reads the file of process `pid`; `None` where there is no such process or it cannot be read.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
     /// The name may hold anything, so it ends at the last parenthesis.
-    fn parse(text: &str) -> Option<Self> {
-        let (head, rest) = text.rsplit_once(')')?;
-        let (_, comm) = head.split_once('(')?;
-        let mut fields = rest.split_ascii_whitespace();
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let (head, rest) = stat.split_at_checked(end)?;
+        let begin = head.iter().position(|byte| *byte == b'(')?;
+        let comm = head.get(begin + 1..)?;
+        let mut fields = std::str::from_utf8(rest.get(1..)?).ok()?.split_ascii_whitespace();
         // Field 4 of all is the 2nd after the name, field 22 the 20th.
         let ppid = fields.nth(1)?.parse().ok()?;
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm: comm.to_owned(), ppid, start_ticks })
+        Some(Self { comm: text(comm), ppid, start_ticks })
     }
 }
 
@@ -40,11 +44,27 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let text = "7 (a) b (c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
-        let stat = Stat { comm: "a) b (c".to_owned(), ppid: 3, start_ticks: 4711 };
-        assert_eq!(Stat::parse(text), Some(stat));
-        assert_eq!(Stat::parse("7 (sh) S 3"), None);
+        let line = b"7 (a) b (\xffc) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
+        let stat = Stat { comm: "a) b (\\xffc".to_owned(), ppid: 3, start_ticks: 4711 };
+        assert_eq!(Stat::parse(line), Some(stat));
+        for broken in [&b"7 (sh) S 3"[..], b"7 )sh( S 3", b")", b"(", b"", b"7 (sh)"] {
+            assert_eq!(Stat::parse(broken), None);
+        }
         assert_eq!(Stat::read(std::process::id()).map(|stat| stat.start_ticks > 0), Some(true));
         assert_eq!(Stat::read(u32::MAX), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fuzz_stat(
+            name in proptest::collection::vec(proptest::num::u8::ANY, 0..16),
+            rest in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+        ) {
+            Stat::parse(&rest);
+            let line = [&b"7 ("[..], &name, b") S 3 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 4711 1"].concat();
+            let stat = Stat::parse(&line).unwrap();
+            proptest::prop_assert_eq!(crate::event::bytes::bytes(&stat.comm), name);
+            Stat::parse(&[line, rest].concat());
+        }
     }
 }

@@ -10,12 +10,18 @@ use crate::event::{
 
 /// A label and a text for each cause, the one that counts first.
 pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
-    let Some(cause) = &fork.cause else { return Vec::new() };
+    let after = fork
+        .fallback
+        .as_ref()
+        .map(|id| ("note:", format!("made instead of {id}, which was refused")));
+    let Some(cause) = &fork.cause else { return after.into_iter().collect() };
     let errno = fork.errno_name.as_deref().unwrap_or("failed");
     let place = fork.failed_stage.as_deref().map(|stage| format!(" in {}", function(stage)));
-    let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, true));
-    let others = fork.other_causes.iter().map(|other| ("or:", words(other, false)));
-    std::iter::once(("why:", first)).chain(others).collect()
+    let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, fork, true));
+    let others = fork.other_causes.iter().map(|other| ("or:", words(other, fork, false)));
+    let then = fork.fell_back_to.as_ref();
+    let then = then.map(|id| ("note:", format!("no failure: {id} was made instead")));
+    std::iter::once(("why:", first)).chain(others).chain(then).chain(after).collect()
 }
 
 /// The kernel function in which a stage lies.
@@ -25,30 +31,53 @@ fn function(stage: &str) -> &str {
     place.filter(|(_, word)| !word.contains(' ')).map_or(stage, |(_, function)| function)
 }
 
-fn words(cause: &Cause, with_confidence: bool) -> String {
+fn words(cause: &Cause, fork: &Fork, with_confidence: bool) -> String {
     let mut text = String::new();
     if with_confidence && cause.confidence == Confidence::Likely && cause.kind != CauseKind::Unknown
     {
         text.push_str("likely ");
     }
-    // Of a limit its name says most.
-    let named = cause.limit.as_deref().filter(|_| cause.rule.is_none());
-    text.push_str(named.unwrap_or(&cause.what));
+    // Of a limit its name says most, but for a promise of memory.
+    let named = cause.limit.as_deref();
+    let worded =
+        cause.rule.is_some() || matches!(cause.kind, CauseKind::Overcommit | CauseKind::OomKill);
+    text.push_str(named.filter(|_| !worded).unwrap_or(&cause.what));
+    if let Some(id) = cause.id {
+        text.push_str(&format!(": {id}"));
+    }
     if let Some(uid) = cause.uid {
-        text.push_str(&format!(" of uid {uid}"));
+        let name = fork.parent.user.as_deref().filter(|_| uid == fork.parent.uid);
+        text.push_str(&name.map_or_else(|| format!(" of uid {uid}"), |name| format!(" of {name}")));
     }
     if let Some(path) = &cause.path {
         text.push_str(&format!(" at {path}"));
     }
-    let bytes = matches!(cause.kind, CauseKind::CgroupMemory | CauseKind::Overcommit);
-    let number = if bytes { size } else { count };
-    match (cause.current, cause.max) {
-        (Some(current), Some(max)) => {
-            text.push_str(&format!(" ({} of {})", number(current), number(max)));
-        }
-        (None, Some(max)) => text.push_str(&format!(" ({})", number(max))),
-        _ => {}
+    if let Some(level) = cause.level {
+        text.push_str(&format!(", level {level}"));
     }
+    if let Some(fd) = cause.fd.filter(|_| cause.path.is_some()) {
+        text.push_str(&format!(", descriptor {fd}"));
+    }
+    text.push_str(&figures(cause));
     text.push_str(&format!("; {}", cause.hint));
     text
+}
+
+/// Where the counter stood, how far it may go, and what was asked for.
+fn figures(cause: &Cause) -> String {
+    let bytes = [CauseKind::CgroupMemory, CauseKind::OomKill, CauseKind::Overcommit];
+    let number = if bytes.contains(&cause.kind) { size } else { count };
+    let stood = match (cause.current, cause.max) {
+        (Some(current), Some(max)) => Some(format!("{} of {}", number(current), number(max))),
+        (None, Some(max)) if cause.asked.is_some() => Some(format!("there is {}", number(max))),
+        (None, Some(max)) => Some(number(max)),
+        (_, None) => None,
+    };
+    let asked = cause.asked.map(|asked| format!("{} asked for", number(asked)));
+    let afterwards = cause.read_afterwards.filter(|_| stood.is_some());
+    let afterwards = afterwards.map(|_| "read afterwards".to_owned());
+    // Where there is no counter, what was asked for is the figure.
+    let figures = if cause.current.is_some() { [stood, asked] } else { [asked, stood] };
+    let all: Vec<_> = figures.into_iter().chain([afterwards]).flatten().collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }

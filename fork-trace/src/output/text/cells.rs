@@ -132,9 +132,9 @@ fn shared(fork: &Fork) -> String {
 
 /// The stage with the largest time of its own and its share of the total.
 fn slowest(fork: &Fork, room: usize) -> Option<String> {
-    let (span, self_ns) = fork.slowest()?;
+    let (name, self_ns) = fork.slowest()?;
     let share = format!(" {}", percent(self_ns, fork.total_ns?));
-    Some(before(&printable(&span.name), &share, room))
+    Some(before(&printable(name), &share, room))
 }
 
 /// How long from the wake-up to the child's first step in user space, and how much of it the child

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::{
     event::{
         follow_up::{Exec, Exit, ReleasedBy, VforkDone},
-        units::duration,
+        units::{duration, size},
     },
     output::text::line::{DIM, Line, PLAIN, RED},
 };
@@ -55,15 +55,17 @@ pub(super) fn exec(
     let argv = exec.argv.as_deref().unwrap_or_default();
     let argv: Vec<_> = argv.iter().map(|word| quoted(word)).collect();
     let colon = if argv.is_empty() { "" } else { ": " };
+    let failed = exec.errno_name.as_deref().map(|name| format!(" failed with {name}"));
+    let exe = exec.exe.as_deref().map_or_else(|| "of an unreadable name".to_owned(), quoted);
     let what = format!(
-        "exec {}{} after {}{colon}{}{}",
-        quoted(&exec.exe),
+        "exec {exe}{}{} after {}{colon}{}{}",
         cut(exec.exe_truncated),
+        failed.as_deref().unwrap_or_default(),
         duration(exec.after_ns),
         argv.join(" "),
         cut(exec.argv_truncated),
     );
-    write(&Words { pid: exec.pid, what, failed: false }, place, line, writer)
+    write(&Words { pid: exec.pid, what, failed: failed.is_some() }, place, line, writer)
 }
 
 /// Writes the line of an exit.
@@ -79,7 +81,10 @@ pub(super) fn exit(
         (None, None) => "exit".to_owned(),
     };
     let never = if exit.execed { "" } else { ", without exec" };
-    let what = format!("{how} after {}{never}", duration(exit.lifetime_ns));
+    let cpu = exit.cpu_ns.map(|ns| format!(", {} of CPU", duration(ns)));
+    let rss = exit.max_rss_bytes.map(|bytes| format!(", at most {}", size(bytes)));
+    let (cpu, rss) = (cpu.unwrap_or_default(), rss.unwrap_or_default());
+    let what = format!("{how} after {}{never}{cpu}{rss}", duration(exit.lifetime_ns));
     let failed = exit.signal.is_some() || exit.code.is_some_and(|code| code != 0);
     write(&Words { pid: exit.pid, what, failed }, place, line, writer)
 }

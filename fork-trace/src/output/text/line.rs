@@ -126,7 +126,7 @@ impl Line {
 }
 
 /// `text` with everything spelt out that a terminal would obey rather than show.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);
     }

@@ -42,24 +42,36 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
         .iter()
         .map(|(name, count)| (name.as_ref(), *count, summary.totals.get(name)))
         .collect();
-    let stages: Vec<Row<'_>> = summary
-        .stages
-        .iter()
-        .map(|stage| (stage.name.as_ref(), stage.self_ns.count, Some(&stage.self_ns)))
-        .collect();
+    let (totals, own) = stages(summary);
     let causes: Vec<Row<'_>> = summary
         .failures_by_cause
         .iter()
         .map(|(cause, count)| (cause.as_ref(), *count, None))
         .collect();
-    let rows = || kinds.iter().chain(&stages).chain(&causes);
+    let rows = || kinds.iter().chain(&totals).chain(&own).chain(&causes);
     let widths = Widths {
-        name: rows().map(|(name, ..)| printable(name).width()).max().unwrap_or(0).max(12),
+        name: rows().map(|(name, ..)| printable(name).width()).max().unwrap_or(0).max(13),
         count: rows().map(|(_, number, _)| count(*number).len()).max().unwrap_or(0).max(5),
     };
     table("KIND (TOTAL)", &kinds, &widths, line, writer)?;
-    table("STAGE (SELF)", &stages, &widths, line, writer)?;
+    table("STAGE (TOTAL)", &totals, &widths, line, writer)?;
+    table("STAGE (SELF)", &own, &widths, line, writer)?;
     table("FAILURE", &causes, &widths, line, writer)
+}
+
+/// The stages by their whole time; and by their own, those of which other stages are a part, unless
+/// those take it all.
+fn stages(summary: &Summary) -> (Vec<Row<'_>>, Vec<Row<'_>>) {
+    let mut totals: Vec<Row<'_>> = Vec::new();
+    let mut own: Vec<Row<'_>> = Vec::new();
+    for stage in &summary.stages {
+        let (name, count) = (stage.name.as_ref(), stage.self_ns.count);
+        totals.extend(stage.total_ns.as_ref().map(|total| (name, count, Some(total))));
+        if stage.self_ns.max_ns > 0 && stage.total_ns.as_ref() != Some(&stage.self_ns) {
+            own.push((name, count, Some(&stage.self_ns)));
+        }
+    }
+    (totals, own)
 }
 
 fn counts(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
@@ -68,8 +80,19 @@ fn counts(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Re
         line.push(PLAIN, &format!(": {} made a task, ", count(summary.succeeded)));
         let style = if summary.failed > 0 { RED } else { PLAIN };
         line.push(style, &format!("{} failed", count(summary.failed)));
+        if summary.fell_back > 0 {
+            let words = format!(", {} made by another call instead", count(summary.fell_back));
+            line.push(PLAIN, &words);
+        }
     }
     line.end(writer)?;
+    let made = summary.under_way_tasks.unwrap_or_default();
+    let unmade = summary.under_way.zip(summary.under_way_tasks).map(|(all, _)| all - all.min(made));
+    if let Some(unmade) = unmade.filter(|unmade| *unmade > 0) {
+        let words = "under way at the start or end, without a task so far";
+        line.push(PLAIN, &format!("{} {words}", counted(unmade, "more attempt")));
+        line.end(writer)?;
+    }
     if summary.lost > 0 {
         line.push(YELLOW, &format!("{} lost", counted(summary.lost, "record")));
         line.push(PLAIN, ": these attempts are not shown");
@@ -85,9 +108,9 @@ fn accounting(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io
         return line.end(writer);
     };
     let beside = [
-        (Some(summary.lost), "lost"),
+        (summary.lost_tasks.or(Some(summary.lost)), "lost"),
         (summary.filtered, "filtered out"),
-        (summary.under_way, "under way at the start or end"),
+        (summary.under_way_tasks.or(summary.under_way), "under way at the start or end"),
     ];
     let beside = beside.map(|(number, what)| (number.unwrap_or(0), what));
     let known =

@@ -8,10 +8,11 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     event::{
         clone_flags,
-        fork::{ChildStart, Copied, Fork},
-        memory_cost,
+        fork::{ChildStart, Fork, OTHER},
+        memory::PAGE_BYTES,
+        memory_cost::{self, known},
         span::{Precision, Span, Status},
-        units::{duration, percent, size},
+        units::{count, duration, percent, size},
     },
     output::text::{
         bar::blocks,
@@ -60,10 +61,7 @@ struct Widths {
 
 /// What the caller's memory was, and what copying it cost.
 fn memory(fork: &Fork) -> String {
-    fork.memory.as_ref().map_or_else(String::new, |memory| {
-        let copy_ns = memory_cost::copy_ns(&fork.stages);
-        memory_cost::words(memory, copy_ns)
-    })
+    memory_cost::words(fork).unwrap_or_default()
 }
 
 /// Explains the signs, once.
@@ -107,7 +105,6 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         let Some(dur_ns) = span.dur_ns else { continue };
         let stage = row_of(span);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
-        let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
         bars.push(Bar {
             name: span.name.clone().into_owned(),
             depth: around.len(),
@@ -115,18 +112,30 @@ fn bars(fork: &Fork) -> Vec<Bar> {
             dur_ns,
             precision: span.precision,
             is_part: true,
-            detail: own.map_or_else(String::new, |own| format!("self {}", duration(own))),
+            detail: detail(span, dur_ns, fork.failed_stage.as_ref() == Some(&span.name)),
         });
         around.extend(stage.map(|row| row.stage));
     }
     // Of an attempt without stages the rest is all.
     if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
-        bars.push(Bar { is_part: true, ..plain_bar("other", dur_ns) });
+        bars.push(Bar { is_part: true, ..plain_bar(OTHER, dur_ns) });
     }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
     }
     bars
+}
+
+/// What there is to say of a stage beside its time.
+fn detail(span: &Span, dur_ns: u64, is_failed_stage: bool) -> String {
+    let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
+    let words = [
+        own.map(|own| format!("self {}", duration(own))),
+        span.tracer_ns.map(|ns| format!("{} of it fork-trace", duration(ns))),
+        is_failed_stage.then(|| "failed".to_owned()),
+        span.includes_undo.map(|_| "undoing included".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The child's start; its time runs beside the parent's, not within the total.
@@ -240,16 +249,22 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     groups.collect::<Vec<_>>().join("; ")
 }
 
-/// A line of names.
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
-    let Some(Copied { vmas, page_table_bytes }) = &fork.copied else { return String::new() };
-    match page_table_bytes {
-        Some(bytes) => format!("{vmas} mappings, {} of page tables", size(*bytes)),
-        None => format!("{vmas} mappings"),
-    }
+    let Some(copied) = &fork.copied else { return String::new() };
+    let about = if copied.rss_error_pages.is_some() { "~" } else { "" };
+    let pages = |pages: u64| size(pages.saturating_mul(PAGE_BYTES));
+    let words = [
+        Some(format!("{} mappings", count(copied.vmas))),
+        copied.page_table_bytes.map(|bytes| format!("{} of page tables", size(bytes))),
+        known(copied.rss_pages, copied.rss_error_pages)
+            .map(|resident| format!("{about}{} of pages", pages(resident))),
+        copied.swap_pages.filter(|swap| *swap > 0).map(|swap| format!("{} in swap", pages(swap))),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// A line of names or figures.
 fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());

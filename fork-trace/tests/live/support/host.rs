@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -74,9 +77,14 @@ pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     pub(crate) fn make(name: &str) -> Option<Self> {
+        Self::make_bytes(name.as_bytes())
+    }
+
+    /// The same with a name that may be no text.
+    pub(crate) fn make_bytes(name: &[u8]) -> Option<Self> {
         let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
         let mount = mounts.iter().map(PathBuf::from).find(|at| at.join("cgroup.procs").exists())?;
-        let path = mount.join(name);
+        let path = mount.join(OsStr::from_bytes(name));
         fs::create_dir(&path).ok()?;
         Some(Self(path))
     }

@@ -21,11 +21,13 @@ pub(crate) fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["type"] == name).collect()
 }
 
-/// The lines of one type by the id of their fork.
+/// The lines of one type by the id of their fork; those of the traced command itself have none.
 pub(crate) fn by_fork<'a>(lines: &'a [Value], name: &str) -> BTreeMap<&'a str, Vec<&'a Value>> {
     let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for event in of_type(lines, name) {
-        found.entry(event["fork"].as_str().unwrap()).or_default().push(event);
+        if let Some(fork) = event["fork"].as_str() {
+            found.entry(fork).or_default().push(event);
+        }
     }
     found
 }
@@ -82,7 +84,10 @@ pub(crate) fn check(lines: &[Value]) {
         }
         for stage in &stages {
             let timed = stage["dur_ns"].is_u64();
-            assert_eq!(timed, stage["status"] == "done" || stage["status"] == "failed", "{stage}");
+            // A stage that this host cannot time may be known to have failed.
+            let untimed = stage["status"] == "failed" && stage["precision"] == "missing";
+            let passed = stage["status"] == "done" || stage["status"] == "failed";
+            assert_eq!(timed, passed && !untimed, "{stage}");
             assert_eq!(timed, stage["start_ns"].is_u64() && stage["self_ns"].is_u64(), "{stage}");
         }
     }

@@ -33,7 +33,7 @@ const GROUP_BYTES: &str = "1048576";
 const CROWD: usize = 1_000;
 
 /// Runs `body` in a child that is not killed with forker: it has control groups to remove.
-fn keeper(body: impl FnOnce() -> Result<(), Errno>) -> Outcome {
+pub(super) fn keeper(body: impl FnOnce() -> Result<(), Errno>) -> Outcome {
     host::require_root()?;
     finish(in_child(&Call::libc_fork().note(Note::Helper), false, libc_fork, body))
 }

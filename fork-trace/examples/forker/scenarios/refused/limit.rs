@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     attempt::helper,
-    call::Outcome,
+    call::{Outcome, Skip},
     host,
     sys::{
         self,
@@ -27,6 +27,24 @@ pub(crate) fn processes_of_user() -> Outcome {
         sys::limit(libc::RLIMIT_NPROC, LIMIT.into())?;
         sys::become_user(uid)?;
         sys::die_with(parent);
+        fork_to_the_limit("rlimit-nproc")
+    })
+}
+
+/// The limit under which a user namespace was made, which a higher one of its own does not help.
+pub(crate) fn processes_of_namespace() -> Outcome {
+    host::require_root()?;
+    if host::release() < (5, 14) {
+        return Err(Skip("before Linux 5.14 namespaces keep no such limit".to_owned()));
+    }
+    let parent = sys::tgid();
+    let uid = 44_321 + parent.unsigned_abs() % 10_000;
+    helper(move || {
+        sys::soft_limit(libc::RLIMIT_NPROC, LIMIT.into(), 1_000)?;
+        sys::become_user(uid)?;
+        sys::die_with(parent);
+        sys::unshare(libc::CLONE_NEWUSER)?;
+        sys::soft_limit(libc::RLIMIT_NPROC, 1_000, 1_000)?;
         fork_to_the_limit("rlimit-nproc")
     })
 }

@@ -55,6 +55,32 @@ pub(crate) fn no_threads() -> Outcome {
     })
 }
 
+/// Memory and swap of this machine together, in bytes.
+fn memory_and_swap() -> Result<usize, Errno> {
+    let text = fs::read_to_string("/proc/meminfo").map_err(sys::number)?;
+    let kib = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<usize>().ok()
+    };
+    let all = kib("MemTotal:").zip(kib("SwapTotal:"));
+    all.map(|(memory, swap)| (memory + swap) << 10).ok_or(libc::ENODATA)
+}
+
+/// One mapping that is larger than memory and swap. It changes no limit.
+pub(crate) fn too_large_a_mapping() -> Outcome {
+    let mode = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+    if mode.trim() != "0" {
+        return Err(Skip("vm.overcommit_memory is not 0".to_owned()));
+    }
+    helper(|| {
+        memory::promise_twice((memory_and_swap()? / 8 * 5) & !0xfff)?;
+        clone_refused(flag::SIGCHLD, Refusal(libc::ENOMEM, "overcommit", ""));
+        // As long as a tracer may take to look at the mapping.
+        sys::sleep_ms(STANDS_MS);
+        Ok(())
+    })
+}
+
 pub(crate) fn no_promises() -> Outcome {
     require_guest()?;
     helper(|| {

@@ -31,7 +31,10 @@ pub(crate) fn dead_pidns() -> Outcome {
         sys::unshare(libc::CLONE_NEWPID)?;
         let first = attempt(&Call::clone(flag::SIGCHLD), || fork::clone(flag::SIGCHLD));
         sys::reap(first.tid()?);
-        clone_refused(flag::SIGCHLD, Refusal(libc::ENOMEM, "pid-namespace-dead", ""));
+        for shared in [0, flag::VM | flag::VFORK] {
+            let why = Refusal(libc::ENOMEM, "pid-namespace-dead", "");
+            clone_refused(shared | flag::SIGCHLD, why);
+        }
         Ok(())
     })
 }

@@ -33,3 +33,14 @@ pub(crate) fn clone3() -> Outcome {
         Ok(())
     })
 }
+
+/// A C library tries clone where clone3 is refused with ENOSYS.
+pub(crate) fn clone3_then_clone() -> Outcome {
+    helper(|| {
+        sys::refuse(libc::SYS_clone3, libc::ENOSYS)?;
+        let args = CloneArgs::new(0);
+        let call = refused(Call::clone3(&args), libc::ENOSYS);
+        attempt(&call, || fork::clone3(&args, Clone3Size::V2));
+        attempt(&Call::clone(flag::SIGCHLD), || fork::clone(flag::SIGCHLD)).tid().map(sys::reap)
+    })
+}

@@ -1,0 +1,80 @@
+//! Calls that a tracer takes away from the kernel. It stops the caller at the entry and puts -1 in the
+//! place of the call's number, so that the kernel does nothing. From then on the registers no longer
+//! say which call it was.
+//!
+//! The number is still there while the caller is stopped, so it is kept as the caller leaves its CPU.
+//! Only tasks that are traced are looked at.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+
+use crate::{
+    kernel::{
+        regs::Regs,
+        syscall::{is_taken, may_fork},
+        task::Task,
+    },
+    maps::{REGS_PLACE, STOPPED},
+};
+
+/// KERNEL: `arch/x86/entry/entry_64.S`: what a call is to return, until it has been made.
+const ENOSYS: u64 = 38_u64.wrapping_neg();
+
+/// Learns from the registers of any call how far they lie from the beginning of a task's kernel stack:
+/// that is the same for all tasks.
+#[inline(always)]
+pub(crate) fn learn(regs: Regs) {
+    let Some(place) = REGS_PLACE.get_ptr_mut(0) else { return };
+    // SAFETY: the slot exists; whoever writes to it at the same time writes the same.
+    if unsafe { place.read() } == 0
+        && let Some(stack) = Task::current().stack()
+    {
+        // SAFETY: as above.
+        unsafe { place.write(regs.address().wrapping_sub(stack)) };
+    }
+}
+
+/// The calling task, which is traced, leaves its CPU.
+///
+/// KERNEL: kernel/ptrace.c `ptrace_stop` is where it does so for its tracer. A call that has not been
+/// made yet has -ENOSYS in the place of what it returns.
+#[inline(always)]
+pub(crate) fn leaves_cpu(task: Task) {
+    let Some(place) = REGS_PLACE.get(0).copied().filter(|place| *place != 0) else { return };
+    let Some(stack) = task.by_helper().stack() else { return };
+    let Some((nr, ret)) = Regs::at(stack.wrapping_add(place)).number_and_return() else { return };
+    let key = bpf_get_current_pid_tgid();
+    if ret == ENOSYS && may_fork(nr) {
+        // If the map is full, a call that is taken away is not shown.
+        _ = STOPPED.insert(key, nr, 0);
+    } else if ret != ENOSYS || !is_taken(nr) {
+        forget(key);
+    }
+}
+
+/// The number that the calling task's call had before it was taken away; 0 where that is not known.
+#[inline(always)]
+pub(crate) fn number() -> u64 {
+    let key = bpf_get_current_pid_tgid();
+    // SAFETY: only programs of the thread that the key stands for touch the entry.
+    let nr = unsafe { STOPPED.get(key) }.copied().unwrap_or_default();
+    if nr != 0 {
+        forget(key);
+    }
+    // A tracer that has let go of it in the meantime has let it make its call.
+    if Task::current().tracer().is_some() { nr } else { 0 }
+}
+
+/// The call of a traced thread is over.
+#[inline(always)]
+pub(crate) fn over(task: Task, key: u64) {
+    if task.tracer().is_some() {
+        forget(key);
+    }
+}
+
+/// Forgets what a thread was about to call.
+#[inline(always)]
+pub(super) fn forget(key: u64) {
+    // It may not be there.
+    _ = STOPPED.remove(key);
+}
