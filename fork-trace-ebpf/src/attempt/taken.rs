@@ -5,7 +5,7 @@
 //! The number is still there while the caller is stopped, so it is kept as the caller leaves its CPU.
 //! Only tasks that are traced are looked at.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 
 use crate::{
     kernel::{
@@ -25,11 +25,19 @@ const ENOSYS: u64 = 38_u64.wrapping_neg();
 pub(crate) fn learn(regs: Regs) {
     let Some(place) = REGS_PLACE.get_ptr_mut(0) else { return };
     // SAFETY: the slot exists; whoever writes to it at the same time writes the same.
-    if unsafe { place.read() } == 0
+    if unsafe { place.read() } != 0 {
+        return;
+    }
+    let typed = regs.address();
+    // VERIFIER: 5.10 does not calculate with a pointer whose type it knows. What a helper has copied
+    // is a plain number.
+    // SAFETY: it reads a word of this program's stack.
+    let address = unsafe { bpf_probe_read_kernel(&raw const typed) };
+    if let Ok(address) = address
         && let Some(stack) = Task::current().stack()
     {
         // SAFETY: as above.
-        unsafe { place.write(regs.address().wrapping_sub(stack)) };
+        unsafe { place.write(address.wrapping_sub(stack)) };
     }
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_user};
 use fork_trace_common::{
     flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
     record::Syscall,
-    refusal::{NAME_BYTES, NAMES, RefusalRecord, SET_TIDS, arg, known},
+    refusal::{NAME_BYTES, NAMES, RefusalRecord, arg, known},
 };
 
 use super::{
@@ -86,8 +86,6 @@ fn user_bytes(to: *mut c_void, bytes: u32, address: u64) -> bool {
 fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     #[expect(clippy::cast_possible_truncation, reason = "88")]
     const BYTES: u32 = arg::COUNT as u32 * 8;
-    #[expect(clippy::cast_possible_truncation, reason = "4")]
-    const KEPT: u32 = SET_TIDS as u32;
     reads.start_over();
     let (first, second) = if info.compat { (&REGS_BX, &REGS_CX) } else { (&REGS_DI, &REGS_SI) };
     let address = reads.long(info.regs, first.load());
@@ -105,9 +103,15 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     if count > 0 && count <= MOST_TIDS {
         let mut last = 0_u32;
         let last_at = set_tid.wrapping_add((count - 1) * 4);
-        let kept = if count < u64::from(KEPT) { low_half(count) } else { KEPT };
-        let readable = user_bytes(record.set_tid.as_mut_ptr().cast(), kept * 4, set_tid)
-            & user_bytes((&raw mut last).cast(), 4, last_at);
+        let mut readable = user_bytes((&raw mut last).cast(), 4, last_at);
+        // VERIFIER: 5.10 does not see a bound of a length that is made of `count`.
+        for (index, id) in record.set_tid.iter_mut().enumerate() {
+            let index = index as u64;
+            if index < count {
+                let at = set_tid.wrapping_add(index * 4);
+                readable &= user_bytes(core::ptr::from_mut(id).cast(), 4, at);
+            }
+        }
         if readable {
             record.bits |= known::SET_TID;
         }
