@@ -40,8 +40,10 @@ fn test_programs() -> Result<Vec<PathBuf>> {
     cargo.args(["--lib", "--test", "fuzz", "--message-format=json-render-diagnostics"]);
     let messages = output(&mut cargo)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // cargo names the program `fork-trace` too, which is built for the tests and has none in it.
+    let tests = messages.filter(|message| message.pointer("/profile/test") == Some(&true.into()));
     let program = |message: Value| Some(PathBuf::from(message.get("executable")?.as_str()?));
-    Ok(messages.filter_map(program).collect())
+    Ok(tests.filter_map(program).collect())
 }
 
 /// The whole names of the targets that a test program holds.
