@@ -64,9 +64,11 @@ const TICKS_OF_FIRST_LOOKS: u32 = 20;
 const COUNTING: Duration = Duration::from_millis(300);
 /// How long after a stop attempts are still shown.
 const SHOWING: Duration = Duration::from_secs(1);
-/// How long after a stop an output may take to write what it was given by then. One that is stuck is left
-/// behind.
-const WRITING: Duration = Duration::from_millis(1250);
+/// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
+const WRITING: Duration = Duration::from_millis(250);
+/// How long attempts are shown after the kernel has detached everything, which on a busy host may take it
+/// longer than [`SHOWING`].
+const SHOWING_LATE: Duration = Duration::from_millis(250);
 
 /// When to stop, apart from signals and the command's end.
 #[derive(Clone, Copy, Debug)]
@@ -210,15 +212,14 @@ impl Trace {
         }
     }
 
-    /// Detaches, functions apart, and writes what is owed and the `summary` line; this takes no longer than
-    /// `WRITING` and what the kernel takes to detach.
+    /// Detaches, functions apart, and writes what is owed and the `summary` line. This takes no longer than
+    /// [`SHOWING`] and [`WRITING`] together, or, where the kernel is slow to detach, than that takes and
+    /// [`SHOWING_LATE`] and [`WRITING`].
     ///
     /// # Errors
     /// The kernel side's maps cannot be read.
     pub fn finish(mut self) -> Result<Ended> {
         let began = Instant::now();
-        let shown = began + SHOWING;
-        self.outputs.give_up_at(shown);
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
         self.stream.close(now_ns()?);
@@ -228,7 +229,10 @@ impl Trace {
             self.tracer.detach(*tracepoint);
         }
         detach::wait_for_programs();
-        let detach_ns = nanos(began.elapsed());
+        let detached = Instant::now();
+        let detach_ns = nanos(detached - began);
+        let shown = (began + SHOWING).max(detached + SHOWING_LATE);
+        self.outputs.give_up_at(shown);
         while self.turn(shown)? && Instant::now() < shown {}
         self.stream.arrange(&self.tracer, now_ns()?, true);
         self.write(shown)?;
@@ -238,7 +242,7 @@ impl Trace {
         let costs = Costs { attach_ns: self.attach_ns, detach_ns };
         let Self { tracer, stream, losses, mut outputs, .. } = self;
         outputs.summary(report::summary(&tracer, &stream, &losses, costs, differences)?);
-        let Closed { left_out, failed } = outputs.finish(Some(began + WRITING));
+        let Closed { left_out, failed } = outputs.finish(Some(shown + WRITING));
         Ok(Ended { lost: losses.by.values().sum::<u64>() + left_out, failed, tracer })
     }
 
