@@ -20,14 +20,17 @@ mod symbols;
 pub mod tracepoint;
 pub mod users;
 
-use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _, thread};
+use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
     settings::{ABSENT, OFFSETS, TYPED_HELPER},
     task_seen::TASK_ITERATOR,
 };
-use nix::sys::utsname;
+use nix::{
+    sys::utsname,
+    unistd::{SysconfVar, sysconf},
+};
 
 use crate::{
     error::UserError,
@@ -137,6 +140,12 @@ fn read_btf() -> Result<Btf> {
         .with_context(|| format!("read the kernel's types in {BTF}"))
 }
 
+fn online_cpus() -> Result<usize> {
+    let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).context("ask for the CPUs (sysconf)")?;
+    let cpus = cpus.and_then(|cpus| usize::try_from(cpus).ok());
+    cpus.context("the system does not say how many CPUs are online")
+}
+
 fn host_info() -> Result<HostInfo> {
     let uname = utsname::uname().context("ask for the system's name (uname)")?;
     let text = |name: &OsStr| text(name.as_bytes());
@@ -145,7 +154,7 @@ fn host_info() -> Result<HostInfo> {
         name: text(uname.nodename()),
         kernel: text(uname.release()),
         arch: text(uname.machine()),
-        cpus: thread::available_parallelism().map_or(1, usize::from),
+        cpus: online_cpus()?,
         boot_id: boot_id.context("read /proc/sys/kernel/random/boot_id")?.trim().to_owned(),
     })
 }

@@ -44,9 +44,11 @@ impl Planner<'_> {
     fn function(&self, function: Function, leaves: bool) -> Result<(), String> {
         match self.facts.probes.get(&function) {
             Some(Ok(probe)) if probe.leaves || !leaves => Ok(()),
-            Some(Ok(probe)) => {
-                Err(format!("{} may wait for long, which few kretprobes can", probe.name))
-            }
+            Some(Ok(probe)) => Err(format!(
+                "the return of {} is not probed, because callers may stay in it for long, and the \
+                     kernel remembers only a few callers of a kretprobe at a time",
+                probe.name
+            )),
             Some(Err(reason)) => Err(reason.clone()),
             // This plan probes no functions at all, so a stage gives another reason, not this one.
             None if self.facts.probes.is_empty() => Err(String::new()),
