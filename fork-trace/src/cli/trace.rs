@@ -16,7 +16,7 @@ use crate::{
     },
     cli::{TraceArgs, reported},
     error::UserError,
-    event::bytes::text,
+    event::{bytes::text, filters::Filters},
     host::{Host, features, rights, surroundings},
     live::{
         Ended, Limits, Stop, Trace, Wanted,
@@ -50,6 +50,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     tasks::identify(&mut host)?;
     let mut filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
     host.ids.translate(&mut filters);
+    let whole = filters == Filters::default();
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
         ring_bytes: args.run.buffer,
@@ -84,7 +85,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     runtime.context("start the event loop")?.block_on(async {
         let trace = Trace::begin(&host, prepared, wanted, outputs)?;
         let caller = caller.filter(|_| !args.command.as_root);
-        run(trace, held, command, caller, args.run.fail_on_loss).await
+        run(trace, held, command, whole, caller, args.run.fail_on_loss).await
     })
 }
 
@@ -98,11 +99,13 @@ fn interrupted(signal: Signal, prepared: Option<Prepared>) -> Result<u8> {
     Ok(signals::exit_status(signal))
 }
 
-/// Starts the command, runs the trace to its end, and waits for a command that outlives it.
+/// Starts the command, runs the trace to its end, and waits for a command that outlives it. With `whole`
+/// nothing is filtered.
 async fn run(
     mut trace: Trace,
     held: HeldSignals,
     command: &[OsString],
+    whole: bool,
     caller: Option<Caller>,
     fail_on_loss: bool,
 ) -> Result<u8> {
@@ -122,10 +125,10 @@ async fn run(
     rights::drop_capabilities()?;
     let mut signals = held.release()?;
     if command.is_empty() {
-        trace.say(
-            "tracing every fork of this host; `fork-trace doctor` shows what can be seen; \
-             Ctrl-C ends it",
-        );
+        let which = if whole { "every fork" } else { "the chosen forks" };
+        trace.say(&format!(
+            "tracing {which} of this host; `fork-trace doctor` shows what can be seen; Ctrl-C ends it"
+        ));
     }
     let traced = match before {
         Some(signal) => Ok(Stop::Signal(signal)),
