@@ -43,7 +43,10 @@ impl Failure {
 
     /// Whether `stage` can have been reached: it does not come after the one that failed.
     pub(super) fn reached(&self, stage: Stage) -> bool {
-        let outside = !stage.is_within(Stage::CopyProcess);
+        // The call returns from what comes before `kernel_clone` too.
+        let entering = self.stage.is_some_and(|failed| failed.is_within(Stage::SysEnter));
+        let outside = !stage.is_within(Stage::CopyProcess)
+            && !(entering && (stage.is_within(Stage::SysEnter) || stage == Stage::KernelClone));
         let after = |failed: Stage| stage > failed && !stage.is_within(failed);
         outside || stage.row().occurs == Occurs::OnFailure || !self.stage.is_some_and(after)
     }
@@ -217,6 +220,17 @@ mod tests {
         let entry = find(&spans, Stage::SysEnter).unwrap();
         assert_eq!((entry.status, entry.includes_undo), (Status::Done, None));
         assert_eq!(names(&spans, Status::Failed), ["clone_flag_checks"]);
+    }
+
+    #[test]
+    fn nothing_stands_after_a_check_that_failed_before_kernel_clone() {
+        let failure = Failure { stage: Some(Stage::CopyCloneArgs), turn: None };
+        for later in [Stage::Clone3ArgsValid, Stage::KernelClone, Stage::CopyProcess] {
+            assert!(!failure.reached(later), "{later:?}");
+        }
+        assert!(failure.reached(Stage::SysEnter) && failure.reached(Stage::CopyCloneArgs));
+        let failure = Failure { stage: Some(Stage::FlagChecks), turn: None };
+        assert!(failure.reached(Stage::Clone3ArgsValid) && failure.reached(Stage::KernelClone));
     }
 
     #[test]

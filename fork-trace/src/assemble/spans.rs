@@ -91,7 +91,9 @@ fn interval(times: Times<'_>, timed: &Timed, failure: Option<Failure>) -> Option
     }
     let opens_ns = match turn {
         // Undoing as a whole has no point of its own: it begins where the attempt turned back.
-        _ if stage == Stage::BadForkCleanup => turn?.1,
+        _ if stage == Stage::BadForkCleanup => {
+            turn.filter(|_| failure.is_some_and(|failure| failure.undoes(times)))?.1
+        }
         _ => times.at(timed.opens).filter(|at| *at >= times.began_ns())?,
     };
     if let (true, Some(runs)) =

@@ -325,7 +325,8 @@ impl Stream {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
-        if let Some(errno) = fork.errno {
+        // A tracer may say something else to the caller; what the kernel said is what has a cause.
+        if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
             let times = Times { record, functions: joined.functions.as_deref() };
             let case = Case {
