@@ -45,8 +45,9 @@ impl Failure {
     pub(super) fn reached(&self, stage: Stage) -> bool {
         // The call returns from what comes before `kernel_clone` too.
         let entering = self.stage.is_some_and(|failed| failed.is_within(Stage::SysEnter));
-        let outside = !stage.is_within(Stage::CopyProcess)
-            && !(entering && (stage.is_within(Stage::SysEnter) || stage == Stage::KernelClone));
+        let call = [Stage::SysEnter, Stage::KernelClone];
+        let in_call = call.iter().any(|part| stage == *part || stage.is_within(*part));
+        let outside = !stage.is_within(Stage::CopyProcess) && !(entering && in_call);
         let after = |failed: Stage| stage > failed && !stage.is_within(failed);
         outside || stage.row().occurs == Occurs::OnFailure || !self.stage.is_some_and(after)
     }
