@@ -47,9 +47,9 @@ impl Failure {
         let entering = self.stage.is_some_and(|failed| failed.is_within(Stage::SysEnter));
         let call = [Stage::SysEnter, Stage::KernelClone];
         let in_call = call.iter().any(|part| stage == *part || stage.is_within(*part));
-        let outside = !stage.is_within(Stage::CopyProcess) && !(entering && in_call);
+        let inside = stage.is_within(Stage::CopyProcess) || entering && in_call;
         let after = |failed: Stage| stage > failed && !stage.is_within(failed);
-        outside || stage.row().occurs == Occurs::OnFailure || !self.stage.is_some_and(after)
+        !inside || stage.row().occurs == Occurs::OnFailure || !self.stage.is_some_and(after)
     }
 
     /// Whether `stage` is the one that failed, or around it.

@@ -63,9 +63,9 @@ const TICKS_OF_FIRST_LOOKS: u32 = 20;
 /// How long after a stop to look for a moment in which the kernel's own count can be told exactly.
 const COUNTING: Duration = Duration::from_millis(300);
 /// How long after a stop attempts are still shown.
-const SHOWING: Duration = Duration::from_secs(1);
+const SHOWING: Duration = Duration::from_millis(900);
 /// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
-const WRITING: Duration = Duration::from_millis(250);
+const WRITING: Duration = Duration::from_millis(400);
 /// How long attempts are shown after the kernel has detached everything, which on a busy host may take it
 /// longer than [`SHOWING`].
 const SHOWING_LATE: Duration = Duration::from_millis(250);
