@@ -40,7 +40,7 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{Host, clock, tracepoint::Tracepoint},
+    host::{Host, clock, hurry, tracepoint::Tracepoint},
     live::{
         account::Account,
         report::{Costs, Losses, nanos},
@@ -63,10 +63,10 @@ const TICKS_OF_FIRST_LOOKS: u32 = 20;
 /// How long after a stop to look for a moment in which the kernel's own count can be told exactly.
 const COUNTING: Duration = Duration::from_millis(300);
 /// How long after a stop attempts are still shown.
-const SHOWING: Duration = Duration::from_secs(1);
+const SHOWING: Duration = Duration::from_millis(900);
 /// How long after a stop an output may take to write what it was given by then. One that is stuck is left
 /// behind.
-const WRITING: Duration = Duration::from_millis(1250);
+const WRITING: Duration = Duration::from_millis(1100);
 
 /// When to stop, apart from signals and the command's end.
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +217,7 @@ impl Trace {
     /// The kernel side's maps cannot be read.
     pub fn finish(mut self) -> Result<Ended> {
         let began = Instant::now();
+        hurry::hurry();
         let shown = began + SHOWING;
         self.outputs.give_up_at(shown);
         // No new attempt is followed; those under way come to their end meanwhile.
@@ -229,6 +230,7 @@ impl Trace {
         }
         detach::wait_for_programs();
         let detach_ns = nanos(began.elapsed());
+        log::info!("detached within {:.1?} of the stop", began.elapsed());
         while self.turn(shown)? && Instant::now() < shown {}
         self.stream.arrange(&self.tracer, now_ns()?, true);
         self.write(shown)?;
