@@ -78,6 +78,13 @@ pub enum UserError {
         /// What the system said.
         cause: String,
     },
+    /// An output took no more when the trace was stopped.
+    Stuck {
+        /// Where to.
+        path: String,
+        /// How much it did not take.
+        missing: String,
+    },
     /// A file would be written twice, or written while it is read.
     SameFile {
         /// Where to.
@@ -130,7 +137,10 @@ impl UserError {
             | Self::TooFewFiles { .. }
             | Self::Backend { .. }
             | Self::Refused { .. } => 3,
-            Self::Output { .. } | Self::Replay { .. } | Self::CutOff { .. } => 1,
+            Self::Output { .. }
+            | Self::Stuck { .. }
+            | Self::Replay { .. }
+            | Self::CutOff { .. } => 1,
             Self::Filter { .. } | Self::SameFile { .. } | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::Unexplained { .. } => 2,
@@ -182,6 +192,9 @@ impl UserError {
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
+            Self::Stuck { .. } => "let its reader read on until it ends, or write to a file with -o \
+                FILE, which no reader can stop; a pager or a stopped terminal reads nothing"
+                .to_owned(),
             Self::SameFile { .. } => {
                 "give each output a file of its own, and none that is read".to_owned()
             }
@@ -227,6 +240,11 @@ impl fmt::Display for UserError {
             }
             Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
+            Self::Stuck { path, missing } => write!(
+                f,
+                "{path}: nobody takes what is written; when the trace was stopped, {missing} were not \
+                 written"
+            ),
             Self::SameFile { path, other } => write!(f, "{path} and {other} are the same file"),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     build::{ebpf, setup},
-    check::{docs, test},
+    check::{deny, docs, test},
 };
 
 /// fork-trace's development tasks
@@ -63,12 +63,17 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Check licenses, sources and known weaknesses of dependencies with cargo-deny
+    Deny,
     /// Fuzz every parser for some minutes each: names, recordings, records, the kernel's symbols and
     /// types, the command line
     Fuzz {
-        /// Minutes for each target
+        /// Minutes of CPU time for each target
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
+        /// Fewer minutes for a target that has had so many cases
+        #[arg(long)]
+        cases: Option<u64>,
         /// The first seed; each run of a target takes the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -109,8 +114,10 @@ fn task() -> Result<()> {
         Task::Rules { root } => println!("{}", rules::rules(&root.unwrap_or_else(command::root))?),
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
-        Task::Fuzz { minutes, seed, target } => {
-            fuzz::fuzz(minutes, seed, target.as_deref().unwrap_or_default())?;
+        Task::Deny => println!("{}", deny::deny()?),
+        Task::Fuzz { minutes, cases, seed, target } => {
+            let enough = fuzz::Enough { minutes, cases };
+            fuzz::fuzz(enough, seed, target.as_deref().unwrap_or_default())?;
         }
         Task::Bench { rounds } => bench::bench(rounds)?,
         Task::Vm(options) => vm::vm(&options)?,

@@ -17,7 +17,7 @@ use crate::{
     cli::{TraceArgs, reported},
     error::UserError,
     event::{bytes::text, filters::Filters},
-    host::{Host, features, rights, surroundings},
+    host::{Host, features, hurry, rights, surroundings},
     live::{
         Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
@@ -122,6 +122,8 @@ async fn run(
             signals::pass_on(signal, child);
         }
     }
+    // The command has been started, and so does not inherit it.
+    hurry::allow();
     rights::drop_capabilities()?;
     let mut signals = held.release()?;
     if command.is_empty() {
@@ -134,7 +136,9 @@ async fn run(
         Some(signal) => Ok(Stop::Signal(signal)),
         None => trace.run(&mut child, &mut signals).await,
     };
+    let stopped = Instant::now();
     let ended = trace.finish();
+    log::info!("wrote what was left within {:.1?}", stopped.elapsed());
     let status = match (&traced, &mut child) {
         (Ok(Stop::Command(status)), _) => command::exit_status(*status),
         // The command goes on without us, or was never started.

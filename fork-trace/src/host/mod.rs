@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod facts;
 pub mod features;
 pub mod functions;
+pub mod hurry;
 pub mod limits;
 pub mod lookup;
 mod name_set;

@@ -40,7 +40,7 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{Host, clock, tracepoint::Tracepoint},
+    host::{Host, clock, hurry, tracepoint::Tracepoint},
     live::{
         account::Account,
         report::{Costs, Losses, nanos},
@@ -65,7 +65,7 @@ const COUNTING: Duration = Duration::from_millis(300);
 /// How long after a stop attempts are still shown.
 const SHOWING: Duration = Duration::from_millis(900);
 /// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
-const WRITING: Duration = Duration::from_millis(400);
+const WRITING: Duration = Duration::from_millis(300);
 /// How long attempts are shown after the kernel has detached everything, which on a busy host may take it
 /// longer than [`SHOWING`].
 const SHOWING_LATE: Duration = Duration::from_millis(250);
@@ -220,6 +220,7 @@ impl Trace {
     /// The kernel side's maps cannot be read.
     pub fn finish(mut self) -> Result<Ended> {
         let began = Instant::now();
+        hurry::hurry();
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
         self.stream.close(now_ns()?);
@@ -233,6 +234,7 @@ impl Trace {
         let detach_ns = nanos(detached - began);
         let shown = (began + SHOWING).max(detached + SHOWING_LATE);
         self.outputs.give_up_at(shown);
+        log::info!("detached within {:.1?} of the stop", detached - began);
         while self.turn(shown)? && Instant::now() < shown {}
         self.stream.arrange(&self.tracer, now_ns()?, true);
         self.write(shown)?;

@@ -128,6 +128,10 @@ pub fn summary(
     let outcome = count(Counter::FilteredOutcome)?;
     let ring_full = count(Counter::RingFullForks)?;
     let received = counts.received + ring_full + with_child + outcome;
+    log::info!(
+        "of {new_tasks} new tasks {seen} were to be shown and {received} were told of; the kernel's count \
+         less ours at the beginning and at the end: {differences:?}"
+    );
     Ok(Summary {
         lost: losses.lost,
         lost_tasks: Some(ring_full + count(Counter::Unentered)? + counts.unwritten_tasks),

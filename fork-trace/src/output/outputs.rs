@@ -26,7 +26,7 @@ use crate::{
         options::{Color, DefaultOutput, OutputOptions},
         sink::{Sink, send},
         text::Look,
-        writer::{End, Lines, Writer},
+        writer::{End, Lines, Unwritten, Writer},
     },
 };
 
@@ -112,11 +112,15 @@ impl Outputs {
         let mut open = Vec::new();
         for (id, name, mut makings) in places {
             if !noted && id.is_some() && id == stderr {
-                makings.push(Box::new(|| Box::new(Notes::new(Lines::new(Standard::error())))));
+                makings.push(Box::new(|unwritten| {
+                    Box::new(Notes::new(Lines::new(Standard::error(), unwritten)))
+                }));
                 noted = true;
             }
-            let sinks = || makings.into_iter().map(|make| make()).collect();
-            let writer = Writer::start(name.clone(), sinks);
+            let unwritten = Unwritten::default();
+            let told = unwritten.clone();
+            let sinks = move || makings.into_iter().map(|make| make(told.clone())).collect();
+            let writer = Writer::start(name.clone(), unwritten, sinks);
             open.push(writer.map_err(|error| output_error(&name, &error))?);
         }
         let notes = (!noted).then(|| Notes::new(Stderr::busy()));
@@ -199,12 +203,11 @@ impl Outputs {
             match writer.end(until) {
                 End::Written(events) => left_out = left_out.max(events),
                 End::Failed(error) => self.fail(&name, &error),
-                End::Stuck(events) => {
-                    left_out = left_out.max(u64::try_from(events).unwrap_or(u64::MAX));
-                    let events = counted(u64::try_from(events).unwrap_or(u64::MAX), "event");
-                    let cause =
-                        format!("nobody takes what is written; its last {events} are missing");
-                    self.failed.push(UserError::Output { path: name, cause });
+                End::Stuck { bytes, events } => {
+                    left_out = left_out.max(events);
+                    let (bytes, events) = (counted(bytes, "byte"), counted(events, "event"));
+                    let missing = format!("up to {bytes} and the {events} after them");
+                    self.failed.push(UserError::Stuck { path: name, missing });
                 }
             }
         }
@@ -244,8 +247,8 @@ impl Outputs {
     }
 }
 
-/// Makes a sink, in the thread that will write with it.
-type Making = Box<dyn FnOnce() -> Box<dyn Sink> + Send>;
+/// Makes a sink, in the thread that will write with it; what it has not written yet is counted.
+type Making = Box<dyn FnOnce(Unwritten) -> Box<dyn Sink> + Send>;
 
 /// An output that is open and has no thread yet.
 struct Target<'a> {
@@ -376,7 +379,7 @@ fn making(
         summary: options.summary,
         utc: options.utc,
     };
-    Box::new(move || (format.open)(Box::new(Lines::new(stream)), look))
+    Box::new(move |unwritten| (format.open)(Box::new(Lines::new(stream, unwritten)), look))
 }
 
 fn width(stream: &impl AsFd) -> Option<usize> {
@@ -419,7 +422,8 @@ mod tests {
     fn outputs(kinds: &[io::ErrorKind]) -> Outputs {
         let writer = |kind: &io::ErrorKind| {
             let kind = *kind;
-            Writer::start("x".to_owned(), move || vec![Box::new(Failing(kind))]).unwrap()
+            let failing = move || vec![Box::new(Failing(kind)) as _];
+            Writer::start("x".to_owned(), Unwritten::default(), failing).unwrap()
         };
         let open = kinds.iter().map(writer).collect();
         Outputs { open, notes: None, batch: Vec::new(), failed: Vec::new() }

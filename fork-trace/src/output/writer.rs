@@ -7,7 +7,10 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -35,26 +38,74 @@ const FULL: usize = 8 << 10;
 pub(super) struct Lines<W> {
     to: W,
     bytes: Vec<u8>,
+    /// How many of these bytes `unwritten` knows of.
+    told: usize,
+    unwritten: Unwritten,
+}
+
+/// Bytes that were handed to a place and not yet taken by it, told while its thread may be stuck.
+#[derive(Clone, Default)]
+pub(super) struct Unwritten(Arc<AtomicU64>);
+
+impl Unwritten {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) {
+        self.0.fetch_sub(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<W: Write> Lines<W> {
-    pub(super) const fn new(to: W) -> Self {
-        Self { to, bytes: Vec::new() }
+    pub(super) const fn new(to: W, unwritten: Unwritten) -> Self {
+        Self { to, bytes: Vec::new(), told: 0, unwritten }
+    }
+
+    fn tell(&mut self) {
+        self.unwritten.add(self.bytes.len() - self.told);
+        self.told = self.bytes.len();
+    }
+
+    /// As `write_all`, but what is taken is told at once.
+    fn write_out(&mut self) -> io::Result<()> {
+        let mut rest = self.bytes.as_slice();
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.unwritten.take(written);
+                    rest = rest.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
 impl<W: Write> Write for Lines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() >= FULL && bytes.ends_with(b"\n") {
-            self.flush()?;
+        if bytes.ends_with(b"\n") {
+            self.tell();
+            if self.bytes.len() >= FULL {
+                self.flush()?;
+            }
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let written = self.to.write_all(&self.bytes);
+        self.tell();
+        let written = self.write_out();
         self.bytes.clear();
+        self.told = 0;
         written
     }
 }
@@ -108,6 +159,7 @@ impl Queue {
 pub(super) struct Writer {
     /// How the place is called in messages.
     pub(super) name: String,
+    unwritten: Unwritten,
     queue: Arc<Queue>,
     thread: JoinHandle<()>,
 }
@@ -118,17 +170,25 @@ pub(super) enum End {
     Written(u64),
     /// It could not write.
     Failed(io::Error),
-    /// Nobody took what it had to write; so many events still waited.
-    Stuck(usize),
+    /// Nobody took what it had to write.
+    Stuck {
+        /// No more than so many bytes of the events before: of a write that has not ended the place may
+        /// have taken a part.
+        bytes: u64,
+        /// So many events were still to be made into bytes.
+        events: u64,
+    },
 }
 
 impl Writer {
-    /// Starts the thread; `sinks` makes what it writes with, in the thread itself.
+    /// Starts the thread; `sinks` makes what it writes with, in the thread itself. Its [`Lines`] count in
+    /// `unwritten`.
     ///
     /// # Errors
     /// There can be no thread.
     pub(super) fn start(
         name: String,
+        unwritten: Unwritten,
         sinks: impl FnOnce() -> Vec<Box<dyn Sink>> + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
@@ -150,7 +210,7 @@ impl Writer {
             state.ended = Some(ended);
             far.changed.notify_all();
         })?;
-        Ok(Self { name, queue, thread })
+        Ok(Self { name, unwritten, queue, thread })
     }
 
     /// Hands over events.
@@ -207,10 +267,10 @@ impl Writer {
     pub(super) fn end(self, until: Option<Instant>) -> End {
         let mut state = self.queue.lock();
         while !self.is_over(&state) {
-            let waiting = state.waiting.len();
+            let events = u64::try_from(state.waiting.len()).unwrap_or(u64::MAX);
             match self.queue.wait(state, until) {
                 Some(again) => state = again,
-                None => return End::Stuck(waiting),
+                None => return End::Stuck { bytes: self.unwritten.bytes(), events },
             }
         }
         match state.ended.take() {
@@ -377,7 +437,16 @@ mod tests {
     }
 
     fn json(pipe: io::PipeWriter) -> Writer {
-        Writer::start("x".to_owned(), || vec![Box::new(Json::new(Lines::new(pipe)))]).unwrap()
+        let unwritten = Unwritten::default();
+        let lines = Lines::new(pipe, unwritten.clone());
+        Writer::start("x".to_owned(), unwritten, || vec![Box::new(Json::new(lines))]).unwrap()
+    }
+
+    /// Bytes of an event's line.
+    fn json_line(event: &Event) -> usize {
+        let mut bytes = Vec::new();
+        send(&mut Json::new(&mut bytes), event).unwrap();
+        bytes.len()
     }
 
     fn in_ms(ms: u64) -> Instant {
@@ -386,21 +455,35 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so_and_a_stuck_reader_holds_nobody_up() {
-        let (_reader, pipe) = io::pipe().unwrap();
+        let (mut reader, pipe) = io::pipe().unwrap();
         let writer = json(pipe);
         let events: Vec<_> = (0..64).map(fork).collect();
+        let mut given = 0;
         let began = Instant::now();
-        while writer.wait_for_room(Some(in_ms(50))) {
+        while writer.wait_for_room(Some(in_ms(1_000))) {
             assert!(began.elapsed() < Duration::from_secs(10), "it never fills");
             writer.take(&events);
+            given += events.len();
         }
         writer.give_up_at(Instant::now());
         writer.end_with(Summary::default());
         writer.close();
         let asked = Instant::now();
-        let End::Stuck(waiting) = writer.end(Some(in_ms(100))) else { panic!("it is stuck") };
-        assert!(waiting >= MOST, "{waiting}");
+        let End::Stuck { bytes, events: waiting } = writer.end(Some(in_ms(100))) else {
+            panic!("it is stuck")
+        };
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        assert!(waiting >= u64::try_from(MOST).unwrap(), "{waiting}");
+        // The pipe holds what was written. With what is told to be missing that is everything, and no more
+        // than a write that has not ended has put into the pipe meanwhile.
+        let mut held = vec![0; 1 << 20];
+        let held = reader.read(&mut held).unwrap();
+        let begun = given + 1 - usize::try_from(waiting).unwrap();
+        let all: usize = events.iter().cycle().take(begun).map(|event| json_line(event)).sum();
+        let bytes = usize::try_from(bytes).unwrap();
+        let most = FULL + json_line(&events[63]);
+        assert!((all - held..=most).contains(&bytes), "{bytes}, {held} of {all}");
+        assert!(held > 0 && all > held, "{held} of {all}");
     }
 
     #[test]
@@ -463,7 +546,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut lines = Lines::new(Pieces(Vec::new()));
+        let mut lines = Lines::new(Pieces(Vec::new()), Unwritten::default());
         for _ in 0..1_000 {
             lines.write_all(&[b'x'; 99]).unwrap();
             lines.write_all(b"\n").unwrap();

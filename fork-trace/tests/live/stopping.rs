@@ -103,6 +103,16 @@ fn a_stuck_reader_keeps_no_signal_waiting() {
         let mut said = String::new();
         stderr.read_to_string(&mut said).unwrap();
         assert!(said.contains("standard output: nobody takes what is written"), "{said}");
+        let (missing, _) = said.split_once(" after them were not written").expect(&said);
+        let (bytes, events) = missing.rsplit_once(" bytes and the ").expect(&said);
+        let number = |words: &str| -> u64 {
+            let digits = words.rsplit(' ').next().unwrap().replace(',', "");
+            digits.parse().expect(&said)
+        };
+        // The pipe takes no more, so events wait behind those of which bytes were made.
+        let events = events.strip_suffix(" events").expect(&said);
+        assert!(number(bytes) > 0 && number(events) > 0, "{said}");
+        assert!(said.contains("hint: let its reader read on"), "{said}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks of the workspace: formatting, lints, docs, the eBPF object and every test.
 
+pub(crate) mod deny;
 pub(crate) mod docs;
 mod live;
 mod outcome;
