@@ -60,8 +60,9 @@ const BATCH: usize = 4096;
 const TURN: Duration = Duration::from_millis(20);
 /// Ticks in which the kernel's own count is looked at again, each time; later each time that losses are.
 const TICKS_OF_FIRST_LOOKS: u32 = 20;
-/// How long after a stop to look for a moment in which the kernel's own count can be told exactly.
-const COUNTING: Duration = Duration::from_millis(300);
+/// How long after a stop to look for a moment in which the kernel's own count can be told exactly. A busy
+/// host may keep a caller from a CPU for long between the kernel's count and ours.
+const COUNTING: Duration = Duration::from_millis(600);
 /// How long after a stop attempts are still shown.
 const SHOWING: Duration = Duration::from_millis(900);
 /// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
