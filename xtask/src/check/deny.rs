@@ -28,7 +28,7 @@ pub(crate) fn deny() -> Result<String> {
         let why = error.lines().find(|line| line.contains("failed")).unwrap_or(&error);
         return Ok(format!("{checked}; advisories left out: {}", why.trim()));
     }
-    cargo_deny(&["check", "--disable-fetch", "advisories"])?;
+    cargo_deny(&["--offline", "check", "advisories"])?;
     Ok(format!("{checked}, and there is no advisory"))
 }
 
