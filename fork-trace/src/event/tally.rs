@@ -162,10 +162,9 @@ fn cause(fork: &Fork) -> Name {
     if let Some(cause) = &fork.cause {
         return Name::Borrowed(cause.kind.name());
     }
-    fork.errno_name.clone().unwrap_or_else(|| {
-        // A failure is an attempt with an error number.
-        Name::Owned(format!("errno {}", fork.errno.unwrap_or_default()))
-    })
+    // An attempt without an error number has made no task by the time when its caller was last seen, as
+    // one that was killed in the middle of it.
+    fork.errno_name.clone().unwrap_or(Name::Borrowed("return-not-seen"))
 }
 
 /// A distribution of durations, in bounded memory.
