@@ -9,6 +9,12 @@ use crate::support::{
     summary, trace_forker,
 };
 
+/// Whether the tool warns of this.
+fn warned(fork: &Value, code: &str) -> bool {
+    let warnings = fork["warnings"].as_array();
+    warnings.is_some_and(|warnings| warnings.iter().any(|warning| warning["code"] == code))
+}
+
 /// What `forker` did with these arguments, and what the tool showed of each attempt that failed.
 fn traced(args: &[&str]) -> (Vec<Value>, Vec<(Value, Value)>) {
     let traced = trace_forker(args);
@@ -20,7 +26,9 @@ fn traced(args: &[&str]) -> (Vec<Value>, Vec<(Value, Value)>) {
         let fork = fork.unwrap_or_else(|| panic!("not shown: {attempt}"));
         (attempt.clone(), (*fork).clone())
     });
-    let pairs: Vec<_> = pairs.collect();
+    // From 6.13 on the kernel now and then skips the program at the return of a call, and then nobody
+    // knows the error.
+    let pairs: Vec<_> = pairs.filter(|(_, fork)| !warned(fork, "return-not-seen")).collect();
     let causes = summary(&shown)["failures_by_cause"].as_object().unwrap();
     let counted: u64 = causes.values().map(number).sum();
     assert_eq!(counted, summary(&shown)["failed"], "{causes:?}");
@@ -79,8 +87,9 @@ fn every_kind_that_can_be_provoked_is_named() {
         if (ruled && alone) || (inner && !unread && !NOT_ALWAYS_CERTAIN.contains(&kind)) {
             assert_eq!(cause["confidence"], "certain", "{fork}");
         }
-        // Memory may run out between two places that the tool sees.
-        let anywhere = ["cgroup-memory", "oom-kill"].contains(&kind);
+        // Memory may run out between two places that the tool sees, and a signal may come when all
+        // stages but the last lock are over.
+        let anywhere = ["cgroup-memory", "oom-kill", "signal-pending"].contains(&kind);
         assert!(fork["failed_stage"].is_string() || anywhere, "{fork}");
         values(attempt, fork, kind);
         kinds.insert(kind.to_owned());

@@ -45,7 +45,7 @@ pub(crate) fn forker() -> PathBuf {
 /// Runs to its end, which has to come within a minute.
 pub(crate) fn run(command: &mut Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait(child, Duration::from_secs(60))
+    wait(child, Duration::from_secs(60).mul_f64(slowness().sqrt()))
 }
 
 /// Waits for the end, which has to come in time.
