@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{
     Background, Folder, HostTrace, check, fork_trace, forker, live_test, of_type, read, run,
-    summary, tool,
+    slowness, summary, tool,
 };
 
 /// A user without rights.
@@ -138,7 +138,7 @@ fn a_recording_of_a_tracer_that_was_killed_can_be_replayed() {
     let file = folder.file("forks.json");
     let storm = Background::start(Command::new(forker()).args(["loop", "--count", "100000000"]));
     let trace = HostTrace::of(fork_trace().arg("-o").arg(&file));
-    sleep(Duration::from_secs(1));
+    sleep(Duration::from_secs(1).mul_f64(slowness().sqrt()));
     assert_eq!(trace.stop(Signal::SIGKILL).status.signal(), Some(9));
     drop(storm);
     let output = run(tool().arg("replay").arg(&file).arg("--json"));
