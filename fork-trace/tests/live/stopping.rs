@@ -83,7 +83,7 @@ fn a_stuck_reader_keeps_no_signal_waiting() {
     live_test!();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let storm = storm();
-        let (child, mut stderr) = start(&["--json"]);
+        let (child, mut stderr) = start(&["--json", "--buffer", "64K"]);
         let mut told = String::new();
         while !told.contains("fork-trace: lost ") {
             assert!(stderr.read_line(&mut told).unwrap() > 0, "losses are told meanwhile: {told}");

@@ -34,6 +34,17 @@ const NARROWED: [(&str, &str); 3] = [
     ("inner", "inner:: ftrace:: causes:: truth::every"),
 ];
 
+/// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
+/// emulation is slow.
+const ONCE: [(&str, &str); 6] = [
+    ("5.10", "files::"),
+    ("5.10", "names::"),
+    ("5.10", "endings::"),
+    ("6.1", "stopping::"),
+    ("6.12", "filters::"),
+    ("6.12", "containers::doctor_says_where_it_runs"),
+];
+
 /// Users that every host has; the tests look up no others.
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\
                      nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
@@ -99,6 +110,9 @@ impl Programs {
         archive.file("etc/group", GROUPS.as_bytes(), false)?;
         let mut settings = format!("BACKENDS='{}'\n", backends.join(" "));
         settings.extend(backends.iter().map(|backend| tests(backend)));
+        let once = ONCE.iter().filter(|_| named.is_empty());
+        let once: Vec<_> = once.map(|(series, name)| format!("{series}={name}")).collect();
+        settings.push_str(&format!("ONCE='{}'\n", once.join(" ")));
         archive.file("etc/guest", settings.as_bytes(), false)?;
         for (name, program) in [
             ("fork-trace", self.fork_trace.as_path()),
