@@ -42,13 +42,15 @@ pub fn is_initial(kind: &str) -> bool {
     number(kind).is_none_or(|number| initial.flatten() == Some(number))
 }
 
-/// Whether the next child of this process will be the first process of a new pid namespace.
+/// Whether children of this process will be in another pid namespace than itself. Then it can have no
+/// threads.
 ///
-/// KERNEL: fs/proc/namespaces.c: the link leads nowhere before the namespace has a process.
+/// KERNEL: kernel/fork.c `copy_process`; fs/proc/namespaces.c: before 7.0 or so the link leads nowhere
+/// until the other namespace has a process.
 #[must_use]
-pub fn next_child_is_init() -> bool {
+pub fn children_have_other_ids() -> bool {
     const NEXT: &str = "pid_for_children";
-    fs::symlink_metadata(place(NEXT)).is_ok() && number(NEXT).is_none()
+    fs::symlink_metadata(place(NEXT)).is_ok() && number(NEXT) != number("pid")
 }
 
 /// Whether children of this process will be in another time namespace than itself.
@@ -76,6 +78,6 @@ mod tests {
         assert_eq!(user.initial, Some(is_initial("user")));
         assert!(own.iter().all(|namespace| namespace.number > 0));
         assert!(is_initial("no such sort"));
-        assert!(!next_child_is_init() && !children_have_other_time());
+        assert!(!children_have_other_ids() && !children_have_other_time());
     }
 }

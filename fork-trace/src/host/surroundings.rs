@@ -31,13 +31,14 @@ pub fn check() -> Result<(), UserError> {
                     .to_owned(),
         });
     }
-    if namespaces::next_child_is_init() {
+    if namespaces::children_have_other_ids() {
         return Err(UserError::Surroundings {
-            what: "the next child of this process would be the first process of a pid namespace, \
-                   with whose end no further process could be made"
-                .to_owned(),
-            cure: "start it as that first process itself: unshare --pid --fork --mount-proc \
-                   fork-trace ..."
+            what:
+                "the children of this process would be in another pid namespace than itself, and \
+                   so it can have no threads"
+                    .to_owned(),
+            cure: "start it from a process that is in that namespace: unshare --pid --fork \
+                   --mount-proc fork-trace ..."
                 .to_owned(),
         });
     }

@@ -243,7 +243,7 @@ fn a_namespace_in_which_it_cannot_work_is_said() {
     refused(&output, "user namespace", "as root outside");
     let no_fork = Place { new: libc::CLONE_NEWPID, ..Place::default() };
     let output = run(inside(fork_trace().args(["--", "echo", "ran"]), no_fork));
-    refused(&output, "first process of a pid namespace", "--fork");
+    refused(&output, "in another pid namespace than itself", "--fork");
 }
 
 /// Sets a limit of the program, soft and hard.

@@ -127,7 +127,10 @@ fn a_process_is_traced_alone_or_with_its_descendants() {
         let forks = of_type(&traced, "fork");
         let own: Vec<_> = forks.iter().filter(|fork| fork["parent"]["pid"] == pid).collect();
         assert_eq!(own.len(), 3, "{forks:?}");
-        assert!(own.iter().all(|fork| fork["child_start"]["to_user_ns"].is_u64()), "{own:?}");
+        // Where tracepoints may be preempted, as from 7.0 on, the child may come upon the program that its
+        // parent is in the middle of, and then the kernel skips the child's.
+        let seen = own.iter().filter(|fork| fork["child_start"]["to_user_ns"].is_u64()).count();
+        assert!(seen >= 2, "{own:?}");
         if follow {
             let older = forks
                 .iter()
