@@ -8,7 +8,7 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, marks, start, taken},
+    attempt::{begin, child, finish, marks, start, taken, waits},
     follow_up,
     kernel::{
         program::Program,
@@ -92,6 +92,15 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
+    // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
+    if let Some(returns) = unsafe { prev.in_fork_call() } {
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+        waits::leaves(&ctx, prev, preempted, returns);
+    }
+    // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
+    if unsafe { next.in_fork_call() }.is_some() {
+        waits::comes_back(next);
+    }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {
         start::first_switch(next);

@@ -169,6 +169,7 @@ mod tests {
             start_ns: Some(0),
             dur_ns: Some(dur_ns),
             self_ns: Some(0),
+            off_cpu_ns: None,
             runs: None,
             status: Status::Done,
             precision: Precision::Bounded,

@@ -68,7 +68,7 @@ impl Tally {
         }
         if fork.succeeded() {
             self.succeeded += 1;
-            if let (Some(kind), Some(ns)) = (fork.kind, fork.total_ns) {
+            if let (Some(kind), Some(ns)) = (fork.kind, fork.took_ns()) {
                 self.totals.entry(kind).or_default().add(ns);
             }
         } else if fork.fell_back_to.is_some() {

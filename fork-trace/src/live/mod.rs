@@ -13,6 +13,7 @@ pub mod command;
 pub mod report;
 pub mod signals;
 pub mod stream;
+pub mod stuck;
 pub mod warnings;
 
 use std::{
@@ -251,6 +252,7 @@ impl Trace {
         }
         if is_loss_check {
             self.stream.clock = Clock::new(Timestamp::now(), now_ns()?);
+            self.stream.look_for_stuck(&self.tracer, now_ns()?)?;
             // Where there is no room, the next line says it all.
             if self.outputs.has_room_for_loss() {
                 self.tell_losses()?;

@@ -249,7 +249,11 @@ impl Left {
             Event::Exec(exec) => exec.mono_ns,
             Event::Exit(exit) => exit.mono_ns,
             // There are few of them, and they say what was lost.
-            Event::Start(_) | Event::Loss(_) | Event::Warning(_) | Event::Summary(_) => {
+            Event::Start(_)
+            | Event::Stuck(_)
+            | Event::Loss(_)
+            | Event::Warning(_)
+            | Event::Summary(_) => {
                 return false;
             }
         };

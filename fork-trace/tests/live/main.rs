@@ -35,3 +35,4 @@ mod stopping;
 mod storm;
 mod support;
 mod truth;
+mod waits;
