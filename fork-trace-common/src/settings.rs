@@ -166,7 +166,6 @@ macro_rules! for_each_offset {
             TASK_GROUP_PARENT: "task_group", "parent", optional;
             TASK_GROUP_THROTTLED_NS: "task_group", "cfs_bandwidth.throttled_time", optional;
             MM_LOCK_OWNER: "mm_struct", "mmap_lock.owner", optional;
-            REGS_AX: "pt_regs", "ax", required;
             REGS_SIZE: "pt_regs", "", required;
         }
     };

@@ -77,7 +77,8 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
 /// for every switch of the host, so before anything else it looks whether the previous task is traced,
-/// whether it has ended if ends are wanted, and whether the next one is new.
+/// whether it has ended if ends are wanted, whether one of the two is inside a fork, and whether the
+/// next one is new.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let previous = Task::new(ctx.arg::<*const c_void>(1));
@@ -93,9 +94,9 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
     // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
-    if let Some(returns) = unsafe { prev.in_fork_call() } {
+    if let Some(returns) = unsafe { previous.in_fork_call() } {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
-        waits::leaves(&ctx, prev, preempted, returns);
+        waits::leaves(&ctx, previous, preempted, returns);
     }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.in_fork_call() }.is_some() {
