@@ -50,6 +50,14 @@ pub(crate) struct OnCpu {
 #[map]
 pub(crate) static OFF_CPU: HashMap<u64, WaitsRecord> = HashMap::with_max_entries(1024, 0);
 
+/// 1 while the task that runs on this CPU may be inside a fork, or on its way back from one.
+#[map]
+pub(crate) static IN_FORK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many tasks of `OFF_CPU` are off their CPUs.
+#[map]
+pub(crate) static AWAY: Array<u64> = Array::with_max_entries(1, 0);
+
 /// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]
 pub(crate) static FOLLOW: HashMap<u32, u8> = HashMap::with_max_entries(32768, 0);

@@ -7,6 +7,14 @@
 //! nobody knows whether it was the last one before user space. So that user space can tell a task
 //! that is still away from one that came back unseen, the head of the record is sent when the task
 //! leaves, too.
+//!
+//! Nearly every switch of a host is between tasks that do not fork. For those two words are looked
+//! at: whether the task that leaves may be inside a fork, which its CPU knows, and whether any task
+//! is away that was. The registers of a task decide, and are read only then. So that no wait is
+//! missed, the word of a CPU is set wherever a task is seen inside a fork, and it is taken back when
+//! that task leaves its CPU.
+
+use core::arch::asm;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -24,7 +32,7 @@ use crate::{
     current::{cpu, low_half, now, tgid},
     filter,
     kernel::task::Task,
-    maps::{OFF_CPU, WAITS, count},
+    maps::{AWAY, IN_FORK, OFF_CPU, WAITS, count},
     ring,
 };
 
@@ -41,6 +49,46 @@ struct Part {
     start_ns: u64,
     /// The last mark of the attempt.
     mark: u32,
+}
+
+/// The task that runs on this CPU is inside a fork. A switch that comes before this is called comes
+/// before anything that is measured of the task.
+#[inline(always)]
+pub(crate) fn runs_in_fork() {
+    if let Some(may_be) = IN_FORK.get_ptr_mut(0) {
+        // SAFETY: the slot is this CPU's own.
+        unsafe { may_be.write(1) };
+    }
+}
+
+/// Whether the task that leaves this CPU may be inside a fork; of the next one that is not known.
+#[inline(always)]
+pub(crate) fn may_leave() -> bool {
+    let Some(may_be) = IN_FORK.get_ptr_mut(0) else { return false };
+    // SAFETY: the slot is this CPU's own, and no task runs on it at this moment.
+    unsafe {
+        if may_be.read() == 0 {
+            return false;
+        }
+        may_be.write(0);
+    }
+    true
+}
+
+/// Whether a task is away that was inside a fork when it left its CPU.
+#[inline(always)]
+pub(crate) fn may_come_back() -> bool {
+    AWAY.get(0).is_some_and(|away| *away != 0)
+}
+
+/// Adds to the count of tasks that are away.
+#[inline(always)]
+fn add_away(change: u64) {
+    if let Some(away) = AWAY.get_ptr_mut(0) {
+        // All CPUs change it. The target has atomic additions, but Rust gives it none.
+        // SAFETY: the slot exists, and is only changed like this.
+        unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) away, in(reg) change) };
+    }
 }
 
 /// The calling task is inside a fork, or on its way back from one, and leaves its CPU. `returns` is
@@ -76,6 +124,7 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     let left_ns = now();
     wait.left_ns = left_ns;
     log.left_ns = left_ns;
+    add_away(1);
     if log.phase >= Phase::Return as u32 {
         send_bytes(log, WaitsRecord::HEAD as u64);
     }
@@ -105,6 +154,8 @@ pub(crate) fn comes_back(task: Task) {
     if log.left_ns == 0 {
         return;
     }
+    runs_in_fork();
+    add_away(1_u64.wrapping_neg());
     let now = now();
     let place = log.current as usize;
     let Some(wait) = log.waits.get_mut(place) else { return };

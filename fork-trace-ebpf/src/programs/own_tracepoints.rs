@@ -24,8 +24,11 @@ use crate::{
 pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let nr: u64 = ctx.arg(1);
     if may_fork(nr) {
+        waits::runs_in_fork();
         taken::learn(Regs::new(ctx.arg(0)));
         begin::enter(Regs::new(ctx.arg(0)), nr);
+        // This program may have been preempted, before there was a record to write waits beside.
+        waits::runs_in_fork();
         debug!(&ctx, "sys_enter nr {}", nr);
     }
     0
@@ -54,6 +57,7 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "task_newtask")]
 pub(crate) fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let clone_flags: u64 = ctx.arg(1);
+    waits::runs_in_fork();
     child::newtask(Task::new(ctx.arg::<*const c_void>(0)), clone_flags);
     debug!(&ctx, "task_newtask flags {:x}", clone_flags);
     0
@@ -94,16 +98,19 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
     // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
-    if let Some(returns) = unsafe { previous.in_fork_call() } {
+    if waits::may_leave()
+        && let Some(returns) = unsafe { previous.in_fork_call() }
+    {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         waits::leaves(&ctx, previous, preempted, returns);
     }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
-    if unsafe { next.in_fork_call() }.is_some() {
+    if waits::may_come_back() && unsafe { next.in_fork_call() }.is_some() {
         waits::comes_back(next);
     }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {
+        waits::runs_in_fork();
         start::first_switch(next);
     }
     0

@@ -31,10 +31,7 @@ impl Stacks {
     /// The functions on a stack of return addresses, the innermost first, as far as the caller has
     /// frames; `None` where the kernel hides its addresses, or nothing was read of the stack.
     pub fn names(&mut self, stack: &[u64]) -> Option<Vec<String>> {
-        let functions = match (&mut self.functions, self.list.take()) {
-            (Some(functions), _) => functions,
-            (none, list) => none.insert(Functions::read(list)),
-        };
+        let functions = self.functions();
         let names = stack.iter().take(FRAMES).map(|address| functions.name(*address));
         let names: Vec<_> = names.collect();
         // The scheduler itself is on every stack.
@@ -44,6 +41,18 @@ impl Stacks {
             };
             names.into_iter().zip(stack).map(named).collect()
         })
+    }
+
+    /// Reads the list, if it was not read yet.
+    pub fn prepare(&mut self) {
+        self.functions();
+    }
+
+    fn functions(&mut self) -> &Functions {
+        match (&mut self.functions, self.list.take()) {
+            (Some(functions), _) => functions,
+            (none, list) => none.insert(Functions::read(list)),
+        }
     }
 
     /// Whether the kernel hides its addresses; asked once a stack has arrived.

@@ -244,8 +244,11 @@ impl Stream {
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
-                if let Record::Fork(fork) = &record {
-                    self.counts.received += u64::from(fork.has(bits::CHILD));
+                match &record {
+                    Record::Fork(fork) => self.counts.received += u64::from(fork.has(bits::CHILD)),
+                    // The stop at the end of a trace leaves little time.
+                    Record::Waits(_) => self.stacks.prepare(),
+                    _ => {}
                 }
                 self.joiner.push(record, now_ns);
             }

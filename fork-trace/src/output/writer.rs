@@ -302,8 +302,10 @@ impl Worker<'_> {
                         continue;
                     }
                     written = true;
-                    if let Event::Fork(fork) = &*event {
-                        self.tally.add(fork);
+                    match &*event {
+                        Event::Fork(fork) => self.tally.add(fork),
+                        Event::VforkDone(done) => self.tally.add_held(done),
+                        _ => {}
                     }
                     self.each(|sink| send(sink, &event))?;
                 }
