@@ -15,8 +15,7 @@ use super::{
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
-    taken,
-    waits,
+    taken, waits,
 };
 use crate::{
     current::{low_half, now, tgid},

@@ -89,13 +89,15 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
         let dur_ns = waits.off_ns.saturating_sub(kept_ns);
         let quota = wait::bits::RUNNABLE | wait::bits::THROTTLED;
         let preempted = kept.iter().filter(|wait| wait.bits & quota == wait::bits::RUNNABLE);
-        let preempted_ns: u64 = preempted.map(|wait| wait.back_ns.saturating_sub(wait.left_ns)).sum();
+        let preempted_ns: u64 =
+            preempted.map(|wait| wait.back_ns.saturating_sub(wait.left_ns)).sum();
         let preempted_ns = waits.preempted_ns.checked_sub(preempted_ns).filter(|ns| *ns > 0);
         fork.waits_more = (count > 0).then_some(WaitsMore { count, dur_ns, preempted_ns });
         let mut stages = std::mem::take(&mut fork.stages);
         for one in seen.iter().filter(|one| one.phase == Phase::Call) {
             let since = |at_ns: u64| at_ns.saturating_sub(began_ns);
-            place(&mut stages, since(one.wait.left_ns), since(one.wait.back_ns), one.stage);
+            let (left_ns, back_ns) = (since(one.wait.left_ns), since(one.wait.back_ns));
+            place(&mut stages, fork.total_ns, left_ns, back_ns, one.stage);
         }
         for (mark, off_ns) in other(waits) {
             if let Some((left_ns, back_ns)) = between(times, mark, began_ns) {
@@ -177,8 +179,15 @@ fn between(times: Times<'_>, mark: Mark, began_ns: u64) -> Option<(u64, u64)> {
 }
 
 /// Puts a wait from `left_ns` to `back_ns`, since the beginning of the attempt, into the stage that
-/// its stack tells, or else into the one that the marks tell.
-fn place(stages: &mut Vec<Span>, left_ns: u64, back_ns: u64, told: Option<Stage>) {
+/// its stack tells, or else into the one that the marks tell. The self times of all stages stay within
+/// the total.
+fn place(
+    stages: &mut Vec<Span>,
+    total_ns: Option<u64>,
+    left_ns: u64,
+    back_ns: u64,
+    told: Option<Stage>,
+) {
     let off_ns = back_ns.saturating_sub(left_ns);
     let by_marks = around(stages, left_ns, back_ns);
     let Some(told) = told.filter(|told| is_elsewhere(*told, by_marks)) else {
@@ -193,7 +202,10 @@ fn place(stages: &mut Vec<Span>, left_ns: u64, back_ns: u64, told: Option<Stage>
     }
     let moved_ns = match by_marks {
         Some(by_marks) => take_out(stages, by_marks, told, left_ns, back_ns),
-        None => off_ns,
+        None => {
+            let self_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
+            off_ns.min(total_ns.unwrap_or_default().saturating_sub(self_ns))
+        }
     };
     put_in(stages, told, by_marks, (left_ns, moved_ns));
     charge(stages, Some(told), off_ns);
@@ -289,6 +301,8 @@ fn put_in(
             && by_marks.is_none_or(|by_marks| stage != by_marks && !by_marks.is_within(stage));
         if outer || stage == told {
             span.dur_ns = span.dur_ns.map(|dur_ns| dur_ns + moved_ns);
+            // The wait is a mark too: it had begun by then.
+            span.start_ns = span.start_ns.map(|start_ns| start_ns.min(left_ns));
         }
         if stage == told {
             span.self_ns = span.self_ns.map(|self_ns| self_ns + moved_ns);
@@ -362,7 +376,7 @@ mod tests {
     fn a_wait_of_an_earlier_stage_is_its_own() {
         // The mark that ends `dup_mmap` comes before its last part.
         let mut stages = stages();
-        place(&mut stages, 310, 610, Some(Stage::DupMmap));
+        place(&mut stages, Some(1000), 310, 610, Some(Stage::DupMmap));
         let seen = |stage| of(&stages, stage);
         assert_eq!(seen(Stage::DupMmap), [Some(50), Some(560), Some(560), Some(300)]);
         assert_eq!(seen(Stage::CopyMm), [Some(0), Some(610), Some(50), Some(300)]);
@@ -374,7 +388,7 @@ mod tests {
     #[test]
     fn a_wait_of_a_later_stage_without_marks_gets_a_row() {
         let mut stages = stages();
-        place(&mut stages, 750, 850, Some(Stage::CgroupCanFork));
+        place(&mut stages, Some(1000), 750, 850, Some(Stage::CgroupCanFork));
         let seen = |stage| of(&stages, stage);
         assert_eq!(seen(Stage::AllocPid), [Some(700), Some(50), Some(50), None]);
         assert_eq!(seen(Stage::CgroupCanFork), [Some(750), Some(150), Some(150), Some(100)]);
@@ -386,7 +400,7 @@ mod tests {
     #[test]
     fn a_wait_of_a_stage_within_one_that_has_marks_gets_a_row_in_it() {
         let mut stages = stages();
-        place(&mut stages, 100, 150, Some(Stage::CopyPageRange));
+        place(&mut stages, Some(1000), 100, 150, Some(Stage::CopyPageRange));
         let seen = |stage| of(&stages, stage);
         assert_eq!(seen(Stage::CopyPageRange), [Some(100), Some(50), Some(50), Some(50)]);
         assert_eq!(seen(Stage::DupMmap), [Some(50), Some(250), Some(200), Some(50)]);
@@ -397,12 +411,23 @@ mod tests {
     fn a_wait_without_a_stage_goes_by_the_marks() {
         for told in [None, Some(Stage::CopyProcess), Some(Stage::CopyMm), Some(Stage::DupMmap)] {
             let mut stages = stages();
-            place(&mut stages, 100, 150, told);
+            place(&mut stages, Some(1000), 100, 150, told);
             assert_eq!(of(&stages, Stage::DupMmap)[3], Some(50));
             assert_eq!(of(&stages, Stage::CopyMm)[3], Some(50));
             assert_eq!(of(&stages, Stage::CopyNamespaces)[3], None);
             assert_eq!(own(&stages), 1000);
         }
+    }
+
+    #[test]
+    fn a_second_wait_of_a_stage_that_began_before_its_mark_is_in_it() {
+        let mut stages =
+            vec![span(Stage::SysEnter, 0, 400, 400), span(Stage::CopyProcess, 400, 600, 600)];
+        place(&mut stages, Some(1000), 270, 350, Some(Stage::CopyProcess));
+        place(&mut stages, Some(1000), 366, 374, Some(Stage::CopyProcess));
+        assert_eq!(of(&stages, Stage::SysEnter), [Some(0), Some(270), Some(270), None]);
+        assert_eq!(of(&stages, Stage::CopyProcess), [Some(270), Some(730), Some(730), Some(88)]);
+        assert_eq!(own(&stages), 1000);
     }
 
     proptest::proptest! {
@@ -419,7 +444,7 @@ mod tests {
                 };
                 let told = STAGES.get(told).filter(parent).map(|row| row.stage);
                 let back_ns = (left_ns + dur_ns).min(1000);
-                place(&mut stages, left_ns, back_ns, told);
+                place(&mut stages, Some(1000), left_ns, back_ns, told);
             }
             proptest::prop_assert_eq!(own(&stages), 1000);
             for span in &stages {

@@ -16,6 +16,8 @@ pub enum Sign {
     State(u32),
     /// One of these functions was on the stack.
     OnStack(&'static [&'static str]),
+    /// One of these functions is the one that gave up its CPU.
+    Innermost(&'static [&'static str]),
     /// One of the first functions was on the stack, and one of the second.
     Both(&'static [&'static str], &'static [&'static str]),
 }
@@ -132,6 +134,9 @@ pub const REASONS: &[Reason] = &[
         signs: &[
             Sign::State(FROZEN),
             Sign::OnStack(&["__refrigerator", "do_freezer_trap", "cgroup_enter_frozen"]),
+            // KERNEL: kernel/signal.c: some kernels have `do_freezer_trap` inlined here. The stops of
+            // signals and tracers are told by the task's state, above.
+            Sign::Innermost(&["get_signal"]),
         ],
         state: WaitState::Blocked,
         lock: None,

@@ -133,6 +133,11 @@ pub fn of(runnable: bool, throttled: bool, state: u32, names: &[&str]) -> &'stat
         Sign::Runnable => runnable,
         Sign::State(bits) => state & bits != 0,
         Sign::OnStack(functions) => on_stack(functions),
+        Sign::Innermost(functions) => {
+            let scheduler = names.iter().rposition(|name| SCHEDULER.contains(name));
+            let innermost = names.get(scheduler.map_or(0, |place| place + 1));
+            innermost.is_some_and(|name| functions.contains(name))
+        }
         Sign::Both(first, second) => on_stack(first) && on_stack(second),
     };
     let same = |reason: &&Reason| runnable == (reason.state == WaitState::Runnable);
@@ -258,6 +263,8 @@ mod tests {
         assert_eq!(blocked(&["io_schedule", "shrink_node", "try_to_free_pages"]), "reclaim");
         assert_eq!(blocked(&["io_schedule", "do_swap_page"]), "page-io");
         assert_eq!(blocked(&["do_freezer_trap", "get_signal"]), "freezer");
+        assert_eq!(blocked(&["__schedule", "schedule", "get_signal", "ret_from_fork"]), "freezer");
+        assert_eq!(blocked(&["schedule", "do_something", "get_signal"]), "unknown");
         assert_eq!(blocked(&["schedule", "something_new"]), "unknown");
         assert_eq!(blocked(&[]), "unknown");
         assert_eq!(of(false, false, 8, &["ptrace_stop"]).name, "ptrace-stop");

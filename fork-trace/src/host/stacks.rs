@@ -43,6 +43,12 @@ impl Stacks {
         })
     }
 
+    /// Whether the list was read.
+    #[must_use]
+    pub const fn are_ready(&self) -> bool {
+        self.functions.is_some()
+    }
+
     /// Reads the list, if it was not read yet.
     pub fn prepare(&mut self) {
         self.functions();

@@ -246,6 +246,7 @@ impl Trace {
     /// What is looked at some twenty times a second.
     fn tick(&mut self) -> Result<()> {
         self.ticks += 1;
+        self.stream.prepare(&self.tracer)?;
         let is_loss_check = self.ticks.is_multiple_of(TICKS_PER_LOSS_CHECK);
         if is_loss_check || self.ticks <= TICKS_OF_FIRST_LOOKS {
             self.account.look(&self.tracer)?;

@@ -288,6 +288,18 @@ impl Stream {
         self.looked = false;
     }
 
+    /// Gets ready for stacks, if one is likely to come: a fork stands still for longer than a moment.
+    /// There may be no time for it at the end of a trace.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read.
+    pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
+        if !self.stacks.are_ready() && tracer.someone_is_away()? {
+            self.stacks.prepare();
+        }
+        Ok(())
+    }
+
     /// Looks whether records of waits were lost. Nobody knows whose they were: they may be missing of
     /// each attempt that is held by now.
     fn look_for_lost_waits(&mut self, tracer: &Tracer, now_ns: u64) {

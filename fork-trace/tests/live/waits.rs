@@ -209,7 +209,7 @@ fn an_attempt_that_does_not_end_is_told_while_it_lasts() {
 fn attempts_older_than_the_trace_are_found() {
     live_test!();
     let mut held = Command::new(forker());
-    let held = Background::start(held.args(["hold-vfork", "--ms", "9000", "--count", "1"]));
+    let held = Background::start(held.args(["hold-vfork", "--ms", "60000", "--count", "1"]));
     std::thread::sleep(Duration::from_millis(300));
     let output = run(tool().args(["stuck", "--json"]));
     assert_eq!(output.status.code(), Some(1), "something is stuck");

@@ -278,9 +278,9 @@ fn waited(wait: &Wait) -> String {
 
 /// The times off the CPU that are not told one by one.
 fn further(fork: &Fork) -> String {
-    let more = fork.waits_more.map(|more| {
-        format!("{} more, {} together", count(more.count), duration(more.dur_ns))
-    });
+    let more = fork
+        .waits_more
+        .map(|more| format!("{} more, {} together", count(more.count), duration(more.dur_ns)));
     let lost = fork.waits_incomplete.map(|_| "some may be missing: records were lost".to_owned());
     more.into_iter().chain(lost).collect::<Vec<_>>().join("; ")
 }
