@@ -10,7 +10,8 @@
 //!
 //! Nearly every switch of a host is between tasks that do not fork. For those two words are looked
 //! at: whether the task that leaves may be inside a fork, which its CPU knows, and whether any task
-//! is away that was. The registers of a task decide, and are read only then. So that no wait is
+//! is away that was. Only then are the registers of the one read, which decide, and is the other looked
+//! up. So that no wait is
 //! missed, the word of a CPU is set wherever a task is seen inside a fork, and it is taken back when
 //! that task leaves its CPU.
 
@@ -146,7 +147,8 @@ fn leaves_runnable(wait: &mut Wait, task: Task) {
     };
 }
 
-/// A CPU is about to switch to a task that is inside a fork, or on its way back from one.
+/// A CPU is about to switch to a task, which may be one that is away. Whether it is, its entry tells
+/// and not its registers: they may have changed meanwhile.
 #[inline(always)]
 pub(crate) fn comes_back(task: Task) {
     let Some(key) = task.key() else { return };

@@ -104,8 +104,7 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         waits::leaves(&ctx, previous, preempted, returns);
     }
-    // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
-    if waits::may_come_back() && unsafe { next.in_fork_call() }.is_some() {
+    if waits::may_come_back() {
         waits::comes_back(next);
     }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
