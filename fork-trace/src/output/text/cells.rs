@@ -70,8 +70,9 @@ pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) 
         Column::Total => match (fork.took_ns(), fork.total_ns) {
             (Some(ns), _) if ns >= LONG_NS => vec![(BOLD, duration(ns))],
             (Some(ns), _) => plain(duration(ns)),
-            // It made its child, and its caller was not seen to come back.
-            (None, Some(_)) => vec![(BOLD, "held".to_owned())],
+            (None, Some(_)) if is_held(fork) => vec![(BOLD, "held".to_owned())],
+            // How long its caller was kept after the call is not known.
+            (None, Some(ns)) => plain(duration(ns)),
             (None, None) => plain(NONE),
         },
         Column::Shared => plain(shared(fork)),
@@ -79,6 +80,11 @@ pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) 
         Column::ChildWait => plain(child_wait(fork, room).unwrap_or_else(|| NONE.to_owned())),
         Column::Result => result(fork, room),
     }
+}
+
+/// Whether the caller was still held when the line was made.
+fn is_held(fork: &Fork) -> bool {
+    fork.warnings.iter().any(|warning| warning.code == "still-held")
 }
 
 fn plain(text: impl Into<String>) -> Cell {
