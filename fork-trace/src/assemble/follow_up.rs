@@ -11,18 +11,17 @@ use fork_trace_common::{
     record::TaskIds,
 };
 
-use crate::{
-    assemble::join::HOLD_AWAY_NS,
-    event::{
-        Event,
-        bytes::text,
-        clock::Clock,
-        errno::errno_name,
-        follow_up::{Exec, Exit, ReleasedBy, VforkDone},
-        memory::PAGE_BYTES,
-    },
+use crate::event::{
+    Event,
+    bytes::text,
+    clock::Clock,
+    errno::errno_name,
+    follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+    memory::PAGE_BYTES,
 };
 
+/// How long an attempt waits for a caller or a child that is known to be off its CPU.
+pub const HOLD_AWAY_NS: u64 = 5_000_000_000;
 /// How long an event waits for its fork, and a vfork's return for its cause. An attempt is held for
 /// less.
 pub const HOLD_NS: u64 = HOLD_AWAY_NS + 1_000_000_000;

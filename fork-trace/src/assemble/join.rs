@@ -22,6 +22,7 @@ use fork_trace_common::{
 
 use crate::assemble::{
     decode::Record,
+    follow_up::HOLD_AWAY_NS,
     program::{Program, Programs},
     times::Times,
 };
@@ -30,8 +31,6 @@ use crate::assemble::{
 pub const HOLD_NS: u64 = 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
-/// How long an attempt waits for a caller or a child that is known to be off its CPU.
-pub const HOLD_AWAY_NS: u64 = 5 * HOLD_NS;
 /// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
 pub const MOST_REFUSALS: usize = 1024;
 /// A task that passed the last mark of its way so long ago has left its CPU since, or it is in user
