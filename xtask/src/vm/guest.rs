@@ -29,7 +29,10 @@ const SKIP: &str = "--skip each_command_of_the_readme_works";
 /// The tests to run for a backend where none were named. An emulated CPU takes seconds to attach to
 /// functions, so what is the same for every backend is tested with the other backends only.
 const NARROWED: [(&str, &str); 3] = [
-    ("fentry", "functions:: causes:: truth::every truth::a_vfork truth::a_program truth::calls"),
+    (
+        "fentry",
+        "functions:: causes::every truth::every truth::a_vfork truth::a_program truth::calls",
+    ),
     ("kprobe", "functions:: truth::every truth::a_vfork truth::a_program"),
     ("inner", "inner:: ftrace:: causes:: truth::every"),
 ];
