@@ -29,10 +29,7 @@ const SKIP: &str = "--skip each_command_of_the_readme_works";
 /// The tests to run for a backend where none were named. An emulated CPU takes seconds to attach to
 /// functions, so what is the same for every backend is tested with the other backends only.
 const NARROWED: [(&str, &str); 4] = [
-    (
-        "fentry",
-        "functions:: causes::every truth::every truth::a_vfork truth::a_program truth::calls",
-    ),
+    ("fentry", "functions:: causes::every truth::every truth::calls"),
     (
         "kprobe",
         "functions:: truth::every truth::a_vfork truth::a_program --skip functions::the_function_graph",
