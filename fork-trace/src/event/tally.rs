@@ -162,9 +162,11 @@ fn cause(fork: &Fork) -> Name {
     if let Some(cause) = &fork.cause {
         return Name::Borrowed(cause.kind.name());
     }
+    let number = || fork.errno.map(|errno| Name::Owned(format!("errno {errno}")));
     // An attempt without an error number has made no task by the time when its caller was last seen, as
     // one that was killed in the middle of it.
-    fork.errno_name.clone().unwrap_or(Name::Borrowed("return-not-seen"))
+    let unseen = Name::Borrowed("return-not-seen");
+    fork.errno_name.clone().or_else(number).unwrap_or(unseen)
 }
 
 /// A distribution of durations, in bounded memory.
