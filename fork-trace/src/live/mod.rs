@@ -214,8 +214,8 @@ impl Trace {
     }
 
     /// Detaches, functions apart, and writes what is owed and the `summary` line. This takes no longer than
-    /// [`SHOWING`] and [`WRITING`] together, or, where the kernel is slow to detach, than that takes and
-    /// [`SHOWING_LATE`] and [`WRITING`].
+    /// `SHOWING` and `WRITING` together, or, where the kernel is slow to detach, than that takes and
+    /// `SHOWING_LATE` and `WRITING`.
     ///
     /// # Errors
     /// The kernel side's maps cannot be read.
