@@ -10,6 +10,8 @@ pub const PF_IO_WORKER: u32 = 0x10;
 /// A flag of a task, from 6.4 on: it is a thread that the kernel has made for a process (vhost).
 pub const PF_USER_WORKER: u32 = 0x4000;
 
+/// The signal that a parent usually gets when a child ends; arch/x86/include/uapi/asm/signal.h.
+pub const SIGCHLD: u64 = 17;
 /// The low byte of the flags word of `clone`: the signal that the parent gets when the child ends.
 pub const CSIGNAL: u64 = 0xff;
 /// Share the address space.

@@ -3,14 +3,12 @@
 //! A process is described once, at its first attempt to fork, and again after each exec. So the user
 //! side knows the program of a caller that has ended by the time its attempt is shown.
 
-use crate::record::RecordKind;
+use crate::{follow_up::ARGS_BYTES, record::RecordKind};
 
 /// How many steps are kept of the way from the program's file up to the root.
 pub const STEPS: usize = 20;
 /// How many bytes are kept of each step, the closing NUL included.
 pub const STEP_BYTES: usize = 64;
-/// How many bytes of the arguments are kept.
-pub const ARGS_BYTES: usize = 1024;
 
 /// What is known of a program: the bits of `bits` in a [`ProgramRecord`].
 pub mod bits {

@@ -10,15 +10,13 @@ use aya_ebpf::{
     Global,
     helpers::{
         bpf_get_current_pid_tgid, bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str},
     },
 };
 use fork_trace_common::{
     counter::Counter,
     flags::{CLONE_THREAD, CLONE_VFORK, CLONE_VM},
-    follow_up::{
-        ARGS_BYTES, Born, EXE_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits, state,
-    },
+    follow_up::{Born, EXE_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits, state},
     record::{ForkRecord, TaskIds},
     stage::Mark,
 };
@@ -28,7 +26,8 @@ use crate::{
     filter,
     global_functions::global_functions,
     kernel::{
-        program::Program,
+        errno::ERESTARTSYS,
+        program::{ARGS_MASK, Program, read_args},
         regs::Regs,
         syscall::{exec, may_exec},
         task::Task,
@@ -63,9 +62,7 @@ pub(crate) fn begins(fork: &ForkRecord, key: u64) {
         parent_tid: fork.parent.tid,
         state: if vfork { state::VFORK } else { 0 } | if threads { state::THREADS } else { 0 },
     };
-    if BORN.insert(born.child.tgid, born, 0).is_err() {
-        count(Counter::BornFull);
-    }
+    follow(born);
     if vfork && WAITS.insert(key, born, 0).is_err() {
         count(Counter::WaitsFull);
     }
@@ -120,7 +117,12 @@ pub(crate) fn command_begins(child: TaskIds) {
     if !every_child() || !filter::successes_wanted() {
         return;
     }
-    let born = Born { child, began_ns: 0, woken_ns: 0, parent_tid: 0, state: 0 };
+    follow(Born { child, began_ns: 0, woken_ns: 0, parent_tid: 0, state: 0 });
+}
+
+/// Follows a child up.
+#[inline(always)]
+fn follow(born: Born) {
     if BORN.insert(born.child.tgid, born, 0).is_err() {
         count(Counter::BornFull);
     }
@@ -130,8 +132,6 @@ pub(crate) fn command_begins(child: TaskIds) {
 /// kernel repeats after a signal has not failed.
 #[inline(always)]
 pub(crate) fn may_be_failed_exec(nr: u64, ret: i64) -> bool {
-    /// KERNEL: include/linux/errno.h: numbers from here on are the kernel's own.
-    const ERESTARTSYS: i64 = 512;
     FOLLOW_EXECS.load() != 0 && may_exec(nr) && ret < 0 && ret > -ERESTARTSYS
 }
 
@@ -277,10 +277,6 @@ fn send(record: &FollowUpRecord) {
     }
 }
 
-/// VERIFIER: a length is masked with this, although the compiler knows that it is no more than
-/// [`ARGS_BYTES`], so that the verifier sees a bound too.
-const ARGS_MASK: u64 = (ARGS_BYTES as u64) * 2 - 1;
-
 /// Sends the follow-up of an exec together with the program's name and arguments.
 #[inline(always)]
 fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
@@ -297,23 +293,12 @@ fn send_with_program(task: Task, program: Program, follow_up: FollowUpRecord) {
     let mut kept = 0;
     if let Some((start, bytes)) = task.args() {
         record.args_bytes = bytes;
-        kept = bytes.min(ARGS_BYTES as u64);
-        // SAFETY: the helper checks the address; `kept` is no more than there is room for.
-        let read = unsafe {
-            bpf_probe_read_user(
-                record.args.as_mut_ptr().cast(),
-                (kept & ARGS_MASK) as u32,
-                start.cast(),
-            )
-        };
-        if read == 0 {
+        if let Some(read) = read_args(&mut record.args, start, bytes) {
             record.life.bits |= bits::ARGS;
-        } else {
-            kept = 0;
+            kept = read;
         }
     }
-    let size = ExecRecord::HEAD as u64 + kept;
-    if !ring::send_exec(record, size) {
+    if !ring::send_exec(record, ExecRecord::HEAD as u64 + (kept & ARGS_MASK)) {
         count(Counter::RingFullFollowUps);
     }
 }

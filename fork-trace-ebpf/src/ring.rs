@@ -37,12 +37,7 @@ pub(crate) fn send_first<T>(record: &T) -> bool {
 #[inline(always)]
 #[must_use = "a record that does not fit is counted"]
 pub(crate) fn send_exec(record: &mut ExecRecord, size: u64) -> bool {
-    // SAFETY: the callers ask for no more bytes than the record has, and the verifier checks it.
-    let sent = unsafe {
-        let bytes = core::ptr::from_mut(record).cast();
-        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
-    };
-    sent >= 0
+    send_part(record, size, wake_up())
 }
 
 /// Sends the first `size` bytes of a program's description, which the record of the attempt follows at
@@ -50,11 +45,16 @@ pub(crate) fn send_exec(record: &mut ExecRecord, size: u64) -> bool {
 #[inline(always)]
 #[must_use = "a record that does not fit is counted"]
 pub(crate) fn send_program(record: &mut ProgramRecord, size: u64) -> bool {
-    // SAFETY: the caller asks for no more bytes than the record has, and the verifier checks it.
+    send_part(record, size, BPF_RB_NO_WAKEUP)
+}
+
+/// Sends the first `size` bytes of a record; returns whether they fitted into the ring.
+#[inline(always)]
+fn send_part<T>(record: &mut T, size: u64, flags: u64) -> bool {
+    // SAFETY: the callers ask for no more bytes than the record has, and the verifier checks it.
     let sent = unsafe {
         let bytes = core::ptr::from_mut(record).cast();
-        let ring = core::ptr::addr_of!(RING).cast_mut().cast();
-        bpf_ringbuf_output(ring, bytes, size, BPF_RB_NO_WAKEUP)
+        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, flags)
     };
     sent >= 0
 }

@@ -21,13 +21,10 @@ use crate::{
     current::{low_half, now, tgid},
     evidence::{self, RefusedCall},
     filter, follow_up,
-    kernel::{regs::Regs, syscall::syscall, task::Task},
+    kernel::{errno::ERESTARTNOINTR, regs::Regs, syscall::syscall, task::Task},
     maps::count,
     ring,
 };
-
-/// KERNEL: include/linux/errno.h: the kernel repeats the call once a signal was handled.
-const ERESTARTNOINTR: i64 = 513;
 
 /// A thread leaves one of fork's system calls. With `taken` a tracer took the call away.
 #[inline(always)]

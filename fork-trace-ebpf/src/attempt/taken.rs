@@ -9,6 +9,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 
 use crate::{
     kernel::{
+        errno::ENOSYS,
         regs::Regs,
         syscall::{is_taken, may_fork},
         task::Task,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// KERNEL: `arch/x86/entry/entry_64.S`: what a call is to return, until it has been made.
-const ENOSYS: u64 = 38_u64.wrapping_neg();
+const NOT_MADE: u64 = (-ENOSYS).cast_unsigned();
 
 /// Learns from the registers of any call how far they lie from the beginning of a task's kernel stack:
 /// that is the same for all tasks.
@@ -51,10 +52,10 @@ pub(crate) fn leaves_cpu(task: Task) {
     let Some(stack) = task.by_helper().stack() else { return };
     let Some((nr, ret)) = Regs::at(stack.wrapping_add(place)).number_and_return() else { return };
     let key = bpf_get_current_pid_tgid();
-    if ret == ENOSYS && may_fork(nr) {
+    if ret == NOT_MADE && may_fork(nr) {
         // If the map is full, a call that is taken away is not shown.
         _ = STOPPED.insert(key, nr, 0);
-    } else if ret != ENOSYS || !is_taken(nr) {
+    } else if ret != NOT_MADE || !is_taken(nr) {
         forget(key);
     }
 }

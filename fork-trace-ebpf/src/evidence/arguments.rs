@@ -2,7 +2,7 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_user};
 use fork_trace_common::{
-    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
+    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL, SIGCHLD},
     record::Syscall,
     refusal::{NAME_BYTES, NAMES, RefusalRecord, arg, known},
 };
@@ -21,7 +21,6 @@ use crate::{
 const MOST_TIDS: u64 = 32;
 /// A page, which is the most that the struct of `clone3` may have.
 const MOST_BYTES: u64 = 4096;
-const SIGCHLD: u64 = 17;
 
 global_functions! {
     /// The arguments of the call.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     global_functions::global_functions,
+    kernel::errno::EPERM,
     kernel::offsets::{
         FS_IN_EXEC, FS_ROOT_DENTRY, FS_ROOT_MNT, FS_USERS, MNT_NS_ROOT, MOUNT_MNT,
         MOUNT_MOUNTPOINT, MOUNT_PARENT, NSPROXY_MNT_NS, TASK_FS, TASK_NSPROXY, VFSMOUNT_ROOT,
@@ -18,7 +19,6 @@ use crate::{
 /// How many mounts a walk looks at. A host that has booted from an initial RAM disk has two of them
 /// one above the other at its root.
 const MOST_MOUNTS: u64 = 4;
-const EPERM: i64 = 1;
 
 global_functions! {
     /// Who shares the caller's root and working directory, and where its root is.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     global_functions::global_functions,
     kernel::{
+        errno::{EAGAIN, EINTR, ENOMEM},
         offsets::{
             CGROUP_KN, CGROUP_SUBSYS, CSET_SUBSYS, CSS_CGROUP, CSS_PARENT, FDT_FD, FDT_MAX_FDS,
             FILE_INODE, FILES_FDT, INODE_PRIVATE, KN_ID, KN_NAME, KN_PARENT, KN_PARENT_RCU,
@@ -29,9 +30,6 @@ use crate::{
 ///
 /// VERIFIER: each one more costs load time.
 const MOST_GROUPS: u64 = 12;
-const EINTR: i64 = 4;
-const EAGAIN: i64 = 11;
-const ENOMEM: i64 = 12;
 
 global_functions! {
     /// The control groups of the child.

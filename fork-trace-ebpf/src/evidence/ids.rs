@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     global_functions::global_functions,
+    kernel::errno::EPERM,
     kernel::offsets::{
         CRED_EGID, CRED_EUID, CRED_USER_NS, ID_MAP_COUNT, ID_MAP_EXTENTS, TASK_CRED,
         USER_NS_GID_MAP, USER_NS_UID_MAP, inside,
@@ -21,7 +22,6 @@ const MOST_EXTENTS: u32 = 5;
 const EXTENT_BYTES: u32 = 12;
 const LOWER_FIRST: u32 = 4;
 const COUNT: u32 = 8;
-const EPERM: i64 = 1;
 
 global_functions! {
     /// Whether the caller's ids are mapped in its user namespace.

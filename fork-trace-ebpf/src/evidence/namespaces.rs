@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     global_functions::global_functions,
+    kernel::errno::ENOSPC,
     kernel::offsets::{
         CRED_UCOUNTS, NSPROXY_CHILD_TIME_NS, NSPROXY_PID_NS, NSPROXY_TIME_NS, PID_LEVEL,
         PID_NS_ALLOCATED, PID_NS_INUM, PID_NS_LEVEL, PID_NS_PARENT, PID_NS_PID_MAX, PID_NUMBERS,
@@ -18,8 +19,6 @@ use crate::{
         UPID_SIZE, USER_NS_INUM, USER_NS_LEVEL, USER_NS_UCOUNT_MAX, USER_NS_UCOUNTS,
     },
 };
-
-const ENOSPC: i64 = 28;
 
 global_functions! {
     /// The limits of the caller's namespaces.

@@ -4,13 +4,12 @@
 use aya_ebpf::{
     cty::c_void,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+        bpf_get_current_pid_tgid, bpf_get_current_task, generated::bpf_probe_read_kernel_str,
     },
 };
 use fork_trace_common::{
     counter::Counter,
-    program::{ARGS_BYTES, ProgramRecord, STEP_BYTES, bits},
+    program::{ProgramRecord, STEP_BYTES, bits},
     record::RecordKind,
 };
 
@@ -20,9 +19,10 @@ use crate::{
     global_functions::global_functions,
     kernel::{
         offsets::{
-            DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END, MM_ARG_START,
-            MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, TASK_MM, VFSMOUNT_ROOT, inside,
+            DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_EXE_FILE, MOUNT_MNT,
+            MOUNT_MOUNTPOINT, MOUNT_PARENT, TASK_MM, VFSMOUNT_ROOT, inside,
         },
+        program::{ARGS_MASK, read_args},
         task::Task,
     },
     maps::{DESCRIBED, Described, PROGRAM, count},
@@ -32,10 +32,6 @@ use crate::{
 /// [`STEP_BYTES`] as the helper takes it.
 const ROOM: u32 = 64;
 const _: () = assert!(ROOM as usize == STEP_BYTES);
-
-/// VERIFIER: a length is masked with this, although the compiler knows that it is no more than
-/// [`ARGS_BYTES`], so that the verifier sees a bound too.
-const ARGS_MASK: u64 = (ARGS_BYTES as u64) * 2 - 1;
 
 global_functions! {
     /// Describes the calling process's program, unless that was done.
@@ -69,7 +65,7 @@ global_functions! {
             return 0;
         }
         path(record, &mut reads, mm);
-        let kept = args(record, &mut reads, mm);
+        let kept = args(record, task);
         if !ring::send_program(record, ProgramRecord::HEAD as u64 + (kept & ARGS_MASK)) {
             count(Counter::RingFullPrograms);
             return 0;
@@ -131,26 +127,13 @@ fn mount_of(reads: &mut Reads, file: Address) -> Address {
     Address(inner.0.wrapping_sub(u64::from(MOUNT_MNT.load())))
 }
 
-/// Reads the arguments from the caller's own memory; returns how many bytes.
+/// Reads the arguments of the calling task; returns how many bytes.
 #[inline(always)]
-fn args(record: &mut ProgramRecord, reads: &mut Reads, mm: Address) -> u64 {
-    reads.start_over();
-    let start = reads.long(mm, MM_ARG_START.load());
-    let end = reads.long(mm, MM_ARG_END.load());
+fn args(record: &mut ProgramRecord, task: Task) -> u64 {
     record.args_bytes = 0;
-    if !reads.succeeded() || end < start {
-        return 0;
-    }
-    record.args_bytes = end - start;
-    let kept = (end - start).min(ARGS_BYTES as u64);
-    // SAFETY: the helper checks the address; `kept` is no more than there is room for.
-    let read = unsafe {
-        let room = record.args.as_mut_ptr().cast();
-        bpf_probe_read_user(room, (kept & ARGS_MASK) as u32, start as *const c_void)
-    };
-    if read != 0 {
-        return 0;
-    }
+    let Some((start, bytes)) = task.args() else { return 0 };
+    record.args_bytes = bytes;
+    let Some(kept) = read_args(&mut record.args, start, bytes) else { return 0 };
     record.bits |= bits::ARGS;
     kept
 }

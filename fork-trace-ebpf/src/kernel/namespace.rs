@@ -4,9 +4,7 @@ use aya_ebpf::Global;
 use fork_trace_common::settings::ABSENT;
 
 use super::{
-    offsets::{
-        PID_NS_INUM, PID_NUMBERS, TASK_GROUP_LEADER, TASK_TGID, TASK_THREAD_PID, UPID_NS, UPID_SIZE,
-    },
+    offsets::{PID_NS_INUM, PID_NUMBERS, TASK_TGID, TASK_THREAD_PID, UPID_NS, UPID_SIZE},
     pointer::{Ptr, field},
     task::Task,
 };
@@ -57,7 +55,7 @@ impl Task {
     /// The id of the task's process in the pid namespace at nesting depth `level`.
     #[inline(always)]
     pub(crate) fn process_nr_at(self, level: u32) -> Option<u32> {
-        Self(self.0.follow(TASK_GROUP_LEADER.load())?).nr_at(level)
+        self.leader()?.nr_at(level)
     }
 
     /// The process id in the initial pid namespace.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{cty::c_void, helpers::bpf_probe_read_user};
 use fork_trace_common::{
-    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL},
+    flags::{CLONE_VFORK, CLONE_VM, CSIGNAL, SIGCHLD},
     record::Syscall,
 };
 
@@ -59,7 +59,6 @@ impl Regs {
     /// all.
     #[inline(always)]
     pub(crate) fn clone_args(self, syscall: Syscall, compat: bool) -> (Option<u64>, Option<u64>) {
-        const SIGCHLD: u64 = 17;
         match syscall {
             Syscall::Fork => (Some(SIGCHLD), Some(SIGCHLD)),
             Syscall::Vfork => (Some(CLONE_VM | CLONE_VFORK | SIGCHLD), Some(SIGCHLD)),

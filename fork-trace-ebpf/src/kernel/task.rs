@@ -98,14 +98,13 @@ impl Task {
     /// When the task's process was made: the `start_time` of its group leader.
     #[inline(always)]
     pub(crate) fn process_start_ns(self) -> Option<u64> {
-        field!(self.0.follow(TASK_GROUP_LEADER.load())?, TASK_START_TIME: u64)
+        field!(self.leader()?.0, TASK_START_TIME: u64)
     }
 
     /// The process id of the task in its own, innermost pid namespace.
     #[inline(always)]
     pub(crate) fn ns_pid(self) -> Option<u32> {
-        let leader = Self(self.0.follow(TASK_GROUP_LEADER.load())?);
-        leader.nr_at(self.pid_level()?)
+        self.leader()?.nr_at(self.pid_level()?)
     }
 
     /// What the task's tracer asked for (`ptrace`), and the tracer's process id; `None` for a task

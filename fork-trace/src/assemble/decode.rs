@@ -79,8 +79,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
 fn exec(bytes: &[u8]) -> Option<ExecRecord> {
     let mut record = ExecRecord::zeroed();
     record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(ARGS_BYTES);
-    let kept = if record.life.bits & bits::ARGS != 0 { kept } else { 0 };
+    let kept = kept(record.args_bytes, record.life.bits & bits::ARGS != 0);
     (bytes.len() == ExecRecord::HEAD + kept).then_some(record)
 }
 
@@ -88,9 +87,13 @@ fn exec(bytes: &[u8]) -> Option<ExecRecord> {
 fn program(bytes: &[u8]) -> Option<ProgramRecord> {
     let mut record = ProgramRecord::zeroed();
     record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let kept = usize::try_from(record.args_bytes).unwrap_or(usize::MAX).min(program::ARGS_BYTES);
-    let kept = if record.bits & program::bits::ARGS != 0 { kept } else { 0 };
+    let kept = kept(record.args_bytes, record.bits & program::bits::ARGS != 0);
     (bytes.len() == ProgramRecord::HEAD + kept).then_some(record)
+}
+
+/// How many bytes of arguments a record has that tells `args_bytes`, if they were read.
+fn kept(args_bytes: u64, read: bool) -> usize {
+    if read { usize::try_from(args_bytes).unwrap_or(usize::MAX).min(ARGS_BYTES) } else { 0 }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    assemble::{fork, join, join::Joined, times::Times},
+    assemble::{fork, join, join::Joined, times::began_ns},
     event::fork::Fork,
 };
 
@@ -93,10 +93,6 @@ impl Fallbacks {
         }
         self.waiting.iter().rposition(|(_, first)| is_instead(&first.record, record))
     }
-}
-
-fn began_ns(record: &ForkRecord) -> u64 {
-    Times { record, functions: None }.began_ns()
 }
 
 fn has_errno(record: &ForkRecord, errno: Errno) -> bool {

@@ -13,7 +13,7 @@ use fork_trace_common::{
 
 use crate::event::{
     Event,
-    bytes::text,
+    bytes::{before_nul, text},
     clock::Clock,
     errno::errno_name,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
@@ -114,22 +114,19 @@ impl Follower {
     /// Takes a child's new program, or one that it could not run.
     pub fn execed(&mut self, record: &ExecRecord, clock: Clock, now_ns: u64) {
         let life = &record.life;
-        let read = life.bits & bits::ARGS != 0;
-        let kept = record.args.get(..usize::try_from(record.args_bytes).unwrap_or(usize::MAX));
-        let cut = read && kept.is_none();
-        let argv = words(kept.unwrap_or(&record.args));
+        let args = (life.bits & bits::ARGS != 0).then(|| argv(&record.args, record.args_bytes));
+        let cut = args.as_ref().is_some_and(|(_, cut)| *cut);
         let failed = life.kind == FollowUpKind::ExecFailed as u32;
         let errno = u32::try_from(life.exit_code).ok().filter(|_| failed);
-        let exe = record.exe.split(|byte| *byte == 0).next().unwrap_or_default();
         let event = Event::Exec(Exec {
             fork: shown_id(life),
             ts: clock.at(life.at_ns),
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
             after_ns: life.at_ns.saturating_sub(life.born.child.start_ns),
-            exe: (life.bits & bits::EXE != 0).then(|| text(exe)),
+            exe: (life.bits & bits::EXE != 0).then(|| text(before_nul(&record.exe))),
             exe_truncated: (life.bits & bits::EXE_CUT != 0).then_some(true),
-            argv: read.then_some(argv),
+            argv: args.map(|(words, _)| words),
             argv_truncated: cut.then_some(true),
             errno,
             errno_name: errno.map(errno_name),
@@ -260,8 +257,15 @@ fn low_byte(word: u64) -> u32 {
     u32::from(word.to_le_bytes().first().copied().unwrap_or_default())
 }
 
+/// A program's arguments, of which `kept` holds those that there is room for and which have `bytes` bytes
+/// in all; and whether they are cut.
+pub(super) fn argv(kept: &[u8], bytes: u64) -> (Vec<String>, bool) {
+    let whole = kept.get(..usize::try_from(bytes).unwrap_or(usize::MAX));
+    (words(whole.unwrap_or(kept)), whole.is_none())
+}
+
 /// Arguments, each closed by NUL; the last one is cut where the NUL is missing.
-pub(super) fn words(args: &[u8]) -> Vec<String> {
+fn words(args: &[u8]) -> Vec<String> {
     if args.is_empty() {
         return Vec::new();
     }

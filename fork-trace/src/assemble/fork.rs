@@ -15,11 +15,11 @@ use crate::{
         join::Joined,
         memory::{RESIDENT, Sizes, memory},
         spans::spans,
-        times::{Times, failed_stage},
+        times::{Times, began_ns, failed_stage},
         tracer,
     },
     event::{
-        bytes::text,
+        bytes::{before_nul, text},
         caller::Parent,
         clock::Clock,
         clone_flags,
@@ -96,7 +96,7 @@ fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<St
 /// An attempt's id, by which others name it: unique in one boot.
 #[must_use]
 pub fn id(record: &ForkRecord) -> String {
-    format!("{}-{}", record.parent.tid, Times { record, functions: None }.began_ns())
+    format!("{}-{}", record.parent.tid, began_ns(record))
 }
 
 /// The error that the kernel gave a caller, which a tracer may have changed afterwards.
@@ -240,8 +240,7 @@ fn copied(record: &ForkRecord) -> Option<Copied> {
 }
 
 fn comm(record: &ForkRecord) -> String {
-    let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    text(name)
+    text(before_nul(&record.comm))
 }
 
 fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {

@@ -19,7 +19,7 @@ use fork_trace_common::{
 use crate::assemble::{
     decode::Record,
     program::{Program, Programs},
-    times::Times,
+    times::began_ns,
 };
 
 /// How long an attempt waits for its child's start, and a start for its attempt.
@@ -145,7 +145,7 @@ impl Joiner {
             self.start_ages.clear();
         }
         let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_by_key(|joined| Times { record: &joined.record, functions: None }.began_ns());
+        ready.sort_by_key(|joined| began_ns(&joined.record));
         ready
     }
 

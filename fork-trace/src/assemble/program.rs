@@ -7,7 +7,10 @@ use std::{
 
 use fork_trace_common::program::{ProgramRecord, bits};
 
-use crate::{assemble::follow_up::words, event::bytes::text};
+use crate::{
+    assemble::follow_up::argv,
+    event::bytes::{before_nul, text},
+};
 
 /// How many are kept: as many as the kernel side remembers to have described, twice.
 pub const MOST: usize = 16_384;
@@ -53,21 +56,16 @@ impl Programs {
 }
 
 fn program(record: &ProgramRecord) -> Program {
-    let names = record.steps.iter().map(|step| {
-        let name = step.split(|byte| *byte == 0).next().unwrap_or_default();
-        text(name)
-    });
+    let names = record.steps.iter().map(|step| text(before_nul(step)));
     // Steps from the root of a mount to where it is mounted have no name.
     let mut names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
     names.reverse();
     let whole = record.bits & bits::WHOLE != 0 && !names.is_empty();
-    let read = record.bits & bits::ARGS != 0;
-    let kept = record.args.get(..usize::try_from(record.args_bytes).unwrap_or(usize::MAX));
-    let argv = words(kept.unwrap_or(&record.args));
+    let args = (record.bits & bits::ARGS != 0).then(|| argv(&record.args, record.args_bytes));
     Program {
         exe: whole.then(|| format!("/{}", names.join("/"))),
-        argv: read.then_some(argv),
-        argv_truncated: read && kept.is_none(),
+        argv_truncated: args.as_ref().is_some_and(|(_, cut)| *cut),
+        argv: args.map(|(words, _)| words),
     }
 }
 

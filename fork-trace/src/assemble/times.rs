@@ -16,6 +16,12 @@ pub struct Times<'a> {
     pub functions: Option<&'a FunctionTimes>,
 }
 
+/// When an attempt began, as far as it was seen.
+#[must_use]
+pub fn began_ns(record: &ForkRecord) -> u64 {
+    Times { record, functions: None }.began_ns()
+}
+
 impl Times<'_> {
     /// When a point was passed; `None` where it was not, or was not seen.
     #[must_use]

@@ -1,6 +1,9 @@
 //! The caller's ptrace tracer, from its record.
 
-use fork_trace_common::record::{ForkRecord, bits};
+use fork_trace_common::{
+    flags::{CLONE_VFORK, SIGCHLD},
+    record::{ForkRecord, bits},
+};
 
 use crate::event::{
     caller::Ptrace,
@@ -14,8 +17,6 @@ use crate::event::{
 #[must_use]
 pub fn ptrace(record: &ForkRecord, call: Option<Call>) -> Option<Ptrace> {
     const CLONE_UNTRACED: u64 = 0x80_0000;
-    const CLONE_VFORK: u64 = 0x4000;
-    const SIGCHLD: u64 = 17;
     /// Number, and name; include/uapi/linux/ptrace.h.
     const EVENTS: [(u32, &str); 3] = [(1, "fork"), (2, "vfork"), (3, "clone")];
     if record.ptrace == 0 || record.tracer == 0 {

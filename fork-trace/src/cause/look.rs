@@ -14,7 +14,10 @@ use crate::{
         finding::{Details, Finding},
         rules::RULES,
     },
-    event::{bytes::text, values::Name},
+    event::{
+        bytes::{before_nul, text},
+        values::Name,
+    },
 };
 
 /// KERNEL: include/uapi/linux/sched.h.
@@ -400,7 +403,7 @@ impl Case<'_> {
         let mut path = String::new();
         for name in refusal.names.iter().rev() {
             let room = name.len();
-            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = before_nul(name);
             if name.len() + 1 == room {
                 // A name that fills its place may have been cut off.
                 return self.after.group_path.clone();

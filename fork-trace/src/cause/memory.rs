@@ -8,7 +8,7 @@ use crate::{
         finding::{Details, Finding},
         look::group_hint,
     },
-    event::values::Name,
+    event::{memory::PAGE_BYTES, values::Name},
 };
 
 /// `vm.overcommit_memory`: promise whatever is asked for.
@@ -19,8 +19,6 @@ const NEVER: u64 = 2;
 /// A group with fewer pages left than a fork takes at once is short of memory.
 /// KERNEL: mm/memcontrol.c charges 64 pages at a time.
 const SHORT_PAGES: u64 = 64;
-
-const PAGE_BYTES: u64 = 4096;
 
 /// What is kept back from a caller where nothing more than there is may be promised, at most.
 /// KERNEL: mm/util.c `__vm_enough_memory`: `vm.admin_reserve_kbytes` and `vm.user_reserve_kbytes`, 8

@@ -4,6 +4,12 @@
 //! digits. A backslash is told as `\x5c`, but only where it would otherwise begin what looks like one
 //! of these, so that other names with backslashes stay as they are.
 
+/// The bytes before the first NUL, or all of them.
+#[must_use]
+pub fn before_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// `bytes` as text, one spelling for each; [`bytes`] is the way back.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {

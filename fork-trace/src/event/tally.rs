@@ -97,40 +97,19 @@ impl Tally {
         }
     }
 
-    /// `summary`, with the counts and distributions of what was shown.
+    /// The counts and distributions; what only the tracer knows is left empty.
     #[must_use]
-    pub fn complete(&self, summary: Summary) -> Summary {
-        let Summary {
-            attempts,
-            succeeded,
-            failed,
-            fell_back,
-            by_kind,
-            failures_by_cause,
-            totals,
-            stages,
-            ..
-        } = self.summary();
-        Summary {
-            attempts,
-            succeeded,
-            failed,
-            fell_back,
-            by_kind,
-            failures_by_cause,
-            totals,
-            stages,
-            ..summary
-        }
+    pub fn summary(&self) -> Summary {
+        self.complete(Summary::default())
     }
 
-    /// The counts and distributions; what only the tracer knows is left empty.
+    /// `summary`, with the counts and distributions of what was shown.
     ///
     /// `totals` is of the attempts that made a task and whose entry was seen: how soon a call
     /// failed says nothing of how long forks take. `stages` is of all attempts; stages that are
     /// not in this version's table are left out.
     #[must_use]
-    pub fn summary(&self) -> Summary {
+    pub fn complete(&self, summary: Summary) -> Summary {
         let stage = |(row, stage): (&Row, &Option<OfStage>)| {
             let stage = stage.as_ref()?;
             Some(StagePercentiles {
@@ -152,7 +131,7 @@ impl Tally {
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
             stages: STAGES.iter().zip(&self.stages).filter_map(stage).collect(),
-            ..Summary::default()
+            ..summary
         }
     }
 }

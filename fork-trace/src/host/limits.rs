@@ -20,7 +20,7 @@ use fork_trace_common::{
 use nix::{errno::Errno, libc};
 
 use crate::{
-    event::{bytes::text, cause::Holder},
+    event::{bytes::text, cause::Holder, memory::PAGE_BYTES},
     host::process::{
         id_holder::{PidNamespace, holder},
         identity::Identity,
@@ -66,7 +66,6 @@ pub struct Aftermath {
 const LOOKUPS: u32 = 64;
 /// Look-ups in a batch for which every process of the host, or every mapping of one, may be read.
 const LONG_LOOKUPS: u32 = 4;
-const PAGE_BYTES: u64 = 4096;
 
 /// A mounted hierarchy of control groups.
 struct Hierarchy {

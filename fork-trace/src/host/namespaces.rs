@@ -42,21 +42,14 @@ pub fn is_initial(kind: &str) -> bool {
     number(kind).is_none_or(|number| initial.flatten() == Some(number))
 }
 
-/// Whether children of this process will be in another pid namespace than itself. Then it can have no
-/// threads.
+/// Whether children of this process will be in another namespace of this kind (`pid`, `time`) than itself.
+/// If it is the pid namespace, it can have no threads.
 ///
-/// KERNEL: kernel/fork.c `copy_process`; fs/proc/namespaces.c: before 7.0 or so the link leads nowhere
-/// until the other namespace has a process.
+/// KERNEL: kernel/fork.c `copy_process`; fs/proc/namespaces.c: before 7.0 or so `pid_for_children` leads
+/// nowhere until the other namespace has a process.
 #[must_use]
-pub fn children_have_other_ids() -> bool {
-    const NEXT: &str = "pid_for_children";
-    fs::symlink_metadata(place(NEXT)).is_ok() && number(NEXT) != number("pid")
-}
-
-/// Whether children of this process will be in another time namespace than itself.
-#[must_use]
-pub fn children_have_other_time() -> bool {
-    number("time") != number("time_for_children")
+pub fn children_are_elsewhere(kind: &str) -> bool {
+    number(kind) != number(&format!("{kind}_for_children"))
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -78,6 +71,6 @@ mod tests {
         assert_eq!(user.initial, Some(is_initial("user")));
         assert!(own.iter().all(|namespace| namespace.number > 0));
         assert!(is_initial("no such sort"));
-        assert!(!children_have_other_ids() && !children_have_other_time());
+        assert!(!["pid", "time"].into_iter().any(children_are_elsewhere));
     }
 }

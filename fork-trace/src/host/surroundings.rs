@@ -31,7 +31,7 @@ pub fn check() -> Result<(), UserError> {
                     .to_owned(),
         });
     }
-    if namespaces::children_have_other_ids() {
+    if namespaces::children_are_elsewhere("pid") {
         return Err(UserError::Surroundings {
             what:
                 "the children of this process would be in another pid namespace than itself, and \
@@ -42,7 +42,7 @@ pub fn check() -> Result<(), UserError> {
                 .to_owned(),
         });
     }
-    if namespaces::children_have_other_time() {
+    if namespaces::children_are_elsewhere("time") {
         return Err(UserError::Surroundings {
             what: "this process is in another time namespace than its children will be: how its \
                    clock differs from the kernel's cannot be known"

@@ -17,7 +17,7 @@ use crate::{
         fallback::{Fallbacks, Tie, Tied},
         follow_up::Follower,
         join::{Joined, Joiner},
-        times::Times,
+        times::{Times, began_ns},
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
@@ -217,7 +217,7 @@ impl Stream {
             }
             if shown {
                 self.accepted += 1;
-                let at_ns = Times { record: &joined.record, functions: None }.began_ns();
+                let at_ns = began_ns(&joined.record);
                 owed.push((at_ns, Owed::Attempt(Box::new((joined, tie)))));
             }
         }
@@ -347,7 +347,7 @@ impl Stream {
     /// A call without an entry: was it under way when tracing began or ended, or was its entry
     /// lost, rather than refused or skipped?
     fn may_be_under_way(&self, tracer: &Tracer, record: &ForkRecord) -> bool {
-        let began_ns = Times { record, functions: None }.began_ns();
+        let began_ns = began_ns(record);
         let older = record.parent.start_ns < self.attached_ns;
         let soon = began_ns < self.attached_ns + UNDER_WAY_NS;
         // Of a refusal the return is the first that is seen, of another call its child.

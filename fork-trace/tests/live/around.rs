@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{
     Cgroup, Folder, accounted, fork_trace, forker, is_attempt, lines, live_test, number, of_type,
-    python, run, skip, slowness, trace, trace_forker,
+    python, run, skip, slowness, trace, trace_forker, warned,
 };
 
 /// Traces a Python program; returns what it printed and what was shown.
@@ -91,9 +91,7 @@ fn a_slow_fork_and_no_other_is_warned_about() {
     live_test!();
     for fork in of_type(&trace_forker(&["all"]).shown, "fork") {
         let slow = fork["total_ns"].as_u64().is_some_and(|total| total >= 10_000_000);
-        let warnings = fork["warnings"].as_array().cloned().unwrap_or_default();
-        let warned = warnings.iter().any(|warning| warning["code"] == "slow-fork");
-        assert_eq!(slow, warned, "{fork}");
+        assert_eq!(slow, warned(fork, "slow-fork"), "{fork}");
     }
 }
 

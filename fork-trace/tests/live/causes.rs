@@ -6,14 +6,8 @@ use serde_json::Value;
 
 use crate::support::{
     Folder, fork_trace, forker, is_attempt, lines, live_test, number, of_type, read, run, skip,
-    summary, trace_forker,
+    summary, trace_forker, warned,
 };
-
-/// Whether the tool warns of this.
-fn warned(fork: &Value, code: &str) -> bool {
-    let warnings = fork["warnings"].as_array();
-    warnings.is_some_and(|warnings| warnings.iter().any(|warning| warning["code"] == code))
-}
 
 /// What `forker` did with these arguments, and what the tool showed of each attempt that failed.
 fn traced(args: &[&str]) -> (Vec<Value>, Vec<(Value, Value)>) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::{
     Background, FileTrace, Folder, HostTrace, Mount, accounted, check, fork_trace, forker,
     functions_are_probed, is_attempt, lines, live_test, number, of_type, run, summary, tool,
-    trace_forker,
+    trace_forker, warned,
 };
 
 /// Fields that the two name alike.
@@ -46,10 +46,7 @@ fn differences(attempt: &Value, fork: &Value) -> Vec<String> {
         }
     };
     // From 6.13 on the kernel skips a program of the system call tracepoints now and then.
-    let warned = |code: &str| {
-        let warnings = fork["warnings"].as_array();
-        warnings.is_some_and(|warnings| warnings.iter().any(|warning| warning["code"] == code))
-    };
+    let warned = |code: &str| warned(fork, code);
     let in_part = warned("entry-not-seen") || warned("return-not-seen");
     let refused = !attempt["errno"].is_null();
     let note = attempt["note"].as_str().unwrap_or_default();

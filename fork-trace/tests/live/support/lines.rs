@@ -64,6 +64,12 @@ pub(crate) fn is_attempt(fork: &Value, attempt: &Value) -> bool {
     fork["parent"]["tid"] == attempt["parent_tid"] && span.contains(&number(&fork["mono_ns"]))
 }
 
+/// Whether the tool warns of this.
+pub(crate) fn warned(fork: &Value, code: &str) -> bool {
+    let warnings = fork["warnings"].as_array();
+    warnings.is_some_and(|warnings| warnings.iter().any(|warning| warning["code"] == code))
+}
+
 /// The middle of some figures.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -9,7 +9,7 @@ pub(crate) use self::{
     host::{Background, Cgroup, Folder, Mount, Programs, python, slowness},
     lines::{
         accounted, by_fork, check, functions_are_probed, is_attempt, lines, median, number,
-        of_type, read, stage, summary,
+        of_type, read, stage, summary, warned,
     },
     skip::{live_test, skip},
     trace::{FileTrace, HostTrace, fork_trace, forker, kill, run, tool, trace, trace_forker, wait},
