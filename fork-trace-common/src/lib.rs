@@ -11,6 +11,7 @@ pub mod filter;
 pub mod flags;
 pub mod follow_up;
 pub mod function;
+pub mod holder;
 pub mod memory;
 pub mod point;
 pub mod program;

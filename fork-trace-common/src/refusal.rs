@@ -217,6 +217,8 @@ pub struct RefusalRecord {
     pub nproc_ns: UserNamespace,
     /// The user namespace whose limit `namespaces` is.
     pub namespaces_ns: UserNamespace,
+    /// The user namespace in which `nproc` counts; none before 5.14, where it counts in all of them.
+    pub nproc_in: UserNamespace,
     /// How many tasks the pids controller has refused to the caller's own group, with
     /// [`known::PIDS_REFUSALS`]. If it has refused this one, that is more than when the call began.
     pub pids_refusals: u64,
@@ -242,7 +244,7 @@ pub struct RefusalRecord {
 // There is no padding: nothing would set a byte that no field names before it leaves the kernel.
 const _: () = assert!(
     size_of::<RefusalRecord>()
-        == 32 + 8 * arg::COUNT + 4 * SET_TIDS + 56 + 5 * 32 + 48 + NAMES * NAME_BYTES
+        == 32 + 8 * arg::COUNT + 4 * SET_TIDS + 56 + 5 * 32 + 56 + NAMES * NAME_BYTES
 );
 const _: () = assert!(align_of::<RefusalRecord>() == 8);
 

@@ -84,6 +84,9 @@ macro_rules! for_each_offset {
             REGS_R10: "pt_regs", "r10", optional;
             REGS_R8: "pt_regs", "r8", optional;
             TASK_CRED: "task_struct", "cred", optional;
+            TASK_REAL_CRED: "task_struct", "real_cred", optional;
+            TASK_COMM: "task_struct", "comm", optional;
+            TASK_EXIT_STATE: "task_struct", "exit_state", optional;
             TASK_POLICY: "task_struct", "policy", optional;
             TASK_NSPROXY: "task_struct", "nsproxy", optional;
             TASK_CGROUPS: "task_struct", "cgroups", optional;

@@ -9,6 +9,7 @@ use fork_trace_common::{
     counter::Counter,
     filter::FilterKey,
     follow_up::{Born, ExecRecord, FollowUpRecord},
+    holder::HoldersOf,
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
@@ -43,6 +44,10 @@ pub(crate) struct OnCpu {
     /// How long it was in `schedule_tail`; 0 if that was not seen.
     pub(crate) tail_ns: u64,
 }
+
+/// Whose tasks the iterator over those that fill a limit writes.
+#[map]
+pub(crate) static HOLDERS_OF: Array<HoldersOf> = Array::with_max_entries(1, 0);
 
 /// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]

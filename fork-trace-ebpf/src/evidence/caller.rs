@@ -114,6 +114,10 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         let current = reads.element(ucounts, counts, index);
         let owner = u64::from(reads.int(ucounts, UCOUNTS_UID.load()));
         let ns = reads.pointer(ucounts, UCOUNTS_NS.load());
+        let counted_in = UserNamespace {
+            inum: reads.int(ns, USER_NS_INUM.load()),
+            level: reads.int(ns, USER_NS_LEVEL.load()),
+        };
         let full = current >= max;
         if !reads.succeeded() {
             return;
@@ -121,13 +125,11 @@ fn processes(record: &mut RefusalRecord, reads: &mut Reads, task: Address, cred:
         if place == 0 || full {
             record.nproc = Counted { current, max, owner, place };
             record.nproc_ns = made_under_it;
+            record.nproc_in = counted_in;
             record.bits |= known::NPROC;
         }
         max = reads.element(ns, maxima, index);
-        made_under_it = UserNamespace {
-            inum: reads.int(ns, USER_NS_INUM.load()),
-            level: reads.int(ns, USER_NS_LEVEL.load()),
-        };
+        made_under_it = counted_in;
         ucounts = reads.pointer(ns, USER_NS_UCOUNTS.load());
         if full || ucounts.0 == 0 {
             return;

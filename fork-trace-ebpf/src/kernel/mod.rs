@@ -6,6 +6,7 @@
 
 pub(crate) mod errno;
 pub(crate) mod groups;
+mod holder;
 pub(crate) mod memory;
 pub(crate) mod namespace;
 pub(crate) mod offsets;

@@ -1,5 +1,5 @@
-//! The iterator over tasks: it tells user space the ids that the kernel has for every task that user
-//! space sees.
+//! The iterators over tasks. One tells user space the ids that the kernel has for every task that user
+//! space sees, the other which tasks fill a limit.
 //!
 //! KERNEL: `kernel/bpf/task_iter.c`: it runs in the context of the process that reads, once for each
 //! task of that process's pid namespace and the namespaces below, and once more without a task.
@@ -9,17 +9,19 @@ use aya_ebpf::{
     cty::{c_int, c_void},
     helpers::generated::bpf_seq_write,
 };
-use fork_trace_common::task_seen::TaskSeen;
+use fork_trace_common::{holder::HolderSeen, task_seen::TaskSeen};
 
-use crate::kernel::task::Task;
+use crate::{kernel::task::Task, maps::HOLDERS_OF};
 
 /// How many levels the pid namespace that user space's `/proc` shows lies above the reader's own.
 #[unsafe(no_mangle)]
 static PROC_ABOVE: Global<u32> = Global::new(0);
 
-/// Bytes of an entry.
-const ENTRY_BYTES: u32 = 32;
-const _: () = assert!(ENTRY_BYTES as usize == size_of::<TaskSeen>());
+/// Bytes of an entry of each iterator.
+const TASK_BYTES: u32 = 32;
+const HOLDER_BYTES: u32 = 72;
+const _: () = assert!(TASK_BYTES as usize == size_of::<TaskSeen>());
+const _: () = assert!(HOLDER_BYTES as usize == size_of::<HolderSeen>());
 
 /// KERNEL: `kernel/bpf/task_iter.c` `struct bpf_iter__task`.
 #[repr(C)]
@@ -36,6 +38,19 @@ struct Meta {
     seq: *mut c_void,
 }
 
+/// The task of a step, and where to write; `None` at the end of all.
+///
+/// # Safety
+/// The kernel has passed `step`.
+#[inline(always)]
+unsafe fn task(step: *const Step) -> Option<(*mut c_void, Task)> {
+    // SAFETY: the context has these fields.
+    let Step { meta, task } = unsafe { step.read() };
+    // SAFETY: the kernel passes a valid pointer to it with every step.
+    let Meta { seq } = unsafe { meta.read() };
+    (!task.is_null()).then(|| (seq, Task::new(task).by_helper()))
+}
+
 /// Writes a [`TaskSeen`] for each task.
 ///
 /// # Safety
@@ -43,17 +58,31 @@ struct Meta {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 unsafe extern "C" fn tasks(step: *const Step) -> c_int {
-    // SAFETY: the context has these fields.
-    let Step { meta, task } = unsafe { step.read() };
-    // SAFETY: the kernel passes a valid pointer to it with every step.
-    let Meta { seq } = unsafe { meta.read() };
-    if task.is_null() {
-        return 0;
-    }
-    if let Some(seen) = see(Task::new(task).by_helper(), Task::current().by_helper()) {
+    // SAFETY: the kernel has passed it.
+    let Some((seq, task)) = (unsafe { task(step) }) else { return 0 };
+    if let Some(seen) = see(task, Task::current().by_helper()) {
         // An entry for which there is no room is written again when the reader has made some.
         // SAFETY: the bytes are those of a local variable, and the file is the iterator's own.
-        unsafe { bpf_seq_write(seq.cast(), (&raw const seen).cast(), ENTRY_BYTES) };
+        unsafe { bpf_seq_write(seq.cast(), (&raw const seen).cast(), TASK_BYTES) };
+    }
+    0
+}
+
+/// Writes a [`HolderSeen`] for each task that fills the limit which `HOLDERS_OF` names.
+///
+/// # Safety
+/// The kernel passes a valid context.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+unsafe extern "C" fn holders(step: *const Step) -> c_int {
+    // SAFETY: the kernel has passed it.
+    let Some((seq, task)) = (unsafe { task(step) }) else { return 0 };
+    let Some(of) = HOLDERS_OF.get(0) else { return 0 };
+    if task.counts_for(of)
+        && let Some(holder) = task.holder()
+    {
+        // SAFETY: as above.
+        unsafe { bpf_seq_write(seq.cast(), (&raw const holder).cast(), HOLDER_BYTES) };
     }
     0
 }

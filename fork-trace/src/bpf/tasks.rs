@@ -1,16 +1,21 @@
-//! Lists the tasks of this process's pid namespace with the ids that the kernel has for them.
+//! Lists tasks by the kernel's iterators: those of this process's pid namespace with the ids that the
+//! kernel has for them, and those that fill a limit.
 
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aya::programs::Iter;
-use fork_trace_common::task_seen::{PROC_ABOVE, TaskSeen};
-use zerocopy::FromBytes as _;
+use aya::{Btf, Ebpf, maps::Array, programs::Iter};
+use fork_trace_common::{
+    holder::{HolderSeen, HoldersOf},
+    task_seen::{PROC_ABOVE, TaskSeen},
+};
+use zerocopy::FromBytes;
 
 use crate::{
     bpf::{
         errors::{brief, load_error},
         load::{OBJECT, small_loader, types},
+        tracer::Tracer,
     },
     error::UserError,
     host::{
@@ -19,9 +24,13 @@ use crate::{
     },
 };
 
-/// The program, and the sort of iterator that it is.
-const PROGRAM: &str = "tasks";
+/// The programs, and the sort of iterator that they are.
+const TASKS: &str = "tasks";
+const HOLDERS: &str = "holders";
 const KIND: &str = "task";
+
+/// As many bytes of an iterator are read at most.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Learns how this process's pid namespace gives ids, unless it is the initial one. It comes before
 /// everything that takes an id from the user or looks one up.
@@ -54,25 +63,53 @@ fn list(host: &Host) -> Result<Vec<TaskSeen>> {
     let mut loader = small_loader(host)?;
     loader.override_global(PROC_ABOVE, &above, true);
     let mut ebpf = loader.load(OBJECT).context("create the maps")?;
-    let program = ebpf.program_mut(PROGRAM).context("find the iterator in the eBPF object")?;
+    let entries = entries(&read(&mut ebpf, TASKS, types(host)?)?)?;
+    ensure!(!entries.is_empty(), "it lists no task");
+    Ok(entries)
+}
+
+impl Tracer {
+    /// The tasks that fill a limit, as they are now.
+    ///
+    /// # Errors
+    /// The kernel does not list them, or they are more than some 200,000.
+    pub fn holders(&mut self, of: HoldersOf) -> Result<Vec<HolderSeen>> {
+        let map = self.ebpf.map_mut("HOLDERS_OF").context("find map HOLDERS_OF")?;
+        let mut map: Array<_, HoldersOfBytes> = Array::try_from(map).context("open HOLDERS_OF")?;
+        map.set(0, HoldersOfBytes(of), 0).context("say whose tasks are asked for")?;
+        entries(&read(&mut self.ebpf, HOLDERS, self.types)?)
+    }
+}
+
+/// [`HoldersOf`] as the value of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct HoldersOfBytes(HoldersOf);
+
+// SAFETY: it is plain numbers without padding.
+unsafe impl aya::Pod for HoldersOfBytes {}
+
+/// Everything that an iterator of the object writes. Its program is loaded when it is first read.
+fn read(ebpf: &mut Ebpf, name: &str, types: &Btf) -> Result<Vec<u8>> {
+    let program = ebpf.program_mut(name).context("find the iterator in the eBPF object")?;
     let program: &mut Iter = program.try_into().context("it is no iterator")?;
-    program.load(KIND, types(host)?).map_err(load_error)?;
+    if program.fd().is_err() {
+        program.load(KIND, types).map_err(load_error)?;
+    }
     let link = program.attach().context("attach the iterator")?;
     let link = program.take_link(link).context("take the iterator's link")?;
     let mut bytes = Vec::new();
-    let mut file = link.into_file().context("open the iterator")?;
-    file.read_to_end(&mut bytes).context("read the iterator")?;
-    entries(&bytes)
+    let file = link.into_file().context("open the iterator")?;
+    file.take(MOST_BYTES).read_to_end(&mut bytes).context("read the iterator")?;
+    ensure!((bytes.len() as u64) < MOST_BYTES, "it lists more tasks than are read");
+    Ok(bytes)
 }
 
-fn entries(bytes: &[u8]) -> Result<Vec<TaskSeen>> {
-    let entries = bytes.chunks(size_of::<TaskSeen>());
-    let entries = entries.map(|entry| {
-        TaskSeen::read_from_bytes(entry).map_err(|_short| anyhow!("an entry is cut short"))
-    });
-    let entries: Vec<_> = entries.collect::<Result<_>>()?;
-    ensure!(!entries.is_empty(), "it lists no task");
-    Ok(entries)
+fn entries<T: FromBytes>(bytes: &[u8]) -> Result<Vec<T>> {
+    let entries = bytes.chunks(size_of::<T>());
+    let entries = entries
+        .map(|entry| T::read_from_bytes(entry).map_err(|_short| anyhow!("an entry is cut short")));
+    entries.collect()
 }
 
 #[cfg(test)]
@@ -85,8 +122,7 @@ mod tests {
     fn entries_are_whole_or_refused() {
         let task = TaskSeen { tgid: 7, seen_tgid: 1, ..TaskSeen::default() };
         let bytes = [task.as_bytes(), task.as_bytes()].concat();
-        assert_eq!(entries(&bytes).unwrap(), [task, task]);
-        assert!(entries(&bytes[..bytes.len() - 1]).is_err());
-        assert!(entries(&[]).is_err());
+        assert_eq!(entries::<TaskSeen>(&bytes).unwrap(), [task, task]);
+        assert!(entries::<TaskSeen>(&bytes[..bytes.len() - 1]).is_err());
     }
 }

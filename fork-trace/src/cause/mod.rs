@@ -9,6 +9,7 @@ mod case;
 mod ending;
 pub mod explain;
 mod finding;
+pub mod holders;
 mod limits;
 mod look;
 mod memory;
@@ -136,6 +137,8 @@ const fn cause(kind: CauseKind, what: &'static str, hint: &'static str) -> Cause
         id: None,
         held_by: None,
         uid: None,
+        holders: Vec::new(),
+        holders_more: None,
         confidence: Confidence::Likely,
         hint: Name::Borrowed(hint),
     }
@@ -217,6 +220,8 @@ fn with_details(of_row: Cause, details: Details) -> Cause {
         id: details.id,
         held_by: details.held_by,
         uid: details.uid,
+        holders: Vec::new(),
+        holders_more: None,
         kind: of_row.kind,
         rule: of_row.rule,
         confidence: of_row.confidence,

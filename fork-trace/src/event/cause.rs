@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::values::Name;
+use crate::event::values::{Kind, Name};
 
 macro_rules! kinds {
     ($($kind:ident = $name:literal: $what:literal,)*) => {
@@ -116,10 +116,52 @@ pub struct Cause {
     /// The user whose limit it is, as an id of the initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// The tasks that fill the limit, read just after the call had failed: those of one name and state
+    /// together, most first. It is empty where they were not looked for, or where less than half of
+    /// them were there any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Tasks>,
+    /// How many more tasks fill the limit than `holders` has room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders_more: Option<u64>,
     /// How well the evidence supports it.
     pub confidence: Confidence,
     /// What the user can do about it: one command or setting.
     pub hint: Name,
+}
+
+/// The state of tasks that have ended and were not waited for.
+pub const ZOMBIE: &str = "zombie";
+
+/// Tasks of one name and state that count against a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tasks {
+    /// The name of their processes; of workers of `io_uring` and of the kernel's own tasks that of the
+    /// task.
+    pub comm: String,
+    /// Their state, in the words of `/proc/PID/status`.
+    pub state: Name,
+    /// How many tasks they are, threads counted one by one.
+    pub count: u64,
+    /// What they are; absent for processes and their threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Their process, initial pid namespace; absent where they are of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The parent of their processes, or the process that workers of `io_uring` belong to; absent
+    /// where it is not the same for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TasksParent>,
+}
+
+/// The parent of some tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TasksParent {
+    /// Process id, initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// What holds an id of a pid namespace.

@@ -10,6 +10,7 @@
 
 pub mod account;
 pub mod command;
+mod holders;
 pub mod report;
 pub mod signals;
 pub mod stream;
@@ -294,7 +295,7 @@ impl Trace {
             if !self.outputs.wait_for_room(Some(until)) || Instant::now() >= until {
                 return Ok(false);
             }
-            match self.stream.next_event(&self.tracer, now_ns)? {
+            match self.stream.next_event(&mut self.tracer, now_ns)? {
                 Some(event) => self.outputs.event(event),
                 None => return Ok(true),
             }

@@ -23,7 +23,10 @@ use crate::{
     cause::{self, Case, Window},
     event::{Event, clock::Clock, fork::Fork, notice::Warning},
     host::{features::Features, limits::LimitReader, lookup::Enricher},
-    live::warnings::{self, Storms, Watcher},
+    live::{
+        holders::Holders,
+        warnings::{self, Storms, Watcher},
+    },
     plan::Plan,
 };
 
@@ -97,6 +100,7 @@ pub struct Stream {
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
+    holders: Holders,
     watcher: Watcher,
     storms: Storms,
     /// What is complete and to be shown, in order of time.
@@ -138,6 +142,7 @@ impl Stream {
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
+            holders: Holders::new(),
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),
@@ -233,11 +238,11 @@ impl Stream {
     ///
     /// # Errors
     /// The maps of the kernel side cannot be read.
-    pub fn next_event(&mut self, tracer: &Tracer, now_ns: u64) -> Result<Option<Event>> {
+    pub fn next_event(&mut self, tracer: &mut Tracer, now_ns: u64) -> Result<Option<Event>> {
         match self.owed.pop_front() {
             Some(Owed::Attempt(attempt)) => {
                 let (joined, tie) = *attempt;
-                let fork = self.fork(&joined, tie);
+                let fork = self.fork(tracer, &joined, tie);
                 self.watcher.add(&joined.record, &fork);
                 self.warnings.extend(self.storms.add(&fork));
                 return Ok(Some(Event::Fork(Box::new(fork))));
@@ -318,7 +323,7 @@ impl Stream {
     }
 
     /// An attempt as it is shown.
-    fn fork(&mut self, joined: &Joined, tie: Option<Tie>) -> Fork {
+    fn fork(&mut self, tracer: &mut Tracer, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
         if let Some(tie) = tie {
@@ -338,6 +343,9 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
+            if let Some(refusal) = refusal {
+                self.holders.add(&mut fork, refusal, tracer);
+            }
             assemble::fork::settle(&mut fork, joined, &self.plan);
         }
         fork.warnings.extend(warnings::slow(&fork));

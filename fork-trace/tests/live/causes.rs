@@ -109,10 +109,14 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
             assert_eq!(cause["level"].as_u64(), of_namespace.then_some(1));
             let helps = !cause["hint"].as_str().unwrap().contains("ulimit -u inside does not");
             assert_eq!(helps, !of_namespace, "{fork}");
+            let io_workers = attempt["scenario"] == "eagain-nproc-io-workers";
+            holders(fork, if io_workers { "io-worker" } else { "children" });
         }
         "cgroup-pids" => {
             assert_eq!(cause["limit"], "pids.max");
             assert_eq!((&cause["current"], &cause["max"]), (&Value::from(3), &Value::from(3)));
+            let zombies = attempt["scenario"] == "eagain-pids-zombies";
+            holders(fork, if zombies { "zombie" } else { "children" });
             assert!(own_group(fork), "{fork}");
         }
         "cgroup-memory" => {
@@ -146,6 +150,7 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
         }
         "pid-max" => {
             assert_eq!((&cause["current"], &cause["max"]), (&Value::from(300), &Value::from(301)));
+            holders(fork, "children");
         }
         "namespace-limit" if !cause["limit"].is_null() => {
             let net = attempt["scenario"] == "enospc-net";
@@ -178,6 +183,33 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
         }
         _ => {}
     }
+}
+
+/// As many tasks are told as fill the limit. One is the caller; the others are its children, zombies or
+/// not, or workers of its own.
+fn holders(fork: &Value, others: &str) {
+    let (cause, caller) = (&fork["cause"], &fork["parent"]["pid"]);
+    let holders = cause["holders"].as_array().unwrap_or_else(|| panic!("{fork}"));
+    let tasks: u64 = holders.iter().map(|tasks| number(&tasks["count"])).sum();
+    assert_eq!(tasks, number(&cause["current"]), "{fork}");
+    let of_caller = |field: &str, value: &str| {
+        let theirs = |tasks: &&Value| tasks[field] == value && tasks["parent"]["pid"] == *caller;
+        holders
+            .iter()
+            .find(theirs)
+            .is_some_and(|tasks| number(&tasks["count"]) == tasks_but_one(cause))
+    };
+    let right = match others {
+        "io-worker" => of_caller("kind", "io-worker"),
+        "zombie" => of_caller("state", "zombie"),
+        _ => holders.iter().all(|tasks| tasks["comm"] == fork["parent"]["comm"]),
+    };
+    assert!(right, "{others}: {fork}");
+}
+
+/// How many tasks fill the limit beside the caller.
+fn tasks_but_one(cause: &Value) -> u64 {
+    number(&cause["current"]) - 1
 }
 
 /// Whether the cause names the group that the process above the caller made.

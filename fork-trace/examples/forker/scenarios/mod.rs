@@ -38,7 +38,7 @@ const fn heavy(name: &'static str, run: fn() -> Outcome, description: &'static s
 /// Every scenario, in the order of a full run.
 // Each row stays on one line.
 #[rustfmt::skip]
-pub(crate) static SCENARIOS: [Scenario; 65] = [
+pub(crate) static SCENARIOS: [Scenario; 67] = [
     row("fork-libc", process::fork_libc, "libc's fork()"),
     row("fork-raw", process::fork_raw, "the fork system call"),
     row("vfork", process::vfork, "the vfork system call"),
@@ -76,8 +76,10 @@ pub(crate) static SCENARIOS: [Scenario; 65] = [
     row("eperm-newns", permission::mount_namespace, "NEWNS as nobody: EPERM"),
     row("eagain-nproc", limit::processes_of_user, "a user's limit of processes: EAGAIN"),
     row("eagain-nproc-userns", limit::processes_of_namespace, "the limit a user namespace was made under: EAGAIN"),
+    row("eagain-nproc-io-workers", limit::workers_of_user, "a user's limit, filled by workers of io_uring: EAGAIN"),
     row("eagain-exec", sharing::with_exec, "FS while another thread is inside execve: EAGAIN"),
     row("eagain-pids", group::pids, "the pids limit of a control group: EAGAIN"),
+    row("eagain-pids-zombies", group::zombies, "the pids limit, filled by zombies: EAGAIN"),
     row("enomem-memory", group::memory, "the memory of a control group: ENOMEM"),
     row("seccomp", seccomp::clone, "seccomp answers clone with EPERM"),
     row("seccomp-clone3-enosys", seccomp::clone3, "and clone3 with ENOSYS"),

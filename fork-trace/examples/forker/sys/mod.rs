@@ -8,6 +8,7 @@ mod errno;
 pub(crate) mod flag;
 pub(crate) mod fork;
 pub(crate) mod int80;
+pub(crate) mod io_uring;
 pub(crate) mod memory;
 mod process;
 pub(crate) mod ptrace;

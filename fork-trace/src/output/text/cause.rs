@@ -2,10 +2,14 @@
 
 use fork_trace_common::stage::{Row, STAGES};
 
-use crate::event::{
-    cause::{Cause, CauseKind, Confidence},
-    fork::Fork,
-    units::{count, size},
+use crate::{
+    event::{
+        cause::{Cause, CauseKind, Confidence, Tasks, ZOMBIE},
+        fork::Fork,
+        units::{count, size},
+        values::Kind,
+    },
+    output::text::follow_up::quoted,
 };
 
 /// A label and a text for each cause, the one that counts first.
@@ -21,7 +25,9 @@ pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
     let others = fork.other_causes.iter().map(|other| ("or:", words(other, fork, false)));
     let then = fork.fell_back_to.as_ref();
     let then = then.map(|id| ("note:", format!("no failure: {id} was made instead")));
-    std::iter::once(("why:", first)).chain(others).chain(then).chain(after).collect()
+    let holders = holders(cause).map(|words| ("held by:", words));
+    let first = std::iter::once(("why:", first)).chain(holders);
+    first.chain(others).chain(then).chain(after).collect()
 }
 
 /// The kernel function in which a stage lies.
@@ -80,4 +86,38 @@ fn figures(cause: &Cause) -> String {
     let figures = if cause.current.is_some() { [stood, asked] } else { [asked, stood] };
     let all: Vec<_> = figures.into_iter().chain([afterwards]).flatten().collect();
     if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
+}
+
+/// Who fills the limit, in words.
+fn holders(cause: &Cause) -> Option<String> {
+    let mut words: Vec<_> = cause.holders.iter().map(tasks).collect();
+    words.extend(cause.holders_more.map(|more| format!("{} others", count(more))));
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+fn tasks(tasks: &Tasks) -> String {
+    let Tasks { comm, state, count: number, .. } = tasks;
+    let comm = quoted(comm);
+    let parent = tasks.parent.as_ref();
+    let parent = parent.map(|parent| format!("{} ({})", quoted(&parent.comm), parent.pid));
+    let several = *number > 1;
+    let number = count(*number);
+    if tasks.kind == Some(Kind::IoWorker) {
+        let workers = if several { "workers" } else { "worker" };
+        let of = parent.map_or_else(String::new, |parent| format!(" of {parent}"));
+        return format!("{number} io_uring {workers}{of}, {state}");
+    }
+    let parent = parent.unwrap_or_else(|| "several processes".to_owned());
+    if state == ZOMBIE {
+        let (zombies, children) =
+            if several { ("zombies", "children") } else { ("zombie", "child") };
+        return format!(
+            "{number} {zombies} named {comm}, {children} of {parent}, which has not waited for {}",
+            if several { "them" } else { "it" }
+        );
+    }
+    let pid = tasks.pid.map_or_else(String::new, |pid| format!(" ({pid})"));
+    let children = tasks.parent.as_ref().filter(|_| tasks.pid.is_none());
+    let children = children.map_or_else(String::new, |_| format!(", children of {parent}"));
+    format!("{number} {comm}{pid}, {state}{children}")
 }

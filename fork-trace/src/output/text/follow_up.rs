@@ -110,7 +110,7 @@ fn signal_name(signal: u32) -> String {
 }
 
 /// A word as a shell would need it: in quotes where it is empty or holds a blank or quote.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = !word.is_empty() && !word.contains([' ', '\'', '"', '\\', '$', '`', '\n', '\t']);
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    held::{LIMIT, fork_to_the_limit},
+    held::{LIMIT, fork_to_the_limit, zombies_to_the_limit},
     why::{NOBODY, Refusal, clone3_refused},
 };
 use crate::{
@@ -63,6 +63,14 @@ pub(crate) fn pids() -> Outcome {
         group.set("pids.max", &LIMIT.to_string())?;
         group.enter()?;
         fork_to_the_limit("cgroup-pids")
+    })
+}
+
+pub(crate) fn zombies() -> Outcome {
+    in_group(&Hierarchy::of("pids")?, |group| {
+        group.set("pids.max", &LIMIT.to_string())?;
+        group.enter()?;
+        zombies_to_the_limit("cgroup-pids")
     })
 }
 

@@ -1,9 +1,9 @@
 //! Limits of a process: resource limits, and the rule for `SCHED_DEADLINE`.
 
-use std::ffi::c_int;
+use std::{ffi::c_int, fs};
 
 use super::{
-    held::{LIMIT, fork_to_the_limit},
+    held::{LIMIT, fork_to_the_limit, workers_to_the_limit},
     why::{Refusal, clone_refused, clone3_refused},
 };
 use crate::{
@@ -28,6 +28,26 @@ pub(crate) fn processes_of_user() -> Outcome {
         sys::become_user(uid)?;
         sys::die_with(parent);
         fork_to_the_limit("rlimit-nproc")
+    })
+}
+
+/// Workers of `io_uring` count for their process's user.
+pub(crate) fn workers_of_user() -> Outcome {
+    host::require_root()?;
+    if host::release() < (5, 12) {
+        return Err(Skip("before Linux 5.12 these workers count for nobody".to_owned()));
+    }
+    let off = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    if off.is_ok_and(|off| off.trim() != "0") {
+        return Err(Skip("kernel.io_uring_disabled is set".to_owned()));
+    }
+    let parent = sys::tgid();
+    let uid = 34_321 + parent.unsigned_abs() % 10_000;
+    helper(move || {
+        sys::limit(libc::RLIMIT_NPROC, LIMIT.into())?;
+        sys::become_user(uid)?;
+        sys::die_with(parent);
+        workers_to_the_limit("rlimit-nproc")
     })
 }
 

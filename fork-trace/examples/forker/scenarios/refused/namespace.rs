@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use super::why::{Refusal, clone_refused};
+use super::{
+    held::stay_full,
+    why::{Refusal, clone_refused},
+};
 use crate::{
     attempt::{attempt, finish, helper, in_child, in_own_pidns},
     call::{Call, Note, Outcome, Skip},
@@ -89,6 +92,7 @@ pub(crate) fn no_numbers() -> Outcome {
             if ret < 0 {
                 let call = Refusal(libc::EAGAIN, "pid-max", "").of(call);
                 journal::write_with_host_tid(&call, times, ret, own);
+                stay_full();
                 return Ok(());
             }
             journal::write_with_host_tid(&call, times, ret, own);
