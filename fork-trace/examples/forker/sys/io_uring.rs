@@ -10,7 +10,7 @@ use super::{
     process::close,
 };
 
-/// KERNEL: include/uapi/linux/io_uring.h: what is mapped of a ring, an operation, and a flag of it.
+/// KERNEL: `include/uapi/linux/io_uring.h`: what is mapped of a ring, an operation, and a flag of it.
 const OFF_SQ_RING: libc::off_t = 0;
 const OFF_SQES: libc::off_t = 0x1000_0000;
 const OP_OPENAT: u8 = 18;
@@ -19,7 +19,7 @@ const SQE_ASYNC: u8 = 1 << 4;
 /// How many operations fit into the ring.
 const ENTRIES: u32 = 8;
 
-/// KERNEL: include/uapi/linux/io_uring.h `struct io_uring_params`, with `struct io_sqring_offsets`
+/// KERNEL: `include/uapi/linux/io_uring.h` `struct io_uring_params`, with `struct io_sqring_offsets`
 /// in it.
 #[repr(C)]
 #[derive(Default)]
@@ -35,7 +35,7 @@ struct Params {
     rest: [u32; 13],
 }
 
-/// KERNEL: include/uapi/linux/io_uring.h `struct io_uring_sqe`, as `IORING_OP_OPENAT` uses it.
+/// KERNEL: `include/uapi/linux/io_uring.h` `struct io_uring_sqe`, as `IORING_OP_OPENAT` uses it.
 #[repr(C)]
 struct Operation {
     op: u8,
@@ -91,11 +91,12 @@ impl Workers {
                 open_flags: 0,
                 rest: [0; 4],
             };
-            // SAFETY: both lie in what was mapped, and the kernel does not look before the call below.
-            unsafe {
-                operations.cast::<Operation>().add(place as usize).write(operation);
-                word(params.array).add(place as usize).write(place);
-            }
+            let slot = operations.cast::<Operation>().wrapping_add(place as usize);
+            // SAFETY: it lies in what was mapped, and the kernel does not look before the call below.
+            unsafe { slot.write(operation) };
+            let slot = word(params.array).wrapping_add(place as usize);
+            // SAFETY: as above.
+            unsafe { slot.write(place) };
         }
         // SAFETY: as above.
         unsafe { word(params.tail).write_volatile(count) };
