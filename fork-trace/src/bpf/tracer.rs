@@ -87,13 +87,14 @@ impl Tracer {
         ))
     }
 
-    /// Attaches the plan's tracepoints, in the plan's order.
+    /// Attaches the plan's tracepoints, in the plan's order, as long as `stop` is not true: on a busy host
+    /// it may take seconds.
     ///
     /// # Errors
     /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
     /// it; otherwise an error that names the program and has the end of the verifier's log.
-    pub fn attach(&mut self, plan: &Plan) -> Result<()> {
-        for tracepoint in &plan.tracepoints {
+    pub fn attach(&mut self, plan: &Plan, stop: &dyn Fn() -> bool) -> Result<()> {
+        for tracepoint in plan.tracepoints.iter().take_while(|_| !stop()) {
             let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;
             self.links.insert(*tracepoint, link);
         }

@@ -149,7 +149,7 @@ fn examine(report: &mut Report) -> Result<()> {
     let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_functions.clone_from(&host.facts.no_functions);
     report.stages.clone_from(&plan.coverage);
-    tracer.attach(&plan)?;
+    tracer.attach(&plan, &|| false)?;
     report.can_trace = true;
     detach::leave(tracer)
 }

@@ -68,7 +68,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     if let Some(signal) = held.arrived() {
         return interrupted(signal, prepared.ok());
     }
-    let prepared = prepared?;
+    let mut prepared = prepared?;
     // Only now: whatever can be wrong has been looked at, and no file is made or emptied for nothing.
     let default = if command.is_empty() { DefaultOutput::Stdout } else { DefaultOutput::Stderr };
     let owner = caller.as_ref().map(Caller::ids);
@@ -81,6 +81,10 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
             return Err(error.into());
         }
     };
+    prepared.tracer.attach(&prepared.plan, &stop)?;
+    if let Some(signal) = held.arrived() {
+        return interrupted(signal, Some(prepared));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         let trace = Trace::begin(&host, prepared, wanted, outputs)?;

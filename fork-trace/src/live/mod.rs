@@ -128,19 +128,18 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Attaches everything and writes the `start` line.
+    /// Begins a trace for which everything is attached, and writes the `start` line.
     ///
     /// # Errors
-    /// This host or user cannot trace.
+    /// The kernel side's maps, or a clock, cannot be read.
     pub fn begin(
         host: &Host,
         prepared: Prepared,
         wanted: Wanted,
         mut outputs: Outputs,
     ) -> Result<Self> {
-        let Prepared { mut tracer, ring, plan } = prepared;
+        let Prepared { tracer, ring, plan } = prepared;
         let Wanted { filters, followed, limits, since } = wanted;
-        tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
         let account = Account::begin(&tracer)?;
