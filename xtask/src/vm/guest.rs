@@ -27,32 +27,36 @@ const INIT: &[u8] = include_bytes!("init.sh");
 const SKIP: &str = "--skip each_command_of_the_readme_works";
 
 /// The tests to run for a backend where none were named. An emulated CPU takes seconds to attach to
-/// functions, so what is the same for every backend is tested with the other backends only.
+/// functions, so what is the same for every backend is tested with one backend only.
 const NARROWED: [(&str, &str); 4] = [
-    ("fentry", "functions:: causes::every truth::every truth::calls"),
+    ("fentry", "functions:: truth::every samples::where"),
     (
         "kprobe",
         "functions:: truth::every truth::a_vfork truth::a_program --skip functions::the_function_graph",
     ),
-    ("inner", "inner:: ftrace:: causes:: truth::every"),
-    ("tracepoint", "--skip functions:: --skip causes::random"),
+    ("inner", "inner:: ftrace:: causes::every truth::every samples::a_fork waits::a_stage"),
+    ("tracepoint", "--skip functions:: --skip ftrace:: --skip causes::random --skip causes::every"),
 ];
 
 /// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
 /// emulation is slow.
-const ONCE: [(&str, &str); 12] = [
+const ONCE: [(&str, &str); 16] = [
     ("5.10", "files::"),
     ("5.10", "names::"),
     ("5.10", "endings::"),
     ("5.10", "rights::"),
+    ("6.1", "hotplug::"),
+    ("6.1", "little_memory::"),
     ("6.1", "stopping::"),
     ("6.1", "storm::"),
     ("6.12", "around::"),
-    ("6.12", "containers::doctor_says_where_it_runs"),
+    ("6.12", "containers::"),
     ("6.12", "filters::"),
     ("6.12", "memory_bill::what_drove_the_time_is_told"),
+    ("6.12", "records::"),
     ("6.12", "truth::replay_gives_back_every_byte"),
     ("6.12", "truth::the_whole_host_shows_the_same"),
+    ("7.3", "follow_up::a_parallel_build"),
 ];
 
 /// Users that every host has; the tests look up no others.

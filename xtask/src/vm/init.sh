@@ -5,6 +5,9 @@
 export PATH=/bin HOME=/root TMPDIR=/tmp FORK_TRACE_LIVE=require RUST_BACKTRACE=1
 # Times are the emulator's: tests that hold two clocks together allow for it.
 export FORK_TRACE_EMULATED=1
+# Rust's test programs tell the time of each test only where unstable options are allowed.
+export RUSTC_BOOTSTRAP=1
+TIMES="-Z unstable-options --report-time"
 export FORK_TRACE_BIN=/bin/fork-trace FORKER_BIN=/bin/forker
 
 mount -t devtmpfs dev /dev
@@ -53,14 +56,14 @@ for backend in $BACKENDS; do
     if fork-trace --backend "$backend" -- true >/tmp/smoke 2>&1; then
         # Where the host asks for a backend, the tests' own runs of the tool take it from here.
         export FORK_TRACE_BACKEND=$backend
-        live --test-threads=1 --show-output $tests $others 2>&1 | tee /tmp/results
+        live --test-threads=1 --show-output $TIMES $tests $others 2>&1 | tee /tmp/results
         cat /tmp/results >/dev/ttyS1
         # An emulated CPU stands still at times: what failed is tried again, alone, twice at most.
         for try in 2 3; do
             failed=$(sed -n '/^failures:$/,$ s/^    \([a-z0-9_:]*\)$/\1/p' /tmp/results | sort -u)
             [ -n "$failed" ] || break
             tell again
-            live --test-threads=1 --show-output --exact $failed 2>&1 | tee /tmp/results
+            live --test-threads=1 --show-output $TIMES --exact $failed 2>&1 | tee /tmp/results
             cat /tmp/results >/dev/ttyS1
         done
     else
