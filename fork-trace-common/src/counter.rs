@@ -62,4 +62,8 @@ counters! {
     WaitsFull,
     /// Programs of callers that are not described, because the ring was full.
     RingFullPrograms,
+    /// Times off the CPU that are not known because the map for them was full.
+    OffCpuFull,
+    /// Records of times off the CPU lost because the ring was full.
+    RingFullOffCpu,
 }

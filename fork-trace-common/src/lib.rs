@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod call_site;
+pub mod callee;
 pub mod counter;
 pub mod filter;
 pub mod flags;
@@ -19,3 +20,4 @@ pub mod refusal;
 pub mod settings;
 pub mod stage;
 pub mod task_seen;
+pub mod wait;

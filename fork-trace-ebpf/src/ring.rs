@@ -2,7 +2,7 @@
 //! user space is woken. A record that does not fit is lost, and whoever sent it counts the loss.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
-use fork_trace_common::{follow_up::ExecRecord, program::ProgramRecord};
+use fork_trace_common::{follow_up::ExecRecord, program::ProgramRecord, wait::WaitsRecord};
 
 use crate::maps::RING;
 
@@ -31,6 +31,18 @@ pub(crate) fn send<T>(record: &T) -> bool {
 #[must_use = "a record that does not fit is counted"]
 pub(crate) fn send_first<T>(record: &T) -> bool {
     RING.output::<T>(record, BPF_RB_NO_WAKEUP).is_ok()
+}
+
+/// Sends the first `size` bytes of a task's waits; returns whether they fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_waits(record: &mut WaitsRecord, size: u64) -> bool {
+    // SAFETY: the callers ask for no more bytes than the record has, and the verifier checks it.
+    let sent = unsafe {
+        let bytes = core::ptr::from_mut(record).cast();
+        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
+    };
+    sent >= 0
 }
 
 /// Sends the first `size` bytes of an exec; returns whether they fitted into the ring.

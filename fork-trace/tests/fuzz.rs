@@ -17,6 +17,7 @@ use fork_trace::{
         fork::fork,
         join::Joiner,
         times::Times,
+        waits,
     },
     cause::{self, Case, Window},
     cli::Cli,
@@ -25,7 +26,7 @@ use fork_trace::{
         call_sites::all_unknown, facts::Facts, features::Features, limits::Aftermath,
         tracepoint::Tracepoint,
     },
-    live::warnings::{Storms, slow},
+    live::warnings::Storms,
     output::{
         json::Json,
         notes::Notes,
@@ -39,12 +40,13 @@ use fork_trace_common::{
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes, StartRecord},
     refusal::RefusalRecord,
+    wait::{Wait, WaitsRecord},
 };
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 /// A record's kind, and how long such a record is.
-const RECORDS: [(u32, usize); 10] = [
+const RECORDS: [(u32, usize); 12] = [
     (1, size_of::<ForkRecord>()),
     (2, size_of::<StartRecord>()),
     (3, size_of::<FollowUpRecord>()),
@@ -55,6 +57,8 @@ const RECORDS: [(u32, usize); 10] = [
     (8, size_of::<RefusalRecord>()),
     (9, size_of::<ExecRecord>()),
     (10, size_of::<ProgramRecord>()),
+    (11, WaitsRecord::HEAD),
+    (11, WaitsRecord::HEAD + 2 * size_of::<Wait>()),
 ];
 
 /// An entry of the ring: of a known kind and mostly of that kind's length. Most words are small, so
@@ -116,6 +120,19 @@ fn comes_back(event: &Event) {
     assert_eq!(shown(&back, Look::default()), json);
 }
 
+/// A host on which nobody is known.
+struct Nobody;
+
+impl cause::waits::Lookup for Nobody {
+    fn comm(&mut self, _tid: u32) -> Option<String> {
+        None
+    }
+
+    fn group(&mut self, _pid: u32, _controller: &str) -> Option<String> {
+        None
+    }
+}
+
 proptest! {
     // A failure names its seed.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -151,6 +168,10 @@ proptest! {
         for joined in joiner.release_all() {
             shown += 1;
             let mut fork = fork(&joined, plan(), clock());
+            let name = |address: &u64| format!("f{}", address % 8);
+            let seen = waits::seen(&joined, &mut |stack| Some(stack.iter().map(name).collect()));
+            waits::add(&mut fork, &joined, &seen);
+            cause::waits::add(&mut fork, &joined.record, &seen, &mut Nobody);
             if let Some(errno) = fork.errno {
                 let times =
                     Times { record: &joined.record, functions: joined.functions.as_deref() };
@@ -164,7 +185,7 @@ proptest! {
                 };
                 cause::add(&mut fork, &case);
             }
-            fork.warnings.extend(slow(&fork));
+            cause::slow::add(&mut fork);
             storms.add(&fork);
             tally.add(&fork);
             comes_back(&Event::Fork(Box::new(fork)));

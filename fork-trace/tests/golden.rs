@@ -42,6 +42,7 @@ const STREAMS: &[&str] = &[
     "empty",
     "life",
     "records",
+    "waits",
 ];
 
 fn path(file: &str) -> PathBuf {

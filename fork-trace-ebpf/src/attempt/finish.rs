@@ -15,7 +15,7 @@ use super::{
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
-    taken,
+    taken, waits,
 };
 use crate::{
     current::{low_half, now, tgid},
@@ -53,6 +53,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64, taken: bool) {
         if let Some(refusal) = refusal {
             refused_before_entry(key, &call, refusal);
         } else if ret > 0 {
+            waits::submit(key);
             follow_up::vfork_returns(task, key);
         }
         return;
@@ -118,6 +119,7 @@ pub(crate) fn task_ends() {
     // Most tasks have no attempt under way when they end.
     if let Some(record) = under_way(key) {
         submit_unreturned(record, key);
+        waits::forget(record, key);
         remove(key);
     }
     functions_passed::forget(key);

@@ -18,3 +18,4 @@ mod record;
 pub(crate) mod start;
 mod submit;
 pub(crate) mod taken;
+pub(crate) mod waits;

@@ -23,6 +23,7 @@ mod memory;
 mod random;
 mod report;
 mod scenarios;
+mod standstill;
 mod sys;
 
 use std::{
@@ -110,6 +111,11 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         count: usize,
     },
+    /// Make one fork that stands still, and print how long, by the caller's own clocks.
+    Wait {
+        #[arg(value_enum)]
+        trouble: standstill::Trouble,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -157,6 +163,14 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             done.print()?;
         }
+        Some(Command::Wait { trouble }) => match standstill::run(trouble) {
+            Ok(truth) => print(&truth)?,
+            Err(why) => {
+                let mut done = Done::default();
+                done.skip("wait", why);
+                done.print()?;
+            }
+        },
         Some(Command::True) => {}
     }
     let stopped = sys::stop_signal().and_then(|signal| u8::try_from(128 + signal).ok());

@@ -16,3 +16,4 @@ pub mod program;
 pub mod spans;
 pub mod times;
 pub mod tracer;
+pub mod waits;

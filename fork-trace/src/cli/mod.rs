@@ -8,6 +8,7 @@ pub mod explain;
 pub mod failure;
 mod parse;
 pub mod replay;
+pub mod stuck;
 pub mod trace;
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
@@ -97,6 +98,13 @@ pub enum Task {
         /// Everything, as docs/FAILURES.md
         #[arg(long, hide = true)]
         markdown: bool,
+    },
+    /// Show the tasks of the whole host that stand still inside a fork, without tracing; exits with 1
+    /// if there is one
+    Stuck {
+        /// Print one JSON object for each
+        #[arg(long)]
+        json: bool,
     },
     /// Say what this host lets us see of each stage: how precisely, by which source, and why
     Doctor {

@@ -59,7 +59,11 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };
-    let followed = Followed { by_outcome: settings.filter.by_outcome(), exits: settings.exits };
+    let followed = Followed {
+        by_outcome: settings.filter.by_outcome(),
+        exits: settings.exits,
+        min_held_ns: settings.filter.min_duration_ns,
+    };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
     let wanted = Wanted { filters, followed, limits, since };
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);

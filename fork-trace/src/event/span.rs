@@ -28,6 +28,8 @@ pub enum Source {
     Kprobe,
     /// Follows from the call's flags.
     Derived,
+    /// The kernel stack when the task left its CPU.
+    Switch,
 }
 
 impl Source {
@@ -39,6 +41,7 @@ impl Source {
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
             Self::Derived => "derived",
+            Self::Switch => "switch",
         }
     }
 }
@@ -75,6 +78,9 @@ pub struct Span {
     /// Without the stages within it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_ns: Option<u64>,
+    /// Of `dur_ns`: time not on a CPU; absent means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_cpu_ns: Option<u64>,
     /// How often its function ran, where `dur_ns` is the sum of many runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u64>,

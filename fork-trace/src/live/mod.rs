@@ -13,6 +13,7 @@ pub mod command;
 pub mod report;
 pub mod signals;
 pub mod stream;
+pub mod stuck;
 pub mod warnings;
 
 use std::{
@@ -252,12 +253,14 @@ impl Trace {
     /// What is looked at some twenty times a second.
     fn tick(&mut self) -> Result<()> {
         self.ticks += 1;
+        self.stream.prepare(&self.tracer)?;
         let is_loss_check = self.ticks.is_multiple_of(TICKS_PER_LOSS_CHECK);
         if is_loss_check || self.ticks <= TICKS_OF_FIRST_LOOKS {
             self.account.look(&self.tracer)?;
         }
         if is_loss_check {
             self.stream.clock = Clock::new(Timestamp::now(), now_ns()?);
+            self.stream.look_for_stuck(&self.tracer, now_ns()?)?;
             // Where there is no room, the next line says it all.
             if self.outputs.has_room_for_loss() {
                 self.tell_losses()?;

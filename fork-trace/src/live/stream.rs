@@ -18,12 +18,29 @@ use crate::{
         follow_up::Follower,
         join::{Joined, Joiner},
         times::{Times, began_ns},
+        waits,
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
-    event::{Event, clock::Clock, fork::Fork, notice::Warning},
-    host::{features::Features, limits::LimitReader, lookup::Enricher},
-    live::warnings::{self, Storms, Watcher},
+    event::{
+        Event,
+        clock::Clock,
+        fork::{Fork, ForkWarning},
+        notice::Warning,
+        units::duration,
+        values::Name,
+    },
+    host::{
+        features::Features,
+        limits::LimitReader,
+        lookup::Enricher,
+        process::{cgroup, task_name},
+        stacks::Stacks,
+    },
+    live::{
+        stuck::StuckAttempts,
+        warnings::{Storms, Watcher},
+    },
     plan::Plan,
 };
 
@@ -34,6 +51,19 @@ const UNDER_WAY_NS: u64 = 1_000_000_000;
 /// Detaching the entry takes no longer than this: what began in it may have entered unseen.
 const CLOSING_NS: u64 = 5_000_000;
 
+/// Processes as `/proc` shows them now.
+struct Processes;
+
+impl cause::waits::Lookup for Processes {
+    fn comm(&mut self, tid: u32) -> Option<String> {
+        task_name(tid)
+    }
+
+    fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
+        cgroup::of_controller(pid, controller)
+    }
+}
+
 /// What becomes of children, as far as it is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Followed {
@@ -41,6 +71,9 @@ pub struct Followed {
     pub by_outcome: bool,
     /// Their ends.
     pub exits: bool,
+    /// Only of attempts that held their caller for so long; the attempts themselves are left out
+    /// too.
+    pub min_held_ns: u64,
 }
 
 /// What was counted on the way, apart from what was shown.
@@ -91,12 +124,21 @@ pub struct Stream {
     /// When no further entry was seen; `u64::MAX` until then.
     closed_ns: u64,
     exits: bool,
+    min_held_ns: u64,
     max_events: Option<u64>,
     joiner: Joiner,
     fallbacks: Fallbacks,
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
+    stacks: Stacks,
+    /// Whether it was said that the kernel hides its addresses.
+    told_hidden: bool,
+    /// How many records of waits were lost by the last look.
+    waits_lost: u64,
+    /// When it was last seen that some were lost; 0: never.
+    waits_lost_ns: u64,
+    stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
     /// What is complete and to be shown, in order of time.
@@ -132,12 +174,18 @@ impl Stream {
             attached_ns,
             closed_ns: u64::MAX,
             exits: followed.exits,
+            min_held_ns: followed.min_held_ns,
             max_events,
             joiner: Joiner::default(),
             fallbacks: Fallbacks::default(),
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
+            stacks: Stacks::open(),
+            told_hidden: false,
+            waits_lost: 0,
+            waits_lost_ns: 0,
+            stuck: StuckAttempts::new(attached_ns),
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),
@@ -181,6 +229,9 @@ impl Stream {
         match decode(bytes) {
             Ok(Record::FollowUp(record)) => {
                 self.follower.push(&record, self.clock, now_ns);
+                if record.kind == FollowUpKind::VforkReturned as u32 {
+                    self.joiner.returned(&record);
+                }
                 let ended = record.kind == FollowUpKind::Ended as u32;
                 if self.exits && ended && record.bits & WHOLE != 0 {
                     self.follower.exited(&record, self.clock, now_ns);
@@ -193,8 +244,11 @@ impl Stream {
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
-                if let Record::Fork(fork) = &record {
-                    self.counts.received += u64::from(fork.has(bits::CHILD));
+                match &record {
+                    Record::Fork(fork) => self.counts.received += u64::from(fork.has(bits::CHILD)),
+                    // The stop at the end of a trace leaves little time.
+                    Record::Waits(_) => self.stacks.prepare(),
+                    _ => {}
                 }
                 self.joiner.push(record, now_ns);
             }
@@ -206,11 +260,15 @@ impl Stream {
     /// is held back, complete or not. This is cheap: [`Self::next_event`] does the work. Call it when
     /// nothing is owed any more.
     pub fn arrange(&mut self, tracer: &Tracer, now_ns: u64, all: bool) {
-        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        self.look_for_lost_waits(tracer, now_ns);
+        let mut joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        for joined in &mut joined {
+            joined.waits_incomplete |= began_ns(&joined.record) <= self.waits_lost_ns;
+        }
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
         for (joined, tie) in tied {
-            let shown = self.is_shown(tracer, &joined.record);
+            let shown = self.is_shown(tracer, &joined);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, shown);
@@ -229,6 +287,29 @@ impl Stream {
         self.looked = false;
     }
 
+    /// Gets ready for stacks, if one is likely to come: a fork stands still for longer than a moment.
+    /// There may be no time for it at the end of a trace.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read.
+    pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
+        if !self.stacks.are_ready() && tracer.someone_is_away()? {
+            self.stacks.prepare();
+        }
+        Ok(())
+    }
+
+    /// Looks whether records of waits were lost. Nobody knows whose they were: they may be missing of
+    /// each attempt that is held by now.
+    fn look_for_lost_waits(&mut self, tracer: &Tracer, now_ns: u64) {
+        let count = |counter| tracer.counter(counter).unwrap_or_default();
+        let lost = count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu);
+        if lost != self.waits_lost {
+            self.waits_lost = lost;
+            self.waits_lost_ns = now_ns;
+        }
+    }
+
     /// The next event of what was arranged; `None`: that is all.
     ///
     /// # Errors
@@ -237,7 +318,8 @@ impl Stream {
         match self.owed.pop_front() {
             Some(Owed::Attempt(attempt)) => {
                 let (joined, tie) = *attempt;
-                let fork = self.fork(&joined, tie);
+                let mut fork = self.fork(&joined, tie);
+                fork.warnings.extend(still_held(tracer, &joined, now_ns));
                 self.watcher.add(&joined.record, &fork);
                 self.warnings.extend(self.storms.add(&fork));
                 return Ok(Some(Event::Fork(Box::new(fork))));
@@ -251,6 +333,16 @@ impl Stream {
             self.warnings.extend(warnings);
         }
         Ok(self.warnings.pop_front().map(Event::Warning))
+    }
+
+    /// Looks for attempts that do not end; what is to be told of them is owed.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read.
+    pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
+        let stuck = self.stuck.look(tracer, &self.plan, &mut self.stacks, self.clock, now_ns)?;
+        self.owed.extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Event::Stuck(stuck))));
+        Ok(())
     }
 
     /// Leaves out what is owed, and counts it.
@@ -302,7 +394,8 @@ impl Stream {
     }
 
     /// Whether an attempt is shown; one that is not is counted.
-    fn is_shown(&mut self, tracer: &Tracer, record: &ForkRecord) -> bool {
+    fn is_shown(&mut self, tracer: &Tracer, joined: &Joined) -> bool {
+        let record = &joined.record;
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         let made = u64::from(record.has(bits::CHILD));
         if !entered && self.may_be_under_way(tracer, record) {
@@ -314,6 +407,11 @@ impl Stream {
             self.counts.cut += made;
             return false;
         }
+        // An attempt is wanted unless it is known to be shorter.
+        if waits::took_ns(joined).is_some_and(|took_ns| took_ns < self.min_held_ns) {
+            self.counts.cut += made;
+            return false;
+        }
         true
     }
 
@@ -321,10 +419,17 @@ impl Stream {
     fn fork(&mut self, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
+        let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
+        if !self.told_hidden && self.stacks.are_hidden() {
+            self.told_hidden = true;
+            self.warnings.push_back(stacks_hidden());
+        }
+        waits::add(&mut fork, joined, &seen);
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
+        cause::waits::add(&mut fork, record, &seen, &mut Processes);
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
         if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
@@ -338,9 +443,11 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
+            // The stages are new, so the waits are put into them again.
             assemble::fork::settle(&mut fork, joined, &self.plan);
+            waits::add(&mut fork, joined, &seen);
         }
-        fork.warnings.extend(warnings::slow(&fork));
+        cause::slow::add(&mut fork);
         fork
     }
 
@@ -356,4 +463,30 @@ impl Stream {
         let untracked = tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
         (older && soon) || late || untracked
     }
+}
+
+/// Says that the functions on the stacks of waits have no names.
+fn stacks_hidden() -> Warning {
+    Warning {
+        code: Name::Borrowed("stacks-hidden"),
+        text: "the kernel hides the addresses of its functions, so that of most waits neither the \
+               reason nor the function is known"
+            .to_owned(),
+        hint: Some(
+            "grant CAP_SYSLOG (root has it), and see that kernel.kptr_restrict is not 2".to_owned(),
+        ),
+        fork: None,
+    }
+}
+
+/// Says of an attempt that its caller is not back in user space, though it is shown.
+fn still_held(tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
+    let record = &joined.record;
+    let held = record.has(bits::CHILD) && !joined.is_back && record.has(bits::ENTERED);
+    if !held || !tracer.still_held(&record.parent).unwrap_or(false) {
+        return None;
+    }
+    let since = duration(now_ns.saturating_sub(record.start_ns));
+    let text = format!("its caller is still held, {since} after it called");
+    Some(ForkWarning { code: Name::Borrowed("still-held"), text })
 }

@@ -37,3 +37,4 @@ mod stopping;
 mod storm;
 mod support;
 mod truth;
+mod waits;

@@ -68,6 +68,11 @@ impl Hierarchy {
         Ok(Self { dir, controller, v1: false })
     }
 
+    /// The same place, where no controller is needed.
+    pub(crate) fn without_controller(self) -> Self {
+        Self { controller: None, ..self }
+    }
+
     /// Makes a group that has the controller.
     pub(crate) fn group(&self) -> Result<Group, Errno> {
         self.sweep();
