@@ -42,6 +42,12 @@ pub fn stage_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Stage> {
     names.find_map(|name| callee(name).or_else(|| own(name)))
 }
 
+/// The stage that one function tells where a sample finds it on the stack.
+#[must_use]
+pub fn sampled_stage(name: &str) -> Option<Stage> {
+    callee(name).or_else(|| own(name))
+}
+
 fn callee(name: &str) -> Option<Stage> {
     CALLEES.iter().find(|(callee, _)| *callee == name).map(|(_, stage)| *stage)
 }

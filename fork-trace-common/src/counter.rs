@@ -66,4 +66,6 @@ counters! {
     OffCpuFull,
     /// Records of times off the CPU lost because the ring was full.
     RingFullOffCpu,
+    /// Samples of kernel stacks lost because the ring was half full or full.
+    SamplesLost,
 }

@@ -17,6 +17,7 @@ pub mod point;
 pub mod program;
 pub mod record;
 pub mod refusal;
+pub mod sample;
 pub mod settings;
 pub mod stage;
 pub mod task_seen;

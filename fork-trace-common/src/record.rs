@@ -29,6 +29,8 @@ pub enum RecordKind {
     Program = 10,
     /// A [`WaitsRecord`](crate::wait::WaitsRecord).
     Waits = 11,
+    /// A [`SampleRecord`](crate::sample::SampleRecord).
+    Sample = 12,
 }
 
 /// The system call of an attempt.

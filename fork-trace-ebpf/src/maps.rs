@@ -12,6 +12,7 @@ use fork_trace_common::{
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
+    sample::SampleRecord,
     wait::WaitsRecord,
 };
 
@@ -57,6 +58,10 @@ pub(crate) static IN_FORK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0
 /// How many tasks of `OFF_CPU` are off their CPUs.
 #[map]
 pub(crate) static AWAY: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Where a sample is put together.
+#[map]
+pub(crate) static SAMPLE: PerCpuArray<SampleRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]

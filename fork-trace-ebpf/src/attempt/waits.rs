@@ -62,6 +62,12 @@ pub(crate) fn runs_in_fork() {
     }
 }
 
+/// Whether the task that runs on this CPU may be inside a fork.
+#[inline(always)]
+pub(super) fn may_run() -> bool {
+    IN_FORK.get(0).is_some_and(|may_be| *may_be != 0)
+}
+
 /// Whether the task that leaves this CPU may be inside a fork; of the next one that is not known.
 #[inline(always)]
 pub(crate) fn may_leave() -> bool {

@@ -24,6 +24,7 @@ use crate::assemble::{
     decode::Record,
     follow_up::HOLD_AWAY_NS,
     program::{Program, Programs},
+    samples::{Sampled, Samples},
     times::began_ns,
 };
 
@@ -52,6 +53,8 @@ pub struct Joined {
     pub program: Option<Rc<Program>>,
     /// Where its caller stood still during the attempt.
     pub waits: Option<Box<WaitsRecord>>,
+    /// What its caller was doing each time that a timer came, in order.
+    pub samples: Sampled,
     /// Where its caller stood still after that, before it was in user space, in order.
     pub waits_after: Vec<WaitsRecord>,
     /// Where its child stood still before it was in user space, in order.
@@ -78,6 +81,7 @@ impl Joined {
             refusal: None,
             program: None,
             waits: None,
+            samples: Sampled { samples: Vec::new(), stride: 0 },
             waits_after: Vec::new(),
             child_waits: Vec::new(),
             returned_ns: None,
@@ -164,6 +168,8 @@ pub struct Joiner {
     functions: HashMap<u32, Box<FunctionTimes>>,
     /// Waits of the attempt that comes next of a thread.
     waits: HashMap<u32, Box<WaitsRecord>>,
+    /// Samples of attempts under way.
+    samples: Samples,
     early: HashMap<Key, Early>,
     /// Keys of `early` with the time they were put there, oldest first; a key may be gone.
     early_ages: VecDeque<(u64, Key)>,
@@ -179,6 +185,7 @@ impl Joiner {
         match record {
             Record::Functions(functions) => insert(&mut self.functions, functions.tid, functions),
             Record::Waits(waits) => self.waits(waits, now_ns),
+            Record::Sample(sample) => self.samples.push(&sample),
             Record::Fork(record) => self.attempt(record, now_ns),
             Record::Start(start) => {
                 let key = key(&start.child);
@@ -195,6 +202,12 @@ impl Joiner {
         self.bound(now_ns);
     }
 
+    /// Whether an attempt under way has a handful of samples.
+    #[must_use]
+    pub fn has_samples(&self) -> bool {
+        self.samples.are_enough()
+    }
+
     /// The call of a vfork's caller has returned.
     pub fn returned(&mut self, record: &FollowUpRecord) {
         let held = self.by_child.get(&key(&record.born.child));
@@ -208,10 +221,11 @@ impl Joiner {
         let functions = self.functions.remove(&tid);
         let functions = functions.filter(|functions| functions.start_ns == record.start_ns);
         let waits = self.waits.remove(&tid).filter(|waits| waits.start_ns == record.start_ns);
+        let samples = self.samples.take(tid, record.start_ns);
         let refusal = if record.has(bits::CHILD) { None } else { self.refusal(&record) };
         let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
         let alone = Joined::alone(record);
-        let mut joined = Joined { functions, waits, refusal, program, ..alone };
+        let mut joined = Joined { functions, waits, samples, refusal, program, ..alone };
         let id = self.next;
         self.next += 1;
         let mut child_away = false;

@@ -60,6 +60,8 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         until: None,
         includes_undo: None,
         tracer_ns: None,
+        samples: None,
+        of: None,
     }
 }
 
@@ -192,6 +194,8 @@ impl<'a> Attempt<'a> {
             until: until.map(|point| point_name(point, &self.plan.probes)),
             includes_undo: self.includes_undo(timed.stage).then_some(true),
             tracer_ns: self.tracer_ns(timed.stage, seen),
+            samples: None,
+            of: None,
         }
     }
 

@@ -326,6 +326,8 @@ fn put_in(
         until: None,
         includes_undo: None,
         tracer_ns: None,
+        samples: None,
+        of: None,
     };
     stages.insert(next.unwrap_or(stages.len()), span);
 }
@@ -348,6 +350,8 @@ mod tests {
             until: None,
             includes_undo: None,
             tracer_ns: None,
+            samples: None,
+            of: None,
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Settings {
     pub execs: bool,
     /// Whether the end of every child is reported.
     pub exits: bool,
+    /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
+    pub sample_hz: u32,
     /// Whether the kernel side writes debug lines.
     pub kernel_log: bool,
 }

@@ -10,8 +10,8 @@ use crate::{
     event::{
         fork::Fork,
         memory::PAGE_BYTES,
-        span::Span,
-        units::{duration, percent, size},
+        span::{Span, worked_ns},
+        units::{count, duration, percent, size},
         values::Name,
         wait::{Keeper, Share, Slow, Wait, WaitState},
     },
@@ -66,25 +66,18 @@ fn more_ns(fork: &Fork, of: &Wait) -> u64 {
 
 /// The stage that worked for longest, and for how long: without its waits and the stages in it.
 fn longest_work(fork: &Fork) -> Option<(&Span, u64)> {
-    let work = |span: &Span| {
-        let own_ns = span.self_ns?;
-        let nested = fork.stages.iter().filter(|inner| is_next_around(fork, span, inner));
-        let nested_ns: u64 = nested.filter_map(|inner| inner.off_cpu_ns).sum();
-        let off_ns = span.off_cpu_ns.unwrap_or_default().saturating_sub(nested_ns);
-        Some(own_ns.saturating_sub(off_ns))
+    let told = |of: &Span| {
+        let shares = fork.stages.iter().filter(move |span| span.of.as_ref() == Some(&of.name));
+        shares.count() > 0
+    };
+    let work = |span: &Span| match span.is_sampled() {
+        true => span.dur_ns,
+        // What no function was seen in for a handful of samples is of several stages.
+        false if told(span) => None,
+        false => worked_ns(&fork.stages, span),
     };
     let stages = fork.stages.iter().filter_map(|span| Some((span, work(span)?)));
     stages.max_by_key(|(_, work_ns)| *work_ns)
-}
-
-/// Whether `outer` is the nearest timed stage around `inner`.
-fn is_next_around(fork: &Fork, outer: &Span, inner: &Span) -> bool {
-    let (Some(outer), Some(inner)) = (stage(outer), stage(inner)) else { return false };
-    let timed = |candidate: &Stage| {
-        fork.stages.iter().any(|span| span.dur_ns.is_some() && stage(span) == Some(*candidate))
-    };
-    let mut around = std::iter::successors(inner.row().parent, |parent| parent.row().parent);
-    around.find(timed) == Some(outer)
 }
 
 fn stage(span: &Span) -> Option<Stage> {
@@ -156,20 +149,43 @@ fn work(fork: &Fork, span: &Span, ns: u64, took_ns: u64) -> Slow {
     let kind = Name::Owned(format!("work:{}", span.name));
     let memory =
         stage.is_some_and(|stage| stage.is_within(Stage::CopyMm) || stage == Stage::CopyMm);
-    let (text, hint) = match stage {
+    let (mut text, hint) = match stage {
         Some(Stage::CopyPageRange | Stage::DupMmap | Stage::CopyMm) if memory => copying(fork, ns),
         Some(Stage::WriteLockSlowpath) => {
             let reason = row(Stage::TasklistLock.row().name);
             (format!("{}, spinning: {}", reason.text, duration(ns)), Some(reason.cure))
         }
-        Some(stage) => (format!("in {}: {}: {}", span.name, stage.row().what, duration(ns)), None),
+        Some(stage) => {
+            let text = format!("in {}: {}: {}", span.name, stage.row().what, duration(ns));
+            (text, cure(stage))
+        }
         None => (format!("in {}: {}", span.name, duration(ns)), None),
     };
+    text.push_str(&format!(" of {}", duration(took_ns)));
+    if let Some(samples) = span.samples.filter(|_| span.is_sampled()) {
+        text.push_str(&format!(", by {} samples", count(samples)));
+    }
     Slow {
         kind,
         share: Share::of(ns, took_ns),
-        text: format!("{share} {text} of {}", duration(took_ns)),
+        text: format!("{share} {text}"),
         hint: hint.map(Name::Borrowed),
+    }
+}
+
+/// What helps where a stage works for long.
+const fn cure(stage: Stage) -> Option<&'static str> {
+    match stage {
+        Stage::AnonVmaFork => Some(
+            "each mapping is entered into the reverse mapping of every ancestor whose pages it \
+             shares: fork from a process that is not at the end of a long chain of forks without \
+             exec, or merge its mappings",
+        ),
+        Stage::PerfEventInitTask => Some(
+            "each inherited perf event of the parent is cloned: open fewer events, or open them \
+             without inherit (perf record and perf stat: --no-inherit)",
+        ),
+        _ => None,
     }
 }
 

@@ -56,6 +56,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         ring_bytes: args.run.buffer,
         execs: args.measure.exec,
         exits: args.measure.exit,
+        sample_hz: args.measure.sample,
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };

@@ -145,8 +145,20 @@ impl Fork {
     /// of the time is in no stage that is shown.
     #[must_use]
     pub fn slowest(&self) -> Option<(&str, u64)> {
-        let timed = self.stages.iter().filter_map(|span| Some((span.name.as_ref(), span.self_ns?)));
-        let other = self.other_ns.filter(|_| !self.stages.is_empty()).map(|ns| (OTHER, ns));
+        let shares = |of: &str| -> u64 {
+            let shares = self.stages.iter().filter(|span| span.of.as_deref() == Some(of));
+            shares.filter_map(|span| span.dur_ns).sum()
+        };
+        let timed = self.stages.iter().filter_map(|span| {
+            let name = span.name.as_ref();
+            let own_ns = match span.is_sampled() {
+                true => span.dur_ns?,
+                false => span.self_ns?.saturating_sub(shares(name)),
+            };
+            Some((name, own_ns))
+        });
+        let other = self.other_ns.filter(|_| !self.stages.is_empty());
+        let other = other.map(|ns| (OTHER, ns.saturating_sub(shares(OTHER))));
         other.into_iter().chain(timed).max_by_key(|(_, self_ns)| *self_ns)
     }
 }

@@ -56,7 +56,8 @@ fn bytes(pages: u64) -> u64 {
 
 /// How long a stage worked: without its time off the CPU.
 fn dur_ns(stages: &[Span], stage: Stage) -> Option<u64> {
-    let span = stages.iter().find(|span| span.name == stage.row().name)?;
+    let is = |span: &&Span| !span.is_sampled() && span.name == stage.row().name;
+    let span = stages.iter().find(is)?;
     span.dur_ns?.checked_sub(span.off_cpu_ns.unwrap_or_default())
 }
 
@@ -179,6 +180,8 @@ mod tests {
             until: None,
             includes_undo: None,
             tracer_ns: None,
+            samples: None,
+            of: None,
         }
     }
 

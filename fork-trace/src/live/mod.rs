@@ -154,10 +154,14 @@ impl Trace {
             host: host.info.clone(),
             backend: Name::Borrowed(plan.backend.name()),
             filters,
+            sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
             stages: plan.coverage.clone(),
         })));
         if let Some(reason) = &plan.shortfall {
             outputs.event(Event::Warning(no_inner_marks(reason)));
+        }
+        if let Some(reason) = &plan.no_samples {
+            outputs.event(Event::Warning(no_samples(reason)));
         }
         outputs.tick();
         let max_events = limits.max_events;
@@ -228,6 +232,7 @@ impl Trace {
         self.stream.close(now_ns()?);
         let account = std::mem::take(&mut self.account);
         let differences = account.end(&self.tracer, began + COUNTING)?;
+        self.tracer.stop_samples();
         for tracepoint in Tracepoint::ALL {
             self.tracer.detach(*tracepoint);
         }
@@ -326,6 +331,19 @@ fn no_inner_marks(reason: &str) -> Warning {
         code: Name::Borrowed("no-inner-marks"),
         text: format!("most stages of copy_process cannot be told apart: {reason}"),
         hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+        fork: None,
+    }
+}
+
+fn no_samples(reason: &str) -> Warning {
+    Warning {
+        code: Name::Borrowed("no-samples"),
+        text: format!("no samples of kernel stacks can be taken: {reason}"),
+        hint: Some(
+            "what a slow fork does between two marks is not told; CAP_PERFMON (root has it), a \
+             seccomp filter that permits perf_event_open, or --sample 0 to do without"
+                .to_owned(),
+        ),
         fork: None,
     }
 }

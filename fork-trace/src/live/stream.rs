@@ -17,6 +17,7 @@ use crate::{
         fallback::{Fallbacks, Tie, Tied},
         follow_up::Follower,
         join::{Joined, Joiner},
+        samples,
         times::{Times, began_ns},
         waits,
     },
@@ -138,6 +139,10 @@ pub struct Stream {
     waits_lost: u64,
     /// When it was last seen that some were lost; 0: never.
     waits_lost_ns: u64,
+    /// The same of samples.
+    samples_lost: u64,
+    /// Likewise.
+    samples_lost_ns: u64,
     stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
@@ -185,6 +190,8 @@ impl Stream {
             told_hidden: false,
             waits_lost: 0,
             waits_lost_ns: 0,
+            samples_lost: 0,
+            samples_lost_ns: 0,
             stuck: StuckAttempts::new(attached_ns),
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -264,6 +271,9 @@ impl Stream {
         let mut joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
         for joined in &mut joined {
             joined.waits_incomplete |= began_ns(&joined.record) <= self.waits_lost_ns;
+            if began_ns(&joined.record) <= self.samples_lost_ns {
+                joined.samples.samples.clear();
+            }
         }
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
@@ -293,7 +303,7 @@ impl Stream {
     /// # Errors
     /// The maps of the kernel side cannot be read.
     pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
-        if !self.stacks.are_ready() && tracer.someone_is_away()? {
+        if !self.stacks.are_ready() && (self.joiner.has_samples() || tracer.someone_is_away()?) {
             self.stacks.prepare();
         }
         Ok(())
@@ -307,6 +317,11 @@ impl Stream {
         if lost != self.waits_lost {
             self.waits_lost = lost;
             self.waits_lost_ns = now_ns;
+        }
+        let lost = count(Counter::SamplesLost);
+        if lost != self.samples_lost {
+            self.samples_lost = lost;
+            self.samples_lost_ns = now_ns;
         }
     }
 
@@ -420,11 +435,14 @@ impl Stream {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
         let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
+        let sampled = samples::seen(&joined.samples, &mut |stack| self.stacks.names(stack));
+        let period_ns = self.plan.sample_period_ns().saturating_mul(joined.samples.stride);
         if !self.told_hidden && self.stacks.are_hidden() {
             self.told_hidden = true;
             self.warnings.push_back(stacks_hidden());
         }
         waits::add(&mut fork, joined, &seen);
+        samples::add(&mut fork, began_ns(record), period_ns, &sampled);
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
@@ -443,9 +461,10 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
-            // The stages are new, so the waits are put into them again.
+            // The stages are new, so the waits and samples are put into them again.
             assemble::fork::settle(&mut fork, joined, &self.plan);
             waits::add(&mut fork, joined, &seen);
+            samples::add(&mut fork, began_ns(record), period_ns, &sampled);
         }
         cause::slow::add(&mut fork);
         fork

@@ -112,6 +112,17 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     let mut around: Vec<Stage> = Vec::new();
     for span in &fork.stages {
         let Some(dur_ns) = span.dur_ns else { continue };
+        if span.is_sampled() {
+            let depth = span.of.as_deref().filter(|of| *of != OTHER).map_or(0, |_| around.len());
+            bars.push(Bar {
+                depth,
+                precision: span.precision,
+                is_part: true,
+                detail: format!("{} samples", count(span.samples.unwrap_or_default())),
+                ..plain_bar(&span.name, dur_ns)
+            });
+            continue;
+        }
         let stage = row_of(span);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
         bars.push(Bar {
@@ -220,7 +231,8 @@ impl Widths {
 fn row(bar: &Bar, widths: &Widths, total_ns: Option<u64>, line: &mut Line) {
     line.pad_to(INDENT + bar.depth * NEST);
     line.push(PLAIN, &bar.name);
-    let mark = if bar.precision == Precision::Bounded { "~" } else { "" };
+    let about = matches!(bar.precision, Precision::Bounded | Precision::Sampled);
+    let mark = if about { "~" } else { "" };
     line.push_right(PLAIN, &format!("{mark}{}", duration(bar.dur_ns)), widths.dur_end());
     let Some(total_ns) = total_ns else { return };
     if bar.is_part {

@@ -1,0 +1,315 @@
+//! What an attempt did for long: samples of its kernel stack, and the own time of a stage split
+//! among the functions that were seen on them. Pure.
+//!
+//! A timer interrupts the attempt some thousand times a second, so samples are spread evenly over the
+//! time for which it had a CPU. When a sample was taken tells the stage by the marks, and its stack
+//! tells which function of the table really ran. Where that is another stage, the stage of the marks
+//! gets rows for what was seen in it, each with its share of the time that it worked. Fewer samples
+//! than a handful say nothing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use fork_trace_common::{
+    callee::sampled_stage,
+    sample::SampleRecord,
+    stage::{STAGES, Stage},
+};
+
+use crate::event::{
+    fork::{Fork, OTHER},
+    span::{Precision, Source, Span, Status, worked_ns},
+    values::Name,
+};
+
+/// Fewer samples than this say nothing.
+pub const HANDFUL: usize = 5;
+/// How many samples of an attempt are kept. When there are more, every second one is dropped.
+pub const MOST: usize = 1024;
+/// How many samples of all attempts are kept at once.
+pub const MOST_HELD: usize = 65_536;
+/// How many attempts have samples at once.
+pub const MOST_ATTEMPTS: usize = 1024;
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was taken.
+    pub at_ns: u64,
+    /// The kernel stack: the interrupted instruction, then return addresses.
+    pub stack: Box<[u64]>,
+}
+
+/// The samples of one attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// In order.
+    pub samples: Vec<Sample>,
+    /// For how many samples that were taken one of them stands.
+    pub stride: u64,
+}
+
+/// A thread, and when its attempt began.
+type Key = (u32, u64);
+
+/// The samples of an attempt under way.
+struct UnderWay {
+    start_ns: u64,
+    /// How many were taken.
+    count: u64,
+    sampled: Sampled,
+}
+
+impl UnderWay {
+    const fn new(start_ns: u64) -> Self {
+        Self { start_ns, count: 0, sampled: Sampled { samples: Vec::new(), stride: 1 } }
+    }
+
+    fn push(&mut self, record: &SampleRecord) {
+        let Sampled { samples, stride } = &mut self.sampled;
+        if samples.len() == MOST {
+            let mut keep = false;
+            samples.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            *stride *= 2;
+        }
+        if self.count.is_multiple_of(*stride) {
+            let frames = usize::try_from(record.frames).unwrap_or(usize::MAX);
+            let stack = record.stack.iter().take(frames).copied().collect();
+            samples.push(Sample { at_ns: record.at_ns, stack });
+        }
+        self.count += 1;
+    }
+
+    /// When the last sample was taken.
+    fn last_ns(&self) -> u64 {
+        self.sampled.samples.last().map_or(0, |sample| sample.at_ns)
+    }
+}
+
+/// Gathers the samples of attempts under way, by thread.
+#[derive(Default)]
+pub struct Samples {
+    under_way: HashMap<u32, UnderWay>,
+    /// How many samples these have.
+    held: usize,
+    /// Attempts whose samples were dropped to make room: what comes of them later says nothing.
+    dropped: VecDeque<Key>,
+}
+
+impl Samples {
+    /// Takes a sample.
+    pub fn push(&mut self, record: &SampleRecord) {
+        let key = (record.tid, record.start_ns);
+        let is_same = |attempt: &UnderWay| attempt.start_ns == record.start_ns;
+        if !self.under_way.get(&record.tid).is_some_and(is_same) {
+            if self.dropped.contains(&key) {
+                return;
+            }
+            self.remove(record.tid);
+            self.under_way.insert(record.tid, UnderWay::new(record.start_ns));
+        }
+        let Some(attempt) = self.under_way.get_mut(&record.tid) else { return };
+        self.held -= attempt.sampled.samples.len();
+        attempt.push(record);
+        self.held += attempt.sampled.samples.len();
+        while self.under_way.len() > MOST_ATTEMPTS || self.held > MOST_HELD {
+            let oldest = self.under_way.iter().min_by_key(|(_, attempt)| attempt.last_ns());
+            let Some((tid, start_ns)) = oldest.map(|(tid, attempt)| (*tid, attempt.start_ns))
+            else {
+                break;
+            };
+            self.remove(tid);
+            self.dropped.push_back((tid, start_ns));
+            if self.dropped.len() > MOST_ATTEMPTS {
+                self.dropped.pop_front();
+            }
+        }
+    }
+
+    /// The samples of an attempt that is over, if there is a handful.
+    pub fn take(&mut self, tid: u32, start_ns: u64) -> Sampled {
+        let attempt = self.remove(tid).filter(|attempt| attempt.start_ns == start_ns);
+        let sampled = attempt.map(|attempt| attempt.sampled).unwrap_or_default();
+        if sampled.samples.len() < HANDFUL { Sampled::default() } else { sampled }
+    }
+
+    /// Whether an attempt has enough samples by now for their functions to be told.
+    #[must_use]
+    pub fn are_enough(&self) -> bool {
+        self.under_way.values().any(|attempt| attempt.count >= HANDFUL as u64)
+    }
+
+    fn remove(&mut self, tid: u32) -> Option<UnderWay> {
+        let attempt = self.under_way.remove(&tid)?;
+        self.held -= attempt.sampled.samples.len();
+        Some(attempt)
+    }
+}
+
+/// A sample, with the stages on its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it was taken.
+    at_ns: u64,
+    /// The stages that functions on the stack tell, the innermost first.
+    stages: Vec<Stage>,
+}
+
+/// The samples of an attempt with the stages on their stacks; `names` turns a stack into the names of
+/// its functions. Empty where no stack could be read.
+#[must_use]
+pub fn seen(
+    sampled: &Sampled,
+    names: &mut dyn FnMut(&[u64]) -> Option<Vec<String>>,
+) -> Vec<Seen> {
+    let mut known: HashMap<String, Option<Stage>> = HashMap::new();
+    let mut seen = Vec::with_capacity(sampled.samples.len());
+    for sample in &sampled.samples {
+        // Of return addresses the byte before counts; this instruction is still to be run.
+        let mut stack = sample.stack.to_vec();
+        if let Some(first) = stack.first_mut() {
+            *first = first.saturating_add(1);
+        }
+        let names = names(&stack).unwrap_or_default();
+        let stages = names.into_iter().filter_map(|name| {
+            *known.entry(name).or_insert_with_key(|name| sampled_stage(name))
+        });
+        seen.push(Seen { at_ns: sample.at_ns, stages: stages.collect() });
+    }
+    if seen.iter().all(|seen| seen.stages.is_empty()) {
+        seen.clear();
+    }
+    seen
+}
+
+/// Where a sample was taken: in the stage at this place, or in none.
+type Place = Option<usize>;
+
+/// What was seen in the own time of one stage.
+#[derive(Default)]
+struct InStage {
+    samples: usize,
+    by_stage: BTreeMap<Stage, usize>,
+}
+
+/// Splits the own times of an attempt's stages among what was seen in them. `began_ns` is when the
+/// attempt began, and `period_ns` how long it had a CPU from one sample to the next. The waits have
+/// to be in their stages already.
+pub fn add(fork: &mut Fork, began_ns: u64, period_ns: u64, seen: &[Seen]) {
+    let mut places: BTreeMap<Place, InStage> = BTreeMap::new();
+    for one in seen {
+        let Some(since_ns) = one.at_ns.checked_sub(began_ns) else { continue };
+        let Some(place) = place(fork, since_ns, &one.stages) else { continue };
+        let within = places.entry(place).or_default();
+        within.samples += 1;
+        if let Some(told) = one.stages.first()
+            && !is_exact_elsewhere(&fork.stages, *told, place)
+        {
+            *within.by_stage.entry(*told).or_default() += 1;
+        }
+    }
+    // From the last stage to the first, so that places stay what they are.
+    for (place, within) in places.iter().rev().filter(|(place, _)| place.is_some()) {
+        split(fork, *place, within, period_ns);
+    }
+    if let Some(within) = places.get(&None) {
+        split(fork, None, within, period_ns);
+    }
+}
+
+/// The stage in whose own time a sample was taken; `None`: after the attempt.
+fn place(fork: &Fork, since_ns: u64, on_stack: &[Stage]) -> Option<Place> {
+    // All runs of a function are one stage, and its time is not where that began.
+    let runs = on_stack.iter().find_map(|stage| {
+        let name = stage.row().name;
+        fork.stages.iter().position(|span| span.runs.is_some() && span.name == name)
+    });
+    if runs.is_some() {
+        return Some(runs);
+    }
+    let lasts = fork.stages.iter().enumerate().filter(|(_, span)| {
+        let (Some(start_ns), Some(dur_ns)) = (span.start_ns, span.dur_ns) else { return false };
+        span.runs.is_none() && (start_ns..start_ns.saturating_add(dur_ns)).contains(&since_ns)
+    });
+    let depth = |span: &Span| stage(span).map(|stage| stage.row().depth());
+    let innermost = lasts.max_by_key(|(_, span)| depth(span)).map(|(place, _)| place);
+    let within = fork.total_ns.is_some_and(|total_ns| since_ns < total_ns);
+    (innermost.is_some() || within).then_some(innermost)
+}
+
+fn stage(span: &Span) -> Option<Stage> {
+    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
+}
+
+/// Whether a stage has a time of its own that is exact, at another place: then nothing has to be said
+/// of it.
+fn is_exact_elsewhere(stages: &[Span], told: Stage, place: Place) -> bool {
+    let is = |span: &Span| span.precision == Precision::Exact && span.name == told.row().name;
+    stages.iter().enumerate().any(|(other, span)| Some(other) != place && is(span))
+}
+
+/// How long an attempt worked at a place.
+fn work_ns(fork: &Fork, place: Place) -> Option<u64> {
+    match place {
+        Some(place) => worked_ns(&fork.stages, fork.stages.get(place)?),
+        None => {
+            let outermost = fork.stages.iter().filter(|span| {
+                let around = |outer: &Span| {
+                    let timed = outer.dur_ns.is_some() && !outer.is_sampled();
+                    timed && stage(span).zip(stage(outer)).is_some_and(|(span, outer)| {
+                        span.is_within(outer)
+                    })
+                };
+                !fork.stages.iter().any(around)
+            });
+            let charged_ns: u64 = outermost.filter_map(|span| span.off_cpu_ns).sum();
+            let off_ns = fork.off_cpu_ns.unwrap_or_default().saturating_sub(charged_ns);
+            Some(fork.other_ns?.saturating_sub(off_ns))
+        }
+    }
+}
+
+/// Gives what was seen at a place its rows.
+fn split(fork: &mut Fork, place: Place, within: &InStage, period_ns: u64) {
+    let Some(work_ns) = work_ns(fork, place) else { return };
+    let samples = within.samples as u64;
+    // Where interrupts were off for long, the timer came too late, and samples stand for other time.
+    let few = samples.saturating_mul(period_ns).saturating_mul(2) < work_ns;
+    if within.samples < HANDFUL || few {
+        return;
+    }
+    let span = place.and_then(|place| fork.stages.get(place));
+    let of = span.map_or(Name::Borrowed(OTHER), |span| span.name.clone());
+    let told = within.by_stage.iter().filter(|(_, count)| **count >= HANDFUL);
+    if told.clone().all(|(stage, _)| stage.row().name == of) {
+        return;
+    }
+    let rows = told.map(|(stage, count)| {
+        let count = *count as u64;
+        let dur_ns = u128::from(work_ns) * u128::from(count) / u128::from(samples.max(1));
+        Span {
+            name: Name::Borrowed(stage.row().name),
+            start_ns: None,
+            dur_ns: Some(u64::try_from(dur_ns).unwrap_or(work_ns)),
+            self_ns: None,
+            off_cpu_ns: None,
+            runs: None,
+            status: Status::Done,
+            precision: Precision::Sampled,
+            source: Some(Source::Sample),
+            until: None,
+            includes_undo: None,
+            tracer_ns: None,
+            samples: Some(count),
+            of: Some(of.clone()),
+        }
+    });
+    let rows: Vec<_> = rows.collect();
+    let next = place.map_or(fork.stages.len(), |place| place + 1);
+    if let Some(span) = place.and_then(|place| fork.stages.get_mut(place)) {
+        span.samples = Some(samples);
+    }
+    fork.stages.splice(next..next, rows);
+}
