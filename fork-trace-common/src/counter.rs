@@ -66,4 +66,6 @@ counters! {
     OffCpuFull,
     /// Records of times off the CPU lost because the ring was full.
     RingFullOffCpu,
+    /// Times off the CPU whose end is not known, because the kernel skipped the program that sees it.
+    OffCpuMissed,
 }

@@ -14,6 +14,7 @@ pub mod report;
 pub mod signals;
 pub mod stream;
 pub mod stuck;
+pub mod waits;
 pub mod warnings;
 
 use std::{
