@@ -68,13 +68,8 @@ pub(crate) fn runs_in_fork() {
 pub(crate) fn may_leave() -> bool {
     let Some(may_be) = IN_FORK.get_ptr_mut(0) else { return false };
     // SAFETY: the slot is this CPU's own, and no task runs on it at this moment.
-    unsafe {
-        if may_be.read() == 0 {
-            return false;
-        }
-        may_be.write(0);
-    }
-    true
+    let was = unsafe { may_be.replace(0) };
+    was != 0
 }
 
 /// Whether a task is away that was inside a fork when it left its CPU.
