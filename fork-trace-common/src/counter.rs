@@ -66,6 +66,8 @@ counters! {
     OffCpuFull,
     /// Records of times off the CPU lost because the ring was full.
     RingFullOffCpu,
+    /// Times off the CPU whose end is not known, because the kernel skipped the program that sees it.
+    OffCpuMissed,
     /// Samples of kernel stacks lost because the ring was half full or full.
     SamplesLost,
 }

@@ -95,10 +95,14 @@ pub struct WaitsRecord {
     /// How many waits are over.
     pub count: u32,
     /// [`Phase::Call`] and [`Phase::Held`]: `start_ns` of the attempt. [`Phase::Child`]: the
-    /// child's `start_time`. [`Phase::Return`]: 0, the attempt is the task's last one.
+    /// child's `start_time`. [`Phase::Return`]: `start_ns` too, or 0: the attempt is the task's last
+    /// one.
     pub start_ns: u64,
     /// The task is off its CPU since this moment; 0: it is not.
     pub left_ns: u64,
+    /// How often the task had left a CPU when it last did so (`nvcsw` and `nivcsw` of
+    /// `task_struct`): with another number the task has run since.
+    pub switches: u64,
     /// The time of all waits that are over.
     pub off_ns: u64,
     /// Of it: the time of those in which the task was runnable and not held back by a quota when it
@@ -138,6 +142,7 @@ impl WaitsRecord {
             count: 0,
             start_ns: 0,
             left_ns: 0,
+            switches: 0,
             off_ns: 0,
             preempted_ns: 0,
             other_ns: [0; Mark::IN_RECORD],
@@ -150,10 +155,60 @@ impl WaitsRecord {
         let used = self.waits.iter().take(self.used as usize).enumerate();
         used.filter(|(place, _)| *place != self.current as usize).map(|(_, wait)| wait)
     }
+
+    /// Takes out the waits that were kept and began at `at_ns` or later; `None`: there are none.
+    pub fn split_off(&mut self, at_ns: u64) -> Option<Self> {
+        if self.kept().all(|wait| wait.left_ns < at_ns) {
+            return None;
+        }
+        let all = *self;
+        let mut later = Self::zeroed();
+        (later.phase, later.tid, later.start_ns) = (self.phase, self.tid, self.start_ns);
+        self.used = 0;
+        for wait in all.kept() {
+            let part = if wait.left_ns < at_ns { &mut *self } else { &mut later };
+            if let Some(place) = part.waits.get_mut(part.used as usize) {
+                *place = *wait;
+                part.used += 1;
+            }
+        }
+        later.current = later.used;
+        for wait in later.kept() {
+            let dur_ns = wait.back_ns.saturating_sub(wait.left_ns);
+            self.count = self.count.saturating_sub(1);
+            self.off_ns = self.off_ns.saturating_sub(dur_ns);
+            if wait.bits & (bits::RUNNABLE | bits::THROTTLED) == bits::RUNNABLE {
+                self.preempted_ns = self.preempted_ns.saturating_sub(dur_ns);
+            }
+        }
+        self.current = self.used;
+        Some(later)
+    }
 }
 
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<Wait>() == 48 + 8 * FRAMES);
 const _: () = assert!(STACK_BYTES as usize == 8 * FRAMES);
-const _: () = assert!(WaitsRecord::HEAD == 56 + 8 * Mark::IN_RECORD);
+const _: () = assert!(WaitsRecord::HEAD == 64 + 8 * Mark::IN_RECORD);
 const _: () = assert!(align_of::<WaitsRecord>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_waits_are_taken_out() {
+        let mut record = WaitsRecord::zeroed();
+        (record.used, record.current, record.count) = (3, 1, 2);
+        for (place, left_ns, bits) in [(0, 10, 0), (2, 30, bits::RUNNABLE)] {
+            let wait = &mut record.waits[place];
+            (wait.left_ns, wait.back_ns, wait.bits) = (left_ns, left_ns + 5, bits);
+        }
+        (record.off_ns, record.preempted_ns) = (10, 5);
+        assert!(record.split_off(31).is_none());
+        let later = record.split_off(30).unwrap();
+        let begins = |record: &WaitsRecord| record.kept().map(|wait| wait.left_ns).sum::<u64>();
+        assert_eq!((begins(&record), begins(&later)), (10, 30));
+        assert_eq!((record.count, record.off_ns, record.preempted_ns), (1, 5, 0));
+    }
+}

@@ -119,9 +119,10 @@ pub(crate) fn task_ends() {
     // Most tasks have no attempt under way when they end.
     if let Some(record) = under_way(key) {
         submit_unreturned(record, key);
-        waits::forget(record, key);
         remove(key);
     }
+    // A thread that was preempted at the very end of its attempt has an entry without a record.
+    waits::forget(key);
     functions_passed::forget(key);
     start::forget(key);
     if Task::current().tracer().is_some() {

@@ -16,6 +16,7 @@ pub(super) fn finish(record: &ForkRecord, key: u64) {
         _ = describe_program();
     }
     submit(record, key);
+    waits::submit_late(record, key);
     remove(key);
 }
 
@@ -24,7 +25,9 @@ pub(super) fn finish(record: &ForkRecord, key: u64) {
 pub(super) fn submit(record: &ForkRecord, key: u64) {
     if !filter::outcome_wanted(record) {
         functions_passed::forget(key);
-        waits::forget(record, key);
+        if record.has(bits::WAITED) {
+            waits::forget(key);
+        }
         if record.has(bits::CHILD) {
             follow_up::unwanted(record);
             count(Counter::FilteredOutcome);

@@ -25,6 +25,7 @@ use aya_ebpf::{
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
+    stage::Mark,
     wait::{KEPT, MARKS, PLACES, Phase, STACK_BYTES, Wait, WaitsRecord, bits as wait_bits},
 };
 
@@ -73,13 +74,8 @@ pub(super) fn may_run() -> bool {
 pub(crate) fn may_leave() -> bool {
     let Some(may_be) = IN_FORK.get_ptr_mut(0) else { return false };
     // SAFETY: the slot is this CPU's own, and no task runs on it at this moment.
-    unsafe {
-        if may_be.read() == 0 {
-            return false;
-        }
-        may_be.write(0);
-    }
-    true
+    let was = unsafe { may_be.replace(0) };
+    was != 0
 }
 
 /// Whether a task is away that was inside a fork when it left its CPU.
@@ -108,7 +104,10 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     }
     let key = bpf_get_current_pid_tgid();
     let Some(part) = part(key, task, returns) else { return };
+    let Some(switches) = task.switches() else { return };
     let Some(log) = log(key, &part) else { return };
+    no_longer_away(log);
+    log.switches = switches;
     let place = log.current as usize;
     let Some(wait) = log.waits.get_mut(place) else { return };
     let state = if preempted { 0 } else { task.state() };
@@ -160,6 +159,11 @@ pub(crate) fn comes_back(task: Task) {
     let Some(key) = task.key() else { return };
     let Some(log) = log_of(key) else { return };
     if log.left_ns == 0 {
+        return;
+    }
+    if task.switches() != Some(log.switches) {
+        // It came back unseen, and has left again since: whatever this is, it is not that wait.
+        drop_log(key, log);
         return;
     }
     runs_in_fork();
@@ -221,18 +225,53 @@ fn drop_shortest(log: &mut WaitsRecord) {
 #[inline(always)]
 pub(super) fn submit(key: u64) {
     if let Some(log) = log_of(key) {
+        no_longer_away(log);
         send(log);
         // It was there a moment ago, and only this task removes it.
         _ = OFF_CPU.remove(key);
     }
 }
 
-/// The attempt of a thread is not shown, or its thread ends.
+/// The record of an attempt was sent and is about to be removed. If its caller was preempted between
+/// the two, it stood still on its way back.
 #[inline(always)]
-pub(super) fn forget(record: &ForkRecord, key: u64) {
-    if record.has(bits::WAITED) {
-        // The map may have been full.
+pub(super) fn submit_late(record: &ForkRecord, key: u64) {
+    if let Some(log) = log_of(key) {
+        let returned = record.mark_ns(Mark::SysExit) != 0;
+        log.phase = if returned { Phase::Return } else { Phase::Held } as u32;
+        no_longer_away(log);
+        if filter::outcome_wanted(record) {
+            send(log);
+        }
+        // As above.
         _ = OFF_CPU.remove(key);
+    }
+}
+
+/// The attempt of a thread is not shown, or the thread ends.
+#[inline(always)]
+pub(super) fn forget(key: u64) {
+    if let Some(log) = log_of(key) {
+        drop_log(key, log);
+    }
+}
+
+/// Removes what is known of a task.
+#[inline(always)]
+fn drop_log(key: u64, log: &mut WaitsRecord) {
+    no_longer_away(log);
+    // As above.
+    _ = OFF_CPU.remove(key);
+}
+
+/// A task runs, or has run since it left its CPU. If it was not seen to come back, nobody knows how
+/// long it was away.
+#[inline(always)]
+fn no_longer_away(log: &mut WaitsRecord) {
+    if log.left_ns != 0 {
+        log.left_ns = 0;
+        add_away(1_u64.wrapping_neg());
+        count(Counter::OffCpuMissed);
     }
 }
 
@@ -295,11 +334,11 @@ fn last_mark(record: &ForkRecord) -> u32 {
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
 fn log(key: u64, part: &Part) -> Option<&'static mut WaitsRecord> {
-    if let Some(log) = log_of(key)
-        && log.phase == part.phase as u32
-        && log.start_ns == part.start_ns
-    {
-        return Some(log);
+    if let Some(log) = log_of(key) {
+        if log.phase == part.phase as u32 && log.start_ns == part.start_ns {
+            return Some(log);
+        }
+        no_longer_away(log);
     }
     if OFF_CPU.insert(key, &EMPTY, 0).is_err() {
         count(Counter::OffCpuFull);

@@ -7,8 +7,9 @@ use fork_trace_common::settings::ABSENT;
 use super::{
     offsets::{
         CFS_RQ_THROTTLE_COUNT, MM_LOCK_OWNER, REGS_AX, REGS_ORIG_AX, REGS_SIZE, TASK_CFS_RQ,
-        TASK_FLAGS, TASK_GROUP_PARENT, TASK_GROUP_THROTTLED_NS, TASK_MM, TASK_OLD_STATE, TASK_PID,
-        TASK_STACK, TASK_STATE, TASK_TASK_GROUP, TASK_TGID, TASK_THROTTLED,
+        TASK_FLAGS, TASK_GROUP_PARENT, TASK_GROUP_THROTTLED_NS, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
+        TASK_OLD_STATE, TASK_PID, TASK_STACK, TASK_STATE, TASK_TASK_GROUP, TASK_TGID,
+        TASK_THROTTLED,
     },
     pointer::{Ptr, field},
     syscall::may_fork,
@@ -82,6 +83,15 @@ impl Task {
             offset => offset,
         };
         self.0.read_by_helper(offset).unwrap_or_default()
+    }
+
+    /// How often the task has left a CPU.
+    ///
+    /// KERNEL: kernel/sched/core.c `__schedule` counts (`++*switch_count`) before the tracepoint
+    /// `sched_switch`: while a task is off its CPU the number stays.
+    #[inline(always)]
+    pub(crate) fn switches(self) -> Option<u64> {
+        Some(field!(self.0, TASK_NVCSW: u64)? + field!(self.0, TASK_NIVCSW: u64)?)
     }
 
     /// Whether the task is about to end.

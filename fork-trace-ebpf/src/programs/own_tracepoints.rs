@@ -97,8 +97,8 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
-    // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
     if waits::may_leave()
+        // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
         && let Some(returns) = unsafe { previous.in_fork_call() }
     {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;

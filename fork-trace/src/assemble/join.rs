@@ -220,12 +220,20 @@ impl Joiner {
         let tid = record.parent.tid;
         let functions = self.functions.remove(&tid);
         let functions = functions.filter(|functions| functions.start_ns == record.start_ns);
-        let waits = self.waits.remove(&tid).filter(|waits| waits.start_ns == record.start_ns);
+        let waits = self.waits.remove(&tid);
+        let mut waits = waits.filter(|waits| waits.start_ns == record.start_ns);
         let samples = self.samples.take(tid, record.start_ns);
         let refusal = if record.has(bits::CHILD) { None } else { self.refusal(&record) };
         let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
+        // A caller may be preempted between its return and the end of its record.
+        let returned_ns = Some(mark_ns(&record, Mark::SysExit)).filter(|at_ns| *at_ns != 0);
+        let late =
+            waits.as_mut().zip(returned_ns).and_then(|(waits, at_ns)| waits.split_off(at_ns));
+        let late = late.map(|late| WaitsRecord { phase: Phase::Return as u32, ..late });
         let alone = Joined::alone(record);
-        let mut joined = Joined { functions, waits, samples, refusal, program, ..alone };
+        let waits_after = late.into_iter().collect();
+        let mut joined =
+            Joined { functions, waits, waits_after, samples, refusal, program, ..alone };
         let id = self.next;
         self.next += 1;
         let mut child_away = false;
@@ -268,8 +276,7 @@ impl Joiner {
             }
         } else if let Some(held) =
             self.by_caller.get(&waits.tid).and_then(|id| self.held.get_mut(id))
-            && (waits.phase == Phase::Return as u32
-                || waits.start_ns == held.joined.record.start_ns)
+            && [0, held.joined.record.start_ns].contains(&waits.start_ns)
         {
             held.caller_away = away;
             held.joined.waits_after.extend((!away).then_some(*waits));

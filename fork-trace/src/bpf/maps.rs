@@ -17,6 +17,8 @@ type AttemptBytes = [u8; size_of::<ForkRecord>()];
 
 /// A task's waits, as the value of a map.
 type OffCpuBytes = [u8; size_of::<WaitsRecord>()];
+/// The time off the CPU of a task, if it has any.
+type OffCpu = Option<Box<WaitsRecord>>;
 
 /// A child that is followed, as the value of a map.
 type BornBytes = [u8; size_of::<Born>()];
@@ -65,10 +67,7 @@ impl Tracer {
     ///
     /// # Errors
     /// The maps cannot be read.
-    pub fn attempts_since(
-        &self,
-        before_ns: u64,
-    ) -> Result<Vec<(Box<ForkRecord>, Option<Box<WaitsRecord>>)>> {
+    pub fn attempts_since(&self, before_ns: u64) -> Result<Vec<(Box<ForkRecord>, OffCpu)>> {
         let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
         let attempts: HashMap<_, u64, AttemptBytes> =
             HashMap::try_from(map).context("open map ATTEMPTS")?;
@@ -88,10 +87,7 @@ impl Tracer {
     ///
     /// # Errors
     /// The maps cannot be read.
-    pub fn vforks_since(
-        &self,
-        before_ns: u64,
-    ) -> Result<Vec<(u64, Born, Option<Box<WaitsRecord>>)>> {
+    pub fn vforks_since(&self, before_ns: u64) -> Result<Vec<(u64, Born, OffCpu)>> {
         let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
         let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
         let mut found = Vec::new();
@@ -106,7 +102,7 @@ impl Tracer {
     }
 
     /// The time off the CPU of the task with this key, while it is inside a fork.
-    fn off_cpu(&self, key: u64) -> Result<Option<Box<WaitsRecord>>> {
+    fn off_cpu(&self, key: u64) -> Result<OffCpu> {
         let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
         let off: HashMap<_, u64, OffCpuBytes> =
             HashMap::try_from(map).context("open map OFF_CPU")?;

@@ -11,9 +11,11 @@
 pub mod account;
 pub mod command;
 pub mod report;
+pub mod samples;
 pub mod signals;
 pub mod stream;
 pub mod stuck;
+pub mod waits;
 pub mod warnings;
 
 use std::{

@@ -25,7 +25,7 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 15] = [
+const LOSSES: [(Counter, &str, bool); 16] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -40,6 +40,7 @@ const LOSSES: [(Counter, &str, bool); 15] = [
     (Counter::RingFullPrograms, "program_ring_full", false),
     (Counter::OffCpuFull, "off_cpu_full", false),
     (Counter::RingFullOffCpu, "off_cpu_ring_full", false),
+    (Counter::OffCpuMissed, "off_cpu_missed", false),
     (Counter::SamplesLost, "samples_lost", false),
 ];
 

@@ -17,29 +17,17 @@ use crate::{
         fallback::{Fallbacks, Tie, Tied},
         follow_up::Follower,
         join::{Joined, Joiner},
-        samples,
         times::{Times, began_ns},
         waits,
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
-    event::{
-        Event,
-        clock::Clock,
-        fork::{Fork, ForkWarning},
-        notice::Warning,
-        units::duration,
-        values::Name,
-    },
-    host::{
-        features::Features,
-        limits::LimitReader,
-        lookup::Enricher,
-        process::{cgroup, task_name},
-        stacks::Stacks,
-    },
+    event::{Event, clock::Clock, fork::Fork, notice::Warning},
+    host::{features::Features, limits::LimitReader, lookup::Enricher},
     live::{
+        samples::Samples,
         stuck::StuckAttempts,
+        waits::{Waits, explain, still_held},
         warnings::{Storms, Watcher},
     },
     plan::Plan,
@@ -51,19 +39,6 @@ const UNDER_WAY_NS: u64 = 1_000_000_000;
 
 /// Detaching the entry takes no longer than this: what began in it may have entered unseen.
 const CLOSING_NS: u64 = 5_000_000;
-
-/// Processes as `/proc` shows them now.
-struct Processes;
-
-impl cause::waits::Lookup for Processes {
-    fn comm(&mut self, tid: u32) -> Option<String> {
-        task_name(tid)
-    }
-
-    fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
-        cgroup::of_controller(pid, controller)
-    }
-}
 
 /// What becomes of children, as far as it is told.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +87,7 @@ enum Owed {
     /// An attempt that is still in pieces.
     Attempt(Box<Tied>),
     /// What became of a child.
-    FollowUp(Event),
+    FollowUp(Box<Event>),
 }
 
 /// The chain, with everything that it remembers between two records.
@@ -132,17 +107,8 @@ pub struct Stream {
     follower: Follower,
     enricher: Enricher,
     limits: LimitReader,
-    stacks: Stacks,
-    /// Whether it was said that the kernel hides its addresses.
-    told_hidden: bool,
-    /// How many records of waits were lost by the last look.
-    waits_lost: u64,
-    /// When it was last seen that some were lost; 0: never.
-    waits_lost_ns: u64,
-    /// The same of samples.
-    samples_lost: u64,
-    /// Likewise.
-    samples_lost_ns: u64,
+    waits: Waits,
+    samples: Samples,
     stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
@@ -186,12 +152,8 @@ impl Stream {
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
-            stacks: Stacks::open(),
-            told_hidden: false,
-            waits_lost: 0,
-            waits_lost_ns: 0,
-            samples_lost: 0,
-            samples_lost_ns: 0,
+            waits: Waits::open(),
+            samples: Samples::default(),
             stuck: StuckAttempts::new(attached_ns),
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -254,7 +216,7 @@ impl Stream {
                 match &record {
                     Record::Fork(fork) => self.counts.received += u64::from(fork.has(bits::CHILD)),
                     // The stop at the end of a trace leaves little time.
-                    Record::Waits(_) => self.stacks.prepare(),
+                    Record::Waits(_) => self.waits.stacks.prepare(),
                     _ => {}
                 }
                 self.joiner.push(record, now_ns);
@@ -267,13 +229,11 @@ impl Stream {
     /// is held back, complete or not. This is cheap: [`Self::next_event`] does the work. Call it when
     /// nothing is owed any more.
     pub fn arrange(&mut self, tracer: &Tracer, now_ns: u64, all: bool) {
-        self.look_for_lost_waits(tracer, now_ns);
+        self.waits.look_for_lost(tracer, now_ns);
+        self.samples.look_for_lost(tracer, now_ns);
         let mut joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
         for joined in &mut joined {
-            joined.waits_incomplete |= began_ns(&joined.record) <= self.waits_lost_ns;
-            if began_ns(&joined.record) <= self.samples_lost_ns {
-                joined.samples.samples.clear();
-            }
+            joined.waits_incomplete |= self.waits.may_lack(joined);
         }
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
@@ -291,38 +251,23 @@ impl Stream {
         }
         let until_ns = if all { u64::MAX } else { now_ns };
         let follow_ups = self.follower.release(self.clock, until_ns);
-        owed.extend(follow_ups.into_iter().map(|(at_ns, event)| (at_ns, Owed::FollowUp(event))));
+        owed.extend(
+            follow_ups.into_iter().map(|(at_ns, event)| (at_ns, Owed::FollowUp(Box::new(event)))),
+        );
         owed.sort_by_key(|(at_ns, _)| *at_ns);
         self.owed.extend(owed.into_iter().map(|(_, owed)| owed));
         self.looked = false;
     }
 
-    /// Gets ready for stacks, if one is likely to come: a fork stands still for longer than a moment.
-    /// There may be no time for it at the end of a trace.
+    /// Gets ready for stacks, if one is likely to come.
     ///
     /// # Errors
     /// The maps of the kernel side cannot be read.
     pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
-        if !self.stacks.are_ready() && (self.joiner.has_samples() || tracer.someone_is_away()?) {
-            self.stacks.prepare();
+        if self.joiner.has_samples() {
+            self.waits.stacks.prepare();
         }
-        Ok(())
-    }
-
-    /// Looks whether records of waits were lost. Nobody knows whose they were: they may be missing of
-    /// each attempt that is held by now.
-    fn look_for_lost_waits(&mut self, tracer: &Tracer, now_ns: u64) {
-        let count = |counter| tracer.counter(counter).unwrap_or_default();
-        let lost = count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu);
-        if lost != self.waits_lost {
-            self.waits_lost = lost;
-            self.waits_lost_ns = now_ns;
-        }
-        let lost = count(Counter::SamplesLost);
-        if lost != self.samples_lost {
-            self.samples_lost = lost;
-            self.samples_lost_ns = now_ns;
-        }
+        self.waits.prepare(tracer)
     }
 
     /// The next event of what was arranged; `None`: that is all.
@@ -339,7 +284,7 @@ impl Stream {
                 self.warnings.extend(self.storms.add(&fork));
                 return Ok(Some(Event::Fork(Box::new(fork))));
             }
-            Some(Owed::FollowUp(event)) => return Ok(Some(event)),
+            Some(Owed::FollowUp(event)) => return Ok(Some(*event)),
             None => {}
         }
         if !self.looked {
@@ -355,8 +300,10 @@ impl Stream {
     /// # Errors
     /// The maps of the kernel side cannot be read.
     pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
-        let stuck = self.stuck.look(tracer, &self.plan, &mut self.stacks, self.clock, now_ns)?;
-        self.owed.extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Event::Stuck(stuck))));
+        let stacks = &mut self.waits.stacks;
+        let stuck = self.stuck.look(tracer, &self.plan, stacks, self.clock, now_ns)?;
+        self.owed
+            .extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Box::new(Event::Stuck(stuck)))));
         Ok(())
     }
 
@@ -434,20 +381,16 @@ impl Stream {
     fn fork(&mut self, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
-        let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
-        let sampled = samples::seen(&joined.samples, &mut |stack| self.stacks.names(stack));
-        let period_ns = self.plan.sample_period_ns().saturating_mul(joined.samples.stride);
-        if !self.told_hidden && self.stacks.are_hidden() {
-            self.told_hidden = true;
-            self.warnings.push_back(stacks_hidden());
-        }
+        let period_ns = self.plan.sample_period_ns();
+        let sampled = self.samples.seen(joined, period_ns, &mut self.waits.stacks);
+        let seen = self.waits.seen(joined, &mut self.warnings);
         waits::add(&mut fork, joined, &seen);
-        samples::add(&mut fork, began_ns(record), period_ns, &sampled);
+        sampled.add(&mut fork);
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
-        cause::waits::add(&mut fork, record, &seen, &mut Processes);
+        explain(&mut fork, joined, &seen);
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
         if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
@@ -461,10 +404,10 @@ impl Stream {
                 window: Window::of(times, &self.plan),
             };
             cause::add(&mut fork, &case);
-            // The stages are new, so the waits and samples are put into them again.
+            // The stages are new, so the waits and the samples are put into them again.
             assemble::fork::settle(&mut fork, joined, &self.plan);
             waits::add(&mut fork, joined, &seen);
-            samples::add(&mut fork, began_ns(record), period_ns, &sampled);
+            sampled.add(&mut fork);
         }
         cause::slow::add(&mut fork);
         fork
@@ -482,30 +425,4 @@ impl Stream {
         let untracked = tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
         (older && soon) || late || untracked
     }
-}
-
-/// Says that the functions on the stacks of waits have no names.
-fn stacks_hidden() -> Warning {
-    Warning {
-        code: Name::Borrowed("stacks-hidden"),
-        text: "the kernel hides the addresses of its functions, so that of most waits neither the \
-               reason nor the function is known"
-            .to_owned(),
-        hint: Some(
-            "grant CAP_SYSLOG (root has it), and see that kernel.kptr_restrict is not 2".to_owned(),
-        ),
-        fork: None,
-    }
-}
-
-/// Says of an attempt that its caller is not back in user space, though it is shown.
-fn still_held(tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
-    let record = &joined.record;
-    let held = record.has(bits::CHILD) && !joined.is_back && record.has(bits::ENTERED);
-    if !held || !tracer.still_held(&record.parent).unwrap_or(false) {
-        return None;
-    }
-    let since = duration(now_ns.saturating_sub(record.start_ns));
-    let text = format!("its caller is still held, {since} after it called");
-    Some(ForkWarning { code: Name::Borrowed("still-held"), text })
 }

@@ -114,7 +114,7 @@ fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     for entry in fs::read_dir(folder)? {
         match entry {
             Ok(entry) => {
-                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()))
+                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
