@@ -37,6 +37,18 @@ pub const CALLEES: &[(&str, Stage)] = &[
     ("wait_for_completion_state", Stage::WaitForVforkDone),
 ];
 
+/// Functions that tell a stage where a timer has interrupted them. On the stack of a task that waits
+/// they do not: what it waits for is part of the stage around them.
+pub const WORKERS: &[(&str, Stage)] = &[
+    ("__pte_alloc", Stage::PteAlloc),
+    ("__pmd_alloc", Stage::PteAlloc),
+    ("__pud_alloc", Stage::PteAlloc),
+    ("__p4d_alloc", Stage::PteAlloc),
+    ("try_to_free_pages", Stage::TryToFreePages),
+    ("try_to_free_mem_cgroup_pages", Stage::TryToFreePages),
+    ("try_to_compact_pages", Stage::TryToFreePages),
+];
+
 /// The stage that the innermost of some functions tells; `names` begins with the innermost.
 pub fn stage_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Stage> {
     names.find_map(|name| callee(name).or_else(|| own(name)))
@@ -45,7 +57,8 @@ pub fn stage_of<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<Stage> {
 /// The stage that one function tells where a sample finds it on the stack.
 #[must_use]
 pub fn sampled_stage(name: &str) -> Option<Stage> {
-    callee(name).or_else(|| own(name))
+    let worker = WORKERS.iter().find(|(worker, _)| *worker == name).map(|(_, stage)| *stage);
+    worker.or_else(|| callee(name)).or_else(|| own(name))
 }
 
 fn callee(name: &str) -> Option<Stage> {
@@ -75,9 +88,20 @@ mod tests {
     }
 
     #[test]
+    fn what_reclaims_tells_only_of_work() {
+        let stack = ["shrink_node", "try_to_free_pages", "__pte_alloc", "copy_page_range"];
+        assert_eq!(stack.iter().find_map(|name| sampled_stage(name)), Some(Stage::TryToFreePages));
+        assert_eq!(stage_of(stack.iter().copied()), Some(Stage::CopyPageRange));
+        assert_eq!(sampled_stage("perf_event_init_task"), Some(Stage::PerfEventInitTask));
+        assert_eq!(sampled_stage("dup_userfaultfd"), Some(Stage::DupMmap));
+        assert_eq!(sampled_stage("shrink_node"), None);
+    }
+
+    #[test]
     fn no_function_tells_twice() {
-        for (place, (name, _)) in CALLEES.iter().enumerate() {
-            assert!(CALLEES.iter().skip(place + 1).all(|(other, _)| other != name), "{name}");
+        let all = || CALLEES.iter().chain(WORKERS);
+        for (place, (name, _)) in all().enumerate() {
+            assert!(all().skip(place + 1).all(|(other, _)| other != name), "{name}");
             assert_eq!(own(name), None, "{name}");
         }
     }

@@ -160,10 +160,7 @@ pub struct Seen {
 /// The samples of an attempt with the stages on their stacks; `names` turns a stack into the names of
 /// its functions. Empty where no stack could be read.
 #[must_use]
-pub fn seen(
-    sampled: &Sampled,
-    names: &mut dyn FnMut(&[u64]) -> Option<Vec<String>>,
-) -> Vec<Seen> {
+pub fn seen(sampled: &Sampled, names: &mut dyn FnMut(&[u64]) -> Option<Vec<String>>) -> Vec<Seen> {
     let mut known: HashMap<String, Option<Stage>> = HashMap::new();
     let mut seen = Vec::with_capacity(sampled.samples.len());
     for sample in &sampled.samples {
@@ -173,9 +170,9 @@ pub fn seen(
             *first = first.saturating_add(1);
         }
         let names = names(&stack).unwrap_or_default();
-        let stages = names.into_iter().filter_map(|name| {
-            *known.entry(name).or_insert_with_key(|name| sampled_stage(name))
-        });
+        let stages = names
+            .into_iter()
+            .filter_map(|name| *known.entry(name).or_insert_with_key(|name| sampled_stage(name)));
         seen.push(Seen { at_ns: sample.at_ns, stages: stages.collect() });
     }
     if seen.iter().all(|seen| seen.stages.is_empty()) {
@@ -258,9 +255,10 @@ fn work_ns(fork: &Fork, place: Place) -> Option<u64> {
             let outermost = fork.stages.iter().filter(|span| {
                 let around = |outer: &Span| {
                     let timed = outer.dur_ns.is_some() && !outer.is_sampled();
-                    timed && stage(span).zip(stage(outer)).is_some_and(|(span, outer)| {
-                        span.is_within(outer)
-                    })
+                    timed
+                        && stage(span)
+                            .zip(stage(outer))
+                            .is_some_and(|(span, outer)| span.is_within(outer))
                 };
                 !fork.stages.iter().any(around)
             });
@@ -312,4 +310,227 @@ fn split(fork: &mut Fork, place: Place, within: &InStage, period_ns: u64) {
         span.samples = Some(samples);
     }
     fork.stages.splice(next..next, rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn span(stage: Stage, start_ns: u64, dur_ns: u64, self_ns: u64) -> Span {
+        let json = serde_json::json!({"name": stage.row().name, "start_ns": start_ns,
+            "dur_ns": dur_ns, "self_ns": self_ns, "status": "done", "precision": "bounded",
+            "source": "tracepoint"});
+        serde_json::from_value(json).unwrap()
+    }
+
+    /// A fork of 100 ms: 20 ms until `copy_process`, which has 60 ms in `copy_page_range`, and 10 ms
+    /// after it that belong to no stage.
+    fn fork() -> Fork {
+        let head = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"kind":"process",
+            "syscall":"fork","parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0},
+            "total_ns":100000000,"stages":[]}"#;
+        let mut fork: Fork = serde_json::from_str(head).unwrap();
+        fork.other_ns = Some(10 * MS);
+        fork.stages = vec![
+            span(Stage::SysEnter, 0, 20 * MS, 20 * MS),
+            span(Stage::CopyProcess, 20 * MS, 70 * MS, 10 * MS),
+            span(Stage::CopyPageRange, 25 * MS, 60 * MS, 60 * MS),
+        ];
+        fork
+    }
+
+    fn own(fork: &Fork) -> u64 {
+        fork.stages.iter().filter_map(|span| span.self_ns).sum::<u64>()
+            + fork.other_ns.unwrap_or_default()
+    }
+
+    /// A sample every millisecond from `from` on.
+    fn every_ms(from: u64, count: u64, stages: &[Stage]) -> Vec<Seen> {
+        let one = |at: u64| Seen { at_ns: at * MS + MS / 2, stages: stages.to_vec() };
+        (from..from + count).map(one).collect()
+    }
+
+    /// Name, what it is of, duration in milliseconds, samples: of the rows that are sampled.
+    fn rows(fork: &Fork) -> Vec<(&str, &str, u64, u64)> {
+        let rows = fork.stages.iter().filter(|span| span.is_sampled());
+        rows.map(|span| {
+            let of = span.of.as_deref().unwrap_or_default();
+            (span.name.as_ref(), of, span.dur_ns.unwrap() / MS, span.samples.unwrap())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_own_time_of_a_stage_is_split_by_what_was_seen_in_it() {
+        let mut fork = fork();
+        let mut seen = every_ms(25, 45, &[Stage::AnonVmaFork, Stage::DupMmap, Stage::CopyProcess]);
+        seen.extend(every_ms(70, 12, &[Stage::CopyPageRange, Stage::DupMmap]));
+        // Too few to be told, and one of which nothing is known.
+        seen.extend(every_ms(82, 2, &[Stage::VmAreaDup]));
+        seen.extend(every_ms(84, 1, &[]));
+        add(&mut fork, 0, MS, &seen);
+        assert_eq!(
+            rows(&fork),
+            [
+                ("copy_page_range", "copy_page_range", 12, 12),
+                ("anon_vma_fork", "copy_page_range", 45, 45)
+            ]
+        );
+        let around = &fork.stages[2];
+        assert_eq!(
+            (around.samples, around.dur_ns, around.self_ns),
+            (Some(60), Some(60 * MS), Some(60 * MS))
+        );
+        assert_eq!(own(&fork), 100 * MS);
+        assert_eq!(fork.slowest(), Some(("anon_vma_fork", 45 * MS)));
+    }
+
+    #[test]
+    fn what_only_its_own_function_was_seen_in_is_not_split() {
+        let mut fork = fork();
+        add(&mut fork, 0, MS, &every_ms(25, 60, &[Stage::CopyPageRange, Stage::DupMmap]));
+        assert_eq!(rows(&fork), []);
+        assert_eq!(fork.stages[2].samples, None);
+    }
+
+    #[test]
+    fn less_than_a_handful_says_nothing() {
+        let mut short = fork();
+        short.stages[2] = span(Stage::CopyPageRange, 25 * MS, 4 * MS, 4 * MS);
+        add(&mut short, 0, MS, &every_ms(25, 4, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&short), []);
+        // The timer came far too seldom: interrupts were off for long.
+        let mut fork = fork();
+        add(&mut fork, 0, MS, &every_ms(25, 29, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&fork), []);
+        add(&mut fork, 0, MS, &every_ms(25, 30, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&fork), [("anon_vma_fork", "copy_page_range", 60, 30)]);
+    }
+
+    #[test]
+    fn time_off_the_cpu_is_not_split() {
+        let mut fork = fork();
+        fork.off_cpu_ns = Some(40 * MS);
+        for place in [1, 2] {
+            fork.stages[place].off_cpu_ns = Some(40 * MS);
+        }
+        add(&mut fork, 0, MS, &every_ms(25, 20, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&fork), [("anon_vma_fork", "copy_page_range", 20, 20)]);
+    }
+
+    #[test]
+    fn time_in_no_stage_is_split_too() {
+        let mut fork = fork();
+        let mut seen = every_ms(90, 8, &[Stage::CgroupPostFork, Stage::CopyProcess]);
+        seen.extend(every_ms(98, 5, &[]));
+        add(&mut fork, 0, MS, &seen);
+        // Of these only two lie within the total.
+        assert_eq!(rows(&fork), [("cgroup_post_fork", "other", 8, 8)]);
+        assert_eq!(fork.stages.last().unwrap().name, "cgroup_post_fork");
+        assert_eq!(own(&fork), 100 * MS);
+    }
+
+    #[test]
+    fn a_stage_that_is_exact_is_left_alone() {
+        let mut fork = fork();
+        let mut runs = span(Stage::AnonVmaFork, 26 * MS, 20 * MS, 20 * MS);
+        (runs.runs, runs.precision) = (Some(500), Precision::Exact);
+        fork.stages.push(runs);
+        let mut exact = span(Stage::CopyNamespaces, 85 * MS, MS, MS);
+        exact.precision = Precision::Exact;
+        fork.stages.push(exact);
+        let mut seen = every_ms(25, 20, &[Stage::AnonVmaFork, Stage::DupMmap]);
+        seen.extend(every_ms(45, 40, &[Stage::CopyNamespaces]));
+        add(&mut fork, 0, MS, &seen);
+        assert_eq!(rows(&fork), []);
+    }
+
+    fn record(tid: u32, start_ns: u64, at_ns: u64) -> SampleRecord {
+        SampleRecord { tid, start_ns, at_ns, frames: 2, ..SampleRecord::zeroed() }
+    }
+
+    #[test]
+    fn samples_go_to_their_own_attempt_only() {
+        let mut samples = Samples::default();
+        for at_ns in 0..6 {
+            samples.push(&record(1, 10, at_ns));
+            samples.push(&record(2, 10, at_ns));
+        }
+        assert!(samples.are_enough());
+        assert_eq!(samples.take(1, 11), Sampled::default());
+        assert_eq!(samples.take(1, 10), Sampled::default(), "gone");
+        samples.push(&record(2, 20, 7));
+        assert_eq!(samples.take(2, 20), Sampled::default(), "less than a handful");
+        assert_eq!((samples.held, samples.under_way.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_long_attempt_keeps_samples_of_all_its_time() {
+        let mut samples = Samples::default();
+        for at_ns in 0..10_000 {
+            samples.push(&record(1, 10, at_ns));
+        }
+        let Sampled { samples, stride } = samples.take(1, 10);
+        assert_eq!(stride, 16);
+        let at: Vec<_> = samples.iter().map(|sample| sample.at_ns).collect();
+        let all: Vec<_> = (0..10_000).step_by(16).collect();
+        assert_eq!(at, all);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_a_rest_says_nothing() {
+        let mut samples = Samples::default();
+        let many = u32::try_from(MOST_ATTEMPTS).unwrap() + 10;
+        for tid in 0..many {
+            for at_ns in 0..100 {
+                samples.push(&record(tid, 10, at_ns + u64::from(tid)));
+            }
+        }
+        assert!(samples.held <= MOST_HELD && samples.under_way.len() <= MOST_ATTEMPTS);
+        for at_ns in 0..100 {
+            samples.push(&record(0, 10, at_ns + 50_000));
+        }
+        assert_eq!(samples.take(0, 10), Sampled::default());
+        assert_eq!(samples.take(many - 1, 10).samples.len(), 100);
+    }
+
+    proptest! {
+        /// Whatever is seen, and wherever: the own times add up as before, shares are no more than
+        /// what they are a share of worked, and each has a handful of samples.
+        #[test]
+        fn samples_change_no_sum(
+            samples in proptest::collection::vec((0u64..120, 0usize..STAGES.len() + 1, 0usize..STAGES.len() + 1), 0..200),
+            off_ms in 0u64..60,
+            period_ns in 0u64..2_000_000,
+        ) {
+            let mut fork = fork();
+            fork.off_cpu_ns = Some(off_ms * MS);
+            for place in [1, 2] {
+                fork.stages[place].off_cpu_ns = Some(off_ms * MS);
+            }
+            let before = fork.clone();
+            let seen: Vec<_> = samples.iter().map(|(at, inner, outer)| {
+                let stages = [inner, outer].into_iter().filter_map(|place| STAGES.get(*place));
+                Seen { at_ns: at * MS, stages: stages.map(|row| row.stage).collect() }
+            }).collect();
+            add(&mut fork, 0, period_ns, &seen);
+            prop_assert_eq!(own(&fork), 100 * MS);
+            for span in before.stages.iter() {
+                let shares = fork.stages.iter().filter(|share| share.of.as_ref() == Some(&span.name));
+                let shares_ns: u64 = shares.clone().map(|share| share.dur_ns.unwrap()).sum();
+                prop_assert!(shares_ns <= worked_ns(&before.stages, span).unwrap());
+                for share in shares {
+                    prop_assert!(share.samples.unwrap() >= HANDFUL as u64 && share.self_ns.is_none());
+                }
+            }
+            let same = |span: &&Span| !span.is_sampled();
+            for (now, before) in fork.stages.iter().filter(same).zip(&before.stages) {
+                prop_assert_eq!((now.dur_ns, now.self_ns), (before.dur_ns, before.self_ns));
+            }
+        }
+    }
 }

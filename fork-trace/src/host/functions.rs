@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fork_trace_common::{
+    callee::WORKERS,
     function::{FUNCTIONS, Function, FunctionRow, NO_RETURN, Returns},
     stage::{STAGES, Side, Stage},
 };
@@ -172,7 +173,9 @@ impl Candidate {
 pub fn stages_on_stacks(candidates: &Candidates) -> BTreeSet<Stage> {
     let has = |function| candidates.get(&function).is_some_and(Result::is_ok);
     let rows = STAGES.iter().filter(|row| row.side == Side::Parent);
-    rows.filter(|row| row.function.is_some_and(has)).map(|row| row.stage).collect()
+    let own = rows.filter(|row| row.function.is_some_and(has)).map(|row| row.stage);
+    // Every kernel has those.
+    own.chain(WORKERS.iter().map(|(_, stage)| *stage)).collect()
 }
 
 /// The `wanted` functions without the busy ones, which cost the host more than a default trace may;
