@@ -48,6 +48,7 @@ use crate::{
         report::{Costs, Losses, nanos},
         signals::Signals,
         stream::{Followed, Stream},
+        stuck::StuckAttempts,
     },
     output::outputs::{Closed, Outputs},
 };
@@ -141,6 +142,7 @@ impl Trace {
     ) -> Result<Self> {
         let Prepared { mut tracer, ring, plan } = prepared;
         let Wanted { filters, followed, limits, since } = wanted;
+        let older = stuck::older(&filters);
         tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
@@ -165,7 +167,14 @@ impl Trace {
         Ok(Self {
             tracer,
             ring: Ring::new(ring)?,
-            stream: Stream::new(plan, host.features, clock, mono_ns, followed, max_events),
+            stream: Stream::new(
+                plan,
+                host.features,
+                clock,
+                StuckAttempts::new(older, mono_ns),
+                followed,
+                max_events,
+            ),
             losses: Losses::new(mono_ns),
             outputs,
             limits,

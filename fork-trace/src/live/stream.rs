@@ -125,14 +125,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// For a trace that was attached at `attached_ns` (`CLOCK_MONOTONIC`) and shows no more than
-    /// `max_events` attempts.
+    /// For a trace that was attached when `stuck` says, and shows no more than `max_events` attempts.
     #[must_use]
     pub fn new(
         plan: Plan,
         features: Features,
         clock: Clock,
-        attached_ns: u64,
+        stuck: StuckAttempts,
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
@@ -140,7 +139,7 @@ impl Stream {
             plan,
             features,
             clock,
-            attached_ns,
+            attached_ns: stuck.since_ns,
             closed_ns: u64::MAX,
             exits: followed.exits,
             min_held_ns: followed.min_held_ns,
@@ -151,7 +150,7 @@ impl Stream {
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             waits: Waits::open(),
-            stuck: StuckAttempts::new(attached_ns),
+            stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),
