@@ -25,6 +25,7 @@ mod report;
 mod scenarios;
 mod standstill;
 mod sys;
+mod work;
 
 use std::{
     io::{self, Write as _},
@@ -116,6 +117,11 @@ enum Command {
         #[arg(value_enum)]
         trouble: standstill::Trouble,
     },
+    /// Make one fork that works for long, and print how long, by the caller's CPU time.
+    Work {
+        #[arg(value_enum)]
+        work: work::Work,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -168,6 +174,14 @@ fn main() -> anyhow::Result<ExitCode> {
             Err(why) => {
                 let mut done = Done::default();
                 done.skip("wait", why);
+                done.print()?;
+            }
+        },
+        Some(Command::Work { work }) => match work::run(work) {
+            Ok(truth) => truth.iter().try_for_each(print)?,
+            Err(why) => {
+                let mut done = Done::default();
+                done.skip("work", why);
                 done.print()?;
             }
         },

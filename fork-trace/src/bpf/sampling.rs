@@ -59,7 +59,7 @@ impl Tracer {
     }
 }
 
-/// KERNEL: include/uapi/linux/perf_event.h `struct perf_event_attr`, as long as its first version.
+/// KERNEL: `include/uapi/linux/perf_event.h` `struct perf_event_attr`, as long as its first version.
 #[repr(C)]
 struct Attributes {
     kind: u32,

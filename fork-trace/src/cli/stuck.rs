@@ -32,8 +32,9 @@ pub fn stuck(json: bool) -> Result<u8> {
         sleep(BETWEEN);
         let now_ns = clock::monotonic_ns().context("read the monotonic clock")?;
         for one in &first {
-            let now = forking::of(one.pid, one.tid).filter(|now| now.switches == one.switches);
-            found.extend(now.map(|now| standing(&now, now_ns - began_ns, now_ns)));
+            if one.stands_still() {
+                found.push(standing(one, now_ns - began_ns, now_ns));
+            }
         }
     }
     let mut text = String::new();

@@ -49,6 +49,7 @@ use crate::{
         report::{Costs, Losses, nanos},
         signals::Signals,
         stream::{Followed, Stream},
+        stuck::StuckAttempts,
     },
     output::outputs::{Closed, Outputs},
 };
@@ -142,6 +143,7 @@ impl Trace {
     ) -> Result<Self> {
         let Prepared { mut tracer, ring, plan } = prepared;
         let Wanted { filters, followed, limits, since } = wanted;
+        let older = stuck::older(&filters);
         tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
@@ -170,7 +172,14 @@ impl Trace {
         Ok(Self {
             tracer,
             ring: Ring::new(ring)?,
-            stream: Stream::new(plan, host.features, clock, mono_ns, followed, max_events),
+            stream: Stream::new(
+                plan,
+                host.features,
+                clock,
+                StuckAttempts::new(older, mono_ns),
+                followed,
+                max_events,
+            ),
             losses: Losses::new(mono_ns),
             outputs,
             limits,

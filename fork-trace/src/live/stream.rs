@@ -127,14 +127,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// For a trace that was attached at `attached_ns` (`CLOCK_MONOTONIC`) and shows no more than
-    /// `max_events` attempts.
+    /// For a trace that was attached when `stuck` says, and shows no more than `max_events` attempts.
     #[must_use]
     pub fn new(
         plan: Plan,
         features: Features,
         clock: Clock,
-        attached_ns: u64,
+        stuck: StuckAttempts,
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
@@ -142,7 +141,7 @@ impl Stream {
             plan,
             features,
             clock,
-            attached_ns,
+            attached_ns: stuck.since_ns,
             closed_ns: u64::MAX,
             exits: followed.exits,
             min_held_ns: followed.min_held_ns,
@@ -154,7 +153,7 @@ impl Stream {
             limits: LimitReader::new(),
             waits: Waits::open(),
             samples: Samples::default(),
-            stuck: StuckAttempts::new(attached_ns),
+            stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),

@@ -18,6 +18,7 @@ use crate::{
     cause,
     event::{
         clock::Clock,
+        filters::Filters,
         stuck::{Stuck, Task},
         values::Name,
         wait::{Keeper, WaitState},
@@ -47,17 +48,17 @@ type Key = (u32, u64);
 pub struct StuckAttempts {
     /// For how long an attempt has to last until it is told of again.
     due: HashMap<Key, u64>,
-    /// Tasks that were inside a fork when the trace began, and were then. `None`: not looked for yet.
-    older: Option<Vec<Forking>>,
-    /// When the trace began.
-    since_ns: u64,
+    /// Tasks that stood still inside a fork before the trace began, and have not run since.
+    older: Vec<Forking>,
+    /// When the trace began (`CLOCK_MONOTONIC`).
+    pub since_ns: u64,
 }
 
 impl StuckAttempts {
-    /// For a trace that began at `since_ns` (`CLOCK_MONOTONIC`).
+    /// For a trace that began at `since_ns` (`CLOCK_MONOTONIC`), after `older` were seen.
     #[must_use]
-    pub fn new(since_ns: u64) -> Self {
-        Self { since_ns, ..Self::default() }
+    pub fn new(older: Vec<Forking>, since_ns: u64) -> Self {
+        Self { older, since_ns, ..Self::default() }
     }
 
     /// What is to be told of at `now_ns`.
@@ -118,16 +119,8 @@ impl StuckAttempts {
 
     /// Attempts that began before the trace and have not ended.
     fn older(&mut self, seen: &mut Vec<Key>, now_ns: u64) -> Vec<Stuck> {
-        let older = self.older.take().unwrap_or_else(|| {
-            // Without the rights to see them, none is told of.
-            let all = forking::all().unwrap_or_default();
-            all.into_iter().filter(|one| seen.iter().all(|(tid, _)| *tid != one.tid)).collect()
-        });
-        let still = |one: Forking| {
-            let now = forking::of(one.pid, one.tid)?;
-            (now.switches == one.switches).then_some(now)
-        };
-        let older: Vec<_> = older.into_iter().filter_map(still).collect();
+        let mut older = std::mem::take(&mut self.older);
+        older.retain(Forking::stands_still);
         let mut found = Vec::new();
         for one in &older {
             let key = (one.tid, 0);
@@ -136,9 +129,24 @@ impl StuckAttempts {
                 found.push(standing(one, for_ns, now_ns));
             }
         }
-        self.older = Some(older);
+        self.older = older;
         found
     }
+}
+
+/// Tasks that stand still inside a fork, as far as `filters` tell by their processes whether they
+/// are wanted. This takes rights that a trace gives up, and has to come before anything is attached:
+/// of an attempt that begins later the trace itself knows.
+#[must_use]
+pub fn older(filters: &Filters) -> Vec<Forking> {
+    let others = Filters { pids: Vec::new(), ..filters.clone() };
+    if others != Filters::default() {
+        return Vec::new();
+    }
+    // Without the rights to see them, none is told of.
+    let mut all = forking::all().unwrap_or_default();
+    all.retain(|one| filters.pids.is_empty() || filters.pids.contains(&one.pid));
+    all
 }
 
 /// A task that stands still inside a fork, as `/proc` shows it.

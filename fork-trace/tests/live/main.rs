@@ -33,6 +33,7 @@ mod namespaces;
 mod readme;
 mod records;
 mod rights;
+mod samples;
 mod stopping;
 mod storm;
 mod support;

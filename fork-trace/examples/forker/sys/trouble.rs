@@ -103,3 +103,20 @@ pub(crate) fn wait_for_stop(tid: c_int) -> Result<(c_int, c_int), Errno> {
     let tid = check(unsafe { libc::waitpid(tid, &raw mut status, flags) })?;
     Ok((tid, status))
 }
+
+/// Opens a counter of this thread's page faults, which its children inherit. It stays to the end.
+///
+/// KERNEL: `include/uapi/linux/perf_event.h` `struct perf_event_attr`, as long as its first version.
+pub(crate) fn inherited_counter() -> Result<(), Errno> {
+    const PERF_TYPE_SOFTWARE: u64 = 1;
+    const BYTES: u64 = 64;
+    const PERF_COUNT_SW_PAGE_FAULTS: u64 = 2;
+    const INHERIT: u64 = 1 << 1;
+    // Type and size share a word; then come the event, three words that are not needed, and flags.
+    let attributes =
+        [PERF_TYPE_SOFTWARE | BYTES << 32, PERF_COUNT_SW_PAGE_FAULTS, 0, 0, 0, INHERIT, 0, 0];
+    let at = attributes.as_ptr();
+    // SAFETY: the kernel reads as many bytes as the attributes say they have.
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, at, 0, -1, -1, 0_u64) };
+    if fd < 0 { Err(errno()) } else { Ok(()) }
+}

@@ -37,6 +37,20 @@ pub struct Forking {
 /// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
 const CALLS: [&str; 7] = ["56", "57", "58", "435", "2", "120", "190"];
 
+impl Forking {
+    /// Whether the task has not run since it was looked at. Everybody may see that.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/task/{}/status", self.pid, self.tid));
+        // A task that came back is counted only when it leaves again, and it runs until then.
+        status.is_ok_and(|status| {
+            let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+            let runs = state.is_none_or(|state| state.trim_start().starts_with('R'));
+            !runs && switches(&status) == Some(self.switches)
+        })
+    }
+}
+
 /// All tasks of the host that are inside a fork.
 ///
 /// # Errors
@@ -77,13 +91,21 @@ pub fn of(pid: u32, tid: u32) -> Option<Forking> {
         return None;
     }
     let status = read("status")?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().parse::<u64>().ok()
-    };
-    let switches = field("voluntary_ctxt_switches:")? + field("nonvoluntary_ctxt_switches:")?;
-    let tracer = field("TracerPid:").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    let switches = switches(&status)?;
+    let tracer = field(&status, "TracerPid:").and_then(|pid| u32::try_from(pid).ok());
+    let tracer = tracer.filter(|pid| *pid > 0);
     Some(Forking { pid, tid, comm, letter, switches, names, tracer, returns: !inside })
+}
+
+/// How often a task has left its CPU.
+fn switches(status: &str) -> Option<u64> {
+    Some(field(status, "voluntary_ctxt_switches:")? + field(status, "nonvoluntary_ctxt_switches:")?)
+}
+
+/// A number of `/proc/PID/status`.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
 }
 
 /// Whether a stack is of a task that is kept on its way back to user space.
