@@ -228,7 +228,9 @@ fn place(fork: &Fork, since_ns: u64, on_stack: &[Stage]) -> Option<Place> {
     }
     let lasts = fork.stages.iter().enumerate().filter(|(_, span)| {
         let (Some(start_ns), Some(dur_ns)) = (span.start_ns, span.dur_ns) else { return false };
-        span.runs.is_none() && (start_ns..start_ns.saturating_add(dur_ns)).contains(&since_ns)
+        // What waits alone tell of has no beginning and no end.
+        let is_interval = span.runs.is_none() && span.source != Some(Source::Switch);
+        is_interval && (start_ns..start_ns.saturating_add(dur_ns)).contains(&since_ns)
     });
     let depth = |span: &Span| stage(span).map(|stage| stage.row().depth());
     let innermost = lasts.max_by_key(|(_, span)| depth(span)).map(|(place, _)| place);
@@ -271,11 +273,18 @@ fn work_ns(fork: &Fork, place: Place) -> Option<u64> {
 
 /// Gives what was seen at a place its rows.
 fn split(fork: &mut Fork, place: Place, within: &InStage, period_ns: u64) {
-    let Some(work_ns) = work_ns(fork, place) else { return };
+    let Some(mut work_ns) = work_ns(fork, place) else { return };
     let samples = within.samples as u64;
     // Where interrupts were off for long, the timer came too late, and samples stand for other time.
-    let few = samples.saturating_mul(period_ns).saturating_mul(2) < work_ns;
-    if within.samples < HANDFUL || few {
+    let seen_ns = samples.saturating_mul(period_ns);
+    // Where waits may be missing, it worked for no longer than it was seen to.
+    if fork.waits_incomplete.is_some() {
+        work_ns = work_ns.min(seen_ns);
+    }
+    let few = seen_ns.saturating_mul(2) < work_ns;
+    // The other way round the time off the CPU is in the wrong place.
+    let many = seen_ns > work_ns.saturating_add(period_ns).saturating_mul(2);
+    if within.samples < HANDFUL || few || many {
         return;
     }
     let span = place.and_then(|place| fork.stages.get(place));
@@ -409,6 +418,38 @@ mod tests {
         assert_eq!(rows(&fork), []);
         add(&mut fork, 0, MS, &every_ms(25, 30, &[Stage::AnonVmaFork]));
         assert_eq!(rows(&fork), [("anon_vma_fork", "copy_page_range", 60, 30)]);
+    }
+
+    #[test]
+    fn what_contradicts_the_time_off_the_cpu_says_nothing() {
+        let mut fork = fork();
+        fork.off_cpu_ns = Some(40 * MS);
+        for place in [1, 2] {
+            fork.stages[place].off_cpu_ns = Some(40 * MS);
+        }
+        add(&mut fork, 0, MS, &every_ms(25, 50, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&fork), []);
+    }
+
+    #[test]
+    fn where_waits_may_be_missing_no_more_is_work_than_was_seen() {
+        let mut fork = fork();
+        fork.waits_incomplete = Some(true);
+        add(&mut fork, 0, MS, &every_ms(25, 20, &[Stage::AnonVmaFork]));
+        assert_eq!(rows(&fork), [("anon_vma_fork", "copy_page_range", 20, 20)]);
+    }
+
+    #[test]
+    fn a_stage_that_waits_alone_tell_of_has_no_place() {
+        let mut fork = fork();
+        fork.stages.truncate(2);
+        fork.stages[1] = span(Stage::CopyProcess, 20 * MS, 70 * MS, 50 * MS);
+        let mut waited = span(Stage::CopyPageRange, 25 * MS, 20 * MS, 20 * MS);
+        (waited.source, waited.off_cpu_ns) = (Some(Source::Switch), Some(20 * MS));
+        fork.stages.push(waited);
+        (fork.stages[1].off_cpu_ns, fork.off_cpu_ns) = (Some(20 * MS), Some(20 * MS));
+        add(&mut fork, 0, MS, &every_ms(30, 50, &[Stage::AnonVmaFork, Stage::DupMmap]));
+        assert_eq!(rows(&fork), [("anon_vma_fork", "copy_process", 50, 50)]);
     }
 
     #[test]
