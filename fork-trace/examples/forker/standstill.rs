@@ -5,6 +5,7 @@
 
 use std::{
     ffi::{c_int, c_long},
+    fs,
     io::{Read as _, Write as _, pipe},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -306,9 +307,17 @@ fn vfork() -> Result<Truth, Errno> {
 fn freezer() -> Result<Truth, Skip> {
     let unified = Hierarchy::unified();
     let older = Hierarchy::of("freezer");
-    let (hierarchy, file, freeze, thaw) = match older {
-        Ok(older) if older.v1 => (older, "freezer.state", "FROZEN", "THAWED"),
-        _ => (unified?.without_controller(), "cgroup.freeze", "1", "0"),
+    let (hierarchy, file, freeze, thaw, done) = match older {
+        Ok(older) if older.v1 => {
+            (older, "freezer.state", "FROZEN", "THAWED", ("freezer.state", "FROZEN"))
+        }
+        _ => (
+            unified?.without_controller(),
+            "cgroup.freeze",
+            "1",
+            "0",
+            ("cgroup.events", "frozen 1"),
+        ),
     };
     let skip = |errno| Skip::step("make a group to freeze", errno);
     let group = hierarchy.group().map_err(skip)?;
@@ -316,6 +325,7 @@ fn freezer() -> Result<Truth, Skip> {
     let beside = || {
         sys::sleep_ms(SOON_MS);
         group.set(file, freeze)?;
+        wait_until(|| group.shows(done.0, done.1));
         sys::sleep_ms(HELD_MS);
         group.set(file, thaw).map(drop)
     };
@@ -337,6 +347,14 @@ fn until_held<E>(mut make: impl FnMut() -> Result<Truth, E>) -> Result<Truth, E>
     make()
 }
 
+/// Waits until something is so, but not for ever: a fork goes on for a while before it is held.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end_ns = sys::now_ns() + 5_000_000_000;
+    while !is_so() && sys::now_ns() < end_ns {
+        sys::sleep_ms(1);
+    }
+}
+
 fn signal_stop() -> Result<Truth, Errno> {
     touch(MUCH)?;
     until_held(stopped_by_signal)
@@ -347,6 +365,8 @@ fn stopped_by_signal() -> Result<Truth, Errno> {
     let _stopper = Helper::start(move || {
         sys::sleep_ms(3 * SOON_MS);
         sys::kill(target, libc::SIGSTOP).ok();
+        let stat = format!("/proc/{target}/stat");
+        wait_until(|| fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
         sys::sleep_ms(HELD_MS);
         sys::kill(target, libc::SIGCONT).ok();
         sys::sleep_ms(10 * HELD_MS);
