@@ -149,7 +149,7 @@ fn idle() -> Result<Truth, Errno> {
 /// that goes away with it.
 fn in_group(
     group: &Group,
-    beside: impl FnOnce(c_int) -> Result<(), Errno>,
+    beside: impl FnOnce() -> Result<(), Errno>,
     make: impl FnOnce() -> Result<Truth, Errno>,
 ) -> Result<Truth, Skip> {
     let skip = |errno| Skip::step("make a fork in a control group", errno);
@@ -159,7 +159,11 @@ fn in_group(
     if child == 0 {
         sys::die_with(parent);
         drop(reader);
-        let made = group.enter().and_then(|()| make());
+        let made = group.enter().and_then(|()| {
+            // The fork is next.
+            drop(writer.write_all(b"."));
+            make()
+        });
         let line = match made {
             Ok(truth) => {
                 format!(
@@ -173,7 +177,11 @@ fn in_group(
         sys::exit_now(0);
     }
     drop(writer);
-    beside(child).map_err(skip)?;
+    // Without a byte the child has given up, and says nothing.
+    let begins = reader.read_exact(&mut [0]).is_ok();
+    if begins {
+        beside().map_err(skip)?;
+    }
     let mut line = String::new();
     reader.read_to_string(&mut line).map_err(sys::number).map_err(skip)?;
     sys::reap(child);
@@ -206,7 +214,7 @@ fn quota() -> Result<Truth, Skip> {
     }
     // The memory is touched before the quota holds.
     touch(MUCH).map_err(skip)?;
-    let made = in_group(&group, |_child| Ok(()), || by_libc(Trouble::Quota))?;
+    let made = in_group(&group, || Ok(()), || by_libc(Trouble::Quota))?;
     Ok(Truth { trouble: Trouble::Quota, ..made })
 }
 
@@ -299,49 +307,66 @@ fn vfork() -> Result<Truth, Errno> {
 fn freezer() -> Result<Truth, Skip> {
     let unified = Hierarchy::unified();
     let older = Hierarchy::of("freezer");
-    let (hierarchy, file, freeze, thaw) = match older {
-        Ok(older) if older.v1 => (older, "freezer.state", "FROZEN", "THAWED"),
-        _ => (unified?.without_controller(), "cgroup.freeze", "1", "0"),
+    let (hierarchy, file, freeze, thaw, done) = match older {
+        Ok(older) if older.v1 => {
+            (older, "freezer.state", "FROZEN", "THAWED", ("freezer.state", "FROZEN"))
+        }
+        _ => (
+            unified?.without_controller(),
+            "cgroup.freeze",
+            "1",
+            "0",
+            ("cgroup.events", "frozen 1"),
+        ),
     };
     let skip = |errno| Skip::step("make a group to freeze", errno);
     let group = hierarchy.group().map_err(skip)?;
     touch(MUCH).map_err(skip)?;
-    let beside = |child| {
-        await_fork(child);
+    let beside = || {
+        sys::sleep_ms(SOON_MS);
         group.set(file, freeze)?;
+        wait_until(|| group.shows(done.0, done.1));
         sys::sleep_ms(HELD_MS);
         group.set(file, thaw).map(drop)
     };
-    let made = in_group(&group, beside, || by_libc(Trouble::Freezer))?;
+    let made = until_held(|| in_group(&group, beside, || by_libc(Trouble::Freezer)))?;
     Ok(Truth { trouble: Trouble::Freezer, ..made })
 }
 
-/// Waits until a process is inside its fork.
-fn await_fork(child: c_int) {
-    // The child is inside a write of its own, or on its way to the fork; a few looks decide.
-    for _ in 0..2_000 {
-        let call = fs::read_to_string(format!("/proc/{child}/syscall")).unwrap_or_default();
-        let nr = call.split(' ').next().and_then(|nr| nr.parse::<c_long>().ok());
-        let running = call.starts_with("running");
-        if nr == Some(libc::SYS_clone) || running && has_user_time(child) {
-            break;
+/// Makes forks until one is held, or for some times: on a busy machine a fork may be over before
+/// what is to hold it, or begin after it.
+fn until_held<E>(mut make: impl FnMut() -> Result<Truth, E>) -> Result<Truth, E> {
+    const TIMES: usize = 8;
+    for _ in 1..TIMES {
+        let made = make()?;
+        if (made.end_ns - made.start_ns).saturating_sub(made.cpu_ns) >= HELD_MS * 1_000_000 * 3 / 4
+        {
+            return Ok(made);
         }
-        thread::yield_now();
     }
-    sys::sleep_ms(SOON_MS);
+    make()
 }
 
-/// Whether a process exists still.
-fn has_user_time(child: c_int) -> bool {
-    fs::exists(format!("/proc/{child}")).unwrap_or(false)
+/// Waits until something is so, but not for ever: a fork goes on for a while before it is held.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end_ns = sys::now_ns() + 5_000_000_000;
+    while !is_so() && sys::now_ns() < end_ns {
+        sys::sleep_ms(1);
+    }
 }
 
 fn signal_stop() -> Result<Truth, Errno> {
     touch(MUCH)?;
+    until_held(stopped_by_signal)
+}
+
+fn stopped_by_signal() -> Result<Truth, Errno> {
     let target = sys::tgid();
     let _stopper = Helper::start(move || {
         sys::sleep_ms(3 * SOON_MS);
         sys::kill(target, libc::SIGSTOP).ok();
+        let stat = format!("/proc/{target}/stat");
+        wait_until(|| fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
         sys::sleep_ms(HELD_MS);
         sys::kill(target, libc::SIGCONT).ok();
         sys::sleep_ms(10 * HELD_MS);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{
     Cgroup, Folder, accounted, fork_trace, forker, is_attempt, lines, live_test, number, of_type,
-    python, run, skip, slowness, trace, trace_forker, warned,
+    python, run, skip, slowness, trace, trace_forker,
 };
 
 /// Traces a Python program; returns what it printed and what was shown.

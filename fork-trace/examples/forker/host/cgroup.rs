@@ -125,6 +125,11 @@ impl Group {
         Ok(open)
     }
 
+    /// Whether one of its files has this text in it.
+    pub(crate) fn shows(&self, file: &str, text: &str) -> bool {
+        fs::read_to_string(self.dir.join(file)).is_ok_and(|content| content.contains(text))
+    }
+
     /// Moves this process into the group.
     pub(crate) fn enter(&self) -> Result<(), Errno> {
         self.set("cgroup.procs", "0").map(drop)
