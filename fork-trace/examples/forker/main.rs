@@ -115,6 +115,9 @@ enum Command {
     Wait {
         #[arg(value_enum)]
         trouble: standstill::Trouble,
+        /// How many forks; more than one only beside `hogs`
+        #[arg(long, default_value_t = 1)]
+        count: u32,
     },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
@@ -163,8 +166,8 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             done.print()?;
         }
-        Some(Command::Wait { trouble }) => match standstill::run(trouble) {
-            Ok(truth) => print(&truth)?,
+        Some(Command::Wait { trouble, count }) => match standstill::run(trouble, count) {
+            Ok(truths) => truths.iter().try_for_each(print)?,
             Err(why) => {
                 let mut done = Done::default();
                 done.skip("wait", why);

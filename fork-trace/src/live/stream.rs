@@ -132,6 +132,7 @@ impl Stream {
         features: Features,
         clock: Clock,
         stuck: StuckAttempts,
+        waits: Waits,
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
@@ -149,7 +150,7 @@ impl Stream {
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
-            waits: Waits::open(),
+            waits,
             stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -209,11 +210,8 @@ impl Stream {
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
-                match &record {
-                    Record::Fork(fork) => self.counts.received += u64::from(fork.has(bits::CHILD)),
-                    // The stop at the end of a trace leaves little time.
-                    Record::Waits(_) => self.waits.stacks.prepare(),
-                    _ => {}
+                if let Record::Fork(fork) = &record {
+                    self.counts.received += u64::from(fork.has(bits::CHILD));
                 }
                 self.joiner.push(record, now_ns);
             }
@@ -252,14 +250,6 @@ impl Stream {
         owed.sort_by_key(|(at_ns, _)| *at_ns);
         self.owed.extend(owed.into_iter().map(|(_, owed)| owed));
         self.looked = false;
-    }
-
-    /// Gets ready for stacks, if one is likely to come.
-    ///
-    /// # Errors
-    /// The maps of the kernel side cannot be read.
-    pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
-        self.waits.prepare(tracer)
     }
 
     /// The next event of what was arranged; `None`: that is all.
