@@ -16,7 +16,8 @@ use fork_trace::{
         follow_up::Follower,
         fork::fork,
         join::Joiner,
-        times::Times,
+        samples,
+        times::{Times, began_ns},
         waits,
     },
     cause::{self, Case, Window},
@@ -37,16 +38,18 @@ use fork_trace::{
 };
 use fork_trace_common::{
     follow_up::{ExecRecord, FollowUpRecord},
+    function::FUNCTIONS,
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes, StartRecord},
     refusal::RefusalRecord,
+    sample::SampleRecord,
     wait::{Wait, WaitsRecord},
 };
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 /// A record's kind, and how long such a record is.
-const RECORDS: [(u32, usize); 12] = [
+const RECORDS: [(u32, usize); 13] = [
     (1, size_of::<ForkRecord>()),
     (2, size_of::<StartRecord>()),
     (3, size_of::<FollowUpRecord>()),
@@ -59,6 +62,7 @@ const RECORDS: [(u32, usize); 12] = [
     (10, size_of::<ProgramRecord>()),
     (11, WaitsRecord::HEAD),
     (11, WaitsRecord::HEAD + 2 * size_of::<Wait>()),
+    (12, SampleRecord::HEAD + 16),
 ];
 
 /// An entry of the ring: of a known kind and mostly of that kind's length. Most words are small, so
@@ -172,6 +176,13 @@ proptest! {
             let seen = waits::seen(&joined, &mut |stack| Some(stack.iter().map(name).collect()));
             waits::add(&mut fork, &joined, &seen);
             cause::waits::add(&mut fork, &joined.record, &seen, &mut Nobody);
+            let sampled = &joined.samples;
+            let name = |address: &u64| {
+                let place = usize::try_from(address % FUNCTIONS.len() as u64).unwrap();
+                FUNCTIONS[place].names[0].to_owned()
+            };
+            let seen = samples::seen(sampled, &mut |stack| Some(stack.iter().map(name).collect()));
+            samples::add(&mut fork, began_ns(&joined.record), sampled.stride * 1000, &seen);
             if let Some(errno) = fork.errno {
                 let times =
                     Times { record: &joined.record, functions: joined.functions.as_deref() };

@@ -43,6 +43,7 @@ const STREAMS: &[&str] = &[
     "life",
     "records",
     "waits",
+    "samples",
 ];
 
 fn path(file: &str) -> PathBuf {

@@ -116,6 +116,9 @@ enum Command {
     Wait {
         #[arg(value_enum)]
         trouble: standstill::Trouble,
+        /// How many forks; more than one only beside `hogs`
+        #[arg(long, default_value_t = 1)]
+        count: u32,
     },
     /// Make one fork that works for long, and print how long, by the caller's CPU time.
     Work {
@@ -169,8 +172,8 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             done.print()?;
         }
-        Some(Command::Wait { trouble }) => match standstill::run(trouble) {
-            Ok(truth) => print(&truth)?,
+        Some(Command::Wait { trouble, count }) => match standstill::run(trouble, count) {
+            Ok(truths) => truths.iter().try_for_each(print)?,
             Err(why) => {
                 let mut done = Done::default();
                 done.skip("wait", why);

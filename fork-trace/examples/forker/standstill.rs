@@ -48,6 +48,8 @@ pub(crate) enum Trouble {
     Freezer,
     /// A signal stops it during the call.
     SignalStop,
+    /// Busy tasks of the same priority, more than there are CPUs: forks of different sizes.
+    Hogs,
 }
 
 /// The truth about one fork.
@@ -70,8 +72,15 @@ const MUCH: usize = 768 << 20;
 /// When a long fork is surely under way.
 const SOON_MS: u64 = 8;
 
-/// Makes one fork of a kind.
-pub(crate) fn run(trouble: Trouble) -> Result<Truth, Skip> {
+/// Makes forks of a kind: one, or `count` beside hogs.
+pub(crate) fn run(trouble: Trouble, count: u32) -> Result<Vec<Truth>, Skip> {
+    if trouble == Trouble::Hogs {
+        return hogs(count).map_err(|errno| Skip::step("fork beside hogs", errno));
+    }
+    one(trouble).map(|truth| vec![truth])
+}
+
+fn one(trouble: Trouble) -> Result<Truth, Skip> {
     let made = match trouble {
         Trouble::None => touch(MUCH).and_then(|()| by_libc(trouble)),
         Trouble::Idle => idle(),
@@ -82,6 +91,7 @@ pub(crate) fn run(trouble: Trouble) -> Result<Truth, Skip> {
         Trouble::Vfork => vfork(),
         Trouble::Freezer => return freezer(),
         Trouble::SignalStop => signal_stop(),
+        Trouble::Hogs => by_libc(trouble),
     };
     made.map_err(|errno| Skip::step("make a fork that stands still", errno))
 }
@@ -143,6 +153,28 @@ fn idle() -> Result<Truth, Errno> {
     let _busy = [busy()?, busy()?];
     trouble::be_idle()?;
     by_libc(Trouble::Idle)
+}
+
+fn hogs(count: u32) -> Result<Vec<Truth>, Errno> {
+    let many = thread::available_parallelism().map_or(1, usize::from) + 1;
+    let _hogs: Vec<_> = (0..many)
+        .map(|_| {
+            Helper::start(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect::<Result<_, Errno>>()?;
+    let mut random = sys::now_ns() | 1;
+    let fork = |_| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        touch((random & 0x7_ffff) as usize)?;
+        by_libc(Trouble::Hogs)
+    };
+    (0..count).map(fork).collect()
 }
 
 /// Makes the fork in a child process, which reports through a pipe: the child is put into a group

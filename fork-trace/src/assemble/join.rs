@@ -202,12 +202,6 @@ impl Joiner {
         self.bound(now_ns);
     }
 
-    /// Whether an attempt under way has a handful of samples.
-    #[must_use]
-    pub fn has_samples(&self) -> bool {
-        self.samples.are_enough()
-    }
-
     /// The call of a vfork's caller has returned.
     pub fn returned(&mut self, record: &FollowUpRecord) {
         let held = self.by_child.get(&key(&record.born.child));

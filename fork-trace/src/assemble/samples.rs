@@ -135,12 +135,6 @@ impl Samples {
         if sampled.samples.len() < HANDFUL { Sampled::default() } else { sampled }
     }
 
-    /// Whether an attempt has enough samples by now for their functions to be told.
-    #[must_use]
-    pub fn are_enough(&self) -> bool {
-        self.under_way.values().any(|attempt| attempt.count >= HANDFUL as u64)
-    }
-
     fn remove(&mut self, tid: u32) -> Option<UnderWay> {
         let attempt = self.under_way.remove(&tid)?;
         self.held -= attempt.sampled.samples.len();
@@ -501,7 +495,6 @@ mod tests {
             samples.push(&record(1, 10, at_ns));
             samples.push(&record(2, 10, at_ns));
         }
-        assert!(samples.are_enough());
         assert_eq!(samples.take(1, 11), Sampled::default());
         assert_eq!(samples.take(1, 10), Sampled::default(), "gone");
         samples.push(&record(2, 20, 7));

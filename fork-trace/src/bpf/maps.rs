@@ -1,7 +1,7 @@
 //! Reads the object's maps: counters, attempts that have not ended, and children that are followed.
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, MapError};
+use aya::maps::{HashMap, MapError};
 use fork_trace_common::{
     counter::Counter,
     follow_up::{Born, state},
@@ -32,16 +32,6 @@ impl Tracer {
         let values = self.counters.get(&(counter as u32), 0);
         let values = values.with_context(|| format!("read counter {counter:?}"))?;
         Ok(values.iter().sum())
-    }
-
-    /// Whether a task is off its CPU just now that was inside a fork when it left.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn someone_is_away(&self) -> Result<bool> {
-        let map = self.ebpf.map("AWAY").context("find map AWAY in the eBPF object")?;
-        let away: Array<_, u64> = Array::try_from(map).context("open map AWAY")?;
-        Ok(away.get(&0, 0).context("read map AWAY")? != 0)
     }
 
     /// How many attempts have not been submitted yet: all of them, and those that have made a task.

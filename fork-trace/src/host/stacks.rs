@@ -1,31 +1,40 @@
 //! Addresses of the kernel's code to the names of its functions.
 //!
-//! A table of all functions takes some megabytes and a tenth of a second to read, so it is read when
-//! the first stack arrives, and once. The list is opened beforehand: the kernel shows addresses to
-//! whoever may see them when the file is opened, and rights are dropped soon after.
+//! A table of all functions takes some megabytes and a tenth of a second to read. A thread of its own
+//! reads it while a trace is being attached: later whatever has to be looked up of attempts would grow
+//! old meanwhile. The kernel shows addresses to whoever may see them when the file is opened, and rights
+//! are dropped soon after.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, Read as _},
+    thread::{self, JoinHandle},
 };
 
 use fork_trace_common::wait::FRAMES;
 
 /// No kernel has more functions than this, modules included.
 const MOST: usize = 1 << 20;
+/// No list of them has more bytes.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The kernel's functions by address.
 #[derive(Default)]
 pub struct Stacks {
-    list: Option<File>,
+    reading: Option<JoinHandle<Functions>>,
     functions: Option<Functions>,
 }
 
 impl Stacks {
-    /// Opens the list of symbols, as far as this is permitted; nothing is read.
+    /// Opens the list of symbols, as far as this is permitted, and begins to read it.
     #[must_use]
     pub fn open() -> Self {
-        Self { list: File::open("/proc/kallsyms").ok(), functions: None }
+        let list = File::open("/proc/kallsyms").ok();
+        let reading = thread::Builder::new().spawn(|| Functions::read(list));
+        if let Err(error) = &reading {
+            log::warn!("a thread that reads kallsyms: {error}");
+        }
+        Self { reading: reading.ok(), functions: None }
     }
 
     /// The functions on a stack of return addresses, the innermost first, as far as the caller has
@@ -43,22 +52,11 @@ impl Stacks {
         })
     }
 
-    /// Whether the list was read.
-    #[must_use]
-    pub const fn are_ready(&self) -> bool {
-        self.functions.is_some()
-    }
-
-    /// Reads the list, if it was not read yet.
-    pub fn prepare(&mut self) {
-        self.functions();
-    }
-
     fn functions(&mut self) -> &Functions {
-        match (&mut self.functions, self.list.take()) {
-            (Some(functions), _) => functions,
-            (none, list) => none.insert(Functions::read(list)),
-        }
+        let Self { reading, functions } = self;
+        // A thread that panicked has read nothing.
+        let read = || reading.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
+        functions.get_or_insert_with(read)
     }
 
     /// Whether the kernel hides its addresses; asked once a stack has arrived.
@@ -79,9 +77,13 @@ struct Functions {
 
 impl Functions {
     fn read(list: Option<File>) -> Self {
-        let functions = list.map(|list| Self::parse(BufReader::new(list)));
-        match functions {
-            Some(Ok(functions)) => functions,
+        let text = list.map(|mut list| {
+            let mut text = String::new();
+            // The kernel has some megabytes to tell, and more than this it has not.
+            io::Read::by_ref(&mut list).take(MOST_BYTES).read_to_string(&mut text).map(|_| text)
+        });
+        match text {
+            Some(Ok(text)) => Self::parse(&text),
             Some(Err(error)) => {
                 log::warn!("kallsyms: {error}");
                 Self::default()
@@ -90,25 +92,29 @@ impl Functions {
         }
     }
 
-    fn parse(mut list: impl BufRead) -> io::Result<Self> {
+    fn parse(list: &str) -> Self {
         let mut functions = Self::default();
-        let mut line = String::new();
-        while list.read_line(&mut line)? > 0 && functions.places.len() < MOST {
-            let mut words = line.split_ascii_whitespace();
-            if let (Some(address), Some("t" | "T" | "w" | "W"), Some(name)) =
-                (words.next(), words.next(), words.next())
+        for line in list.split('\n') {
+            if functions.places.len() == MOST {
+                break;
+            }
+            if let Some((address, rest)) = line.split_once(' ')
+                && let Some((b't' | b'T' | b'w' | b'W', b' ')) =
+                    rest.as_bytes().first_chunk().map(|[kind, space]| (*kind, *space))
                 && let Ok(address) = u64::from_str_radix(address, 16)
                 && address != 0
+                && let Some(name) = rest.get(2..)
                 && let Ok(place) = u32::try_from(functions.names.len())
             {
+                // The name of a module may follow.
+                let name = name.split_once('\t').map_or(name, |(name, _)| name);
                 functions.places.push((address, place));
                 functions.names.push_str(plain(name));
                 functions.names.push('\n');
             }
-            line.clear();
         }
         functions.places.sort_by_key(|(address, _)| *address);
-        Ok(functions)
+        functions
     }
 
     /// The function that a return address lies in. A call may be a function's last instruction, so
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_address_is_in_the_function_before_it() {
-        let functions = Functions::parse(LIST.as_bytes()).unwrap();
+        let functions = Functions::parse(LIST);
         assert_eq!(functions.name(0xffff_1001), Some("copy_process"));
         assert_eq!(functions.name(0xffff_2000), Some("copy_process"), "a call at its very end");
         assert_eq!(functions.name(0xffff_2001), Some("dup_mmap"));
@@ -147,12 +153,12 @@ mod tests {
     #[test]
     fn hidden_addresses_name_nothing() {
         let hidden = "0000000000000000 T copy_process\n";
-        let functions = Some(Functions::parse(hidden.as_bytes()).unwrap());
-        let mut stacks = Stacks { list: None, functions };
+        let functions = Some(Functions::parse(hidden));
+        let mut stacks = Stacks { functions, ..Stacks::default() };
         assert_eq!(stacks.names(&[0xffff_1001]), None);
         assert!(stacks.are_hidden());
-        let functions = Some(Functions::parse(LIST.as_bytes()).unwrap());
-        let mut stacks = Stacks { list: None, functions };
+        let functions = Some(Functions::parse(LIST));
+        let mut stacks = Stacks { functions, ..Stacks::default() };
         assert!(!stacks.are_hidden());
         assert_eq!(stacks.names(&[0xffff_1001, 5]).unwrap(), ["copy_process", "0x5"]);
         assert_eq!(stacks.names(&[]), None);

@@ -50,6 +50,7 @@ use crate::{
         signals::Signals,
         stream::{Followed, Stream},
         stuck::StuckAttempts,
+        waits::Waits,
     },
     output::outputs::{Closed, Outputs},
 };
@@ -144,6 +145,7 @@ impl Trace {
         let Prepared { mut tracer, ring, plan } = prepared;
         let Wanted { filters, followed, limits, since } = wanted;
         let older = stuck::older(&filters);
+        let waits = Waits::open();
         tracer.attach(&plan)?;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
@@ -177,6 +179,7 @@ impl Trace {
                 host.features,
                 clock,
                 StuckAttempts::new(older, mono_ns),
+                waits,
                 followed,
                 max_events,
             ),
@@ -269,7 +272,6 @@ impl Trace {
     /// What is looked at some twenty times a second.
     fn tick(&mut self) -> Result<()> {
         self.ticks += 1;
-        self.stream.prepare(&self.tracer)?;
         let is_loss_check = self.ticks.is_multiple_of(TICKS_PER_LOSS_CHECK);
         if is_loss_check || self.ticks <= TICKS_OF_FIRST_LOOKS {
             self.account.look(&self.tracer)?;

@@ -134,6 +134,7 @@ impl Stream {
         features: Features,
         clock: Clock,
         stuck: StuckAttempts,
+        waits: Waits,
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
@@ -151,7 +152,7 @@ impl Stream {
             follower: Follower::new(followed.by_outcome),
             enricher: Enricher::new(),
             limits: LimitReader::new(),
-            waits: Waits::open(),
+            waits,
             samples: Samples::default(),
             stuck,
             watcher: Watcher::default(),
@@ -212,11 +213,8 @@ impl Stream {
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
-                match &record {
-                    Record::Fork(fork) => self.counts.received += u64::from(fork.has(bits::CHILD)),
-                    // The stop at the end of a trace leaves little time.
-                    Record::Waits(_) => self.waits.stacks.prepare(),
-                    _ => {}
+                if let Record::Fork(fork) = &record {
+                    self.counts.received += u64::from(fork.has(bits::CHILD));
                 }
                 self.joiner.push(record, now_ns);
             }
@@ -256,17 +254,6 @@ impl Stream {
         owed.sort_by_key(|(at_ns, _)| *at_ns);
         self.owed.extend(owed.into_iter().map(|(_, owed)| owed));
         self.looked = false;
-    }
-
-    /// Gets ready for stacks, if one is likely to come.
-    ///
-    /// # Errors
-    /// The maps of the kernel side cannot be read.
-    pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
-        if self.joiner.has_samples() {
-            self.waits.stacks.prepare();
-        }
-        self.waits.prepare(tracer)
     }
 
     /// The next event of what was arranged; `None`: that is all.

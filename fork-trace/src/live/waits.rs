@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use anyhow::Result;
 use fork_trace_common::{counter::Counter, record::bits};
 
 use crate::{
@@ -52,22 +51,11 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Before anything was seen.
+    /// Before anything was seen. To be called before anything is attached: the functions are read
+    /// meanwhile.
     #[must_use]
     pub fn open() -> Self {
         Self { stacks: Stacks::open(), told_hidden: false, lost: 0, lost_ns: 0 }
-    }
-
-    /// Gets ready for stacks, if one is likely to come: a fork stands still for longer than a moment.
-    /// There may be no time for it at the end of a trace.
-    ///
-    /// # Errors
-    /// The maps of the kernel side cannot be read.
-    pub fn prepare(&mut self, tracer: &Tracer) -> Result<()> {
-        if !self.stacks.are_ready() && tracer.someone_is_away()? {
-            self.stacks.prepare();
-        }
-        Ok(())
     }
 
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each

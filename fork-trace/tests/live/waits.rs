@@ -1,7 +1,7 @@
 //! Forks that stand still are told so, with the right time, place and reason: `forker wait` makes one
 //! of each kind, and measures it by the caller's own clocks.
 
-use std::{process::Command, time::Duration};
+use std::{collections::HashMap, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -111,6 +111,45 @@ fn a_fork_that_stands_still_says_why_and_for_how_long() {
         assert_eq!(summary(&traced)["accounted"], true);
         assert_eq!(summary(&traced)["lost"], 0);
     }
+}
+
+/// What a caller's own clocks tell of its CPU time and of its waits is what is shown, within 5 % or
+/// 100 us. Between the call's return and the caller's look at its clock it may be preempted, too: of
+/// one in a hundred forks.
+#[test]
+fn forks_beside_busy_tasks_agree_with_the_clocks_of_their_caller() {
+    live_test!();
+    let count = std::env::var("FORK_TRACE_FORKS").unwrap_or_else(|_| "150".to_owned());
+    let folder = Folder::new("wait-hogs");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.arg("-o").arg(&file).arg("--").arg(forker()).args(["wait", "hogs", "--count", &count]);
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let traced = read(&file);
+    let forks: HashMap<u64, &Value> = of_type(&traced, "fork")
+        .into_iter()
+        .map(|fork| (ns(&fork["child"]["tid"]), fork))
+        .collect();
+    let agrees = |shown: u64, truth: u64| shown.abs_diff(truth) <= (truth / 20).max(100_000);
+    let (mut truths, mut wrong, mut waited_ns) = (0_u64, Vec::new(), 0);
+    for truth in of_type(&lines(&output.stdout), "wait") {
+        let fork = forks[&ns(&truth["child"])];
+        let held = ns(&fork["held_ns"]);
+        let waits = fork["waits"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let waited: u64 = waits.iter().map(|wait| ns(&wait["dur_ns"])).sum();
+        let waited = waited + ns(&fork["waits_more"]["dur_ns"]);
+        let took = ns(&truth["end_ns"]) - ns(&truth["start_ns"]);
+        let cpu = ns(&truth["cpu_ns"]);
+        let off = took.saturating_sub(cpu);
+        if !(agrees(held, took) && agrees(waited, off) && agrees(held - waited, cpu)) {
+            wrong.push(format!("shown {held} of which waiting {waited}: {truth}"));
+        }
+        truths += 1;
+        waited_ns += off;
+    }
+    println!("{truths} forks, {} ms off their CPUs, {} wrong", waited_ns / 1_000_000, wrong.len());
+    assert!(wrong.len() as u64 * 100 <= truths.max(100), "{wrong:#?}");
 }
 
 #[test]

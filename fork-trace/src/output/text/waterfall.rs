@@ -113,14 +113,9 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     for span in &fork.stages {
         let Some(dur_ns) = span.dur_ns else { continue };
         if span.is_sampled() {
-            let depth = span.of.as_deref().filter(|of| *of != OTHER).map_or(0, |_| around.len());
-            bars.push(Bar {
-                depth,
-                precision: span.precision,
-                is_part: true,
-                detail: format!("{} samples", count(span.samples.unwrap_or_default())),
-                ..plain_bar(&span.name, dur_ns)
-            });
+            if !is_of_other(span) {
+                bars.push(sampled(span, dur_ns, around.len()));
+            }
             continue;
         }
         let stage = row_of(span);
@@ -139,11 +134,29 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     // Of an attempt without stages the rest is all.
     if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
         bars.push(Bar { is_part: true, ..plain_bar(OTHER, dur_ns) });
+        let shares = fork.stages.iter().filter(|span| is_of_other(span));
+        bars.extend(shares.filter_map(|span| Some(sampled(span, span.dur_ns?, 1))));
     }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
     }
     bars
+}
+
+/// Whether a stage is a share of the time that is in no stage.
+fn is_of_other(span: &Span) -> bool {
+    span.of.as_deref() == Some(OTHER)
+}
+
+/// A share of another row's own time. When it began is not known.
+fn sampled(span: &Span, dur_ns: u64, depth: usize) -> Bar {
+    Bar {
+        depth,
+        precision: span.precision,
+        is_part: true,
+        detail: format!("{} samples", count(span.samples.unwrap_or_default())),
+        ..plain_bar(&span.name, dur_ns)
+    }
 }
 
 /// What there is to say of a stage beside its time.
