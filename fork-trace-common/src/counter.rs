@@ -62,4 +62,12 @@ counters! {
     WaitsFull,
     /// Programs of callers that are not described, because the ring was full.
     RingFullPrograms,
+    /// Times off the CPU that are not known because the map for them was full.
+    OffCpuFull,
+    /// Records of times off the CPU lost because the ring was full.
+    RingFullOffCpu,
+    /// Times off the CPU whose end is not known, because the kernel skipped the program that sees it.
+    OffCpuMissed,
+    /// Samples of kernel stacks lost because the ring was half full or full.
+    SamplesLost,
 }

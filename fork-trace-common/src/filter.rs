@@ -48,5 +48,3 @@ pub const KINDS: &str = "KINDS";
 pub const FILTERED_BY: &str = "FILTERED_BY";
 /// The symbol of the switch that limits tracing to failed attempts: a `u8`, 0 or 1.
 pub const FAILED_ONLY: &str = "FAILED_ONLY";
-/// The symbol of how long an attempt has to take from entry to return: a `u64`, in nanoseconds.
-pub const MIN_DURATION_NS: &str = "MIN_DURATION_NS";

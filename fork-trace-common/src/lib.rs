@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod call_site;
+pub mod callee;
 pub mod counter;
 pub mod filter;
 pub mod flags;
@@ -17,6 +18,8 @@ pub mod point;
 pub mod program;
 pub mod record;
 pub mod refusal;
+pub mod sample;
 pub mod settings;
 pub mod stage;
 pub mod task_seen;
+pub mod wait;

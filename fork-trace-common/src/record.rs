@@ -27,6 +27,10 @@ pub enum RecordKind {
     Refusal = 8,
     /// A [`ProgramRecord`](crate::program::ProgramRecord).
     Program = 10,
+    /// A [`WaitsRecord`](crate::wait::WaitsRecord).
+    Waits = 11,
+    /// A [`SampleRecord`](crate::sample::SampleRecord).
+    Sample = 12,
 }
 
 /// The system call of an attempt.
@@ -87,6 +91,9 @@ pub mod bits {
     pub const IN_EXEC: u32 = 1 << 20;
     /// `exit_signal` was read from the caller.
     pub const EXIT_SIGNAL: u32 = 1 << 7;
+    /// The caller left its CPU during the attempt: a [`WaitsRecord`](crate::wait::WaitsRecord)
+    /// comes before this record, unless it was lost.
+    pub const WAITED: u32 = 1 << 21;
 }
 
 /// A program of this tracer that works for a while inside an attempt, at a tracepoint that bounds a

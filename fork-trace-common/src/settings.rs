@@ -162,6 +162,14 @@ macro_rules! for_each_offset {
             FDT_FD: "fdtable", "fd", optional;
             FILE_INODE: "file", "f_inode", optional;
             INODE_PRIVATE: "inode", "i_private", optional;
+            TASK_CFS_RQ: "task_struct", "se.cfs_rq", optional;
+            CFS_RQ_THROTTLE_COUNT: "cfs_rq", "throttle_count", optional;
+            TASK_THROTTLED: "task_struct", "throttled", optional;
+            TASK_TASK_GROUP: "task_struct", "sched_task_group", optional;
+            TASK_GROUP_PARENT: "task_group", "parent", optional;
+            TASK_GROUP_THROTTLED_NS: "task_group", "cfs_bandwidth.throttled_time", optional;
+            MM_LOCK_OWNER: "mm_struct", "mmap_lock.owner", optional;
+            REGS_SIZE: "pt_regs", "", required;
         }
     };
 }
@@ -222,6 +230,11 @@ pub const CPUS: &str = "CPUS";
 pub const TYPED: &str = "TYPED";
 /// The helper that direct loads need, by the name of the kernel's function.
 pub const TYPED_HELPER: &str = "bpf_get_current_task_btf";
+
+/// The symbol of the switch that [`TASK_REGS_HELPER`] can be called: a `u8`, 0 or 1.
+pub const TASK_REGS: &str = "TASK_REGS";
+/// The helper that finds a task's registers, by the name of the kernel's function: 5.15 and later.
+pub const TASK_REGS_HELPER: &str = "bpf_task_pt_regs";
 
 /// A value in the map `FOLLOW`: the attempts of the process are shown, and those of its
 /// descendants.

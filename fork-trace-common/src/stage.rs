@@ -270,6 +270,8 @@ stages! {
         "the page tables of each mapping that has an anon_vma, which a shared one or one that was \
          never written to has not; write-protected for copy on write",
         function CopyPageRange, inner [MmapLockTaken..ChildMmapReleased + VmAreaDup + AnonVmaFork];
+    Parent PteAlloc "__pte_alloc" in CopyPageRange, "mm/memory.c",
+        "page tables for the child are allocated and cleared, of every level", occurs AtTimes;
     Parent VmAreaDup "vm_area_dup" in DupMmap, "mm/vma_init.c, kernel/fork.c before 6.15",
         "every mapping's own structure, all runs together", function VmAreaDup;
     Parent AnonVmaFork "anon_vma_fork" in DupMmap, "mm/rmap.c",
@@ -341,6 +343,9 @@ stages! {
     Parent CopyOomScoreAdj "copy_oom_score_adj" in CopyProcess, "kernel/fork.c",
         "CLONE_VM without THREAD or VFORK only: OOM score under a global mutex",
         gap [leave UprobeCopyProcess..leave CopyProcess + UserEventsFork];
+    Parent TryToFreePages "try_to_free_pages" in CopyProcess, "mm/vmscan.c, mm/compaction.c",
+        "in whichever stage an allocation finds too little memory: pages are reclaimed or moved \
+         first", occurs AtTimes;
     Parent BadForkCleanup "bad_fork_cleanup" in CopyProcess, "kernel/fork.c copy_process",
         "on failure: what was made is undone, from the failure to the return of copy_process, or \
          where that is not probed to the return of the call", occurs OnFailure,

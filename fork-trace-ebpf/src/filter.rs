@@ -15,7 +15,6 @@ use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD, PF_USER_WORKER},
     record::{ForkRecord, bits},
     settings::{FOLLOW_ALONE, FOLLOW_CHILDREN, FOLLOW_SHOWN, FOLLOW_START},
-    stage::Mark,
 };
 
 use crate::{
@@ -35,9 +34,6 @@ static FILTERED_BY: Global<u32> = Global::new(0);
 /// 1 if only attempts that made no task are wanted.
 #[unsafe(no_mangle)]
 static FAILED_ONLY: Global<u8> = Global::new(0);
-/// How long an attempt must have taken to be wanted.
-#[unsafe(no_mangle)]
-static MIN_DURATION_NS: Global<u64> = Global::new(0);
 
 /// Whether attempts of the calling task, of process `tgid`, are wanted.
 #[inline(always)]
@@ -132,7 +128,8 @@ pub(crate) fn successes_wanted() -> bool {
     FAILED_ONLY.load() == 0
 }
 
-/// Whether a finished attempt is wanted for its outcome.
+/// Whether a finished attempt is wanted for its outcome. How long it held its caller is not known
+/// yet, so user space decides by that.
 #[inline(always)]
 pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
     if !successes_wanted() && record.has(bits::CHILD) {
@@ -144,15 +141,7 @@ pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
             return false;
         }
     }
-    if MIN_DURATION_NS.load() == 0 {
-        return true;
-    }
-    // An attempt is wanted unless it is known to be shorter.
-    let end = if record.has(bits::VFORK_WAIT) { Mark::SchedWakeupNew } else { Mark::SysExit };
-    let end_ns = record.mark_ns(end);
-    !record.has(bits::ENTERED)
-        || end_ns == 0
-        || end_ns.wrapping_sub(record.start_ns) >= MIN_DURATION_NS.load()
+    true
 }
 
 /// Whether the first moments of the calling child are sent. They are if its fork may be shown.

@@ -13,6 +13,8 @@ use fork_trace_common::{
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
+    sample::SampleRecord,
+    wait::WaitsRecord,
 };
 
 /// Finished records, which user space reads.
@@ -48,6 +50,23 @@ pub(crate) struct OnCpu {
 /// Whose tasks the iterator over those that fill a limit writes.
 #[map]
 pub(crate) static HOLDERS_OF: Array<HoldersOf> = Array::with_max_entries(1, 0);
+
+/// The times off the CPU of tasks that are inside a fork. The key is `bpf_get_current_pid_tgid` of
+/// the task. An entry is made when such a task first leaves its CPU, so most forks have none.
+#[map]
+pub(crate) static OFF_CPU: HashMap<u64, WaitsRecord> = HashMap::with_max_entries(1024, 0);
+
+/// 1 while the task that runs on this CPU may be inside a fork, or on its way back from one.
+#[map]
+pub(crate) static IN_FORK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many tasks of `OFF_CPU` are off their CPUs.
+#[map]
+pub(crate) static AWAY: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Where a sample is put together.
+#[map]
+pub(crate) static SAMPLE: PerCpuArray<SampleRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]

@@ -2,7 +2,9 @@
 //! user space is woken. A record that does not fit is lost, and whoever sent it counts the loss.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
-use fork_trace_common::{follow_up::ExecRecord, program::ProgramRecord};
+use fork_trace_common::{
+    follow_up::ExecRecord, program::ProgramRecord, sample::SampleRecord, wait::WaitsRecord,
+};
 
 use crate::maps::RING;
 
@@ -15,6 +17,8 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 /// A question to the ring: how many bytes are still unread?
 const BPF_RB_AVAIL_DATA: u64 = 0;
+/// A question to the ring: how many bytes does it have room for?
+const BPF_RB_RING_SIZE: u64 = 1;
 /// With this many unread bytes user space is woken, because otherwise the ring could fill up.
 const WAKE_ABOVE: u64 = 256 << 10;
 
@@ -31,6 +35,32 @@ pub(crate) fn send<T>(record: &T) -> bool {
 #[must_use = "a record that does not fit is counted"]
 pub(crate) fn send_first<T>(record: &T) -> bool {
     RING.output::<T>(record, BPF_RB_NO_WAKEUP).is_ok()
+}
+
+/// Sends the first `size` bytes of a task's waits; returns whether they fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_waits(record: &mut WaitsRecord, size: u64) -> bool {
+    // SAFETY: the callers ask for no more bytes than the record has, and the verifier checks it.
+    let sent = unsafe {
+        let bytes = core::ptr::from_mut(record).cast();
+        bpf_ringbuf_output(core::ptr::addr_of!(RING).cast_mut().cast(), bytes, size, wake_up())
+    };
+    sent >= 0
+}
+
+/// Whether the ring has room to spare for what is of less use than an attempt: it is less than half
+/// full.
+#[inline(always)]
+pub(crate) fn has_room_to_spare() -> bool {
+    RING.query(BPF_RB_AVAIL_DATA) < RING.query(BPF_RB_RING_SIZE) / 2
+}
+
+/// Sends the first `size` bytes of a sample; returns whether they fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_sample(record: &mut SampleRecord, size: u64) -> bool {
+    send_part(record, size, wake_up())
 }
 
 /// Sends the first `size` bytes of an exec; returns whether they fitted into the ring.

@@ -14,6 +14,11 @@ pub enum UserError {
         /// Whether it is root in a pid namespace of its own, as in a container.
         in_container: bool,
     },
+    /// The kernel does not show what other tasks do.
+    CannotLook {
+        /// What the system said.
+        cause: String,
+    },
     /// The kernel offers no type information.
     NoBtf {
         /// What was tried, and what the system said.
@@ -131,6 +136,7 @@ impl UserError {
     pub const fn exit_status(&self) -> u8 {
         match self {
             Self::NotPermitted { .. }
+            | Self::CannotLook { .. }
             | Self::NoBtf { .. }
             | Self::KernelLacks { .. }
             | Self::Surroundings { .. }
@@ -160,6 +166,9 @@ impl UserError {
             Self::NotPermitted { .. } => "run it with sudo, or grant the program both: \
                 sudo setcap cap_bpf,cap_perfmon+ep \"$(command -v fork-trace)\""
                 .to_owned(),
+            Self::CannotLook { .. } => {
+                "run it with sudo: it reads the system calls and kernel stacks of all tasks".to_owned()
+            }
             Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y: those of \
                 Debian 11, Ubuntu 20.10, Fedora 31 and later are"
                 .to_owned(),
@@ -227,6 +236,7 @@ impl fmt::Display for UserError {
                 f,
                 "tracing needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN; this process has {has}"
             ),
+            Self::CannotLook { cause } => write!(f, "the system calls of other tasks: {cause}"),
             Self::NoBtf { cause } => write!(f, "this kernel shows no type information: {cause}"),
             Self::KernelLacks { what } => write!(f, "this kernel lacks {what}"),
             Self::Surroundings { what, .. } => f.write_str(what),

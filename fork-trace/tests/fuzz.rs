@@ -16,7 +16,9 @@ use fork_trace::{
         follow_up::Follower,
         fork::fork,
         join::Joiner,
-        times::Times,
+        samples,
+        times::{Times, began_ns},
+        waits,
     },
     cause::{self, Case, Window},
     cli::Cli,
@@ -25,7 +27,7 @@ use fork_trace::{
         call_sites::all_unknown, facts::Facts, features::Features, limits::Aftermath,
         tracepoint::Tracepoint,
     },
-    live::warnings::{Storms, slow},
+    live::warnings::Storms,
     output::{
         json::Json,
         notes::Notes,
@@ -36,15 +38,18 @@ use fork_trace::{
 };
 use fork_trace_common::{
     follow_up::{ExecRecord, FollowUpRecord},
+    function::FUNCTIONS,
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes, StartRecord},
     refusal::RefusalRecord,
+    sample::SampleRecord,
+    wait::{Wait, WaitsRecord},
 };
 use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 /// A record's kind, and how long such a record is.
-const RECORDS: [(u32, usize); 10] = [
+const RECORDS: [(u32, usize); 13] = [
     (1, size_of::<ForkRecord>()),
     (2, size_of::<StartRecord>()),
     (3, size_of::<FollowUpRecord>()),
@@ -55,6 +60,9 @@ const RECORDS: [(u32, usize); 10] = [
     (8, size_of::<RefusalRecord>()),
     (9, size_of::<ExecRecord>()),
     (10, size_of::<ProgramRecord>()),
+    (11, WaitsRecord::HEAD),
+    (11, WaitsRecord::HEAD + 2 * size_of::<Wait>()),
+    (12, SampleRecord::HEAD + 16),
 ];
 
 /// An entry of the ring: of a known kind and mostly of that kind's length. Most words are small, so
@@ -116,6 +124,19 @@ fn comes_back(event: &Event) {
     assert_eq!(shown(&back, Look::default()), json);
 }
 
+/// A host on which nobody is known.
+struct Nobody;
+
+impl cause::waits::Lookup for Nobody {
+    fn comm(&mut self, _tid: u32) -> Option<String> {
+        None
+    }
+
+    fn group(&mut self, _pid: u32, _controller: &str) -> Option<String> {
+        None
+    }
+}
+
 proptest! {
     // A failure names its seed.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -151,6 +172,17 @@ proptest! {
         for joined in joiner.release_all() {
             shown += 1;
             let mut fork = fork(&joined, plan(), clock());
+            let name = |address: &u64| format!("f{}", address % 8);
+            let seen = waits::seen(&joined, &mut |stack| Some(stack.iter().map(name).collect()));
+            waits::add(&mut fork, &joined, &seen);
+            cause::waits::add(&mut fork, &joined.record, &seen, &mut Nobody);
+            let sampled = &joined.samples;
+            let name = |address: &u64| {
+                let place = usize::try_from(address % FUNCTIONS.len() as u64).unwrap();
+                FUNCTIONS[place].names[0].to_owned()
+            };
+            let seen = samples::seen(sampled, &mut |stack| Some(stack.iter().map(name).collect()));
+            samples::add(&mut fork, began_ns(&joined.record), sampled.stride * 1000, &seen);
             if let Some(errno) = fork.errno {
                 let times =
                     Times { record: &joined.record, functions: joined.functions.as_deref() };
@@ -164,7 +196,7 @@ proptest! {
                 };
                 cause::add(&mut fork, &case);
             }
-            fork.warnings.extend(slow(&fork));
+            cause::slow::add(&mut fork);
             storms.add(&fork);
             tally.add(&fork);
             comes_back(&Event::Fork(Box::new(fork)));

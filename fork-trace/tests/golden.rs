@@ -42,6 +42,8 @@ const STREAMS: &[&str] = &[
     "empty",
     "life",
     "records",
+    "waits",
+    "samples",
 ];
 
 fn path(file: &str) -> PathBuf {

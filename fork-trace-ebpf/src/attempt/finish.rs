@@ -15,7 +15,7 @@ use super::{
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
-    taken,
+    taken, waits,
 };
 use crate::{
     current::{low_half, now, tgid},
@@ -53,6 +53,7 @@ pub(crate) fn exit(regs: Regs, nr: u64, ret: i64, taken: bool) {
         if let Some(refusal) = refusal {
             refused_before_entry(key, &call, refusal);
         } else if ret > 0 {
+            waits::submit(key);
             follow_up::vfork_returns(task, key);
         }
         return;
@@ -120,6 +121,8 @@ pub(crate) fn task_ends() {
         submit_unreturned(record, key);
         remove(key);
     }
+    // A thread that was preempted at the very end of its attempt has an entry without a record.
+    waits::forget(key);
     functions_passed::forget(key);
     start::forget(key);
     if Task::current().tracer().is_some() {

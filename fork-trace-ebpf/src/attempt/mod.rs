@@ -15,6 +15,8 @@ pub(crate) mod finish;
 pub(crate) mod functions_passed;
 pub(crate) mod marks;
 mod record;
+pub(crate) mod samples;
 pub(crate) mod start;
 mod submit;
 pub(crate) mod taken;
+pub(crate) mod waits;

@@ -1,12 +1,12 @@
 //! How an attempt's record is sent: if its outcome is wanted, right after the functions that the
-//! attempt passed.
+//! attempt passed and its waits.
 
 use fork_trace_common::{
     counter::Counter,
     record::{ForkRecord, bits},
 };
 
-use super::{functions_passed, record::remove};
+use super::{functions_passed, record::remove, waits};
 use crate::{evidence::program::describe_program, filter, follow_up, maps::count, ring};
 
 /// Sends the record of an attempt that is over, after its caller's program, and removes it.
@@ -16,6 +16,7 @@ pub(super) fn finish(record: &ForkRecord, key: u64) {
         _ = describe_program();
     }
     submit(record, key);
+    waits::submit_late(record, key);
     remove(key);
 }
 
@@ -24,6 +25,9 @@ pub(super) fn finish(record: &ForkRecord, key: u64) {
 pub(super) fn submit(record: &ForkRecord, key: u64) {
     if !filter::outcome_wanted(record) {
         functions_passed::forget(key);
+        if record.has(bits::WAITED) {
+            waits::forget(key);
+        }
         if record.has(bits::CHILD) {
             follow_up::unwanted(record);
             count(Counter::FilteredOutcome);
@@ -31,6 +35,9 @@ pub(super) fn submit(record: &ForkRecord, key: u64) {
         return;
     }
     functions_passed::submit(key, record.start_ns);
+    if record.has(bits::WAITED) {
+        waits::submit(key);
+    }
     if !ring::send(record) {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks

@@ -15,3 +15,4 @@ pub(crate) mod program;
 pub(crate) mod regs;
 pub(crate) mod syscall;
 pub(crate) mod task;
+pub(crate) mod waiting;

@@ -5,4 +5,5 @@
 mod functions;
 mod inner_tracepoints;
 mod own_tracepoints;
+mod sample;
 mod tasks;

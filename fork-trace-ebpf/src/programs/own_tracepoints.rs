@@ -8,7 +8,7 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, marks, start, taken},
+    attempt::{begin, child, finish, marks, start, taken, waits},
     follow_up,
     kernel::{
         program::Program,
@@ -24,8 +24,11 @@ use crate::{
 pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let nr: u64 = ctx.arg(1);
     if may_fork(nr) {
+        waits::runs_in_fork();
         taken::learn(Regs::new(ctx.arg(0)));
         begin::enter(Regs::new(ctx.arg(0)), nr);
+        // This program may have been preempted, before there was a record to write waits beside.
+        waits::runs_in_fork();
         debug!(&ctx, "sys_enter nr {}", nr);
     }
     0
@@ -54,6 +57,7 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "task_newtask")]
 pub(crate) fn task_newtask(ctx: BtfTracePointContext) -> i32 {
     let clone_flags: u64 = ctx.arg(1);
+    waits::runs_in_fork();
     child::newtask(Task::new(ctx.arg::<*const c_void>(0)), clone_flags);
     debug!(&ctx, "task_newtask flags {:x}", clone_flags);
     0
@@ -77,7 +81,8 @@ pub(crate) fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next, ...)`. It runs
 /// for every switch of the host, so before anything else it looks whether the previous task is traced,
-/// whether it has ended if ends are wanted, and whether the next one is new.
+/// whether it has ended if ends are wanted, whether one of the two is inside a fork, and whether the
+/// next one is new.
 #[btf_tracepoint(function = "sched_switch")]
 pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let previous = Task::new(ctx.arg::<*const c_void>(1));
@@ -92,8 +97,19 @@ pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let next = Task::new(ctx.arg::<*const c_void>(2));
+    if waits::may_leave()
+        // SAFETY: the second argument of this BTF tracepoint is a `task_struct`.
+        && let Some(returns) = unsafe { previous.in_fork_call() }
+    {
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+        waits::leaves(&ctx, previous, preempted, returns);
+    }
+    if waits::may_come_back() {
+        waits::comes_back(next);
+    }
     // SAFETY: the third argument of this BTF tracepoint is a `task_struct`.
     if unsafe { next.starts() } {
+        waits::runs_in_fork();
         start::first_switch(next);
     }
     0

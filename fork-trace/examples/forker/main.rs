@@ -23,7 +23,9 @@ mod memory;
 mod random;
 mod report;
 mod scenarios;
+mod standstill;
 mod sys;
+mod work;
 
 use std::{
     io::{self, Write as _},
@@ -110,6 +112,19 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         count: usize,
     },
+    /// Make one fork that stands still, and print how long, by the caller's own clocks.
+    Wait {
+        #[arg(value_enum)]
+        trouble: standstill::Trouble,
+        /// How many forks; more than one only beside `hogs`
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+    },
+    /// Make one fork that works for long, and print how long, by the caller's CPU time.
+    Work {
+        #[arg(value_enum)]
+        work: work::Work,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -157,6 +172,22 @@ fn main() -> anyhow::Result<ExitCode> {
             }
             done.print()?;
         }
+        Some(Command::Wait { trouble, count }) => match standstill::run(trouble, count) {
+            Ok(truths) => truths.iter().try_for_each(print)?,
+            Err(why) => {
+                let mut done = Done::default();
+                done.skip("wait", why);
+                done.print()?;
+            }
+        },
+        Some(Command::Work { work }) => match work::run(work) {
+            Ok(truth) => truth.iter().try_for_each(print)?,
+            Err(why) => {
+                let mut done = Done::default();
+                done.skip("work", why);
+                done.print()?;
+            }
+        },
         Some(Command::True) => {}
     }
     let stopped = sys::stop_signal().and_then(|signal| u8::try_from(128 + signal).ok());

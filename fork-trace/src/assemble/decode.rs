@@ -6,6 +6,8 @@ use fork_trace_common::{
     program::{self, ProgramRecord},
     record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
+    sample::SampleRecord,
+    wait::{Wait, WaitsRecord},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -20,6 +22,10 @@ pub enum Record {
     Functions(Box<FunctionTimes>),
     /// The evidence of a refusal.
     Refusal(Box<RefusalRecord>),
+    /// Where a task stood still; places that were not sent are zero.
+    Waits(Box<WaitsRecord>),
+    /// What a task was doing when a timer came; the part of the stack that was not sent is zero.
+    Sample(Box<SampleRecord>),
     /// An event in a child's life.
     FollowUp(FollowUpRecord),
     /// A child runs another program, told with its name and arguments; the unused end of `args` is
@@ -38,6 +44,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const START: u32 = RecordKind::Start as u32;
     const FUNCTION_TIMES: u32 = RecordKind::Functions as u32;
     const REFUSAL: u32 = RecordKind::Refusal as u32;
+    const WAITS: u32 = RecordKind::Waits as u32;
+    const SAMPLE: u32 = RecordKind::Sample as u32;
     const RETURNED: u32 = FollowUpKind::VforkReturned as u32;
     const ENDED: u32 = FollowUpKind::Ended as u32;
     const EXECED: u32 = FollowUpKind::Execed as u32;
@@ -63,6 +71,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
             let record = RefusalRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Refusal(Box::new(record)))
         }
+        Some(WAITS) => Ok(Record::Waits(waits(bytes).with_context(length)?)),
+        Some(SAMPLE) => Ok(Record::Sample(sample(bytes).with_context(length)?)),
         Some(RETURNED | ENDED | EXECED) => {
             let record = FollowUpRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::FollowUp(record))
@@ -73,6 +83,23 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         }
         _ => bail!("{} is of no known kind", length()),
     }
+}
+
+/// A head and the places that were used. The head alone says that a task has left its CPU.
+fn waits(bytes: &[u8]) -> Option<Box<WaitsRecord>> {
+    let mut record = Box::new(WaitsRecord::zeroed());
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let used = usize::try_from(record.used).ok()?.checked_mul(size_of::<Wait>())?;
+    let whole = bytes.len() == WaitsRecord::HEAD + used;
+    (whole || bytes.len() == WaitsRecord::HEAD && record.left_ns != 0).then_some(record)
+}
+
+/// A head and the addresses that were read.
+fn sample(bytes: &[u8]) -> Option<Box<SampleRecord>> {
+    let mut record = Box::new(SampleRecord::zeroed());
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let stack = usize::try_from(record.frames).ok()?.checked_mul(8)?;
+    (bytes.len().checked_sub(SampleRecord::HEAD) == Some(stack)).then_some(record)
 }
 
 /// The record of variable length: as long as its own head says.
@@ -125,6 +152,22 @@ mod tests {
         functions.errno = 12;
         let Record::Functions(back) = decode(functions.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), functions.as_bytes());
+    }
+
+    #[test]
+    fn a_sample_is_as_long_as_its_head_says() {
+        let mut sample = SampleRecord::zeroed();
+        sample.frames = 2;
+        sample.stack[1] = 7;
+        let bytes = sample.as_bytes();
+        let whole = SampleRecord::HEAD + 16;
+        let Record::Sample(back) = decode(&bytes[..whole]).unwrap() else { panic!() };
+        assert_eq!(back.as_bytes(), bytes);
+        for wrong in [4, SampleRecord::HEAD, whole - 8, whole + 1, bytes.len()] {
+            assert!(decode(&bytes[..wrong]).is_err(), "{wrong}");
+        }
+        sample.frames = u64::MAX;
+        assert!(decode(sample.as_bytes()).is_err());
     }
 
     #[test]

@@ -135,13 +135,7 @@ mod tests {
         record.parent = TaskIds { tgid: 7, tid: 8, start_ns: 1 };
         record.clone_flags = flags;
         record.exit_signal = flags & CSIGNAL;
-        Joined {
-            record: Box::new(record),
-            functions: None,
-            start: None,
-            refusal: None,
-            program: None,
-        }
+        Joined::alone(Box::new(record))
     }
 
     fn refused(at_ns: u64) -> Joined {

@@ -20,9 +20,11 @@ use crate::event::{
     memory::PAGE_BYTES,
 };
 
-/// How long an event waits for its fork, and a vfork's return for its cause. An attempt waits for
-/// its child for half of it.
-pub const HOLD_NS: u64 = 2_000_000_000;
+/// How long an attempt waits for a caller or a child that is known to be off its CPU.
+pub const HOLD_AWAY_NS: u64 = 5_000_000_000;
+/// How long an event waits for its fork, and a vfork's return for its cause. An attempt is held for
+/// less.
+pub const HOLD_NS: u64 = HOLD_AWAY_NS + 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
 
@@ -239,6 +241,7 @@ fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Even
         mono_ns: back.at_ns,
         pid: back.born.child.tgid,
         wait_ns: back.at_ns.saturating_sub(back.born.woken_ns),
+        held_ns: back.at_ns.checked_sub(back.born.began_ns),
         released_by: killed.or(cause.map(|(_, by)| by)),
         orphan: None,
     })

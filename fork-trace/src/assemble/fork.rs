@@ -63,6 +63,13 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         fell_back_to: None,
         restarts: (record.restarts > 0).then_some(record.restarts),
         total_ns,
+        held_ns: None,
+        return_ns: None,
+        off_cpu_ns: None,
+        waits: Vec::new(),
+        waits_more: None,
+        waits_incomplete: None,
+        slow: None,
         copied: copied(record),
         memory: memory(record),
         other_ns: None,
@@ -252,6 +259,7 @@ fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
         schedule_tail_ns: Some(start.tail_ns).filter(|tail_ns| *tail_ns != 0),
         cpu: start.cpu,
         parent_cpu: woken.map(|_| record.parent_cpu),
+        waits: Vec::new(),
     }
 }
 
@@ -275,13 +283,7 @@ mod tests {
     }
 
     fn fork(record: &ForkRecord, start: Option<&StartRecord>, plan: &Plan, clock: Clock) -> Fork {
-        let joined = Joined {
-            record: Box::new(*record),
-            functions: None,
-            start: start.copied(),
-            refusal: None,
-            program: None,
-        };
+        let joined = Joined { start: start.copied(), ..Joined::alone(Box::new(*record)) };
         super::fork(&joined, plan, clock)
     }
 

@@ -1,31 +1,42 @@
-//! Pairs an attempt with its child's start, and with the functions it passed.
+//! Pairs an attempt with everything else that is known of it: the functions it passed, the evidence
+//! of its refusal, where its caller stood still during and after it, and its child's start.
 //!
-//! The last come right before it. The other two come in any order and one of them may never come. An attempt is held until its
-//! child has started, but no longer than [`HOLD_NS`], and never more than [`MOST`] at once. The
-//! key is the child's thread id and start time, so a reused id never matches. The evidence of a
-//! refusal comes just before its attempt, and is kept for it under its thread id and its return.
+//! The functions, the evidence and the waits of the attempt itself arrive just before it. The rest
+//! may come in any order, and any of it may never come. An attempt is held until its caller and its
+//! child run in user space, but no longer than [`HOLD_NS`], or [`HOLD_AWAY_NS`] if one of them is
+//! known to stand still on its way there, and never more than [`MOST`] at once. A child is known by
+//! its thread id and its start time, so a reused id never matches.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
 };
 
 use fork_trace_common::{
+    follow_up::FollowUpRecord,
     record::{ForkRecord, FunctionTimes, StartRecord, TaskIds, bits},
     refusal::RefusalRecord,
     stage::Mark,
+    wait::{Phase, WaitsRecord},
 };
 
 use crate::assemble::{
     decode::Record,
+    follow_up::HOLD_AWAY_NS,
     program::{Program, Programs},
+    samples::{Sampled, Samples},
     times::began_ns,
 };
 
-/// How long an attempt waits for its child's start, and a start for its attempt.
+/// How long an attempt waits for its caller and its child, and what came early for its attempt.
 pub const HOLD_NS: u64 = 1_000_000_000;
 /// How many of each are held at once.
 pub const MOST: usize = 16_384;
+/// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
+pub const MOST_REFUSALS: usize = 1024;
+/// A task that passed the last mark of its way so long ago has left its CPU since, or it is in user
+/// space: the rest of the way takes microseconds.
+pub const SETTLED_NS: u64 = 2_000_000;
 
 /// An attempt, and what came of it beside its record.
 #[derive(Clone, Debug)]
@@ -40,23 +51,128 @@ pub struct Joined {
     pub refusal: Option<Box<RefusalRecord>>,
     /// The program of its caller.
     pub program: Option<Rc<Program>>,
+    /// Where its caller stood still during the attempt.
+    pub waits: Option<Box<WaitsRecord>>,
+    /// What its caller was doing each time that a timer came, in order.
+    pub samples: Sampled,
+    /// Where its caller stood still after that, before it was in user space, in order.
+    pub waits_after: Vec<WaitsRecord>,
+    /// Where its child stood still before it was in user space, in order.
+    pub child_waits: Vec<WaitsRecord>,
+    /// Of a vfork: when its caller's call returned.
+    pub returned_ns: Option<u64>,
+    /// Its caller is back in user space.
+    pub is_back: bool,
+    /// Its child is not known to be in user space: it left its CPU on the way, and was not seen to
+    /// come back.
+    pub child_away: bool,
+    /// Some of its waits may be missing, because records of waits were lost.
+    pub waits_incomplete: bool,
 }
-/// How much evidence waits for its attempt at once: one for each CPU that is just between the two.
-pub const MOST_REFUSALS: usize = 1024;
 
+impl Joined {
+    /// An attempt of which nothing else is known.
+    #[must_use]
+    pub const fn alone(record: Box<ForkRecord>) -> Self {
+        Self {
+            record,
+            functions: None,
+            start: None,
+            refusal: None,
+            program: None,
+            waits: None,
+            samples: Sampled { samples: Vec::new(), stride: 0 },
+            waits_after: Vec::new(),
+            child_waits: Vec::new(),
+            returned_ns: None,
+            is_back: false,
+            child_away: false,
+            waits_incomplete: false,
+        }
+    }
+}
+
+/// A child's thread id and start time.
 type Key = (u32, u64);
 
-/// Holds what waits for its other half.
+/// An attempt that is held.
+struct Held {
+    joined: Joined,
+    since_ns: u64,
+    /// Its caller is off its CPU.
+    caller_away: bool,
+    /// Its child is off its CPU.
+    child_away: bool,
+    /// Its caller has made another attempt since, so it must have been back.
+    superseded: bool,
+}
+
+impl Held {
+    /// Whether the caller is back in user space by `now_ns`, as far as was seen.
+    fn is_back(&self, now_ns: u64) -> bool {
+        let record = &self.joined.record;
+        if record.has(bits::KERNEL_MADE) {
+            return true;
+        }
+        let returned_ns = if record.has(bits::VFORK_WAIT) {
+            let Some(returned_ns) = self.joined.returned_ns else { return false };
+            returned_ns
+        } else {
+            mark_ns(record, Mark::SysExit)
+        };
+        let last_ns = returned_ns.max(last_ns(&self.joined.waits_after));
+        self.superseded || !self.caller_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
+    }
+
+    /// Whether the child is in user space by `now_ns`, or will not be heard of.
+    fn child_runs(&self, now_ns: u64) -> bool {
+        let record = &self.joined.record;
+        // A task that the kernel makes does not return from a system call.
+        if !record.has(bits::CHILD) || record.has(bits::KERNEL_MADE) {
+            return true;
+        }
+        let Some(start) = self.joined.start else { return false };
+        let last_ns = start.return_ns.max(last_ns(&self.joined.child_waits));
+        !self.child_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
+    }
+}
+
+/// When the last of some waits was over; 0: there is none.
+fn last_ns(waits: &[WaitsRecord]) -> u64 {
+    let ends = waits.iter().flat_map(|record| record.kept()).map(|wait| wait.back_ns);
+    ends.max().unwrap_or_default()
+}
+
+fn mark_ns(record: &ForkRecord, mark: Mark) -> u64 {
+    record.marks.get(mark as usize).copied().unwrap_or_default()
+}
+
+/// What is known of a child whose attempt has not come yet.
+#[derive(Default)]
+struct Early {
+    start: Option<StartRecord>,
+    waits: Vec<WaitsRecord>,
+    away: bool,
+}
+
+/// Holds attempts, and what waits for its attempt.
 #[derive(Default)]
 pub struct Joiner {
-    forks: HashMap<Key, Joined>,
+    /// By the order in which they came.
+    held: BTreeMap<u64, Held>,
+    next: u64,
+    by_child: HashMap<Key, u64>,
+    /// The last attempt of each calling thread.
+    by_caller: HashMap<u32, u64>,
     /// Functions passed by the attempt that comes next of a thread.
     functions: HashMap<u32, Box<FunctionTimes>>,
-    starts: HashMap<Key, StartRecord>,
-    /// Keys of `forks` and `starts` with the time they were put there, oldest first; a key may be
-    /// gone from its map.
-    fork_ages: VecDeque<(u64, Key)>,
-    start_ages: VecDeque<(u64, Key)>,
+    /// Waits of the attempt that comes next of a thread.
+    waits: HashMap<u32, Box<WaitsRecord>>,
+    /// Samples of attempts under way.
+    samples: Samples,
+    early: HashMap<Key, Early>,
+    /// Keys of `early` with the time they were put there, oldest first; a key may be gone.
+    early_ages: VecDeque<(u64, Key)>,
     /// Evidence without its attempt, oldest first.
     refusals: VecDeque<Box<RefusalRecord>>,
     ready: Vec<Joined>,
@@ -67,58 +183,111 @@ impl Joiner {
     /// Takes one record at time `now_ns` (`CLOCK_MONOTONIC`).
     pub fn push(&mut self, record: Record, now_ns: u64) {
         match record {
-            Record::Functions(functions) => {
-                // Without its attempt, which was lost, one stays; but no more than this.
-                if self.functions.len() == MOST {
-                    self.functions.clear();
-                }
-                self.functions.insert(functions.tid, functions);
-            }
-            Record::Fork(record) => {
-                let functions = self.functions.remove(&record.parent.tid);
-                let functions = functions.filter(|functions| functions.start_ns == record.start_ns);
-                let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
-                let joined = Joined { record, functions, start: None, refusal: None, program };
-                self.attempt(joined, now_ns);
-            }
+            Record::Functions(functions) => insert(&mut self.functions, functions.tid, functions),
+            Record::Waits(waits) => self.waits(waits, now_ns),
+            Record::Sample(sample) => self.samples.push(&sample),
+            Record::Fork(record) => self.attempt(record, now_ns),
             Record::Start(start) => {
                 let key = key(&start.child);
-                if let Some(fork) = self.forks.remove(&key) {
-                    self.ready.push(Joined { start: Some(start), ..fork });
-                    return;
+                match self.by_child.get(&key).and_then(|id| self.held.get_mut(id)) {
+                    Some(held) => held.joined.start = Some(start),
+                    None => self.early(key, now_ns).start = Some(start),
                 }
-                self.start_ages.push_back((now_ns, key));
-                self.starts.insert(key, start);
             }
             Record::Program(program) => self.programs.push(&program),
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
-            // Follow-ups carry their fork's id: nothing to pair.
+            // Follow-ups carry their fork's id: only a vfork's return is paired, by `returned`.
             Record::FollowUp(_) | Record::Exec(_) => {}
         }
-        self.bound();
+        self.bound(now_ns);
     }
 
-    fn attempt(&mut self, attempt: Joined, now_ns: u64) {
-        // A task that the kernel makes does not return from a system call.
-        if !attempt.record.has(bits::CHILD) || attempt.record.has(bits::KERNEL_MADE) {
-            let refusal = self.refusal(&attempt.record);
-            self.ready.push(Joined { refusal, ..attempt });
-            return;
+    /// The call of a vfork's caller has returned.
+    pub fn returned(&mut self, record: &FollowUpRecord) {
+        let held = self.by_child.get(&key(&record.born.child));
+        if let Some(held) = held.and_then(|id| self.held.get_mut(id)) {
+            held.joined.returned_ns = Some(record.at_ns);
         }
-        let key = key(&attempt.record.child);
-        if let Some(start) = self.starts.remove(&key) {
-            self.ready.push(Joined { start: Some(start), ..attempt });
-            return;
+    }
+
+    fn attempt(&mut self, record: Box<ForkRecord>, now_ns: u64) {
+        let tid = record.parent.tid;
+        let functions = self.functions.remove(&tid);
+        let functions = functions.filter(|functions| functions.start_ns == record.start_ns);
+        let waits = self.waits.remove(&tid);
+        let mut waits = waits.filter(|waits| waits.start_ns == record.start_ns);
+        let samples = self.samples.take(tid, record.start_ns);
+        let refusal = if record.has(bits::CHILD) { None } else { self.refusal(&record) };
+        let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
+        // A caller may be preempted between its return and the end of its record.
+        let returned_ns = Some(mark_ns(&record, Mark::SysExit)).filter(|at_ns| *at_ns != 0);
+        let late =
+            waits.as_mut().zip(returned_ns).and_then(|(waits, at_ns)| waits.split_off(at_ns));
+        let late = late.map(|late| WaitsRecord { phase: Phase::Return as u32, ..late });
+        let alone = Joined::alone(record);
+        let waits_after = late.into_iter().collect();
+        let mut joined =
+            Joined { functions, waits, waits_after, samples, refusal, program, ..alone };
+        let id = self.next;
+        self.next += 1;
+        let mut child_away = false;
+        if joined.record.has(bits::CHILD) {
+            let key = key(&joined.record.child);
+            if let Some(early) = self.early.remove(&key) {
+                joined.start = early.start;
+                joined.child_waits = early.waits;
+                child_away = early.away;
+            }
+            // A twin stays held, and comes out without its child.
+            self.by_child.insert(key, id);
         }
-        self.fork_ages.push_back((now_ns, key));
-        if let Some(twin) = self.forks.insert(key, attempt) {
-            self.ready.push(twin);
+        let before = self.by_caller.insert(tid, id).and_then(|id| self.held.get_mut(&id));
+        if let Some(before) = before {
+            before.superseded = true;
         }
+        let since_ns = now_ns;
+        let held = Held { joined, since_ns, caller_away: false, child_away, superseded: false };
+        self.held.insert(id, held);
+    }
+
+    /// Waits go to the attempt that comes next of their thread, or to the one that came last.
+    fn waits(&mut self, waits: Box<WaitsRecord>, now_ns: u64) {
+        let away = waits.left_ns != 0;
+        if waits.phase == Phase::Call as u32 {
+            insert(&mut self.waits, waits.tid, waits);
+        } else if waits.phase == Phase::Child as u32 {
+            let key = (waits.tid, waits.start_ns);
+            match self.by_child.get(&key).and_then(|id| self.held.get_mut(id)) {
+                Some(held) => {
+                    held.child_away = away;
+                    held.joined.child_waits.extend((!away).then_some(*waits));
+                }
+                None => {
+                    let early = self.early(key, now_ns);
+                    early.away = away;
+                    early.waits.extend((!away).then_some(*waits));
+                }
+            }
+        } else if let Some(held) =
+            self.by_caller.get(&waits.tid).and_then(|id| self.held.get_mut(id))
+            && [0, held.joined.record.start_ns].contains(&waits.start_ns)
+        {
+            held.caller_away = away;
+            held.joined.waits_after.extend((!away).then_some(*waits));
+        }
+    }
+
+    fn early(&mut self, key: Key, now_ns: u64) -> &mut Early {
+        let Self { early, early_ages, .. } = self;
+        early.entry(key).or_insert_with(|| {
+            early_ages.push_back((now_ns, key));
+            Early::default()
+        })
     }
 
     /// The evidence of a failed attempt.
     fn refusal(&mut self, fork: &ForkRecord) -> Option<Box<RefusalRecord>> {
-        let returned_ns = *fork.marks.get(Mark::SysExit as usize)?;
+        let returned_ns = mark_ns(fork, Mark::SysExit);
         let place = self
             .refusals
             .iter()
@@ -128,21 +297,25 @@ impl Joiner {
 
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
     pub fn release(&mut self, now_ns: u64) -> Vec<Joined> {
+        let ended = |held: &Held| {
+            let away = held.caller_away || held.child_away;
+            let most_ns = if away { HOLD_AWAY_NS } else { HOLD_NS };
+            now_ns.saturating_sub(held.since_ns) >= most_ns
+                || held.is_back(now_ns) && held.child_runs(now_ns)
+        };
+        let ended = self.held.iter().filter(|(_, held)| ended(held)).map(|(id, _)| *id);
+        for id in ended.collect::<Vec<_>>() {
+            self.release_one(id, now_ns);
+        }
         let old = |age: Option<&(u64, Key)>| {
             age.is_some_and(|(since, _)| now_ns.saturating_sub(*since) >= HOLD_NS)
         };
-        while old(self.fork_ages.front()) {
-            self.release_oldest();
-        }
-        while old(self.start_ages.front()) {
+        while old(self.early_ages.front()) {
             self.forget_oldest();
         }
         // Left behind by pairs that found each other.
-        if self.forks.is_empty() {
-            self.fork_ages.clear();
-        }
-        if self.starts.is_empty() {
-            self.start_ages.clear();
+        if self.early.is_empty() {
+            self.early_ages.clear();
         }
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_by_key(|joined| began_ns(&joined.record));
@@ -154,31 +327,48 @@ impl Joiner {
         self.release(u64::MAX)
     }
 
-    fn bound(&mut self) {
+    fn bound(&mut self, now_ns: u64) {
         while self.refusals.len() > MOST_REFUSALS {
             self.refusals.pop_front();
         }
-        while self.fork_ages.len() > MOST {
-            self.release_oldest();
+        while self.held.len() > MOST {
+            let Some((id, _)) = self.held.first_key_value() else { break };
+            self.release_one(*id, now_ns);
         }
-        while self.start_ages.len() > MOST {
+        while self.early_ages.len() > MOST {
             self.forget_oldest();
         }
     }
 
-    fn release_oldest(&mut self) {
-        if let Some((_, key)) = self.fork_ages.pop_front()
-            && let Some(fork) = self.forks.remove(&key)
-        {
-            self.ready.push(fork);
+    fn release_one(&mut self, id: u64, now_ns: u64) {
+        let Some(held) = self.held.remove(&id) else { return };
+        let record = &held.joined.record;
+        let key = key(&record.child);
+        if self.by_child.get(&key) == Some(&id) {
+            self.by_child.remove(&key);
         }
+        if self.by_caller.get(&record.parent.tid) == Some(&id) {
+            self.by_caller.remove(&record.parent.tid);
+        }
+        let is_back = held.is_back(now_ns);
+        let waits_incomplete = record.has(bits::WAITED) && held.joined.waits.is_none();
+        let child_away = held.child_away;
+        self.ready.push(Joined { is_back, child_away, waits_incomplete, ..held.joined });
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.start_ages.pop_front() {
-            self.starts.remove(&key);
+        if let Some((_, key)) = self.early_ages.pop_front() {
+            self.early.remove(&key);
         }
     }
+}
+
+/// Keeps what comes before its attempt. If the attempt was lost, it stays; but no more than [`MOST`].
+fn insert<T>(early: &mut HashMap<u32, T>, tid: u32, value: T) {
+    if early.len() == MOST {
+        early.clear();
+    }
+    early.insert(tid, value);
 }
 
 const fn key(child: &TaskIds) -> Key {
@@ -228,7 +418,8 @@ mod tests {
         for record in [fork(1, 10), start(1, 10), start(2, 20), fork(2, 20)] {
             joiner.push(record, 0);
         }
-        assert_eq!(seen(&joiner.release(0)), [(10, true), (20, true)]);
+        assert_eq!(seen(&joiner.release(SETTLED_NS)), [], "one may be about to leave its CPU");
+        assert_eq!(seen(&joiner.release(SETTLED_NS + 30)), [(10, true), (20, true)]);
     }
 
     #[test]
@@ -289,7 +480,7 @@ mod tests {
         }
         joiner.push(refused(1, 10), 0);
         let of: Vec<_> = joiner
-            .release(0)
+            .release(SETTLED_NS + 30)
             .iter()
             .map(|joined| {
                 (joined.record.start_ns, joined.refusal.as_ref().map(|refusal| refusal.at_ns))
@@ -316,10 +507,79 @@ mod tests {
             joiner.push(fork(tid, u64::from(tid)), 0);
             joiner.push(start(tid + many, u64::from(tid)), 0);
         }
-        assert_eq!(joiner.forks.len(), MOST);
-        assert_eq!(joiner.starts.len(), MOST);
+        assert_eq!(joiner.held.len(), MOST);
+        assert_eq!(joiner.early.len(), MOST);
         assert_eq!(joiner.release(0).len(), 500);
         assert_eq!(joiner.release_all().len(), MOST);
+    }
+
+    fn waits(phase: Phase, tid: u32, start_ns: u64, away: bool) -> Record {
+        let mut record = WaitsRecord::zeroed();
+        (record.phase, record.tid, record.start_ns) = (phase as u32, tid, start_ns);
+        if away {
+            record.left_ns = 1;
+        } else {
+            (record.used, record.current) = (1, 1);
+            record.waits[0].back_ns = 50;
+        }
+        Record::Waits(Box::new(record))
+    }
+
+    #[test]
+    fn an_attempt_waits_for_its_caller_and_its_child_on_their_way_back() {
+        let soon = SETTLED_NS + 100;
+        let mut joiner = Joiner::default();
+        for record in [waits(Phase::Call, 0, 10, false), fork(1, 10), start(1, 10)] {
+            joiner.push(record, 0);
+        }
+        joiner.push(waits(Phase::Return, 0, 0, true), 0);
+        joiner.push(waits(Phase::Child, 1, 10, true), 0);
+        assert_eq!(seen(&joiner.release(soon)), [], "both are away");
+        joiner.push(waits(Phase::Return, 0, 0, false), 0);
+        assert_eq!(seen(&joiner.release(soon)), [], "the child is away");
+        joiner.push(waits(Phase::Child, 1, 10, false), 0);
+        let joined = joiner.release(soon).remove(0);
+        assert!(joined.waits.is_some() && joined.is_back);
+        assert_eq!((joined.waits_after.len(), joined.child_waits.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_caller_that_stays_away_is_not_waited_for_for_ever() {
+        let mut joiner = Joiner::default();
+        for record in [fork(1, 10), start(1, 10), waits(Phase::Return, 0, 0, true)] {
+            joiner.push(record, 0);
+        }
+        assert_eq!(seen(&joiner.release(HOLD_AWAY_NS - 1)), []);
+        let joined = joiner.release(HOLD_AWAY_NS).remove(0);
+        assert!(!joined.is_back);
+        joiner.push(waits(Phase::Return, 0, 0, false), HOLD_AWAY_NS);
+        assert!(joiner.release_all().is_empty());
+    }
+
+    #[test]
+    fn a_vfork_waits_for_its_caller() {
+        let vfork = |start_ns| {
+            let Record::Fork(mut record) = fork(1, start_ns) else { unreachable!() };
+            record.bits |= bits::VFORK_WAIT;
+            Record::Fork(record)
+        };
+        let mut joiner = Joiner::default();
+        for record in [waits(Phase::Child, 1, 10, false), start(1, 10), vfork(10)] {
+            joiner.push(record, 0);
+        }
+        assert_eq!(seen(&joiner.release(HOLD_NS - 1)), []);
+        let mut back = FollowUpRecord::new_zeroed();
+        back.born.child = TaskIds { tgid: 1, tid: 1, start_ns: 10 };
+        back.at_ns = 60;
+        joiner.push(waits(Phase::Held, 0, 10, false), 0);
+        joiner.push(waits(Phase::Held, 0, 9, false), 0);
+        joiner.returned(&back);
+        let joined = joiner.release(HOLD_NS - 1).remove(0);
+        assert_eq!((joined.returned_ns, joined.is_back), (Some(60), true));
+        assert_eq!((joined.waits_after.len(), joined.child_waits.len()), (1, 1));
+        joiner.push(vfork(20), 0);
+        let joined = joiner.release(HOLD_NS).remove(0);
+        assert!(!joined.is_back);
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 //!
 //! `decode` turns bytes into records, `join` pairs the records of one attempt, `times` answers when
 //! it passed which point, `failure` where a failed one turned back, `fallback` ties two attempts that
-//! are one spawn, `spans` makes the stages of one, and `fork` the whole value. `program` keeps what
+//! are one spawn, `spans` makes the stages of one, `waits` and
+//! `samples` tell where it stood still and what it did for long, and `fork` makes the whole value. `program` keeps what
 //! callers run, and `follow_up` does the same as all of these for what becomes of a child.
 
 pub mod decode;
@@ -13,6 +14,8 @@ pub mod fork;
 pub mod join;
 pub mod memory;
 pub mod program;
+pub mod samples;
 pub mod spans;
 pub mod times;
 pub mod tracer;
+pub mod waits;

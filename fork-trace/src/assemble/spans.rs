@@ -52,6 +52,7 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         start_ns: None,
         dur_ns: None,
         self_ns: None,
+        off_cpu_ns: None,
         runs: None,
         status,
         precision: Precision::Missing,
@@ -59,6 +60,8 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         until: None,
         includes_undo: None,
         tracer_ns: None,
+        samples: None,
+        of: None,
     }
 }
 
@@ -183,6 +186,7 @@ impl<'a> Attempt<'a> {
             start_ns: Some(seen.opens_ns.saturating_sub(self.times.began_ns())),
             dur_ns: Some(seen.dur_ns),
             self_ns: Some(seen.dur_ns.saturating_sub(inner.sum())),
+            off_cpu_ns: None,
             runs: seen.runs,
             status: if self.failed(timed.stage, &seen) { Status::Failed } else { Status::Done },
             precision: if exact { Precision::Exact } else { Precision::Bounded },
@@ -190,6 +194,8 @@ impl<'a> Attempt<'a> {
             until: until.map(|point| point_name(point, &self.plan.probes)),
             includes_undo: self.includes_undo(timed.stage).then_some(true),
             tracer_ns: self.tracer_ns(timed.stage, seen),
+            samples: None,
+            of: None,
         }
     }
 

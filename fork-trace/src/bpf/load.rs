@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel};
 use fork_trace_common::{
     call_site::{SITE_BITS, site_bit},
-    filter::{FAILED_ONLY, FILTERED_BY, KINDS, MIN_DURATION_NS},
+    filter::{FAILED_ONLY, FILTERED_BY, KINDS},
     function::{ARITY, FUNCTIONS_ON},
-    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TYPED},
+    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TASK_REGS, TYPED},
     task_seen::{PROC_LEVEL, PROC_NS},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -62,6 +62,8 @@ pub struct Settings {
     pub execs: bool,
     /// Whether the end of every child is reported.
     pub exits: bool,
+    /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
+    pub sample_hz: u32,
     /// Whether the kernel side writes debug lines.
     pub kernel_log: bool,
 }
@@ -87,6 +89,7 @@ pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
         loader.override_global(global, offset, true);
     }
     loader.override_global(TYPED, if host.typed { &1u8 } else { &0u8 }, true);
+    loader.override_global(TASK_REGS, if host.task_regs { &1u8 } else { &0u8 }, true);
     loader.override_global(CPUS, &host.cpus.0, true);
     loader.override_global(PER_CPU_OFFSETS, &host.cpus.1, true);
     if !log::log_enabled!(log::Level::Debug) {
@@ -97,8 +100,8 @@ pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
 
 /// A loader whose maps are as small as can be: for programs that trace nothing yet.
 pub(super) fn small_loader(host: &Host) -> Result<EbpfLoader<'_>> {
-    const MAPS: [&str; 7] =
-        ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "BORN", "WAITS", "FILTER"];
+    const MAPS: [&str; 8] =
+        ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "OFF_CPU", "BORN", "WAITS", "FILTER"];
     let mut loader = loader(host)?;
     loader.map_max_entries("RING", 4096);
     for map in MAPS {
@@ -141,7 +144,6 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(KINDS, &filter.kinds, true);
     loader.override_global(FILTERED_BY, &properties, true);
     loader.override_global(FAILED_ONLY, &failed_only, true);
-    loader.override_global(MIN_DURATION_NS, &filter.min_duration_ns, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);

@@ -6,6 +6,7 @@ use fork_trace_common::{
     counter::Counter,
     follow_up::{Born, state},
     record::{ForkRecord, TaskIds, bits},
+    wait::WaitsRecord,
 };
 use zerocopy::FromBytes as _;
 
@@ -13,6 +14,11 @@ use crate::bpf::tracer::Tracer;
 
 /// A record of an attempt, as the value of a map.
 type AttemptBytes = [u8; size_of::<ForkRecord>()];
+
+/// A task's waits, as the value of a map.
+type OffCpuBytes = [u8; size_of::<WaitsRecord>()];
+/// The time off the CPU of a task, if it has any.
+type OffCpu = Option<Box<WaitsRecord>>;
 
 /// A child that is followed, as the value of a map.
 type BornBytes = [u8; size_of::<Born>()];
@@ -44,6 +50,73 @@ impl Tracer {
             with_child += u64::from(record.has(bits::CHILD));
         }
         Ok((all, with_child))
+    }
+
+    /// Attempts under way that began before `before_ns` (`CLOCK_MONOTONIC`), each with the time off the
+    /// CPU of its thread, if it has any; those that wait for their restart are not among them.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn attempts_since(&self, before_ns: u64) -> Result<Vec<(Box<ForkRecord>, OffCpu)>> {
+        let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
+        let attempts: HashMap<_, u64, AttemptBytes> =
+            HashMap::try_from(map).context("open map ATTEMPTS")?;
+        let mut found = Vec::new();
+        for attempt in attempts.iter() {
+            let (key, bytes) = attempt.context("read map ATTEMPTS")?;
+            let record = ForkRecord::read_from_bytes(&bytes).ok().context("decode an attempt")?;
+            let entered = record.has(bits::ENTERED) && !record.has(bits::RESTARTING);
+            if entered && record.start_ns < before_ns {
+                found.push((Box::new(record), self.off_cpu(key)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Vforks whose callers wait for children that were woken before `before_ns`, as above.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn vforks_since(&self, before_ns: u64) -> Result<Vec<(u64, Born, OffCpu)>> {
+        let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
+        let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
+        let mut found = Vec::new();
+        for wait in waits.iter() {
+            let (key, bytes) = wait.context("read map WAITS")?;
+            let born = Born::read_from_bytes(&bytes).ok().context("decode a child")?;
+            if born.began_ns < before_ns {
+                found.push((key, born, self.off_cpu(key)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The time off the CPU of the task with this key, while it is inside a fork.
+    fn off_cpu(&self, key: u64) -> Result<OffCpu> {
+        let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
+        let off: HashMap<_, u64, OffCpuBytes> =
+            HashMap::try_from(map).context("open map OFF_CPU")?;
+        let bytes = match off.get(&key, 0) {
+            Err(MapError::KeyNotFound) => return Ok(None),
+            bytes => bytes.context("read map OFF_CPU")?,
+        };
+        let record = WaitsRecord::read_from_bytes(&bytes).ok().context("decode waits")?;
+        Ok(Some(Box::new(record)))
+    }
+
+    /// Whether a thread that has forked is not back in user space: it waits for its vfork child, or
+    /// left its CPU on its way back.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn still_held(&self, caller: &TaskIds) -> Result<bool> {
+        let key = u64::from(caller.tgid) << 32 | u64::from(caller.tid);
+        let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
+        let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
+        let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
+        let off: HashMap<_, u64, OffCpuBytes> =
+            HashMap::try_from(map).context("open map OFF_CPU")?;
+        Ok(waits.get(&key, 0).is_ok() || off.get(&key, 0).is_ok())
     }
 
     /// Whether a child of a process with threads is alive and has not run another program since its

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     bpf::{learn, load::Settings, ring::UnpolledRing, tracer::Tracer},
-    host::Host,
+    host::{Host, functions::stages_on_stacks},
     plan::{self, Plan, backend::Backend, stages::Stages},
 };
 
@@ -54,6 +54,16 @@ pub fn prepare(
             host.facts.no_functions = Some(reason);
         }
         log::info!("probed functions after {:.1?}", since.elapsed());
+    }
+    if settings.sample_hz > 0 {
+        let can_be_named = host.symbols.as_ref().map(|_| ()).map_err(Clone::clone);
+        match can_be_named.and_then(|()| tracer.sample(settings.sample_hz)) {
+            Ok(()) => {
+                host.facts.sample_hz = settings.sample_hz;
+                host.facts.sampled = stages_on_stacks(&host.candidates);
+            }
+            Err(reason) => host.facts.no_samples = Some(reason),
+        }
     }
     let plan = Plan::new(&host.facts, backend, stages)?;
     Ok(Prepared { tracer, ring, plan })

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub struct Tracer {
     pub(super) types: &'static Btf,
     /// The links of the attached tracepoints.
     pub(super) links: BTreeMap<Tracepoint, BtfTracePointLink>,
+    /// The timers that take samples.
+    pub(super) timers: Vec<OwnedFd>,
     /// The kernel side's counters.
     pub(super) counters: PerCpuArray<MapData, u64>,
     /// Reads the kernel side's debug lines, where they are wanted.
@@ -78,6 +80,7 @@ impl Tracer {
                 ebpf,
                 types: types(host)?,
                 links,
+                timers: Vec::new(),
                 counters,
                 logger,
                 functions: Vec::new(),

@@ -37,6 +37,7 @@ pub fn explain(word: &str) -> Option<String> {
         .or_else(|| stage(word))
         .or_else(|| kind(word))
         .or_else(|| rule(word))
+        .or_else(|| crate::cause::waits::explain(word))
         .or_else(|| flags_word(word))
 }
 

@@ -14,7 +14,10 @@ mod limits;
 mod look;
 mod memory;
 mod named;
+pub mod reasons;
 mod rules;
+pub mod slow;
+pub mod waits;
 mod window;
 
 use crate::{

@@ -158,13 +158,7 @@ impl Scene {
         }
         record.ret = -i64::from(self.errno as i32);
         let clock = crate::event::clock::Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
-        let joined = Joined {
-            record: Box::new(record),
-            functions: None,
-            start: None,
-            refusal: None,
-            program: None,
-        };
+        let joined = Joined::alone(Box::new(record));
         let mut fork = crate::assemble::fork::fork(&joined, &plan, clock);
         let case = Case {
             errno: (self.errno as i32).unsigned_abs(),

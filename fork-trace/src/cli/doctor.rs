@@ -19,6 +19,7 @@ use crate::{
         prepare::{Prepared, prepare},
         tasks,
     },
+    cli::SAMPLE_HZ,
     error::UserError,
     event::{
         span::{Precision, Source},
@@ -57,6 +58,9 @@ struct Report {
     /// Why the kernel's functions cannot be probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_functions: Option<String>,
+    /// Why no samples of kernel stacks can be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_samples: Option<String>,
     stages: Vec<Coverage>,
 }
 
@@ -97,6 +101,7 @@ fn report() -> Report {
         problem: None,
         hint: None,
         no_functions: None,
+        no_samples: None,
         stages: Vec::new(),
     };
     if let Err(error) = examine(&mut report) {
@@ -142,11 +147,17 @@ fn examine(report: &mut Report) -> Result<()> {
         return Err(error);
     }
     tasks::identify(&mut host)?;
-    let settings = Settings { ring_bytes: 4096, filter: Filter::all(), ..Settings::default() };
+    let settings = Settings {
+        ring_bytes: 4096,
+        filter: Filter::all(),
+        sample_hz: SAMPLE_HZ,
+        ..Settings::default()
+    };
     let since = Instant::now();
     let prepared = prepare(&mut host, Backend::Auto, &Stages::All, settings, since, &|| false);
     // The programs name the ring by its descriptor, so it stays open until they are loaded.
     let Prepared { mut tracer, ring: _ring, plan } = prepared?;
+    report.no_samples.clone_from(&host.facts.no_samples);
     report.no_functions.clone_from(&host.facts.no_functions);
     report.stages.clone_from(&plan.coverage);
     tracer.attach(&plan, &|| false)?;
@@ -162,8 +173,8 @@ fn text(report: &Report) -> String {
 }
 
 fn write_text(report: &Report, out: &mut String) -> fmt::Result {
-    let Report { host, namespaces, lockdown, problem, hint, no_functions, stages, version, .. } =
-        report;
+    let Report { host, namespaces, lockdown, problem, hint, .. } = report;
+    let Report { no_functions, no_samples, stages, version, .. } = report;
     writeln!(out, "fork-trace {version}")?;
     if let Some(host) = host {
         writeln!(out, "kernel    {} {}, {} CPUs", host.kernel, host.arch, host.cpus)?;
@@ -194,6 +205,9 @@ fn write_text(report: &Report, out: &mut String) -> fmt::Result {
     if let Some(reason) = no_functions {
         writeln!(out, "functions cannot be probed: {reason}")?;
     }
+    if let Some(reason) = no_samples {
+        writeln!(out, "samples   of kernel stacks cannot be taken: {reason}")?;
+    }
     if stages.is_empty() {
         return Ok(());
     }
@@ -203,6 +217,7 @@ fn write_text(report: &Report, out: &mut String) -> fmt::Result {
         let precision = match stage.precision {
             Precision::Exact => "exact",
             Precision::Bounded => "bounded",
+            Precision::Sampled => "sampled",
             Precision::Missing => "missing",
         };
         let source = stage.source.map_or("-", Source::name);
@@ -213,7 +228,11 @@ fn write_text(report: &Report, out: &mut String) -> fmt::Result {
 
 fn why(stage: &Coverage) -> String {
     let (Some(opens), Some(closes)) = (&stage.opens, &stage.closes) else {
-        return stage.reason.clone().unwrap_or_default();
+        let reason = stage.reason.clone().unwrap_or_default();
+        if stage.precision == Precision::Sampled {
+            return format!("samples of the kernel stack in slow forks; {reason}");
+        }
+        return reason;
     };
     if stage.includes.is_empty() {
         return format!("{opens} to {closes}");

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod failure;
 mod parse;
 pub mod replay;
+pub mod stuck;
 pub mod trace;
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
@@ -98,6 +99,13 @@ pub enum Task {
         #[arg(long, hide = true)]
         markdown: bool,
     },
+    /// Show the tasks of the whole host that stand still inside a fork, without tracing; exits with 1
+    /// if there is one
+    Stuck {
+        /// Print one JSON object for each
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what this host lets us see of each stage: how precisely, by which source, and why
     Doctor {
         /// Print one JSON object
@@ -184,6 +192,9 @@ pub struct OutcomeArgs {
     pub errnos: Vec<String>,
 }
 
+/// How often samples are taken, unless it is said otherwise.
+pub const SAMPLE_HZ: u32 = 1000;
+
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What to measure")]
@@ -192,6 +203,11 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "BACKEND", default_value = "auto",
         value_parser = parse::word(BACKENDS))]
     pub backend: Backend,
+    /// Look HZ times a second what a fork is doing, on each CPU on which one runs, and split the time
+    /// of its stages by that; 0: never
+    #[arg(long, value_name = "HZ", default_value_t = SAMPLE_HZ,
+        value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub sample: u32,
     /// Tell when a child runs another program, which, and with which arguments
     #[arg(long)]
     pub exec: bool,

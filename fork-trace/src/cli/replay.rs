@@ -93,6 +93,7 @@ impl Seen {
         self.is_whole = matches!(event, Event::Summary(_));
         match event {
             Event::Fork(fork) => self.tally.add(fork),
+            Event::VforkDone(done) => self.tally.add_held(done),
             Event::Loss(Loss { records, by, .. }) => {
                 self.lost.lost = self.lost.lost.saturating_add(*records);
                 for (name, count) in by {

@@ -19,7 +19,7 @@ use crate::{
     event::{bytes::text, filters::Filters},
     host::{Host, features, hurry, rights, surroundings},
     live::{
-        Ended, Limits, Stop, Trace, Wanted,
+        Before, Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
         signals::{self, HeldSignals, Signals},
         stream::Followed,
@@ -56,10 +56,15 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         ring_bytes: args.run.buffer,
         execs: args.measure.exec,
         exits: args.measure.exit,
+        sample_hz: args.measure.sample,
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };
-    let followed = Followed { by_outcome: settings.filter.by_outcome(), exits: settings.exits };
+    let followed = Followed {
+        by_outcome: settings.filter.by_outcome(),
+        exits: settings.exits,
+        min_held_ns: settings.filter.min_duration_ns,
+    };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
     let wanted = Wanted { filters, followed, limits, since };
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
@@ -81,13 +86,14 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
             return Err(error.into());
         }
     };
+    let before = Before::look(&wanted.filters);
     prepared.tracer.attach(&prepared.plan, &stop)?;
     if let Some(signal) = held.arrived() {
         return interrupted(signal, Some(prepared));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
-        let trace = Trace::begin(&host, prepared, wanted, outputs)?;
+        let trace = Trace::begin(&host, prepared, before, wanted, outputs)?;
         let caller = caller.filter(|_| !args.command.as_root);
         run(trace, held, command, whole, caller, args.run.fail_on_loss).await
     })

@@ -20,6 +20,9 @@ pub struct VforkDone {
     pub pid: u32,
     /// From the child runnable to the parent's return to user space.
     pub wait_ns: u64,
+    /// From the beginning of the attempt to the parent's return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ns: Option<u64>,
     /// What let the parent go; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_by: Option<ReleasedBy>,

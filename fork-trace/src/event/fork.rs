@@ -6,6 +6,7 @@ use crate::event::{
     memory::Memory,
     span::Span,
     values::{Call, HexFlags, Kind, Name, Ts},
+    wait::{Slow, Wait, WaitsMore},
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,32 @@ pub struct Fork {
     /// Entry to return in the parent, without the vfork wait; absent when the entry was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_ns: Option<u64>,
+    /// Entry until the caller ran in user space again: `total_ns`, the wait of a vfork, and
+    /// `return_ns`. Absent while the caller is still held, and where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_ns: Option<u64>,
+    /// What kept the caller after its call returned, before it ran in user space; absent where it did
+    /// not leave its CPU on that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_ns: Option<u64>,
+    /// Of `total_ns`: time not on a CPU; absent means none, unless `waits_incomplete` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_cpu_ns: Option<u64>,
+    /// Where it stood still: the longest, in order; of the attempt, of a vfork's wait, and of the way
+    /// back to user space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
+    /// What is not among them, of the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_more: Option<WaitsMore>,
+    /// `true`: records of waits were lost while it lasted, so some of its waits may be missing. Then
+    /// nothing is said that a missing wait would make wrong: `held_ns`, `return_ns` and the child's
+    /// `to_user_ns` are absent, and no work is named as what made it slow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_incomplete: Option<bool>,
+    /// What took the time, where it was held for 10 ms or more and figures prove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Slow>,
     /// The stages this host can show, in kernel order, and those that shared instead of copying.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Span>,
@@ -107,12 +134,31 @@ impl Fork {
         self.child.is_some()
     }
 
+    /// How long it kept its caller: until the caller was back in user space; of a task that the
+    /// kernel makes for itself, its total. `None` where that is not known, as long as it is held.
+    #[must_use]
+    pub fn took_ns(&self) -> Option<u64> {
+        self.held_ns.or_else(|| self.total_ns.filter(|_| self.syscall.is_none()))
+    }
+
     /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
     /// of the time is in no stage that is shown.
     #[must_use]
     pub fn slowest(&self) -> Option<(&str, u64)> {
-        let timed = self.stages.iter().filter_map(|span| Some((span.name.as_ref(), span.self_ns?)));
-        let other = self.other_ns.filter(|_| !self.stages.is_empty()).map(|ns| (OTHER, ns));
+        let shares = |of: &str| -> u64 {
+            let shares = self.stages.iter().filter(|span| span.of.as_deref() == Some(of));
+            shares.filter_map(|span| span.dur_ns).sum()
+        };
+        let timed = self.stages.iter().filter_map(|span| {
+            let name = span.name.as_ref();
+            let own_ns = match span.is_sampled() {
+                true => span.dur_ns?,
+                false => span.self_ns?.saturating_sub(shares(name)),
+            };
+            Some((name, own_ns))
+        });
+        let other = self.other_ns.filter(|_| !self.stages.is_empty());
+        let other = other.map(|ns| (OTHER, ns.saturating_sub(shares(OTHER))));
         other.into_iter().chain(timed).max_by_key(|(_, self_ns)| *self_ns)
     }
 }
@@ -163,7 +209,7 @@ pub struct ChildStart {
     /// Runnable to first on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_ns: Option<u64>,
-    /// Runnable to its first return to user space.
+    /// Runnable to its first moment in user space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_user_ns: Option<u64>,
     /// The CPU it was first given.
@@ -174,6 +220,9 @@ pub struct ChildStart {
     /// The CPU on which the parent woke it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_cpu: Option<u32>,
+    /// Where it stood still before it ran in user space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
 }
 
 /// What is odd about an attempt.

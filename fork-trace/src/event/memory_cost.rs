@@ -54,8 +54,11 @@ fn bytes(pages: u64) -> u64 {
     pages.saturating_mul(PAGE_BYTES)
 }
 
+/// How long a stage worked: without its time off the CPU.
 fn dur_ns(stages: &[Span], stage: Stage) -> Option<u64> {
-    stages.iter().find(|span| span.name == stage.row().name)?.dur_ns
+    let is = |span: &&Span| !span.is_sampled() && span.name == stage.row().name;
+    let span = stages.iter().find(is)?;
+    span.dur_ns?.checked_sub(span.off_cpu_ns.unwrap_or_default())
 }
 
 /// How long making the address space took, and how much of that was no copying.
@@ -169,6 +172,7 @@ mod tests {
             start_ns: Some(0),
             dur_ns: Some(dur_ns),
             self_ns: Some(0),
+            off_cpu_ns: None,
             runs: None,
             status: Status::Done,
             precision: Precision::Bounded,
@@ -176,6 +180,8 @@ mod tests {
             until: None,
             includes_undo: None,
             tracer_ns: None,
+            samples: None,
+            of: None,
         }
     }
 

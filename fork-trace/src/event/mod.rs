@@ -21,10 +21,12 @@ pub mod notice;
 pub mod replay;
 pub mod span;
 pub mod start;
+pub mod stuck;
 pub mod summary;
 pub mod tally;
 pub mod units;
 pub mod values;
+pub mod wait;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,7 @@ use crate::event::{
     fork::Fork,
     notice::{Loss, Warning},
     start::Start,
+    stuck::Stuck,
     summary::Summary,
 };
 
@@ -50,6 +53,8 @@ pub enum Event {
     Exec(Exec),
     /// A child process ended.
     Exit(Exit),
+    /// An attempt has not ended for a while.
+    Stuck(Stuck),
     /// Records were lost.
     Loss(Loss),
     /// Something that the user should know.

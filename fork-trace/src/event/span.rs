@@ -1,5 +1,6 @@
 //! One stage of one attempt, and how well its time is known.
 
+use fork_trace_common::stage::{STAGES, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
@@ -12,6 +13,8 @@ pub enum Precision {
     Exact,
     /// Between two named marks, in which other things fall too.
     Bounded,
+    /// In proportion to samples of the kernel stack: see [`Span::samples`].
+    Sampled,
     /// Not at all.
     Missing,
 }
@@ -28,6 +31,10 @@ pub enum Source {
     Kprobe,
     /// Follows from the call's flags.
     Derived,
+    /// The kernel stack when the task left its CPU.
+    Switch,
+    /// The kernel stack each time that a timer came.
+    Sample,
 }
 
 impl Source {
@@ -39,6 +46,8 @@ impl Source {
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
             Self::Derived => "derived",
+            Self::Switch => "switch",
+            Self::Sample => "sample",
         }
     }
 }
@@ -75,6 +84,9 @@ pub struct Span {
     /// Without the stages within it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_ns: Option<u64>,
+    /// Of `dur_ns`: time not on a CPU; absent means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_cpu_ns: Option<u64>,
     /// How often its function ran, where `dur_ns` is the sum of many runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u64>,
@@ -98,4 +110,46 @@ pub struct Span {
     /// of those that take more than a tenth of a microsecond did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracer_ns: Option<u64>,
+    /// How many samples of the kernel stack were taken in it. With the precision `sampled`, of those
+    /// in the stage that `of` names. Otherwise its own time is split by samples, and these are all that
+    /// were taken in that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
+    /// With the precision `sampled`: the stage whose own time it is a share of, or `other`. It has no
+    /// own time itself, because that one has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Name>,
+}
+
+impl Span {
+    /// Whether it is a share of another stage's own time.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        matches!(self.precision, Precision::Sampled)
+    }
+}
+
+/// How long a stage worked: its own time without what it was off the CPU. `None` where it was not
+/// timed.
+#[must_use]
+pub fn worked_ns(stages: &[Span], span: &Span) -> Option<u64> {
+    let own_ns = span.self_ns?;
+    let nested = stages.iter().filter(|inner| is_next_around(stages, span, inner));
+    let nested_ns: u64 = nested.filter_map(|inner| inner.off_cpu_ns).sum();
+    let off_ns = span.off_cpu_ns.unwrap_or_default().saturating_sub(nested_ns);
+    Some(own_ns.saturating_sub(off_ns))
+}
+
+/// Whether `outer` is the nearest timed stage around `inner`.
+fn is_next_around(stages: &[Span], outer: &Span, inner: &Span) -> bool {
+    let (Some(outer), Some(inner)) = (stage(outer), stage(inner)) else { return false };
+    let timed = |candidate: &Stage| {
+        let is = |span: &Span| span.dur_ns.is_some() && !span.is_sampled();
+        stages.iter().any(|span| is(span) && stage(span) == Some(*candidate))
+    };
+    inner.around().find(timed) == Some(outer)
+}
+
+fn stage(span: &Span) -> Option<Stage> {
+    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
 }

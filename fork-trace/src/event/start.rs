@@ -29,6 +29,9 @@ pub struct Start {
     pub backend: Name,
     /// Which attempts are shown; without any filter, all attempts of the host.
     pub filters: Filters,
+    /// How many samples of kernel stacks are taken a second on each CPU; absent: none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_hz: Option<u32>,
     /// What can be seen of each stage, in the kernel's order.
     pub stages: Vec<Coverage>,
 }
@@ -67,7 +70,7 @@ pub struct Coverage {
     /// Other stages that lie between the two points too, so that their time is included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub includes: Vec<Name>,
-    /// The reason why the stage's time cannot be seen.
+    /// The reason why the stage's time cannot be seen; with `sampled`, why it cannot be seen better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use fork_trace_common::stage::{Row, STAGES};
 
 use crate::event::{
+    follow_up::VforkDone,
     fork::Fork,
     summary::{Percentiles, StagePercentiles, Summary},
     values::{Kind, Name},
 };
+
+/// How many attempts are remembered at once whose callers are still held.
+const MOST_HELD: usize = 16_384;
 
 /// What was shown so far.
 ///
@@ -22,6 +26,8 @@ pub struct Tally {
     by_kind: BTreeMap<Kind, u64>,
     failures: BTreeMap<Name, u64>,
     totals: BTreeMap<Kind, Distribution>,
+    /// Attempts by id that were shown while their callers were held: no more than [`MOST_HELD`].
+    held: BTreeMap<String, Kind>,
     /// A place for each row of [`STAGES`].
     stages: Vec<Option<OfStage>>,
 }
@@ -50,6 +56,7 @@ impl Tally {
             by_kind: BTreeMap::new(),
             failures: BTreeMap::new(),
             totals: BTreeMap::new(),
+            held: BTreeMap::new(),
             stages: vec![None; STAGES.len()],
         }
     }
@@ -68,8 +75,12 @@ impl Tally {
         }
         if fork.succeeded() {
             self.succeeded += 1;
-            if let (Some(kind), Some(ns)) = (fork.kind, fork.total_ns) {
-                self.totals.entry(kind).or_default().add(ns);
+            match (fork.kind, fork.took_ns()) {
+                (Some(kind), Some(ns)) => self.totals.entry(kind).or_default().add(ns),
+                (Some(Kind::Vfork), None) if self.held.len() < MOST_HELD => {
+                    self.held.insert(fork.id.clone(), Kind::Vfork);
+                }
+                _ => {}
             }
         } else if fork.fell_back_to.is_some() {
             self.fell_back += 1;
@@ -77,6 +88,13 @@ impl Tally {
             *self.failures.entry(cause(fork)).or_default() += 1;
         }
         self.add_stages(fork);
+    }
+
+    /// Counts the time of an attempt that was shown while its caller was held: it is over.
+    pub fn add_held(&mut self, done: &VforkDone) {
+        if let (Some(kind), Some(ns)) = (self.held.remove(&done.fork), done.held_ns) {
+            self.totals.entry(kind).or_default().add(ns);
+        }
     }
 
     fn add_stages(&mut self, fork: &Fork) {
@@ -254,6 +272,28 @@ mod tests {
         assert_eq!(summary.totals.get("process"), Some(&process));
         let stages: Vec<&str> = summary.stages.iter().map(|stage| stage.name.as_ref()).collect();
         assert_eq!(stages, ["copy_process", "sys_exit"]);
+    }
+
+    #[test]
+    fn a_vfork_that_was_shown_while_it_was_held_counts_when_it_is_over() {
+        let child = r#""child":{"pid":2,"tid":2,"comm":"a"}"#;
+        let done = |held_ns: u64| -> VforkDone {
+            serde_json::from_str(&format!(
+                r#"{{"fork":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"pid":2,"wait_ns":1,
+                    "held_ns":{held_ns}}}"#
+            ))
+            .unwrap()
+        };
+        let mut tally = Tally::new();
+        tally.add(&fork(&format!(r#""kind":"vfork","syscall":"vfork","total_ns":9,{child}"#)));
+        assert_eq!(tally.summary().totals.len(), 0, "it is held");
+        tally.add_held(&done(700));
+        tally.add_held(&done(800));
+        let all = tally.summary().totals;
+        assert_eq!(all.get("vfork").map(|of| (of.count, of.max_ns)), Some((1, 700)));
+        tally.add(&fork(&format!(r#""kind":"vfork","total_ns":9,"held_ns":50,{child}"#)));
+        tally.add_held(&done(50));
+        assert_eq!(tally.summary().totals.get("vfork").map(|of| of.count), Some(2), "once");
     }
 
     fn duration() -> impl Strategy<Value = u64> {

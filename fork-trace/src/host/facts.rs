@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use fork_trace_common::stage::Stage;
+
 use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepoint};
 
 /// What the plan needs to know of a host. These are plain values without I/O, so that tests can
@@ -19,4 +21,10 @@ pub struct Facts {
     /// The reason why no function at all can be probed; `None` where some can, or where that was
     /// not tried.
     pub no_functions: Option<String>,
+    /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
+    pub sample_hz: u32,
+    /// The stages of which those can tell.
+    pub sampled: BTreeSet<Stage>,
+    /// The reason why no samples can be taken; `None` where they can, or where that was not tried.
+    pub no_samples: Option<String>,
 }

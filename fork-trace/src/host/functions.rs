@@ -8,7 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fork_trace_common::function::{FUNCTIONS, Function, FunctionRow, NO_RETURN, Returns};
+use fork_trace_common::{
+    callee::WORKERS,
+    function::{FUNCTIONS, Function, FunctionRow, NO_RETURN, Returns},
+    stage::{STAGES, Side, Stage},
+};
 
 use crate::host::btf::Btf;
 
@@ -162,6 +166,16 @@ impl Candidate {
         let leaves = !(function.row().waits && matches!(how, ProbeKind::Kprobe));
         Probe { how, name: self.name, leaves }
     }
+}
+
+/// The caller's stages whose functions can be found on a kernel stack, because this kernel has them.
+#[must_use]
+pub fn stages_on_stacks(candidates: &Candidates) -> BTreeSet<Stage> {
+    let has = |function| candidates.get(&function).is_some_and(Result::is_ok);
+    let rows = STAGES.iter().filter(|row| row.side == Side::Parent);
+    let own = rows.filter(|row| row.function.is_some_and(has)).map(|row| row.stage);
+    // Every kernel has those.
+    own.chain(WORKERS.iter().map(|(_, stage)| *stage)).collect()
 }
 
 /// The `wanted` functions without the busy ones, which cost the host more than a default trace may;

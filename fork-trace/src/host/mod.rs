@@ -16,6 +16,7 @@ pub mod namespaces;
 mod offsets;
 pub mod process;
 pub mod rights;
+pub mod stacks;
 pub mod surroundings;
 mod symbols;
 pub mod tracepoint;
@@ -25,7 +26,7 @@ use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
-    settings::{ABSENT, OFFSETS, TYPED_HELPER},
+    settings::{ABSENT, OFFSETS, TASK_REGS_HELPER, TYPED_HELPER},
     task_seen::TASK_ITERATOR,
 };
 use nix::{
@@ -67,6 +68,8 @@ pub struct Host {
     /// Whether programs can load fields of the calling task directly: the kernel has
     /// [`TYPED_HELPER`].
     pub typed: bool,
+    /// Whether the kernel has a helper that finds a task's registers.
+    pub task_regs: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
     /// The addresses of the functions whose allocations are marks, or the reason why they are not
@@ -99,6 +102,7 @@ impl Host {
             ..Facts::default()
         };
         let typed = btf.has_function(TYPED_HELPER);
+        let task_regs = btf.has_function(TASK_REGS_HELPER);
         let features = Features::default();
         let (symbols, counts) = read_symbols();
         let place = symbols.as_ref().ok().and_then(|symbols| symbols.get(PER_CPU_OFFSETS));
@@ -110,6 +114,7 @@ impl Host {
             offsets: offsets::offsets(&btf)?,
             attachable: btf.attachable(),
             typed,
+            task_regs,
             candidates,
             symbols,
             ids: Ids::Initial,
@@ -135,7 +140,7 @@ fn read_btf() -> Result<Btf> {
     let names: NameSet = structs
         .chain(tracepoints)
         .chain(functions::names())
-        .chain([TYPED_HELPER, TASK_ITERATOR])
+        .chain([TYPED_HELPER, TASK_REGS_HELPER, TASK_ITERATOR])
         .collect();
     Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))

@@ -12,8 +12,11 @@ pub mod account;
 pub mod command;
 mod holders;
 pub mod report;
+pub mod samples;
 pub mod signals;
 pub mod stream;
+pub mod stuck;
+pub mod waits;
 pub mod warnings;
 
 use std::{
@@ -41,12 +44,14 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{Host, clock, hurry, tracepoint::Tracepoint},
+    host::{Host, clock, hurry, process::forking::Forking, tracepoint::Tracepoint},
     live::{
         account::Account,
         report::{Costs, Losses, nanos},
         signals::Signals,
         stream::{Followed, Stream},
+        stuck::StuckAttempts,
+        waits::Waits,
     },
     output::outputs::{Closed, Outputs},
 };
@@ -114,6 +119,21 @@ pub struct Ended {
     pub tracer: Tracer,
 }
 
+/// What has to be looked at before anything is attached.
+pub struct Before {
+    /// Tasks that stand still inside a fork.
+    older: Vec<Forking>,
+    waits: Waits,
+}
+
+impl Before {
+    /// Looks for tasks that `filters` want, and opens what gives names to kernel stacks.
+    #[must_use]
+    pub fn look(filters: &Filters) -> Self {
+        Self { older: stuck::older(filters), waits: Waits::open() }
+    }
+}
+
 /// A trace under way.
 pub struct Trace {
     tracer: Tracer,
@@ -135,11 +155,13 @@ impl Trace {
     pub fn begin(
         host: &Host,
         prepared: Prepared,
+        before: Before,
         wanted: Wanted,
         mut outputs: Outputs,
     ) -> Result<Self> {
         let Prepared { tracer, ring, plan } = prepared;
         let Wanted { filters, followed, limits, since } = wanted;
+        let Before { older, waits } = before;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
         let account = Account::begin(&tracer)?;
@@ -153,17 +175,29 @@ impl Trace {
             host: host.info.clone(),
             backend: Name::Borrowed(plan.backend.name()),
             filters,
+            sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
             stages: plan.coverage.clone(),
         })));
         if let Some(reason) = &plan.shortfall {
             outputs.event(Event::Warning(no_inner_marks(reason)));
+        }
+        if let Some(reason) = &plan.no_samples {
+            outputs.event(Event::Warning(no_samples(reason)));
         }
         outputs.tick();
         let max_events = limits.max_events;
         Ok(Self {
             tracer,
             ring: Ring::new(ring)?,
-            stream: Stream::new(plan, host.features, clock, mono_ns, followed, max_events),
+            stream: Stream::new(
+                plan,
+                host.features,
+                clock,
+                StuckAttempts::new(older, mono_ns),
+                waits,
+                followed,
+                max_events,
+            ),
             losses: Losses::new(mono_ns),
             outputs,
             limits,
@@ -227,6 +261,7 @@ impl Trace {
         self.stream.close(now_ns()?);
         let account = std::mem::take(&mut self.account);
         let differences = account.end(&self.tracer, began + COUNTING)?;
+        self.tracer.stop_samples();
         for tracepoint in Tracepoint::ALL {
             self.tracer.detach(*tracepoint);
         }
@@ -258,6 +293,7 @@ impl Trace {
         }
         if is_loss_check {
             self.stream.clock = Clock::new(Timestamp::now(), now_ns()?);
+            self.stream.look_for_stuck(&self.tracer, now_ns()?)?;
             // Where there is no room, the next line says it all.
             if self.outputs.has_room_for_loss() {
                 self.tell_losses()?;
@@ -323,6 +359,19 @@ fn no_inner_marks(reason: &str) -> Warning {
         code: Name::Borrowed("no-inner-marks"),
         text: format!("most stages of copy_process cannot be told apart: {reason}"),
         hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+        fork: None,
+    }
+}
+
+fn no_samples(reason: &str) -> Warning {
+    Warning {
+        code: Name::Borrowed("no-samples"),
+        text: format!("no samples of kernel stacks can be taken: {reason}"),
+        hint: Some(
+            "what a slow fork does between two marks is not told; CAP_PERFMON (root has it), a \
+             seccomp filter that permits perf_event_open, or --sample 0 to do without"
+                .to_owned(),
+        ),
         fork: None,
     }
 }

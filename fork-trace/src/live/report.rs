@@ -25,7 +25,7 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 12] = [
+const LOSSES: [(Counter, &str, bool); 16] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -38,6 +38,10 @@ const LOSSES: [(Counter, &str, bool); 12] = [
     (Counter::BornFull, "children_full", false),
     (Counter::WaitsFull, "vfork_waits_full", false),
     (Counter::RingFullPrograms, "program_ring_full", false),
+    (Counter::OffCpuFull, "off_cpu_full", false),
+    (Counter::RingFullOffCpu, "off_cpu_ring_full", false),
+    (Counter::OffCpuMissed, "off_cpu_missed", false),
+    (Counter::SamplesLost, "samples_lost", false),
 ];
 
 /// What was lost up to the last look.

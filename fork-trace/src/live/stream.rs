@@ -18,6 +18,7 @@ use crate::{
         follow_up::Follower,
         join::{Joined, Joiner},
         times::{Times, began_ns},
+        waits,
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
@@ -25,7 +26,10 @@ use crate::{
     host::{features::Features, limits::LimitReader, lookup::Enricher},
     live::{
         holders::Holders,
-        warnings::{self, Storms, Watcher},
+        samples::Samples,
+        stuck::StuckAttempts,
+        waits::{Waits, explain, still_held},
+        warnings::{Storms, Watcher},
     },
     plan::Plan,
 };
@@ -44,6 +48,9 @@ pub struct Followed {
     pub by_outcome: bool,
     /// Their ends.
     pub exits: bool,
+    /// Only of attempts that held their caller for so long; the attempts themselves are left out
+    /// too.
+    pub min_held_ns: u64,
 }
 
 /// What was counted on the way, apart from what was shown.
@@ -81,7 +88,7 @@ enum Owed {
     /// An attempt that is still in pieces.
     Attempt(Box<Tied>),
     /// What became of a child.
-    FollowUp(Event),
+    FollowUp(Box<Event>),
 }
 
 /// The chain, with everything that it remembers between two records.
@@ -94,6 +101,7 @@ pub struct Stream {
     /// When no further entry was seen; `u64::MAX` until then.
     closed_ns: u64,
     exits: bool,
+    min_held_ns: u64,
     max_events: Option<u64>,
     joiner: Joiner,
     fallbacks: Fallbacks,
@@ -101,6 +109,9 @@ pub struct Stream {
     enricher: Enricher,
     limits: LimitReader,
     holders: Holders,
+    waits: Waits,
+    samples: Samples,
+    stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
     /// What is complete and to be shown, in order of time.
@@ -118,14 +129,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// For a trace that was attached at `attached_ns` (`CLOCK_MONOTONIC`) and shows no more than
-    /// `max_events` attempts.
+    /// For a trace that was attached when `stuck` says, and shows no more than `max_events` attempts.
     #[must_use]
     pub fn new(
         plan: Plan,
         features: Features,
         clock: Clock,
-        attached_ns: u64,
+        stuck: StuckAttempts,
+        waits: Waits,
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
@@ -133,9 +144,10 @@ impl Stream {
             plan,
             features,
             clock,
-            attached_ns,
+            attached_ns: stuck.since_ns,
             closed_ns: u64::MAX,
             exits: followed.exits,
+            min_held_ns: followed.min_held_ns,
             max_events,
             joiner: Joiner::default(),
             fallbacks: Fallbacks::default(),
@@ -143,6 +155,9 @@ impl Stream {
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             holders: Holders::new(),
+            waits,
+            samples: Samples::default(),
+            stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
             owed: VecDeque::new(),
@@ -186,6 +201,9 @@ impl Stream {
         match decode(bytes) {
             Ok(Record::FollowUp(record)) => {
                 self.follower.push(&record, self.clock, now_ns);
+                if record.kind == FollowUpKind::VforkReturned as u32 {
+                    self.joiner.returned(&record);
+                }
                 let ended = record.kind == FollowUpKind::Ended as u32;
                 if self.exits && ended && record.bits & WHOLE != 0 {
                     self.follower.exited(&record, self.clock, now_ns);
@@ -211,11 +229,16 @@ impl Stream {
     /// is held back, complete or not. This is cheap: [`Self::next_event`] does the work. Call it when
     /// nothing is owed any more.
     pub fn arrange(&mut self, tracer: &Tracer, now_ns: u64, all: bool) {
-        let joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        self.waits.look_for_lost(tracer, now_ns);
+        self.samples.look_for_lost(tracer, now_ns);
+        let mut joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
+        for joined in &mut joined {
+            joined.waits_incomplete |= self.waits.may_lack(joined);
+        }
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
         for (joined, tie) in tied {
-            let shown = self.is_shown(tracer, &joined.record);
+            let shown = self.is_shown(tracer, &joined);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, shown);
@@ -228,7 +251,9 @@ impl Stream {
         }
         let until_ns = if all { u64::MAX } else { now_ns };
         let follow_ups = self.follower.release(self.clock, until_ns);
-        owed.extend(follow_ups.into_iter().map(|(at_ns, event)| (at_ns, Owed::FollowUp(event))));
+        owed.extend(
+            follow_ups.into_iter().map(|(at_ns, event)| (at_ns, Owed::FollowUp(Box::new(event)))),
+        );
         owed.sort_by_key(|(at_ns, _)| *at_ns);
         self.owed.extend(owed.into_iter().map(|(_, owed)| owed));
         self.looked = false;
@@ -242,12 +267,13 @@ impl Stream {
         match self.owed.pop_front() {
             Some(Owed::Attempt(attempt)) => {
                 let (joined, tie) = *attempt;
-                let fork = self.fork(tracer, &joined, tie);
+                let mut fork = self.fork(tracer, &joined, tie);
+                fork.warnings.extend(still_held(tracer, &joined, now_ns));
                 self.watcher.add(&joined.record, &fork);
                 self.warnings.extend(self.storms.add(&fork));
                 return Ok(Some(Event::Fork(Box::new(fork))));
             }
-            Some(Owed::FollowUp(event)) => return Ok(Some(event)),
+            Some(Owed::FollowUp(event)) => return Ok(Some(*event)),
             None => {}
         }
         if !self.looked {
@@ -256,6 +282,18 @@ impl Stream {
             self.warnings.extend(warnings);
         }
         Ok(self.warnings.pop_front().map(Event::Warning))
+    }
+
+    /// Looks for attempts that do not end; what is to be told of them is owed.
+    ///
+    /// # Errors
+    /// The maps of the kernel side cannot be read.
+    pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
+        let stacks = &mut self.waits.stacks;
+        let stuck = self.stuck.look(tracer, &self.plan, stacks, self.clock, now_ns)?;
+        self.owed
+            .extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Box::new(Event::Stuck(stuck)))));
+        Ok(())
     }
 
     /// Leaves out what is owed, and counts it.
@@ -307,7 +345,8 @@ impl Stream {
     }
 
     /// Whether an attempt is shown; one that is not is counted.
-    fn is_shown(&mut self, tracer: &Tracer, record: &ForkRecord) -> bool {
+    fn is_shown(&mut self, tracer: &Tracer, joined: &Joined) -> bool {
+        let record = &joined.record;
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         let made = u64::from(record.has(bits::CHILD));
         if !entered && self.may_be_under_way(tracer, record) {
@@ -319,6 +358,11 @@ impl Stream {
             self.counts.cut += made;
             return false;
         }
+        // An attempt is wanted unless it is known to be shorter.
+        if waits::took_ns(joined).is_some_and(|took_ns| took_ns < self.min_held_ns) {
+            self.counts.cut += made;
+            return false;
+        }
         true
     }
 
@@ -326,10 +370,16 @@ impl Stream {
     fn fork(&mut self, tracer: &mut Tracer, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
+        let period_ns = self.plan.sample_period_ns();
+        let sampled = self.samples.seen(joined, period_ns, &mut self.waits.stacks);
+        let seen = self.waits.seen(joined, &mut self.warnings);
+        waits::add(&mut fork, joined, &seen);
+        sampled.add(&mut fork);
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
+        explain(&mut fork, joined, &seen);
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
         if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
@@ -346,9 +396,12 @@ impl Stream {
             if let Some(refusal) = refusal {
                 self.holders.add(&mut fork, refusal, tracer);
             }
+            // The stages are new, so the waits and the samples are put into them again.
             assemble::fork::settle(&mut fork, joined, &self.plan);
+            waits::add(&mut fork, joined, &seen);
+            sampled.add(&mut fork);
         }
-        fork.warnings.extend(warnings::slow(&fork));
+        cause::slow::add(&mut fork);
         fork
     }
 

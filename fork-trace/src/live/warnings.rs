@@ -1,24 +1,14 @@
-//! What is worth a warning: a slow fork and why, a storm of forks, a fork of a process with threads
-//! whose child runs on. Pure; times and facts are given.
+//! What is worth a warning: a storm of forks, a fork of a process with threads whose child runs on. Pure; times and facts are given.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VM},
     record::{ForkRecord, TaskIds, bits},
-    stage::STAGES,
 };
 
-use crate::event::{
-    fork::{Fork, ForkWarning},
-    memory_cost,
-    notice::Warning,
-    units::{count, duration, percent},
-    values::Name,
-};
+use crate::event::{fork::Fork, notice::Warning, units::count, values::Name};
 
-/// A fork that takes longer is slow.
-pub const SLOW_NS: u64 = 10_000_000;
 /// More attempts of one process within a second are a storm.
 pub const STORM: u64 = 1000;
 /// How long a child of a process with threads may run without exec.
@@ -27,23 +17,6 @@ pub const EXEC_NS: u64 = 1_000_000_000;
 pub const MOST: usize = 16_384;
 
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// Says of a slow fork what it spent its time on.
-#[must_use]
-pub fn slow(fork: &Fork) -> Option<ForkWarning> {
-    let total_ns = fork.total_ns.filter(|total| *total >= SLOW_NS)?;
-    let mut text = format!("it took {}", duration(total_ns));
-    if let Some((name, self_ns)) = fork.slowest() {
-        let row = STAGES.iter().find(|row| row.name == name);
-        let what = row.map_or("in no stage that this host shows", |row| row.what);
-        text.push_str(&format!(", {} of it in {name}: {what}", percent(self_ns, total_ns)));
-    }
-    if let Some(bill) = memory_cost::words(fork) {
-        text.push_str("; ");
-        text.push_str(&bill);
-    }
-    Some(ForkWarning { code: Name::Borrowed("slow-fork"), text })
-}
 
 /// A process by id and start.
 type Process = (u32, u64);
@@ -209,21 +182,6 @@ mod tests {
             format!(r#"{{"id":"1-{mono_ns}","ts":"2026-01-01T00:00:00Z","mono_ns":{mono_ns}"#);
         let parent = r#""parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0,"start_ns":5}"#;
         serde_json::from_str(&format!("{head},{parent}{json}}}")).unwrap()
-    }
-
-    #[test]
-    fn a_slow_fork_says_why() {
-        let stages = r#","stages":[{"name":"copy_mm","start_ns":0,"dur_ns":9000000,"self_ns":9000000,
-            "status":"done","precision":"bounded"}]"#;
-        let memory = r#","memory":{"vmas":30,"total_vm_pages":9,"rss_pages":262144}"#;
-        assert_eq!(slow(&fork(1, &format!(r#","total_ns":9999999{stages}"#))), None);
-        let warning = slow(&fork(1, &format!(r#","total_ns":10000000{stages}{memory}"#))).unwrap();
-        assert_eq!(
-            warning.text,
-            "it took 10.0 ms, 90% of it in copy_mm: the address space; copy_mm 9.00 ms, \
-             1.00 GiB resident, 30 mappings"
-        );
-        assert_eq!(slow(&fork(1, r#","total_ns":20000000"#)).unwrap().text, "it took 20.0 ms");
     }
 
     #[test]

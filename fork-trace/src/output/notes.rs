@@ -108,6 +108,7 @@ impl<W: Write> Sink for Notes<W> {
             | Event::VforkDone(_)
             | Event::Exec(_)
             | Event::Exit(_)
+            | Event::Stuck(_)
             | Event::Summary(_) => Ok(()),
         }
     }

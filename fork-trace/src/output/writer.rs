@@ -309,7 +309,11 @@ impl Left {
             Event::Exec(exec) => exec.mono_ns,
             Event::Exit(exit) => exit.mono_ns,
             // There are few of them, and they say what was lost.
-            Event::Start(_) | Event::Loss(_) | Event::Warning(_) | Event::Summary(_) => {
+            Event::Start(_)
+            | Event::Stuck(_)
+            | Event::Loss(_)
+            | Event::Warning(_)
+            | Event::Summary(_) => {
                 return false;
             }
         };
@@ -358,8 +362,10 @@ impl Worker<'_> {
                         continue;
                     }
                     written = true;
-                    if let Event::Fork(fork) = &*event {
-                        self.tally.add(fork);
+                    match &*event {
+                        Event::Fork(fork) => self.tally.add(fork),
+                        Event::VforkDone(done) => self.tally.add_held(done),
+                        _ => {}
                     }
                     self.each(|sink| send(sink, &event))?;
                 }

@@ -63,6 +63,10 @@ pub struct Plan {
     /// The reason why [`Backend::Auto`] has only fork's own tracepoints; `None` where it has more,
     /// or where another backend was asked for.
     pub shortfall: Option<String>,
+    /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
+    pub sample_hz: u32,
+    /// The reason why no samples can be taken; `None` where they can, or where none are wanted.
+    pub no_samples: Option<String>,
     /// The tracepoints to attach, in this order.
     pub tracepoints: Vec<Tracepoint>,
     /// The caller's stages that can be timed, in the kernel's order.
@@ -162,6 +166,8 @@ impl Plan {
             backend: used,
             shortfall: (backend == Backend::Auto && used == Backend::Tracepoint)
                 .then(|| no_inner(facts)),
+            sample_hz: facts.sample_hz,
+            no_samples: facts.no_samples.clone(),
             tracepoints: Tracepoint::ALL
                 .iter()
                 .filter(|at| exists(at))
@@ -173,6 +179,12 @@ impl Plan {
             probes: facts.probes.clone(),
             points: ends,
         })
+    }
+
+    /// The time from one sample on a CPU to the next.
+    #[must_use]
+    pub fn sample_period_ns(&self) -> u64 {
+        1_000_000_000 / u64::from(self.sample_hz.max(1))
     }
 
     /// For each function that the plan needs, which of its ends.
@@ -193,13 +205,13 @@ impl Plan {
         ends
     }
 
-    /// How many stages have each precision: exact, bounded, missing.
+    /// How many stages have each precision: exact, bounded, sampled, missing.
     #[must_use]
-    pub fn counts(&self) -> [usize; 3] {
+    pub fn counts(&self) -> [usize; 4] {
         let count = |precision| {
             self.coverage.iter().filter(|coverage| coverage.precision == precision).count()
         };
-        [Precision::Exact, Precision::Bounded, Precision::Missing].map(count)
+        [Precision::Exact, Precision::Bounded, Precision::Sampled, Precision::Missing].map(count)
     }
 }
 

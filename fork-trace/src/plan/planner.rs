@@ -133,6 +133,15 @@ impl Planner<'_> {
         let coverage = |(row, bounds): (&Row, &Result<Bounds, String>)| {
             let name = Name::Borrowed(row.name);
             match bounds {
+                Err(reason) if self.facts.sampled.contains(&row.stage) => Coverage {
+                    name,
+                    precision: Precision::Sampled,
+                    source: Some(Source::Sample),
+                    opens: None,
+                    closes: None,
+                    includes: Vec::new(),
+                    reason: Some(reason.clone()),
+                },
                 Err(reason) => Coverage {
                     name,
                     precision: Precision::Missing,
@@ -157,7 +166,7 @@ impl Planner<'_> {
         // A stage that has a time of its own is not included in another's.
         let own: BTreeSet<Name> = all
             .iter()
-            .filter(|row| row.precision != Precision::Missing)
+            .filter(|row| matches!(row.precision, Precision::Exact | Precision::Bounded))
             .map(|row| row.name.clone())
             .collect();
         for row in &mut all {

@@ -230,11 +230,11 @@ fn with_functions_every_stage_of_the_kernel_is_seen() {
             stage.side != Side::Libc && row(&plan, stage.name).precision == Precision::Missing
         });
         let missing: Vec<_> = missing.map(|row| row.name).collect();
-        let mut expected = vec!["copy_exec_state", "futex_hash_allocate_default"];
+        let mut expected = vec!["copy_exec_state", "__pte_alloc", "futex_hash_allocate_default"];
         if no_inner {
             expected.push("queued_write_lock_slowpath");
         }
-        expected.push("user_events_fork");
+        expected.extend(["user_events_fork", "try_to_free_pages"]);
         assert_eq!(missing, expected);
         assert_eq!(row(&plan, "copy_creds").precision, Precision::Exact);
         assert_eq!(row(&plan, "copy_creds").source, Some(Source::Fentry));
@@ -294,4 +294,19 @@ fn the_default_leaves_busy_functions_alone() {
     assert!(functions(&Stages::All).contains(&Function::RecalcSigpending));
     let only = functions(&Stages::Only([Stage::FlushTlbMm].into()));
     assert_eq!(only, [Function::FlushTlbMmRange].into());
+}
+
+#[test]
+fn a_stage_that_only_samples_can_tell_says_so_and_stays_part_of_the_stage_around_it() {
+    let bare = plan(&facts(&[], learned()));
+    let sampled = [Stage::PerfEventInitTask, Stage::CopyPageRange].into_iter().collect();
+    let facts = Facts { sample_hz: 1000, sampled, ..facts(&[], learned()) };
+    let plan = plan(&facts);
+    assert_eq!(plan.sample_period_ns(), 1_000_000);
+    let told = row(&plan, "perf_event_init_task");
+    assert_eq!((told.precision, told.source), (Precision::Sampled, Some(Source::Sample)));
+    assert_eq!(told.reason, row(&bare, "perf_event_init_task").reason);
+    assert_eq!(row(&plan, "copy_page_range"), row(&bare, "copy_page_range"), "it has marks");
+    assert_eq!(row(&plan, "sched_fork"), row(&bare, "sched_fork"));
+    assert!(row(&plan, "sched_fork").includes.contains(&"perf_event_init_task".into()));
 }

@@ -54,7 +54,7 @@ pub(super) const NAMED_BY_TABLES: [&str; 3] =
     ["fork-trace/src", "fork-trace-ebpf/src", "fork-trace-common/src"];
 
 /// Where stages, kernel functions and tracepoints are named, each with the reason.
-pub(super) const TABLES_OF_NAMES: [(&str, &str); 8] = [
+pub(super) const TABLES_OF_NAMES: [(&str, &str); 10] = [
     ("fork-trace-common/src/stage", "It is the table of stages."),
     ("fork-trace-common/src/function", "It is the table of functions."),
     (
@@ -62,9 +62,11 @@ pub(super) const TABLES_OF_NAMES: [(&str, &str); 8] = [
         "It is the table of marks, which are named as tracepoints are.",
     ),
     ("fork-trace-common/src/call_site", "It is the table of functions that allocate."),
+    ("fork-trace-common/src/callee", "It is the table of functions that tell a stage on a stack."),
     ("fork-trace-ebpf/src/programs", "A program's attribute has to name its tracepoint."),
     ("fork-trace/src/cause/rules", "A row names the stage that its failure comes from."),
     ("fork-trace/src/cause/limits", "A row names the stage that enforces its limit."),
+    ("fork-trace/src/cause/reasons", "A row names the functions by which a wait is recognised."),
     ("fork-trace/src/host/tracepoint", "It is the table of tracepoints."),
 ];
 

@@ -27,7 +27,8 @@ pub(crate) fn plan(doctor: &Value) -> Option<String> {
     for stage in doctor.get("stages")?.as_array()? {
         let field = |name| stage.get(name).and_then(Value::as_str);
         let (name, precision) = (field("name")?, field("precision")?);
-        if precision == "missing" {
+        // What samples can tell depends on the kernel alone, not on the plan.
+        if matches!(precision, "missing" | "sampled") {
             continue;
         }
         let mut words = vec![name.to_owned(), precision.to_owned()];

@@ -68,6 +68,11 @@ impl Hierarchy {
         Ok(Self { dir, controller, v1: false })
     }
 
+    /// The same place, where no controller is needed.
+    pub(crate) fn without_controller(self) -> Self {
+        Self { controller: None, ..self }
+    }
+
     /// Makes a group that has the controller.
     pub(crate) fn group(&self) -> Result<Group, Errno> {
         self.sweep();
@@ -118,6 +123,11 @@ impl Group {
             File::options().write(true).open(self.dir.join(file)).map_err(sys::number)?;
         open.write_all(value.as_bytes()).map_err(sys::number)?;
         Ok(open)
+    }
+
+    /// Whether one of its files has this text in it.
+    pub(crate) fn shows(&self, file: &str, text: &str) -> bool {
+        fs::read_to_string(self.dir.join(file)).is_ok_and(|content| content.contains(text))
     }
 
     /// Moves this process into the group.

@@ -51,8 +51,8 @@ pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
 }
 
 /// Maps this many private pages and writes to each. No two that touch may be written alike, so each is
-/// a mapping of its own; they stay to the end.
-pub(crate) fn scatter(mappings: usize) -> Result<(), Errno> {
+/// a mapping of its own; they stay to the end. Returns where they begin.
+pub(crate) fn scatter(mappings: usize) -> Result<*mut c_void, Errno> {
     let at = promise(mappings * PAGE)?;
     for index in 0..mappings {
         let page = at.cast::<u8>().wrapping_add(index * PAGE);
@@ -65,7 +65,15 @@ pub(crate) fn scatter(mappings: usize) -> Result<(), Errno> {
             return Err(errno());
         }
     }
-    Ok(())
+    Ok(at)
+}
+
+/// Writes to each second page of those that [`scatter`] mapped: to those that may be written to.
+pub(crate) fn rewrite(at: *mut c_void, mappings: usize) {
+    for index in (1..mappings).step_by(2) {
+        // SAFETY: the page is part of a mapping that stays, and that nothing else uses.
+        unsafe { at.cast::<u8>().wrapping_add(index * PAGE).write_volatile(2) };
+    }
 }
 
 /// Maps private memory of twice `half` bytes that the kernel promises in two steps, and nobody uses:

@@ -16,6 +16,7 @@ mod rights;
 pub(crate) mod script;
 mod signal;
 mod time;
+pub(crate) mod trouble;
 
 pub(crate) use self::{
     errno::{Errno, number},

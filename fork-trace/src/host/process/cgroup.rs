@@ -77,6 +77,23 @@ pub fn is_mounted() -> bool {
     MOUNTS.iter().any(|mount| PathBuf::from(mount).join("cgroup.procs").exists())
 }
 
+/// The path of the group of process `pid` that a controller sees, now: in the controller's own
+/// hierarchy, or else in the unified one; `None` where the process is gone.
+#[must_use]
+pub fn of_controller(pid: u32, controller: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let fields = text.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+    let fields: Vec<_> = fields.collect();
+    let find = |wanted: &dyn Fn(&str, &str) -> bool| {
+        fields.iter().find_map(|fields| match fields.as_slice() {
+            [number, controllers, path] if wanted(number, controllers) => Some((*path).to_owned()),
+            _ => None,
+        })
+    };
+    let own = find(&|_, controllers| controllers.split(',').any(|name| name == controller));
+    own.or_else(|| find(&|number, _| number == "0"))
+}
+
 /// KERNEL: fs/kernfs: a cgroup's id is its directory's inode number on 64-bit machines.
 fn inode(path: &[u8]) -> Option<u64> {
     let places = MOUNTS.iter().map(|mount| below(mount, path));

@@ -67,16 +67,24 @@ pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) 
             None => plain(NONE),
         },
         Column::Kind => plain(fork.kind.map_or(NONE, Kind::name)),
-        Column::Total => match fork.total_ns {
-            Some(ns) if ns >= LONG_NS => vec![(BOLD, duration(ns))],
-            Some(ns) => plain(duration(ns)),
-            None => plain(NONE),
+        Column::Total => match (fork.took_ns(), fork.total_ns) {
+            (Some(ns), _) if ns >= LONG_NS => vec![(BOLD, duration(ns))],
+            (Some(ns), _) => plain(duration(ns)),
+            (None, Some(_)) if is_held(fork) => vec![(BOLD, "held".to_owned())],
+            // How long its caller was kept after the call is not known.
+            (None, Some(ns)) => plain(duration(ns)),
+            (None, None) => plain(NONE),
         },
         Column::Shared => plain(shared(fork)),
         Column::Slowest => plain(slowest(fork, room).unwrap_or_else(|| NONE.to_owned())),
         Column::ChildWait => plain(child_wait(fork, room).unwrap_or_else(|| NONE.to_owned())),
         Column::Result => result(fork, room),
     }
+}
+
+/// Whether the caller was still held when the line was made.
+fn is_held(fork: &Fork) -> bool {
+    fork.warnings.iter().any(|warning| warning.code == "still-held")
 }
 
 fn plain(text: impl Into<String>) -> Cell {
@@ -130,10 +138,23 @@ fn shared(fork: &Fork) -> String {
     }
 }
 
-/// The stage with the largest time of its own and its share of the total.
+/// The stage with the largest time of its own and its share of the time for which the caller was held;
+/// of a fork that a wait made slow, the reason of that and its share.
 fn slowest(fork: &Fork, room: usize) -> Option<String> {
-    let (name, self_ns) = fork.slowest()?;
-    let share = format!(" {}", percent(self_ns, fork.total_ns?));
+    let wait = fork.slow.as_ref().filter(|slow| slow.kind.starts_with("wait:"));
+    if let Some(slow) = wait {
+        let share = format!(" {}", percent(slow.share.0.into(), 1000));
+        return Some(before(&printable(&slow.kind), &share, room));
+    }
+    let total_ns = fork.total_ns?;
+    let took_ns = fork.took_ns().unwrap_or(total_ns);
+    let stage = fork.slowest();
+    // A vfork's wait is no part of its total.
+    let waited_ns = took_ns.saturating_sub(total_ns + fork.return_ns.unwrap_or_default());
+    let wait = (Stage::WaitForVforkDone.row().name, waited_ns);
+    let wait = Some(wait).filter(|_| fork.kind == Some(Kind::Vfork) && waited_ns > 0);
+    let (name, self_ns) = stage.into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)?;
+    let share = format!(" {}", percent(self_ns, took_ns));
     Some(before(&printable(name), &share, room))
 }
 

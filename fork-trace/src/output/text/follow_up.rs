@@ -40,7 +40,8 @@ pub(super) fn vfork_done(
         Some(ReleasedBy::Killed) => ", until killed",
         None => "",
     };
-    let what = format!("vfork: its parent waited {}{by}", duration(done.wait_ns));
+    let waited = duration(done.held_ns.unwrap_or(done.wait_ns));
+    let what = format!("vfork: its parent was held {waited}{by}");
     write(&Words { pid: done.pid, what, failed: false }, place, line, writer)
 }
 

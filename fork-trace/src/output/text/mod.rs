@@ -7,6 +7,7 @@ mod cells;
 mod columns;
 mod follow_up;
 pub mod line;
+pub mod stuck;
 mod summary;
 mod waterfall;
 
@@ -145,6 +146,9 @@ impl<W: Write> Text<W> {
         for (label, text) in cause::lines(fork) {
             self.remark(RED, label, &text)?;
         }
+        if let Some(slow) = &fork.slow {
+            self.remark(YELLOW, "why:", &slow.text)?;
+        }
         let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
         let restarts = if shown { None } else { cells::restarts_in_words(fork) };
@@ -185,6 +189,10 @@ impl<W: Write> Sink for Text<W> {
             }
             Event::Exit(exit) => {
                 self.follow_up(exit.ts, |place, line, out| follow_up::exit(exit, place, line, out))
+            }
+            Event::Stuck(stuck) => {
+                self.begin()?;
+                self.remark(YELLOW, "stuck:", &stuck::words(stuck))
             }
             Event::Summary(summary) if self.look.summary => {
                 if self.began && !self.look.stages {

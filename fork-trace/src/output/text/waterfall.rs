@@ -13,6 +13,7 @@ use crate::{
         memory_cost::{self, known},
         span::{Precision, Span, Status},
         units::{count, duration, percent, size},
+        wait::Wait,
     },
     output::text::{
         bar::blocks,
@@ -89,6 +90,14 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
         line.end(writer)?;
     }
     let named = |status| fork.stages.iter().filter(move |span| span.status == status);
+    for wait in &fork.waits {
+        list("wait:", &waited(wait), line, writer)?;
+    }
+    list("waits:", &further(fork), line, writer)?;
+    let child_waits = fork.child_start.iter().flat_map(|start| &start.waits);
+    for wait in child_waits {
+        list("child wait:", &waited(wait), line, writer)?;
+    }
     list("copied:", &copied(fork), line, writer)?;
     list("memory:", &memory(fork), line, writer)?;
     list("shared:", &sharing(named(Status::Shared)), line, writer)?;
@@ -103,6 +112,12 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     let mut around: Vec<Stage> = Vec::new();
     for span in &fork.stages {
         let Some(dur_ns) = span.dur_ns else { continue };
+        if span.is_sampled() {
+            if !is_of_other(span) {
+                bars.push(sampled(span, dur_ns, around.len()));
+            }
+            continue;
+        }
         let stage = row_of(span);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
         bars.push(Bar {
@@ -119,6 +134,8 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     // Of an attempt without stages the rest is all.
     if let Some(dur_ns) = fork.other_ns.filter(|ns| *ns > 0 && !bars.is_empty()) {
         bars.push(Bar { is_part: true, ..plain_bar(OTHER, dur_ns) });
+        let shares = fork.stages.iter().filter(|span| is_of_other(span));
+        bars.extend(shares.filter_map(|span| Some(sampled(span, span.dur_ns?, 1))));
     }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
@@ -126,11 +143,28 @@ fn bars(fork: &Fork) -> Vec<Bar> {
     bars
 }
 
+/// Whether a stage is a share of the time that is in no stage.
+fn is_of_other(span: &Span) -> bool {
+    span.of.as_deref() == Some(OTHER)
+}
+
+/// A share of another row's own time. When it began is not known.
+fn sampled(span: &Span, dur_ns: u64, depth: usize) -> Bar {
+    Bar {
+        depth,
+        precision: span.precision,
+        is_part: true,
+        detail: format!("{} samples", count(span.samples.unwrap_or_default())),
+        ..plain_bar(&span.name, dur_ns)
+    }
+}
+
 /// What there is to say of a stage beside its time.
 fn detail(span: &Span, dur_ns: u64, is_failed_stage: bool) -> String {
     let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
     let words = [
         own.map(|own| format!("self {}", duration(own))),
+        span.off_cpu_ns.map(|off_ns| format!("off CPU {}", duration(off_ns))),
         span.tracer_ns.map(|ns| format!("{} of it fork-trace", duration(ns))),
         is_failed_stage.then(|| "failed".to_owned()),
         span.includes_undo.map(|_| "undoing included".to_owned()),
@@ -210,7 +244,8 @@ impl Widths {
 fn row(bar: &Bar, widths: &Widths, total_ns: Option<u64>, line: &mut Line) {
     line.pad_to(INDENT + bar.depth * NEST);
     line.push(PLAIN, &bar.name);
-    let mark = if bar.precision == Precision::Bounded { "~" } else { "" };
+    let about = matches!(bar.precision, Precision::Bounded | Precision::Sampled);
+    let mark = if about { "~" } else { "" };
     line.push_right(PLAIN, &format!("{mark}{}", duration(bar.dur_ns)), widths.dur_end());
     let Some(total_ns) = total_ns else { return };
     if bar.is_part {
@@ -249,6 +284,32 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     groups.collect::<Vec<_>>().join("; ")
 }
 
+/// One time off the CPU.
+fn waited(wait: &Wait) -> String {
+    let mut text = format!("{} {}: {}", duration(wait.dur_ns), wait.state.name(), wait.reason);
+    if let Some(lock) = wait.lock.as_ref().filter(|lock| **lock != wait.reason) {
+        text.push_str(&format!(" ({lock})"));
+    }
+    if let Some(stage) = &wait.stage {
+        text.push_str(&format!(", in {stage}"));
+    }
+    text.push_str(&format!(", from {} on", duration(wait.at_ns)));
+    if !wait.stack.is_empty() {
+        let stack: Vec<_> = wait.stack.iter().map(AsRef::as_ref).collect();
+        text.push_str(&format!("; stack: {}", stack.join(" < ")));
+    }
+    text
+}
+
+/// The times off the CPU that are not told one by one.
+fn further(fork: &Fork) -> String {
+    let more = fork
+        .waits_more
+        .map(|more| format!("{} more, {} together", count(more.count), duration(more.dur_ns)));
+    let lost = fork.waits_incomplete.map(|_| "some may be missing: records were lost".to_owned());
+    more.into_iter().chain(lost).collect::<Vec<_>>().join("; ")
+}
+
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
     let Some(copied) = &fork.copied else { return String::new() };
@@ -264,7 +325,7 @@ fn copied(fork: &Fork) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// A line of names or figures.
+/// A line with a label.
 fn list(label: &str, text: &str, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());

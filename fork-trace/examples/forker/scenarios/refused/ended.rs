@@ -107,7 +107,7 @@ pub(crate) fn while_copying() -> Outcome {
     let why = Refusal(libc::ENOMEM, "signal-pending", "");
     helper(|| {
         ended(&call, why, libc::SIGALRM, |tries| {
-            memory::scatter(MAPPINGS)?;
+            _ = memory::scatter(MAPPINGS)?;
             sys::alarm_ms(LIFE_MS)?;
             tries.make(|| fork::clone(call.flags))
         })

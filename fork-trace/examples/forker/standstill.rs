@@ -1,0 +1,408 @@
+//! Forks that stand still: one fork of each kind of trouble, with its own truth.
+//!
+//! Out: one line, with the caller's clock around the call and the CPU time that it used meanwhile.
+//! The difference is what it stood still.
+
+use std::{
+    ffi::{c_int, c_long},
+    fs,
+    io::{Read as _, Write as _, pipe},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{
+    call::Skip,
+    host::cgroup::{Group, Hierarchy},
+    sys::{
+        self, Errno,
+        fork::{self, libc_fork},
+        memory::touch,
+        script::Leash,
+        trouble::{self, cpu_ns},
+    },
+};
+
+/// What keeps the fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Trouble {
+    /// Nothing: the fork copies much memory.
+    None,
+    /// A `SCHED_IDLE` caller beside busy tasks on its only CPU.
+    Idle,
+    /// A CPU quota of its control group.
+    Quota,
+    /// Another thread of its process that populates memory.
+    MmapLock,
+    /// A userfaultfd monitor that reads the event of the fork late.
+    Userfaultfd,
+    /// A tracer that is slow to answer.
+    Ptrace,
+    /// A vfork child that takes its time.
+    Vfork,
+    /// Its control group is frozen during the call.
+    Freezer,
+    /// A signal stops it during the call.
+    SignalStop,
+    /// Busy tasks of the same priority, more than there are CPUs: forks of different sizes.
+    Hogs,
+}
+
+/// The truth about one fork.
+#[derive(Debug, Serialize)]
+pub(crate) struct Truth {
+    r#type: &'static str,
+    trouble: Trouble,
+    parent_tid: c_int,
+    child: c_int,
+    start_ns: u64,
+    end_ns: u64,
+    /// CPU time of the calling thread between the two.
+    cpu_ns: u64,
+}
+
+/// How long what keeps a fork lasts.
+const HELD_MS: u64 = 400;
+/// Memory of forks that are to take a while: some hundred milliseconds on a slow machine.
+const MUCH: usize = 768 << 20;
+/// When a long fork is surely under way.
+const SOON_MS: u64 = 8;
+
+/// Makes forks of a kind: one, or `count` beside hogs.
+pub(crate) fn run(trouble: Trouble, count: u32) -> Result<Vec<Truth>, Skip> {
+    if trouble == Trouble::Hogs {
+        return hogs(count).map_err(|errno| Skip::step("fork beside hogs", errno));
+    }
+    one(trouble).map(|truth| vec![truth])
+}
+
+fn one(trouble: Trouble) -> Result<Truth, Skip> {
+    let made = match trouble {
+        Trouble::None => touch(MUCH).and_then(|()| by_libc(trouble)),
+        Trouble::Idle => idle(),
+        Trouble::Quota => return quota(),
+        Trouble::MmapLock => mmap_lock(),
+        Trouble::Userfaultfd => userfaultfd(),
+        Trouble::Ptrace => ptrace(),
+        Trouble::Vfork => vfork(),
+        Trouble::Freezer => return freezer(),
+        Trouble::SignalStop => signal_stop(),
+        Trouble::Hogs => by_libc(trouble),
+    };
+    made.map_err(|errno| Skip::step("make a fork that stands still", errno))
+}
+
+/// The truth around `make`, which returns the child's id.
+fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Truth, Errno> {
+    let cpu_before = cpu_ns();
+    let start_ns = sys::now_ns();
+    let child = make();
+    if child == 0 {
+        sys::exit_now(0);
+    }
+    let end_ns = sys::now_ns();
+    let cpu_ns = cpu_ns() - cpu_before;
+    if child < 0 {
+        return Err(-child);
+    }
+    sys::reap(child);
+    Ok(Truth { r#type: "wait", trouble, parent_tid: sys::tid(), child, start_ns, end_ns, cpu_ns })
+}
+
+fn by_libc(trouble: Trouble) -> Result<Truth, Errno> {
+    truth(trouble, libc_fork)
+}
+
+/// A process that does `what` and is killed when it is no longer needed.
+struct Helper(c_int);
+
+impl Helper {
+    fn start(what: impl FnOnce()) -> Result<Self, Errno> {
+        let parent = sys::tgid();
+        let child = libc_fork();
+        if child == 0 {
+            sys::die_with(parent);
+            what();
+            sys::exit_now(0);
+        }
+        if child < 0 { Err(-child) } else { Ok(Self(child)) }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended.
+        sys::kill(self.0, libc::SIGKILL).ok();
+        sys::reap(self.0);
+    }
+}
+
+fn idle() -> Result<Truth, Errno> {
+    touch(MUCH / 8)?;
+    trouble::stay_on_one_cpu()?;
+    let busy = || {
+        Helper::start(|| {
+            let end_ns = sys::now_ns() + 3 * HELD_MS * 1_000_000;
+            while sys::now_ns() < end_ns {}
+        })
+    };
+    let _busy = [busy()?, busy()?];
+    trouble::be_idle()?;
+    by_libc(Trouble::Idle)
+}
+
+fn hogs(count: u32) -> Result<Vec<Truth>, Errno> {
+    let many = thread::available_parallelism().map_or(1, usize::from) + 1;
+    let _hogs: Vec<_> = (0..many)
+        .map(|_| {
+            Helper::start(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect::<Result<_, Errno>>()?;
+    let mut random = sys::now_ns() | 1;
+    let fork = |_| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        touch((random & 0x7_ffff) as usize)?;
+        by_libc(Trouble::Hogs)
+    };
+    (0..count).map(fork).collect()
+}
+
+/// Makes the fork in a child process, which reports through a pipe: the child is put into a group
+/// that goes away with it.
+fn in_group(
+    group: &Group,
+    beside: impl FnOnce() -> Result<(), Errno>,
+    make: impl FnOnce() -> Result<Truth, Errno>,
+) -> Result<Truth, Skip> {
+    let skip = |errno| Skip::step("make a fork in a control group", errno);
+    let (mut reader, mut writer) = pipe().map_err(sys::number).map_err(skip)?;
+    let parent = sys::tgid();
+    let child = libc_fork();
+    if child == 0 {
+        sys::die_with(parent);
+        drop(reader);
+        let made = group.enter().and_then(|()| {
+            // The fork is next.
+            drop(writer.write_all(b"."));
+            make()
+        });
+        let line = match made {
+            Ok(truth) => {
+                format!(
+                    "{} {} {} {} {}",
+                    truth.parent_tid, truth.child, truth.start_ns, truth.end_ns, truth.cpu_ns
+                )
+            }
+            Err(errno) => format!("errno {errno}"),
+        };
+        drop(writer.write_all(line.as_bytes()));
+        sys::exit_now(0);
+    }
+    drop(writer);
+    // Without a byte the child has given up, and says nothing.
+    let begins = reader.read_exact(&mut [0]).is_ok();
+    if begins {
+        beside().map_err(skip)?;
+    }
+    let mut line = String::new();
+    reader.read_to_string(&mut line).map_err(sys::number).map_err(skip)?;
+    sys::reap(child);
+    let words: Vec<_> = line.split(' ').map(|word| word.parse::<u64>()).collect();
+    let [Ok(tid), Ok(made), Ok(start_ns), Ok(end_ns), Ok(cpu_ns)] = words.as_slice() else {
+        return Err(Skip(format!("the fork in a control group: {line}")));
+    };
+    let id = |id: u64| c_int::try_from(id).unwrap_or(0);
+    Ok(Truth {
+        r#type: "wait",
+        trouble: Trouble::None,
+        parent_tid: id(*tid),
+        child: id(*made),
+        start_ns: *start_ns,
+        end_ns: *end_ns,
+        cpu_ns: *cpu_ns,
+    })
+}
+
+fn quota() -> Result<Truth, Skip> {
+    let hierarchy = Hierarchy::of("cpu")?;
+    let skip = |errno| Skip::step("set a CPU quota", errno);
+    let group = hierarchy.group().map_err(skip)?;
+    // A fiftieth of a CPU.
+    if hierarchy.v1 {
+        group.set("cpu.cfs_period_us", "100000").map_err(skip)?;
+        group.set("cpu.cfs_quota_us", "2000").map_err(skip)?;
+    } else {
+        group.set("cpu.max", "2000 100000").map_err(skip)?;
+    }
+    // The memory is touched before the quota holds.
+    touch(MUCH).map_err(skip)?;
+    let made = in_group(&group, || Ok(()), || by_libc(Trouble::Quota))?;
+    Ok(Truth { trouble: Trouble::Quota, ..made })
+}
+
+fn mmap_lock() -> Result<Truth, Errno> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let filler = thread::spawn(|| {
+        while !STOP.load(Ordering::Relaxed) {
+            trouble::fill_memory(MUCH / 2);
+        }
+    });
+    sys::sleep_ms(SOON_MS);
+    let made = truth(Trouble::MmapLock, fork::fork);
+    STOP.store(true, Ordering::Relaxed);
+    // It does nothing that could panic.
+    filler.join().ok();
+    made
+}
+
+fn userfaultfd() -> Result<Truth, Errno> {
+    let fd = trouble::userfaultfd()?;
+    let monitor = thread::spawn(move || {
+        sys::sleep_ms(HELD_MS);
+        trouble::read_event(fd);
+    });
+    // By the raw call: libc's would hold the locks of malloc, which the monitor may need.
+    let made = truth(Trouble::Userfaultfd, fork::fork);
+    // It does nothing that could panic.
+    monitor.join().ok();
+    sys::close(fd);
+    made
+}
+
+/// The fork is made by a tracee, and its tracer is this process.
+fn ptrace() -> Result<Truth, Errno> {
+    let (mut reader, mut writer) = pipe().map_err(sys::number)?;
+    let parent = sys::tgid();
+    let tracee = libc_fork();
+    if tracee == 0 {
+        sys::die_with(parent);
+        sys::kill(sys::tgid(), libc::SIGSTOP).ok();
+        if let Ok(truth) = by_libc(Trouble::Ptrace) {
+            let numbers = [truth.start_ns, truth.end_ns, truth.cpu_ns];
+            let child = u64::from(truth.child.unsigned_abs());
+            let bytes: Vec<u8> =
+                numbers.into_iter().chain([child]).flat_map(u64::to_ne_bytes).collect();
+            drop(writer.write_all(&bytes));
+        }
+        sys::exit_now(0);
+    }
+    drop(writer);
+    trouble::wait_for_stop(tracee)?;
+    trouble::ptrace(libc::PTRACE_SEIZE, tracee, c_long::from(libc::PTRACE_O_TRACEFORK))?;
+    sys::kill(tracee, libc::SIGCONT)?;
+    while let Ok((stopped, status)) = trouble::wait_for_stop(-1) {
+        if !libc::WIFSTOPPED(status) {
+            if stopped == tracee {
+                break;
+            }
+            continue;
+        }
+        let event = status >> 16;
+        if event == libc::PTRACE_EVENT_FORK || stopped != tracee && event != 0 {
+            sys::sleep_ms(HELD_MS);
+        }
+        let signal = if event != 0 { 0 } else { libc::WSTOPSIG(status) };
+        // One that was killed meanwhile is no matter.
+        trouble::ptrace(libc::PTRACE_CONT, stopped, signal.into()).ok();
+    }
+    let mut bytes = [0; 32];
+    reader.read_exact(&mut bytes).map_err(sys::number)?;
+    let mut numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+    let mut next = || numbers.next().unwrap_or_default();
+    Ok(Truth {
+        r#type: "wait",
+        trouble: Trouble::Ptrace,
+        parent_tid: tracee,
+        start_ns: next(),
+        end_ns: next(),
+        cpu_ns: next(),
+        child: c_int::try_from(next()).unwrap_or(0),
+    })
+}
+
+fn vfork() -> Result<Truth, Errno> {
+    let leash = Leash::new()?;
+    let script = leash.script(u32::try_from(HELD_MS).unwrap_or(0));
+    truth(Trouble::Vfork, || fork::vfork(&script))
+}
+
+fn freezer() -> Result<Truth, Skip> {
+    let unified = Hierarchy::unified();
+    let older = Hierarchy::of("freezer");
+    let (hierarchy, file, freeze, thaw, done) = match older {
+        Ok(older) if older.v1 => {
+            (older, "freezer.state", "FROZEN", "THAWED", ("freezer.state", "FROZEN"))
+        }
+        _ => (
+            unified?.without_controller(),
+            "cgroup.freeze",
+            "1",
+            "0",
+            ("cgroup.events", "frozen 1"),
+        ),
+    };
+    let skip = |errno| Skip::step("make a group to freeze", errno);
+    let group = hierarchy.group().map_err(skip)?;
+    touch(MUCH).map_err(skip)?;
+    let beside = || {
+        sys::sleep_ms(SOON_MS);
+        group.set(file, freeze)?;
+        wait_until(|| group.shows(done.0, done.1));
+        sys::sleep_ms(HELD_MS);
+        group.set(file, thaw).map(drop)
+    };
+    let made = until_held(|| in_group(&group, beside, || by_libc(Trouble::Freezer)))?;
+    Ok(Truth { trouble: Trouble::Freezer, ..made })
+}
+
+/// Makes forks until one is held, or for some times: on a busy machine a fork may be over before
+/// what is to hold it, or begin after it.
+fn until_held<E>(mut make: impl FnMut() -> Result<Truth, E>) -> Result<Truth, E> {
+    const TIMES: usize = 8;
+    for _ in 1..TIMES {
+        let made = make()?;
+        if (made.end_ns - made.start_ns).saturating_sub(made.cpu_ns) >= HELD_MS * 1_000_000 * 3 / 4
+        {
+            return Ok(made);
+        }
+    }
+    make()
+}
+
+/// Waits until something is so, but not for ever: a fork goes on for a while before it is held.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end_ns = sys::now_ns() + 5_000_000_000;
+    while !is_so() && sys::now_ns() < end_ns {
+        sys::sleep_ms(1);
+    }
+}
+
+fn signal_stop() -> Result<Truth, Errno> {
+    touch(MUCH)?;
+    until_held(stopped_by_signal)
+}
+
+fn stopped_by_signal() -> Result<Truth, Errno> {
+    let target = sys::tgid();
+    let _stopper = Helper::start(move || {
+        sys::sleep_ms(3 * SOON_MS);
+        sys::kill(target, libc::SIGSTOP).ok();
+        let stat = format!("/proc/{target}/stat");
+        wait_until(|| fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+        sys::sleep_ms(HELD_MS);
+        sys::kill(target, libc::SIGCONT).ok();
+        sys::sleep_ms(10 * HELD_MS);
+    })?;
+    sys::sleep_ms(2 * SOON_MS);
+    by_libc(Trouble::SignalStop)
+}

@@ -1,0 +1,304 @@
+//! What made an attempt slow: the verdict, from figures of the same attempt. Pure.
+//!
+//! Time off the CPU is never taken for work: what a stage worked is its own time without its waits.
+//! Where no single wait or stage took a good part of the time, there is no verdict.
+
+use fork_trace_common::stage::{STAGES, Stage};
+
+use crate::{
+    cause::reasons::{REASONS, Reason, UNKNOWN},
+    event::{
+        fork::Fork,
+        memory::PAGE_BYTES,
+        span::{Span, worked_ns},
+        units::{count, duration, percent, size},
+        values::Name,
+        wait::{Keeper, Share, Slow, Wait, WaitState},
+    },
+};
+
+/// An attempt that holds its caller for so long is slow.
+pub const SLOW_NS: u64 = 10_000_000;
+
+/// What takes less than this share of the time does not explain it.
+const LEAST: Share = Share(300);
+
+/// With less anonymous memory than this a price per GiB says more of the fixed costs.
+const LEAST_BYTES: u64 = 64 << 20;
+
+const GIB: u64 = 1 << 30;
+
+/// Sets the verdict of an attempt that held its caller for [`SLOW_NS`] or more.
+pub fn add(fork: &mut Fork) {
+    fork.slow = fork.took_ns().filter(|took_ns| *took_ns >= SLOW_NS).and_then(|took_ns| {
+        let waited = longest_wait(fork);
+        let worked = longest_work(fork).filter(|_| fork.waits_incomplete.is_none());
+        let wait_ns = waited.as_ref().map_or(0, |(_, ns)| *ns);
+        let work_ns = worked.map_or(0, |(_, ns)| ns);
+        let least = |ns| Share::of(ns, took_ns) >= LEAST;
+        match (waited, worked) {
+            (Some((first, ns)), _) if wait_ns >= work_ns && least(ns) => {
+                Some(wait(fork, first, ns, took_ns))
+            }
+            (_, Some((span, ns))) if least(ns) => Some(work(fork, span, ns, took_ns)),
+            _ => None,
+        }
+    });
+}
+
+/// The longest of the waits that took most of the time by their reason, and the time of all with
+/// that reason.
+fn longest_wait(fork: &Fork) -> Option<(&Wait, u64)> {
+    let sum = |first: &&Wait| {
+        let same = fork.waits.iter().filter(|wait| wait.reason == first.reason);
+        let told_ns: u64 = same.map(|wait| wait.dur_ns).sum();
+        told_ns + more_ns(fork, first)
+    };
+    let longest = fork.waits.iter().max_by_key(|wait| (sum(wait), wait.dur_ns))?;
+    Some((longest, sum(&longest)))
+}
+
+/// The time of further waits, not told one by one, that are sure to have the same reason.
+fn more_ns(fork: &Fork, of: &Wait) -> u64 {
+    let more = fork.waits_more.filter(|_| of.reason == "preempted");
+    more.and_then(|more| more.preempted_ns).unwrap_or_default()
+}
+
+/// The stage that worked for longest, and for how long: without its waits and the stages in it.
+fn longest_work(fork: &Fork) -> Option<(&Span, u64)> {
+    let told = |of: &Span| {
+        let shares = fork.stages.iter().filter(move |span| span.of.as_ref() == Some(&of.name));
+        shares.count() > 0
+    };
+    let work = |span: &Span| match span.is_sampled() {
+        true => span.dur_ns,
+        // What no function was seen in for a handful of samples is of several stages.
+        false if told(span) => None,
+        false => worked_ns(&fork.stages, span),
+    };
+    let stages = fork.stages.iter().filter_map(|span| Some((span, work(span)?)));
+    stages.max_by_key(|(_, work_ns)| *work_ns)
+}
+
+fn stage(span: &Span) -> Option<Stage> {
+    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
+}
+
+fn row(name: &str) -> &'static Reason {
+    REASONS.iter().find(|reason| reason.name == name).unwrap_or(&UNKNOWN)
+}
+
+fn wait(fork: &Fork, first: &Wait, ns: u64, took_ns: u64) -> Slow {
+    let reason = row(&first.reason);
+    let mut text = format!("{} {}", percent(ns, took_ns), reason.text);
+    if first.reason == "lock"
+        && let Some(lock) = &first.lock
+    {
+        text.push_str(&format!(" that {lock} takes"));
+    }
+    if first.reason == UNKNOWN.name
+        && let Some(function) = first.stack.first()
+    {
+        text.push_str(&format!(" in {function}"));
+    }
+    let by = first.by.as_ref().map(|by| keeper(by, first.state)).unwrap_or_default();
+    text.push_str(&format!(": {} of {}{by}", duration(ns), duration(took_ns)));
+    if let Some(stage) = first.stage.as_deref().filter(|_| first.state == WaitState::Blocked) {
+        text.push_str(&format!(", in {stage}"));
+    }
+    if first.reason == "preempted" {
+        let told_ns: u64 = fork.waits.iter().map(|wait| wait.dur_ns).sum();
+        let off_ns = told_ns + fork.waits_more.map_or(0, |more| more.dur_ns);
+        text.push_str(&format!("; it had a CPU for {}", duration(took_ns.saturating_sub(off_ns))));
+    }
+    Slow {
+        kind: Name::Owned(format!("wait:{}", first.reason)),
+        share: Share::of(ns, took_ns),
+        text,
+        hint: Some(Name::Borrowed(reason.cure)),
+    }
+}
+
+/// Who kept the task, in words.
+fn keeper(by: &Keeper, state: WaitState) -> String {
+    let name = |id: u32| match &by.comm {
+        Some(comm) => format!("{comm} ({id})"),
+        None => id.to_string(),
+    };
+    match by {
+        Keeper { cpu: Some(cpu), .. } => format!(" behind other tasks on CPU {cpu}"),
+        Keeper { cgroup: Some(cgroup), .. } => format!(", in {cgroup}"),
+        Keeper { tid: Some(tid), reads: Some(true), .. } => {
+            format!("; thread {} was the last to take it, for reading", name(*tid))
+        }
+        Keeper { reads: Some(true), .. } => {
+            ", held for reading, as by threads that fault pages in".to_owned()
+        }
+        Keeper { tid: Some(tid), .. } => format!(", held by thread {}", name(*tid)),
+        Keeper { pid: Some(pid), .. } if state == WaitState::Stopped => {
+            format!(", by {}", name(*pid))
+        }
+        Keeper { pid: Some(pid), .. } => format!(", for {}", name(*pid)),
+        Keeper { .. } => String::new(),
+    }
+}
+
+fn work(fork: &Fork, span: &Span, ns: u64, took_ns: u64) -> Slow {
+    let share = percent(ns, took_ns);
+    let stage = stage(span);
+    let kind = Name::Owned(format!("work:{}", span.name));
+    let memory =
+        stage.is_some_and(|stage| stage.is_within(Stage::CopyMm) || stage == Stage::CopyMm);
+    let (mut text, hint) = match stage {
+        Some(Stage::CopyPageRange | Stage::DupMmap | Stage::CopyMm) if memory => copying(fork, ns),
+        Some(Stage::WriteLockSlowpath) => {
+            let reason = row(Stage::TasklistLock.row().name);
+            (format!("{}, spinning: {}", reason.text, duration(ns)), Some(reason.cure))
+        }
+        Some(stage) => {
+            let text = format!("in {}: {}: {}", span.name, stage.row().what, duration(ns));
+            (text, cure(stage))
+        }
+        None => (format!("in {}: {}", span.name, duration(ns)), None),
+    };
+    text.push_str(&format!(" of {}", duration(took_ns)));
+    if let Some(samples) = span.samples.filter(|_| span.is_sampled()) {
+        text.push_str(&format!(", by {} samples", count(samples)));
+    }
+    Slow {
+        kind,
+        share: Share::of(ns, took_ns),
+        text: format!("{share} {text}"),
+        hint: hint.map(Name::Borrowed),
+    }
+}
+
+/// What helps where a stage works for long.
+const fn cure(stage: Stage) -> Option<&'static str> {
+    match stage {
+        Stage::AnonVmaFork => Some(
+            "each mapping is entered into the reverse mapping of every ancestor whose pages it \
+             shares: fork from a process that is not at the end of a long chain of forks without \
+             exec, or merge its mappings",
+        ),
+        Stage::PerfEventInitTask => Some(
+            "each inherited perf event of the parent is cloned: open fewer events, or open them \
+             without inherit (perf record and perf stat: --no-inherit)",
+        ),
+        _ => None,
+    }
+}
+
+/// What copying the address space took, with the figures that are known of it.
+fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
+    const HINT: &str = "posix_spawn or vfork copies no memory; or fork from a process with little \
+                        memory, before it grows";
+    let copied = fork.copied.as_ref();
+    let mut text = match copied.and_then(|copied| copied.page_table_bytes) {
+        Some(bytes) => format!("copying {} of page tables", size(bytes)),
+        None => "copying the address space".to_owned(),
+    };
+    let anonymous = fork.memory.as_ref().and_then(|memory| memory.anon_pages);
+    let bytes = anonymous.map(|pages| pages.saturating_mul(PAGE_BYTES));
+    match bytes.filter(|bytes| *bytes >= LEAST_BYTES) {
+        Some(bytes) => {
+            let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(bytes);
+            let per_gib = u64::try_from(per_gib).unwrap_or(u64::MAX);
+            text.push_str(&format!(
+                " for {} of anonymous memory, {}/GiB",
+                size(bytes),
+                duration(per_gib)
+            ));
+        }
+        None => {
+            if let Some(copied) = copied {
+                text.push_str(&format!(" of {} mappings", copied.vmas));
+            }
+        }
+    }
+    (format!("{text}: {}", duration(ns)), Some(HINT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fork(rest: &str) -> Fork {
+        let head = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"kind":"process",
+            "syscall":"fork","parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0}"#;
+        serde_json::from_str(&format!("{head},{rest}}}")).unwrap()
+    }
+
+    fn verdict(rest: &str) -> Option<Slow> {
+        let mut fork = fork(rest);
+        add(&mut fork);
+        fork.slow
+    }
+
+    const STAGES_OF_A_COPY: &str = r#""stages":[
+        {"name":"copy_mm","start_ns":0,"dur_ns":97000000,"self_ns":1000000,"off_cpu_ns":OFF,
+         "status":"done","precision":"bounded"},
+        {"name":"copy_page_range","start_ns":0,"dur_ns":96000000,"self_ns":96000000,
+         "off_cpu_ns":OFF,"status":"done","precision":"bounded"}],
+        "copied":{"vmas":30,"page_table_bytes":50331648},
+        "memory":{"vmas":30,"total_vm_pages":9,"rss_pages":7000000,"anon_pages":6291456}"#;
+
+    #[test]
+    fn copying_is_proved_by_what_was_copied() {
+        let stages = STAGES_OF_A_COPY.replace(r#""off_cpu_ns":OFF,"#, "");
+        let times = r#""total_ns":100000000,"held_ns":100000000"#;
+        let slow = verdict(&format!("{times},{stages}")).unwrap();
+        assert_eq!(slow.kind, "work:copy_page_range");
+        assert_eq!(slow.share, Share(960));
+        assert_eq!(
+            slow.text,
+            "96% copying 48.0 MiB of page tables for 24.0 GiB of anonymous memory, 4.00 ms/GiB: \
+             96.0 ms of 100 ms"
+        );
+        assert!(slow.hint.is_some_and(|hint| hint.contains("posix_spawn")));
+        assert_eq!(verdict(&format!(r#""total_ns":9999999,"held_ns":9999999,{stages}"#)), None);
+        assert_eq!(verdict(&format!(r#""total_ns":100000000,{stages}"#)), None, "still held");
+    }
+
+    #[test]
+    fn time_off_the_cpu_is_no_work() {
+        let stages = STAGES_OF_A_COPY.replace("OFF", "90000000");
+        let wait = r#""waits":[{"at_ns":1,"dur_ns":60000000,"stage":"copy_page_range",
+            "state":"runnable","reason":"preempted","by":{"cpu":1}}],
+            "waits_more":{"count":10,"dur_ns":30000000,"preempted_ns":30000000}"#;
+        let times = r#""total_ns":100000000,"held_ns":100000000,"off_cpu_ns":90000000"#;
+        let slow = verdict(&format!("{times},{wait},{stages}")).unwrap();
+        assert_eq!((slow.kind.as_ref(), slow.share), ("wait:preempted", Share(900)));
+        assert_eq!(
+            slow.text,
+            "90% runnable but not running: 90.0 ms of 100 ms behind other tasks on CPU 1; it had a \
+             CPU for 10.0 ms"
+        );
+    }
+
+    #[test]
+    fn thin_evidence_gives_no_verdict() {
+        let stages = r#""stages":[{"name":"copy_mm","start_ns":0,"dur_ns":9000000,
+            "self_ns":9000000,"status":"done","precision":"bounded"}]"#;
+        assert_eq!(verdict(&format!(r#""total_ns":40000000,"held_ns":40000000,{stages}"#)), None);
+        assert_eq!(verdict(r#""total_ns":40000000,"held_ns":40000000"#), None);
+    }
+
+    #[test]
+    fn a_keeper_is_named_as_far_as_it_is_known() {
+        let by = |by: &str| {
+            let times = r#""total_ns":100000000,"held_ns":100000000"#;
+            let wait = format!(
+                r#""waits":[{{"at_ns":1,"dur_ns":92000000,"stage":"mmap_write_lock",
+                "state":"blocked","reason":"mmap_lock","lock":"mmap_lock"{by}}}]"#
+            );
+            verdict(&format!("{times},{wait}")).unwrap().text
+        };
+        assert_eq!(by(""), "92% waiting for mmap_lock: 92.0 ms of 100 ms, in mmap_write_lock");
+        let thread = r#","by":{"tid":4711,"comm":"worker"}"#;
+        assert!(by(thread).contains(", held by thread worker (4711), in"), "{}", by(thread));
+        let reader = r#","by":{"tid":4711,"reads":true}"#;
+        assert!(by(reader).contains("thread 4711 was the last to take it, for reading"));
+        assert!(by(r#","by":{"reads":true}"#).contains("held for reading"));
+    }
+}

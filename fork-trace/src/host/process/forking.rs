@@ -1,0 +1,170 @@
+//! Tasks that are inside a fork just now, as `/proc` shows them: by the system call that a task is in,
+//! and by its kernel stack.
+//!
+//! A task that runs, or could, is not among them: the kernel shows neither of it.
+//!
+//! KERNEL: fs/proc/base.c `proc_pid_syscall`, `proc_pid_stack`: only for those who may trace the task.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+};
+
+use fork_trace_common::callee::ENTRIES;
+
+/// A task that is inside a fork.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forking {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Its name.
+    pub comm: String,
+    /// Its state, as `/proc/PID/stat` has it.
+    pub letter: char,
+    /// How often it has left its CPU: two looks with the same number found the same wait.
+    pub switches: u64,
+    /// The functions on its kernel stack, the innermost first.
+    pub names: Vec<String>,
+    /// Process id of its tracer.
+    pub tracer: Option<u32>,
+    /// The call has returned: the task is on its way back to user space.
+    pub returns: bool,
+}
+
+/// Numbers of fork's system calls, of both entries.
+/// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
+const CALLS: [&str; 7] = ["56", "57", "58", "435", "2", "120", "190"];
+
+impl Forking {
+    /// Whether the task has not run since it was looked at. Everybody may see that.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/task/{}/status", self.pid, self.tid));
+        // A task that came back is counted only when it leaves again, and it runs until then.
+        status.is_ok_and(|status| {
+            let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+            let runs = state.is_none_or(|state| state.trim_start().starts_with('R'));
+            !runs && switches(&status) == Some(self.switches)
+        })
+    }
+}
+
+/// All tasks of the host that are inside a fork.
+///
+/// # Errors
+/// `/proc` cannot be read, or does not show the system calls of others.
+pub fn all() -> io::Result<Vec<Forking>> {
+    let own = std::process::id();
+    let mut found = Vec::new();
+    // Of some processes nobody may see it, of others only those with the rights to trace them.
+    let (mut shown, mut denied) = (false, None);
+    for pid in numbers("/proc")?.into_iter().filter(|pid| *pid != own) {
+        match fs::read(format!("/proc/{pid}/syscall")) {
+            Ok(_) => shown = true,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => denied = Some(error),
+            // A process may end at any moment.
+            Err(_) => continue,
+        }
+        let Ok(tasks) = numbers(&format!("/proc/{pid}/task")) else { continue };
+        found.extend(tasks.into_iter().filter_map(|tid| of(pid, tid)));
+    }
+    match denied {
+        Some(error) if !shown => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// The task, if it is inside a fork.
+#[must_use]
+pub fn of(pid: u32, tid: u32) -> Option<Forking> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();
+    let call = read("syscall")?;
+    let nr = call.split(' ').next().filter(|nr| CALLS.contains(nr))?.to_owned();
+    let names = names(&read("stack")?);
+    let inside = names.iter().any(|name| ENTRIES.contains(&name.as_str()));
+    let (letter, comm) = stat(&read("stat")?)?;
+    // The 32-bit numbers are other calls of the 64-bit entry, and the stack tells the two apart.
+    let old = matches!(nr.as_str(), "2" | "120" | "190");
+    if !inside && (old || !is_on_its_way(&names)) {
+        return None;
+    }
+    let status = read("status")?;
+    let switches = switches(&status)?;
+    let tracer = field(&status, "TracerPid:").and_then(|pid| u32::try_from(pid).ok());
+    let tracer = tracer.filter(|pid| *pid > 0);
+    Some(Forking { pid, tid, comm, letter, switches, names, tracer, returns: !inside })
+}
+
+/// How often a task has left its CPU.
+fn switches(status: &str) -> Option<u64> {
+    Some(field(status, "voluntary_ctxt_switches:")? + field(status, "nonvoluntary_ctxt_switches:")?)
+}
+
+/// A number of `/proc/PID/status`.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
+}
+
+/// Whether a stack is of a task that is kept on its way back to user space.
+fn is_on_its_way(names: &[String]) -> bool {
+    names.iter().any(|name| name == "get_signal" || name.contains("exit_to_user_mode"))
+}
+
+/// The functions on a stack: `[<0>] name+0x1/0x2`.
+fn names(stack: &str) -> Vec<String> {
+    let function = |line: &str| {
+        let (_, place) = line.split_once("] ")?;
+        let name = place.split('+').next()?;
+        Some(name.split('.').next().unwrap_or(name).to_owned())
+    };
+    stack.lines().filter_map(function).collect()
+}
+
+/// A task's state and name.
+fn stat(text: &str) -> Option<(char, String)> {
+    let (head, rest) = text.rsplit_once(')')?;
+    let (_, comm) = head.split_once('(')?;
+    Some((rest.trim_start().chars().next()?, comm.to_owned()))
+}
+
+/// Entries of a folder that are numbers.
+fn numbers(folder: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        match entry {
+            Ok(entry) => {
+                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_read() {
+        let text = "[<0>] percpu_rwsem_wait+0x10/0x20\n[<0>] dup_mmap.part.0+0x1/0x2\nbroken\n";
+        assert_eq!(names(text), ["percpu_rwsem_wait", "dup_mmap"]);
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        assert_eq!(stat("7 (a) b) D 1 2"), Some(('D', "a) b".to_owned())));
+        assert_eq!(stat("broken"), None);
+    }
+
+    #[test]
+    fn who_waits_for_something_else_is_not_forking() {
+        let own = std::process::id();
+        assert_eq!(of(own, own), None);
+        assert_eq!(of(u32::MAX, u32::MAX), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What the chain knows of waits: the names of the functions on their stacks, which records of waits
+//! were lost, and whose caller is still held.
+
+use std::collections::VecDeque;
+
+use fork_trace_common::{counter::Counter, record::bits};
+
+use crate::{
+    assemble::{
+        join::Joined,
+        times::began_ns,
+        waits::{self, Seen},
+    },
+    bpf::tracer::Tracer,
+    cause,
+    event::{
+        fork::{Fork, ForkWarning},
+        notice::Warning,
+        units::duration,
+        values::Name,
+    },
+    host::{
+        process::{cgroup, task_name},
+        stacks::Stacks,
+    },
+};
+
+/// Processes as `/proc` shows them now.
+struct Processes;
+
+impl cause::waits::Lookup for Processes {
+    fn comm(&mut self, tid: u32) -> Option<String> {
+        task_name(tid)
+    }
+
+    fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
+        cgroup::of_controller(pid, controller)
+    }
+}
+
+/// What is known of waits.
+pub struct Waits {
+    /// The names of the kernel's functions.
+    pub stacks: Stacks,
+    /// Whether it was said that the kernel hides its addresses.
+    told_hidden: bool,
+    /// How many records of waits were lost by the last look.
+    lost: u64,
+    /// When it was last seen that some were lost; 0: never.
+    lost_ns: u64,
+}
+
+impl Waits {
+    /// Before anything was seen. To be called before anything is attached: the functions are read
+    /// meanwhile.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { stacks: Stacks::open(), told_hidden: false, lost: 0, lost_ns: 0 }
+    }
+
+    /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
+    /// attempt that began before this was seen.
+    pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
+        let counters = [Counter::OffCpuFull, Counter::RingFullOffCpu, Counter::OffCpuMissed];
+        let counts = counters.map(|counter| tracer.counter(counter).unwrap_or_default());
+        let lost = counts.iter().sum();
+        if lost != self.lost {
+            self.lost = lost;
+            self.lost_ns = now_ns;
+        }
+    }
+
+    /// Whether waits of an attempt may be among those that were lost.
+    #[must_use]
+    pub fn may_lack(&self, joined: &Joined) -> bool {
+        began_ns(&joined.record) <= self.lost_ns
+    }
+
+    /// The waits of an attempt with the functions on their stacks. If the kernel hides its functions,
+    /// that is said once.
+    pub fn seen(&mut self, joined: &Joined, warnings: &mut VecDeque<Warning>) -> Vec<Seen> {
+        let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
+        if !self.told_hidden && self.stacks.are_hidden() {
+            self.told_hidden = true;
+            warnings.push_back(stacks_hidden());
+        }
+        seen
+    }
+}
+
+/// Fills in the waits of an attempt with their reasons.
+pub fn explain(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
+    cause::waits::add(fork, &joined.record, seen, &mut Processes);
+}
+
+/// Says of an attempt that its caller is not back in user space, though it is shown.
+pub fn still_held(tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
+    let record = &joined.record;
+    let held = record.has(bits::CHILD) && !joined.is_back && record.has(bits::ENTERED);
+    if !held || !tracer.still_held(&record.parent).unwrap_or(false) {
+        return None;
+    }
+    let since = duration(now_ns.saturating_sub(record.start_ns));
+    let text = format!("its caller is still held, {since} after it called");
+    Some(ForkWarning { code: Name::Borrowed("still-held"), text })
+}
+
+/// Says that the functions on the stacks of waits have no names.
+fn stacks_hidden() -> Warning {
+    Warning {
+        code: Name::Borrowed("stacks-hidden"),
+        text: "the kernel hides the addresses of its functions, so that of most waits neither the \
+               reason nor the function is known"
+            .to_owned(),
+        hint: Some(
+            "grant CAP_SYSLOG (root has it), and see that kernel.kptr_restrict is not 2".to_owned(),
+        ),
+        fork: None,
+    }
+}
