@@ -244,12 +244,12 @@ fn quota() -> Result<Truth, Skip> {
     let hierarchy = Hierarchy::of("cpu")?;
     let skip = |errno| Skip::step("set a CPU quota", errno);
     let group = hierarchy.group().map_err(skip)?;
-    // A fiftieth of a CPU.
+    // A twentieth of a CPU.
     if hierarchy.v1 {
         group.set("cpu.cfs_period_us", "100000").map_err(skip)?;
-        group.set("cpu.cfs_quota_us", "2000").map_err(skip)?;
+        group.set("cpu.cfs_quota_us", "5000").map_err(skip)?;
     } else {
-        group.set("cpu.max", "2000 100000").map_err(skip)?;
+        group.set("cpu.max", "5000 100000").map_err(skip)?;
     }
     // The memory is touched before the quota holds.
     touch(MUCH).map_err(skip)?;
