@@ -103,6 +103,8 @@ pub struct WaitsRecord {
     /// How often the task had left a CPU when it last did so (`nvcsw` and `nivcsw` of
     /// `task_struct`): with another number the task has run since.
     pub switches: u64,
+    /// How many waits are missing, because the task was not seen to come back.
+    pub missed: u64,
     /// The time of all waits that are over.
     pub off_ns: u64,
     /// Of it: the time of those in which the task was runnable and not held back by a quota when it
@@ -143,6 +145,7 @@ impl WaitsRecord {
             start_ns: 0,
             left_ns: 0,
             switches: 0,
+            missed: 0,
             off_ns: 0,
             preempted_ns: 0,
             other_ns: [0; Mark::IN_RECORD],
@@ -189,7 +192,7 @@ impl WaitsRecord {
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<Wait>() == 48 + 8 * FRAMES);
 const _: () = assert!(STACK_BYTES as usize == 8 * FRAMES);
-const _: () = assert!(WaitsRecord::HEAD == 64 + 8 * Mark::IN_RECORD);
+const _: () = assert!(WaitsRecord::HEAD == 72 + 8 * Mark::IN_RECORD);
 const _: () = assert!(align_of::<WaitsRecord>() == 8);
 
 #[cfg(test)]

@@ -270,6 +270,7 @@ fn drop_log(key: u64, log: &mut WaitsRecord) {
 fn no_longer_away(log: &mut WaitsRecord) {
     if log.left_ns != 0 {
         log.left_ns = 0;
+        log.missed += 1;
         add_away(1_u64.wrapping_neg());
         count(Counter::OffCpuMissed);
     }

@@ -308,7 +308,7 @@ impl Joiner {
             self.release_one(id, now_ns);
         }
         let old = |age: Option<&(u64, Key)>| {
-            age.is_some_and(|(since, _)| now_ns.saturating_sub(*since) >= HOLD_NS)
+            age.is_some_and(|(since, _)| now_ns.saturating_sub(*since) >= HOLD_AWAY_NS)
         };
         while old(self.early_ages.front()) {
             self.forget_oldest();
@@ -351,7 +351,11 @@ impl Joiner {
             self.by_caller.remove(&record.parent.tid);
         }
         let is_back = held.is_back(now_ns);
-        let waits_incomplete = record.has(bits::WAITED) && held.joined.waits.is_none();
+        let joined = &held.joined;
+        let waits = joined.waits.as_deref().into_iter();
+        let mut waits = waits.chain(&joined.waits_after).chain(&joined.child_waits);
+        let waits_incomplete = record.has(bits::WAITED) && joined.waits.is_none()
+            || waits.any(|waits| waits.missed > 0);
         let child_away = held.child_away;
         self.ready.push(Joined { is_back, child_away, waits_incomplete, ..held.joined });
     }

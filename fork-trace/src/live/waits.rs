@@ -61,9 +61,8 @@ impl Waits {
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
     /// attempt that began before this was seen.
     pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
-        let counters = [Counter::OffCpuFull, Counter::RingFullOffCpu, Counter::OffCpuMissed];
-        let counts = counters.map(|counter| tracer.counter(counter).unwrap_or_default());
-        let lost = counts.iter().sum();
+        let count = |counter| tracer.counter(counter).unwrap_or_default();
+        let lost = count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu);
         if lost != self.lost {
             self.lost = lost;
             self.lost_ns = now_ns;
