@@ -247,7 +247,9 @@ impl Trace {
         let account = std::mem::take(&mut self.account);
         let differences = account.end(&self.tracer, began + COUNTING)?;
         self.tracer.stop_samples();
-        for tracepoint in Tracepoint::ALL {
+        // The others' programs take it that whoever leaves its CPU is seen to come back.
+        let others = Tracepoint::ALL.iter().filter(|other| **other != Tracepoint::SchedSwitch);
+        for tracepoint in others.chain(&[Tracepoint::SchedSwitch]) {
             self.tracer.detach(*tracepoint);
         }
         detach::wait_for_programs();

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{c_int, c_long, c_ulong, c_void},
-    ptr,
+    fs, ptr,
 };
 
 use super::{
@@ -18,6 +18,12 @@ pub(crate) fn cpu_ns() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     let part = |n: i64| u64::try_from(n).unwrap_or(0);
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+}
+
+/// For how long the calling thread was runnable so far without a CPU.
+pub(crate) fn delay_ns() -> Option<u64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').nth(1)?.parse().ok()
 }
 
 /// Runs this process only while nobody else wants its CPU.
