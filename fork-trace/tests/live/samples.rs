@@ -154,7 +154,8 @@ fn a_short_fork_is_told_as_before() {
     let traced = trace(&mut fork_trace(), Command::new(forker()).args(["loop", "--count", "300"]));
     accounted(&traced.shown);
     for fork in of_type(&traced.shown, "fork") {
-        assert!(ns(&fork["total_ns"]) > 20_000_000 || sampled(fork).is_empty(), "{fork}");
+        // A handful of samples takes five milliseconds.
+        assert!(ns(&fork["total_ns"]) > 4_000_000 || sampled(fork).is_empty(), "{fork}");
     }
 }
 
