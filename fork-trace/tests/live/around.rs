@@ -194,7 +194,7 @@ fn a_container_is_told_by_its_cgroup() {
     command.args(["--json", "--", "sh", "-c", &script]).stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // The group has to be there while the fork is looked at.
-    std::thread::sleep(Duration::from_secs(1).mul_f64(slowness().min(5.0)));
+    std::thread::sleep(Duration::from_secs(2).mul_f64(slowness().min(3.0)));
     drop(child.stdin.take());
     let output = child.wait_with_output().unwrap();
     let traced = lines(&output.stderr);

@@ -303,7 +303,7 @@ fn with_capabilities(command: &mut Command, kept: Vec<Capability>) -> &mut Comma
 #[test]
 fn the_default_rights_of_a_container() {
     live_test!();
-    let command = ["--json", "--backend", "tracepoint", "--", "sh", "-c", ": & wait"];
+    let command = ["-q", "--json", "--backend", "tracepoint", "--", "sh", "-c", ": & wait"];
     let output = run(with_capabilities(tool().args(["--", "echo", "ran"]), DEFAULT.to_vec()));
     refused(&output, "none of them", "--cap-add BPF --cap-add PERFMON");
     let only_bpf = [&DEFAULT[..], &[Capability::CAP_BPF]].concat();
@@ -323,7 +323,7 @@ fn the_default_rights_of_a_container() {
     // CAP_SYS_PTRACE which program a process runs.
     let more = [&both[..], &[Capability::CAP_SYSLOG, Capability::CAP_SYS_PTRACE]].concat();
     let mut trace = tool();
-    trace.args(["--json", "--backend", "inner", "--", "sh", "-c", "sleep 0.3 & wait"]);
+    trace.args(["-q", "--json", "--backend", "inner", "--", "sh", "-c", "sleep 0.3 & wait"]);
     let output = run(with_capabilities(&mut trace, more));
     assert!(output.status.success(), "{}", text(output.stderr));
     let traced = lines(&output.stderr);

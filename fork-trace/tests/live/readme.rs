@@ -78,7 +78,7 @@ fn each_command_of_the_readme_works() {
         command.args(["-c", &line]).env("PATH", &path).current_dir(place);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if endless {
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_secs(3));
             kill(child.id(), Signal::SIGINT);
         }
         let seconds = if of_workspace { 600 } else { 60 };

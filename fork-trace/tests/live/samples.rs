@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, accounted, check, fork_trace, forker, functions_are_probed, lines, live_test, of_type,
-    read, run, skip, slowness, stage, summary, tool, trace,
+    Folder, accounted, check, forker, functions_are_probed, lines, live_test, of_type, read, run,
+    sampling_fork_trace, skip, slowness, stage, summary, tool, trace,
 };
 
 /// Each kind of work, and the stage that it is.
@@ -19,7 +19,7 @@ const WORKS: [(&str, &str); 2] =
 fn traced(work: &str, options: &[&str]) -> Option<(Value, Value, Vec<Value>)> {
     let folder = Folder::new(&format!("work-{work}"));
     let file = folder.file("forks.json");
-    let mut tool = fork_trace();
+    let mut tool = if options.contains(&"--backend") { tool() } else { sampling_fork_trace() };
     tool.args(options).arg("-o").arg(&file).arg("--").arg(forker()).args(["work", work]);
     let output = run(&mut tool);
     assert!(output.status.success(), "{work}: {}", String::from_utf8_lossy(&output.stderr));
@@ -151,7 +151,8 @@ fn without_samples_nothing_is_split() {
 #[test]
 fn a_short_fork_is_told_as_before() {
     live_test!();
-    let traced = trace(&mut fork_trace(), Command::new(forker()).args(["loop", "--count", "300"]));
+    let traced =
+        trace(&mut sampling_fork_trace(), Command::new(forker()).args(["loop", "--count", "300"]));
     accounted(&traced.shown);
     for fork in of_type(&traced.shown, "fork") {
         // A handful of samples takes five milliseconds.

@@ -40,7 +40,7 @@ const NARROWED: [(&str, &str); 4] = [
 
 /// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
 /// emulation is slow.
-const ONCE: [(&str, &str); 16] = [
+const ONCE: [(&str, &str); 17] = [
     ("5.10", "files::"),
     ("5.10", "names::"),
     ("5.10", "endings::"),
@@ -54,6 +54,7 @@ const ONCE: [(&str, &str); 16] = [
     ("6.12", "filters::"),
     ("6.12", "memory_bill::what_drove_the_time_is_told"),
     ("6.12", "records::"),
+    ("6.12", "samples::"),
     ("6.12", "truth::replay_gives_back_every_byte"),
     ("6.12", "truth::the_whole_host_shows_the_same"),
     ("7.3", "follow_up::a_parallel_build"),

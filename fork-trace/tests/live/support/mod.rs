@@ -12,5 +12,8 @@ pub(crate) use self::{
         of_type, read, stage, summary, warned,
     },
     skip::{live_test, skip},
-    trace::{FileTrace, HostTrace, fork_trace, forker, kill, run, tool, trace, trace_forker, wait},
+    trace::{
+        FileTrace, HostTrace, fork_trace, forker, kill, run, sampling_fork_trace, tool, trace,
+        trace_forker, wait,
+    },
 };

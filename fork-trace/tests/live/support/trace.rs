@@ -22,8 +22,18 @@ pub(crate) fn tool() -> Command {
     Command::new(env::var_os("FORK_TRACE_BIN").map_or_else(|| PathBuf::from(built), PathBuf::from))
 }
 
-/// The tool, tracing by the backend that `FORK_TRACE_BACKEND` names, if any.
+/// The tool, tracing by the backend that `FORK_TRACE_BACKEND` names, if any. An emulated machine is busy
+/// with timers as it is, so no samples are taken there.
 pub(crate) fn fork_trace() -> Command {
+    let mut tool = sampling_fork_trace();
+    if slowness() > 1.0 {
+        tool.arg("--sample=0");
+    }
+    tool
+}
+
+/// The same, which takes samples everywhere.
+pub(crate) fn sampling_fork_trace() -> Command {
     let mut tool = tool();
     if let Some(backend) = env::var_os("FORK_TRACE_BACKEND") {
         tool.arg("--backend").arg(backend);
