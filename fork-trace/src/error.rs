@@ -220,7 +220,7 @@ impl UserError {
                     .to_owned()
             }
             Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
-                flag, a flags word such as 0x1200011, an errno, or a kind of cause"
+                flag, a flags word such as 0x1200011, an errno, a kind of cause, or the reason of a wait"
                 .to_owned(),
             Self::Lost { .. } => {
                 "give the ring more room, for example with --buffer 64M".to_owned()

@@ -11,6 +11,7 @@ use crate::{
     cause::{
         limits::{LIMITS, Limit},
         rules::{RULES, Rule},
+        waits,
     },
     event::{cause::CauseKind, clone_flags, errno::parse_errno, values::Call},
 };
@@ -28,17 +29,21 @@ certain only where the evidence proves it: for example, a counter that had reach
 the call was refused.
 ";
 
-/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, or a
-/// flags word in hexadecimal. `None` where it is none of these.
+/// All that the tables say about `word`: an error, a flag, a stage, a kind of cause, a rule, a reason of a
+/// wait, or a flags word in hexadecimal. A wait or work may be named as a verdict names it, with `wait:` or
+/// `work:` before it. `None` where it is none of these.
 #[must_use]
 pub fn explain(word: &str) -> Option<String> {
-    errno(word)
-        .or_else(|| flag(word))
-        .or_else(|| stage(word))
-        .or_else(|| kind(word))
-        .or_else(|| rule(word))
-        .or_else(|| crate::cause::waits::explain(word))
-        .or_else(|| flags_word(word))
+    if let Some(reason) = word.strip_prefix("wait:") {
+        return waits::explain(reason);
+    }
+    if let Some(work) = word.strip_prefix("work:") {
+        return stage(work);
+    }
+    let tables = [errno, flag, stage, kind, rule, waits::explain, flags_word];
+    // A word may be in more than one: `vfork` is a flag and a reason.
+    let texts: Vec<_> = tables.iter().filter_map(|table| table(word)).collect();
+    (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
 fn errno(word: &str) -> Option<String> {

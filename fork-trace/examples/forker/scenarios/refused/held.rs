@@ -65,7 +65,8 @@ pub(super) fn zombies_to_the_limit(cause: &'static str) -> Result<(), Errno> {
 
 /// Makes the kernel start workers until a limit is reached, and forks once, which should be refused.
 pub(super) fn workers_to_the_limit(cause: &'static str) -> Result<(), Errno> {
-    let workers = Workers::start(2 * LIMIT)?;
+    // No more than fit: the kernel would try to make others, and be refused itself.
+    let workers = Workers::start(LIMIT - 1)?;
     // The kernel starts them one after the other.
     while tasks() < LIMIT as usize {
         sys::sleep_ms(1);
