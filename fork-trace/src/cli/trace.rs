@@ -86,7 +86,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
             return Err(error.into());
         }
     };
-    let before = Before::look(&wanted.filters);
+    let before = Before::look(&wanted.filters, &mut host);
     prepared.tracer.attach(&prepared.plan, &stop)?;
     if let Some(signal) = held.arrived() {
         return interrupted(signal, Some(prepared));

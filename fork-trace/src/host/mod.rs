@@ -63,6 +63,8 @@ pub struct Host {
     pub facts: Facts,
     /// The offsets that are set in the object before it is loaded: name of the global, and value.
     pub offsets: Vec<(&'static str, u32)>,
+    /// The lines of functions of `/proc/kallsyms`, for names of kernel stacks.
+    pub kernel_functions: Vec<u8>,
     /// BTF data that holds only the types that programs attach to.
     pub attachable: Vec<u8>,
     /// Whether programs can load fields of the calling task directly: the kernel has
@@ -104,7 +106,8 @@ impl Host {
         let typed = btf.has_function(TYPED_HELPER);
         let task_regs = btf.has_function(TASK_REGS_HELPER);
         let features = Features::default();
-        let (symbols, counts) = read_symbols();
+        let mut kernel_functions = Vec::new();
+        let (symbols, counts) = read_symbols(&mut kernel_functions);
         let place = symbols.as_ref().ok().and_then(|symbols| symbols.get(PER_CPU_OFFSETS));
         let cpus = (possible_cpus()?, place.map_or(0, |place| place.start));
         let candidates = functions::candidates(&btf, counts.as_ref())?;
@@ -117,6 +120,7 @@ impl Host {
             task_regs,
             candidates,
             symbols,
+            kernel_functions,
             ids: Ids::Initial,
             features,
             cpus,

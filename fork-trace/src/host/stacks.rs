@@ -1,40 +1,26 @@
 //! Addresses of the kernel's code to the names of its functions.
 //!
-//! A table of all functions takes some megabytes and a tenth of a second to read. A thread of its own
-//! reads it while a trace is being attached: later whatever has to be looked up of attempts would grow
-//! old meanwhile. The kernel shows addresses to whoever may see them when the file is opened, and rights
-//! are dropped soon after.
-
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    thread::{self, JoinHandle},
-};
+//! A table of all functions takes some megabytes and some hundredths of a second to make. It is made when the
+//! first stack has to be named, of what was read of the kernel's symbols at the start: rights are dropped soon
+//! after.
 
 use fork_trace_common::wait::FRAMES;
 
 /// No kernel has more functions than this, modules included.
 const MOST: usize = 1 << 20;
-/// No list of them has more bytes.
-const MOST_BYTES: u64 = 256 << 20;
-
 /// The kernel's functions by address.
 #[derive(Default)]
 pub struct Stacks {
-    reading: Option<JoinHandle<Functions>>,
+    /// Lines of `/proc/kallsyms` of which no table was made yet.
+    lines: Vec<u8>,
     functions: Option<Functions>,
 }
 
 impl Stacks {
-    /// Opens the list of symbols, as far as this is permitted, and begins to read it.
+    /// By the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub fn open() -> Self {
-        let list = File::open("/proc/kallsyms").ok();
-        let reading = thread::Builder::new().spawn(|| Functions::read(list));
-        if let Err(error) = &reading {
-            log::warn!("a thread that reads kallsyms: {error}");
-        }
-        Self { reading: reading.ok(), functions: None }
+    pub const fn of(lines: Vec<u8>) -> Self {
+        Self { lines, functions: None }
     }
 
     /// The functions on a stack of return addresses, the innermost first, as far as the caller has
@@ -53,10 +39,9 @@ impl Stacks {
     }
 
     fn functions(&mut self) -> &Functions {
-        let Self { reading, functions } = self;
-        // A thread that panicked has read nothing.
-        let read = || reading.take().and_then(|reading| reading.join().ok()).unwrap_or_default();
-        functions.get_or_insert_with(read)
+        let Self { lines, functions } = self;
+        let make = || Functions::parse(&String::from_utf8_lossy(&std::mem::take(lines)));
+        functions.get_or_insert_with(make)
     }
 
     /// Whether the kernel hides its addresses; asked once a stack has arrived.
@@ -76,22 +61,6 @@ struct Functions {
 }
 
 impl Functions {
-    fn read(list: Option<File>) -> Self {
-        let text = list.map(|mut list| {
-            let mut text = String::new();
-            // The kernel has some megabytes to tell, and more than this it has not.
-            io::Read::by_ref(&mut list).take(MOST_BYTES).read_to_string(&mut text).map(|_| text)
-        });
-        match text {
-            Some(Ok(text)) => Self::parse(&text),
-            Some(Err(error)) => {
-                log::warn!("kallsyms: {error}");
-                Self::default()
-            }
-            None => Self::default(),
-        }
-    }
-
     fn parse(list: &str) -> Self {
         let mut functions = Self::default();
         for line in list.split('\n') {

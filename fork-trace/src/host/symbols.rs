@@ -1,5 +1,6 @@
 //! The kernel's symbols: the addresses of the functions whose allocations are marks, and how many
-//! symbols have each name of the table of functions. `/proc/kallsyms` is read once, as a stream.
+//! symbols have each name of the table of functions. `/proc/kallsyms` is read once, as a stream; the lines of
+//! functions are kept for whoever names kernel stacks later, when there may be no right to read them.
 
 use std::{
     collections::HashMap,
@@ -23,13 +24,23 @@ pub(super) const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 
 /// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations
 /// are marks, or the reason why they are not known; and how many symbols have each name of the
-/// table of functions, or `None` where symbols cannot be read at all.
-pub(super) fn read_symbols() -> (Result<Symbols, String>, Option<Counts>) {
-    let parsed = File::open("/proc/kallsyms").and_then(|file| parse_symbols(BufReader::new(file)));
-    match parsed {
+/// table of functions, or `None` where symbols cannot be read at all. Puts the lines of functions into
+/// `lines`.
+pub(super) fn read_symbols(lines: &mut Vec<u8>) -> (Result<Symbols, String>, Option<Counts>) {
+    let file = File::open("/proc/kallsyms");
+    match file.and_then(|file| parse_symbols(BufReader::new(file), lines)) {
         Ok((symbols, counts)) => (symbols, Some(counts)),
         Err(error) => (Err(format!("kallsyms: {error}")), None),
     }
+}
+
+/// No list of functions has more bytes.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Whether a line is that of a function: its kind stands after the address.
+fn is_function(line: &[u8]) -> bool {
+    let kind = line.split(|byte| *byte == b' ').nth(1);
+    matches!(kind, Some(b"t" | b"T" | b"w" | b"W"))
 }
 
 /// What was found of one name.
@@ -41,7 +52,10 @@ struct Symbol {
     count: usize,
 }
 
-fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, String>, Counts)> {
+fn parse_symbols(
+    mut kallsyms: impl BufRead,
+    lines: &mut Vec<u8>,
+) -> io::Result<(Result<Symbols, String>, Counts)> {
     let places = ALLOCATING_FUNCTIONS.iter().map(|(name, _)| *name);
     let places: Vec<_> =
         places.chain(COPY_PROCESS.iter().copied()).chain([PER_CPU_OFFSETS]).collect();
@@ -53,6 +67,9 @@ fn parse_symbols(mut kallsyms: impl BufRead) -> io::Result<(Result<Symbols, Stri
     let mut line = Vec::new();
     while kallsyms.read_until(b'\n', &mut line)? > 0 {
         let bytes = line.trim_ascii_end();
+        if is_function(bytes) && lines.len() + line.len() <= MOST_BYTES {
+            lines.extend_from_slice(&line);
+        }
         if !open.is_empty() {
             let address = address(bytes);
             for (name, start) in open.extract_if(.., |(_, start)| address > *start) {
@@ -103,7 +120,7 @@ mod tests {
     fn a_symbol_ends_where_the_next_address_begins() {
         let text = "ffff1000 T copy_process\nffff1000 t dup_mm\nffff1800 t y\nffff2000 T dup_fd\n\
                     ffff3000 t dup_fd\t[btrfs]\nffff4000 T alloc_pid\nffff5000 t alloc_pid\n";
-        let parse = |text: &str| parse_symbols(text.as_bytes()).unwrap();
+        let parse = |text: &str| parse_symbols(text.as_bytes(), &mut Vec::new()).unwrap();
         let (symbols, counts) = parse(text);
         let symbols = symbols.unwrap();
         assert_eq!(symbols["copy_process"], 0xffff_1000..0xffff_1800);
@@ -124,7 +141,7 @@ mod tests {
             ending in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let text = [lines.concat(), ending].concat();
-            let (symbols, counts) = parse_symbols(&text[..]).unwrap();
+            let (symbols, counts) = parse_symbols(&text[..], &mut Vec::new()).unwrap();
             prop_assert_eq!(counts.len(), functions::names().count());
             if let Ok(symbols) = symbols {
                 prop_assert!(symbols.values().all(|place| place.start <= place.end));

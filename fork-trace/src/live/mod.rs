@@ -127,10 +127,11 @@ pub struct Before {
 }
 
 impl Before {
-    /// Looks for tasks that `filters` want, and opens what gives names to kernel stacks.
+    /// Looks for tasks that `filters` want, and takes from `host` what gives names to kernel stacks.
     #[must_use]
-    pub fn look(filters: &Filters) -> Self {
-        Self { older: stuck::older(filters), waits: Waits::open() }
+    pub fn look(filters: &Filters, host: &mut Host) -> Self {
+        let waits = Waits::new(std::mem::take(&mut host.kernel_functions));
+        Self { older: stuck::older(filters), waits }
     }
 }
 

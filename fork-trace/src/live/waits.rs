@@ -51,11 +51,10 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Before anything was seen. To be called before anything is attached: the functions are read
-    /// meanwhile.
+    /// Before anything was seen; `kernel_functions` are the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub fn open() -> Self {
-        Self { stacks: Stacks::open(), told_hidden: false, lost: 0, lost_ns: 0 }
+    pub const fn new(kernel_functions: Vec<u8>) -> Self {
+        Self { stacks: Stacks::of(kernel_functions), told_hidden: false, lost: 0, lost_ns: 0 }
     }
 
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
