@@ -85,13 +85,22 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     }
 }
 
-/// A head and the places that were used. The head alone says that a task has left its CPU.
+/// A head and the places that were used. The head alone says that a task has left its CPU. A program that
+/// was preempted as it sent them may have sent fewer than there were then, and such a record lacks a wait.
 fn waits(bytes: &[u8]) -> Option<Box<WaitsRecord>> {
     let mut record = Box::new(WaitsRecord::zeroed());
     record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let used = usize::try_from(record.used).ok()?.checked_mul(size_of::<Wait>())?;
-    let whole = bytes.len() == WaitsRecord::HEAD + used;
-    (whole || bytes.len() == WaitsRecord::HEAD && record.left_ns != 0).then_some(record)
+    let places = bytes.len().checked_sub(WaitsRecord::HEAD)?;
+    let sent = u32::try_from(places / size_of::<Wait>()).ok()?;
+    let leaves = sent == 0 && record.left_ns != 0;
+    if !places.is_multiple_of(size_of::<Wait>()) || sent > record.used {
+        return None;
+    }
+    if sent < record.used && !leaves {
+        record.used = sent;
+        record.missed = record.missed.saturating_add(1);
+    }
+    Some(record)
 }
 
 /// A head and the addresses that were read.
