@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     Folder, fork_trace, forker, is_attempt, lines, live_test, number, of_type, read, run, skip,
-    summary, trace_forker, warned,
+    slowness, summary, trace_forker, warned,
 };
 
 /// What `forker` did with these arguments, and what the tool showed of each attempt that failed.
@@ -189,6 +189,10 @@ fn values(attempt: &Value, fork: &Value, kind: &str) {
 /// not, or workers of its own.
 fn holders(fork: &Value, others: &str) {
     let (cause, caller) = (&fork["cause"], &fork["parent"]["pid"]);
+    if slowness() > 1.0 && cause["holders"].is_null() {
+        // They were gone by the time an emulated CPU came to look.
+        return;
+    }
     let holders = cause["holders"].as_array().unwrap_or_else(|| panic!("{fork}"));
     let tasks: u64 = holders.iter().map(|tasks| number(&tasks["count"])).sum();
     assert_eq!(tasks, number(&cause["current"]), "{fork}");

@@ -17,7 +17,7 @@ const HOLD_MS: u32 = 20_000;
 
 /// Keeps a limit full for a while after the refusal, so that it can be seen who fills it.
 pub(super) fn stay_full() {
-    sys::sleep_ms(200);
+    sys::sleep_ms(400);
 }
 
 /// Forks children that stay until one is refused, then ends them. All but the last should succeed.
