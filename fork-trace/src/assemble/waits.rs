@@ -311,6 +311,8 @@ fn put_in(
     if stages.iter().any(|span| is(span, told) && span.dur_ns.is_some()) {
         return;
     }
+    // The stage that refused may stand there without a time.
+    let failed = stages.iter().any(|span| is(span, told) && span.status == Status::Failed);
     stages.retain(|span| !is(span, told));
     let next = stages.iter().position(|span| stage(span).is_some_and(|stage| stage > told));
     let span = Span {
@@ -320,7 +322,7 @@ fn put_in(
         self_ns: Some(moved_ns),
         off_cpu_ns: None,
         runs: None,
-        status: Status::Done,
+        status: if failed { Status::Failed } else { Status::Done },
         precision: Precision::Bounded,
         source: Some(Source::Switch),
         until: None,
@@ -399,6 +401,19 @@ mod tests {
         assert_eq!(seen(Stage::CopyProcess), [Some(0), Some(1000), Some(100), Some(100)]);
         assert_eq!(own(&stages), 1000);
         assert!(stages.last().is_some_and(|last| is(last, Stage::CgroupCanFork)));
+    }
+
+    #[test]
+    fn the_stage_that_refused_stays_failed() {
+        let mut stages = stages();
+        let mut refused = span(Stage::CgroupCanFork, 0, 0, 0);
+        (refused.start_ns, refused.dur_ns, refused.self_ns) = (None, None, None);
+        refused.status = Status::Failed;
+        stages.push(refused);
+        place(&mut stages, Some(1000), 750, 850, Some(Stage::CgroupCanFork));
+        assert_eq!(of(&stages, Stage::CgroupCanFork)[0], Some(750));
+        let row = stages.iter().find(|span| is(span, Stage::CgroupCanFork)).unwrap();
+        assert_eq!(row.status, Status::Failed);
     }
 
     #[test]

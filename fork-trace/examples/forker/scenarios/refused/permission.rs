@@ -1,6 +1,9 @@
 //! What the caller has no right to ask for.
 
-use super::why::{NOBODY, Refusal, clone_refused, clone3_refused};
+use super::{
+    held::stay_full,
+    why::{NOBODY, Refusal, clone_refused, clone3_refused},
+};
 use crate::{
     attempt::{attempt, helper, in_child},
     call::{Call, Note, Outcome},
@@ -95,8 +98,10 @@ pub(crate) fn taken_without_process() -> Outcome {
         let leader = leader.tid()?;
         sys::await_zombie(leader)?;
         ask_for(leader);
+        stay_full();
         sys::reap(leader);
         ask_for(leader);
+        stay_full();
         Ok(())
     })
 }
