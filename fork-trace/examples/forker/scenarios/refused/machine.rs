@@ -51,6 +51,7 @@ pub(crate) fn no_threads() -> Outcome {
     helper(|| {
         let _limit = Setting::change("/proc/sys/kernel/threads-max", "1")?;
         clone_refused(flag::SIGCHLD, Refusal(libc::EAGAIN, "threads-max", ""));
+        sys::sleep_ms(STANDS_MS);
         Ok(())
     })
 }
