@@ -66,7 +66,7 @@ counters! {
     OffCpuFull,
     /// Records of times off the CPU lost because the ring was full.
     RingFullOffCpu,
-    /// Times off the CPU whose end is not known, because the kernel skipped the program that sees it.
+    /// Times off the CPU whose end is not known: the task ran again without having been seen to come back.
     OffCpuMissed,
     /// Samples of kernel stacks lost because the ring was half full or full.
     SamplesLost,

@@ -74,6 +74,21 @@ pub struct Wait {
     pub stack: [u64; FRAMES],
 }
 
+impl Wait {
+    /// How long it lasted.
+    #[must_use]
+    pub const fn dur_ns(&self) -> u64 {
+        self.back_ns.saturating_sub(self.left_ns)
+    }
+
+    /// Whether the task was runnable and not held back by a quota when it left.
+    #[must_use]
+    #[inline(always)]
+    pub const fn was_preempted(&self) -> bool {
+        self.bits & (bits::RUNNABLE | bits::THROTTLED) == bits::RUNNABLE
+    }
+}
+
 /// The waits of one task in one part of a fork. Sent without the places that were never used.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -177,10 +192,10 @@ impl WaitsRecord {
         }
         later.current = later.used;
         for wait in later.kept() {
-            let dur_ns = wait.back_ns.saturating_sub(wait.left_ns);
+            let dur_ns = wait.dur_ns();
             self.count = self.count.saturating_sub(1);
             self.off_ns = self.off_ns.saturating_sub(dur_ns);
-            if wait.bits & (bits::RUNNABLE | bits::THROTTLED) == bits::RUNNABLE {
+            if wait.was_preempted() {
                 self.preempted_ns = self.preempted_ns.saturating_sub(dur_ns);
             }
         }

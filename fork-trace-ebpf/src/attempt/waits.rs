@@ -180,7 +180,7 @@ pub(crate) fn comes_back(task: Task) {
     }
     let off_ns = now - log.left_ns;
     log.off_ns += off_ns;
-    if wait.bits & (wait_bits::RUNNABLE | wait_bits::THROTTLED) == wait_bits::RUNNABLE {
+    if wait.was_preempted() {
         log.preempted_ns += off_ns;
     }
     log.left_ns = 0;

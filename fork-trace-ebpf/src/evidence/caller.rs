@@ -6,11 +6,12 @@ use fork_trace_common::{
 };
 
 use super::{
-    reads::{Address, MOST_NESTED, Reads},
+    reads::{Address, Reads},
     section::{Section, section},
 };
 use crate::{
     global_functions::global_functions,
+    kernel::namespace::MOST_NESTED,
     kernel::offsets::{
         CRED_CAPS, CRED_EUID, CRED_UCOUNTS, CRED_UID, CRED_USER, CRED_USER_NS, SIGNAL_FLAGS,
         SIGNAL_RLIM, TASK_CRED, TASK_POLICY, TASK_PTRACE, TASK_SECCOMP_MODE, TASK_SIGNAL,

@@ -16,6 +16,7 @@ use crate::{
     global_functions::global_functions,
     kernel::{
         errno::{EAGAIN, EINTR, ENOMEM},
+        groups::MOST_GROUPS,
         offsets::{
             CGROUP_KN, CGROUP_SUBSYS, CSET_SUBSYS, CSS_CGROUP, CSS_PARENT, FDT_FD, FDT_MAX_FDS,
             FILE_INODE, FILES_FDT, INODE_PRIVATE, KN_ID, KN_NAME, KN_PARENT, KN_PARENT_RCU,
@@ -25,11 +26,6 @@ use crate::{
         task::Task,
     },
 };
-
-/// How many groups a walk looks at, from the caller's own upwards.
-///
-/// VERIFIER: each one more costs load time.
-const MOST_GROUPS: u64 = 12;
 
 global_functions! {
     /// The control groups of the child.

@@ -6,12 +6,13 @@ use fork_trace_common::refusal::{
 };
 
 use super::{
-    reads::{Address, MOST_NESTED, Reads},
+    reads::{Address, Reads},
     section::{Section, section},
 };
 use crate::{
     global_functions::global_functions,
     kernel::errno::ENOSPC,
+    kernel::namespace::MOST_NESTED,
     kernel::offsets::{
         CRED_UCOUNTS, NSPROXY_CHILD_TIME_NS, NSPROXY_PID_NS, NSPROXY_TIME_NS, PID_LEVEL,
         PID_NS_ALLOCATED, PID_NS_INUM, PID_NS_LEVEL, PID_NS_PARENT, PID_NS_PID_MAX, PID_NUMBERS,

@@ -5,11 +5,6 @@ use fork_trace_common::settings::ABSENT;
 
 use crate::kernel::offsets::element;
 
-/// How many nested namespaces a walk looks at, from the caller's outwards.
-///
-/// VERIFIER: each one more costs load time.
-pub(super) const MOST_NESTED: u64 = 8;
-
 /// An address in the kernel's memory, as a plain number.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Address(pub(super) u64);

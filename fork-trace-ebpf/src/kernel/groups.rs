@@ -14,6 +14,11 @@ use super::{
     task::Task,
 };
 
+/// How many groups a walk looks at, from a task's own upwards.
+///
+/// VERIFIER: each one more costs load time.
+pub(crate) const MOST_GROUPS: u64 = 12;
+
 /// A task's `css_set`: the group of each controller that it is in.
 #[derive(Clone, Copy)]
 pub(crate) struct Groups(Ptr);

@@ -1,24 +1,18 @@
 //! Which limits a task counts against, and what is told of it.
 
-use fork_trace_common::{
-    holder::{HolderSeen, HoldersKind, HoldersOf},
-    settings::ABSENT,
-};
+use fork_trace_common::holder::{COMM_BYTES, HolderSeen, HoldersKind, HoldersOf};
 
 use super::{
+    groups::MOST_GROUPS,
+    namespace::MOST_NESTED,
     offsets::{
         CGROUP_KN, CRED_UCOUNTS, CRED_UID, CSET_SUBSYS, CSS_CGROUP, CSS_PARENT, KN_ID,
-        PIDS_CGRP_ID, TASK_CGROUPS, TASK_COMM, TASK_EXIT_STATE, TASK_GROUP_LEADER, TASK_OLD_STATE,
-        TASK_REAL_CRED, TASK_REAL_PARENT, TASK_STATE, UCOUNTS_NS, UCOUNTS_UID, USER_NS_INUM,
-        USER_NS_UCOUNTS, element,
+        PIDS_CGRP_ID, TASK_CGROUPS, TASK_COMM, TASK_EXIT_STATE, TASK_GROUP_LEADER, TASK_REAL_CRED,
+        TASK_REAL_PARENT, UCOUNTS_NS, UCOUNTS_UID, USER_NS_INUM, USER_NS_UCOUNTS, element,
     },
     pointer::{Ptr, field},
     task::Task,
 };
-
-/// How many groups and user namespaces are looked at, from the task's own upwards.
-const MOST_GROUPS: u32 = 12;
-const MOST_NESTED: u32 = 8;
 
 impl Task {
     /// Whether the task counts against the limit.
@@ -80,17 +74,12 @@ impl Task {
     pub(crate) fn holder(self) -> Option<HolderSeen> {
         let leader = self.0.follow(TASK_GROUP_LEADER.load())?;
         let parent = self.0.follow(TASK_REAL_PARENT.load())?;
-        // Before 5.14 the state is a `long` of another name, of which the lower half tells all.
-        let state = match TASK_STATE.load() {
-            ABSENT => TASK_OLD_STATE.load(),
-            state => state,
-        };
         Some(HolderSeen {
             tgid: self.tgid()?,
             tid: self.tid()?,
             ppid: self.ppid()?,
             flags: self.flags()?,
-            state: self.0.read(state)?,
+            state: self.state(),
             exit_state: field!(self.0, TASK_EXIT_STATE: u32)?,
             comm: comm(self.0)?,
             process_comm: comm(leader)?,
@@ -100,6 +89,6 @@ impl Task {
 }
 
 #[inline(always)]
-fn comm(task: Ptr) -> Option<[u8; 16]> {
+fn comm(task: Ptr) -> Option<[u8; COMM_BYTES]> {
     task.read(TASK_COMM.load())
 }

@@ -9,6 +9,11 @@ use super::{
     task::Task,
 };
 
+/// How many nested namespaces a walk looks at, from a task's own outwards.
+///
+/// VERIFIER: each one more costs load time.
+pub(crate) const MOST_NESTED: u64 = 8;
+
 /// The level of the pid namespace whose ids user space's `/proc` shows; absent if user space can
 /// look up none there.
 #[unsafe(no_mangle)]

@@ -246,7 +246,9 @@ fn copied(record: &ForkRecord) -> Option<Copied> {
     })
 }
 
-fn comm(record: &ForkRecord) -> String {
+/// The name of the task that called.
+#[must_use]
+pub fn comm(record: &ForkRecord) -> String {
     text(before_nul(&record.comm))
 }
 

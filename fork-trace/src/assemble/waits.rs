@@ -10,7 +10,7 @@ use fork_trace_common::{
     callee::stage_of,
     record::bits::KERNEL_MADE,
     stage::{Mark, ORDER, Point, STAGES, Stage},
-    wait::{self, Phase, Wait, WaitsRecord},
+    wait::{Phase, Wait, WaitsRecord},
 };
 
 use crate::{
@@ -34,14 +34,6 @@ pub struct Seen {
     pub names: Vec<String>,
     /// The stage that the stack tells.
     pub stage: Option<Stage>,
-}
-
-impl Seen {
-    /// How long it lasted.
-    #[must_use]
-    pub const fn dur_ns(&self) -> u64 {
-        self.wait.back_ns.saturating_sub(self.wait.left_ns)
-    }
 }
 
 /// All waits of an attempt that were kept, in order; `names` turns a stack into the names of its
@@ -84,13 +76,11 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
     if let Some(waits) = &joined.waits {
         fork.off_cpu_ns = Some(waits.off_ns).filter(|off_ns| *off_ns > 0);
         let kept: Vec<_> = waits.kept().collect();
-        let kept_ns: u64 = kept.iter().map(|wait| wait.back_ns.saturating_sub(wait.left_ns)).sum();
+        let kept_ns: u64 = kept.iter().map(|wait| wait.dur_ns()).sum();
         let count = u64::from(waits.count).saturating_sub(kept.len() as u64);
         let dur_ns = waits.off_ns.saturating_sub(kept_ns);
-        let quota = wait::bits::RUNNABLE | wait::bits::THROTTLED;
-        let preempted = kept.iter().filter(|wait| wait.bits & quota == wait::bits::RUNNABLE);
-        let preempted_ns: u64 =
-            preempted.map(|wait| wait.back_ns.saturating_sub(wait.left_ns)).sum();
+        let preempted = kept.iter().filter(|wait| wait.was_preempted());
+        let preempted_ns: u64 = preempted.map(|wait| wait.dur_ns()).sum();
         let preempted_ns = waits.preempted_ns.checked_sub(preempted_ns).filter(|ns| *ns > 0);
         fork.waits_more = (count > 0).then_some(WaitsMore { count, dur_ns, preempted_ns });
         let mut stages = std::mem::take(&mut fork.stages);

@@ -1,7 +1,10 @@
 //! Reads the object's maps: counters, attempts that have not ended, and children that are followed.
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapError};
+use aya::{
+    Pod,
+    maps::{HashMap, MapData, MapError},
+};
 use fork_trace_common::{
     counter::Counter,
     follow_up::{Born, state},
@@ -24,6 +27,13 @@ type OffCpu = Option<Box<WaitsRecord>>;
 type BornBytes = [u8; size_of::<Born>()];
 
 impl Tracer {
+    /// A map of the object, to be read.
+    fn hash_map<K: Pod, V: Pod>(&self, name: &str) -> Result<HashMap<&MapData, K, V>> {
+        let map = self.ebpf.map(name);
+        let map = map.with_context(|| format!("find map {name} in the eBPF object"))?;
+        HashMap::try_from(map).with_context(|| format!("open map {name}"))
+    }
+
     /// The value of a counter, summed up over all CPUs.
     ///
     /// # Errors
@@ -39,9 +49,7 @@ impl Tracer {
     /// # Errors
     /// The map cannot be read.
     pub fn attempts_under_way(&self) -> Result<(u64, u64)> {
-        let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
-        let attempts: HashMap<_, u64, AttemptBytes> =
-            HashMap::try_from(map).context("open map ATTEMPTS")?;
+        let attempts = self.hash_map::<u64, AttemptBytes>("ATTEMPTS")?;
         let (mut all, mut with_child) = (0, 0);
         for attempt in attempts.iter() {
             let (_, bytes) = attempt.context("read map ATTEMPTS")?;
@@ -58,9 +66,7 @@ impl Tracer {
     /// # Errors
     /// The maps cannot be read.
     pub fn attempts_since(&self, before_ns: u64) -> Result<Vec<(Box<ForkRecord>, OffCpu)>> {
-        let map = self.ebpf.map("ATTEMPTS").context("find map ATTEMPTS in the eBPF object")?;
-        let attempts: HashMap<_, u64, AttemptBytes> =
-            HashMap::try_from(map).context("open map ATTEMPTS")?;
+        let attempts = self.hash_map::<u64, AttemptBytes>("ATTEMPTS")?;
         let mut found = Vec::new();
         for attempt in attempts.iter() {
             let (key, bytes) = attempt.context("read map ATTEMPTS")?;
@@ -78,8 +84,7 @@ impl Tracer {
     /// # Errors
     /// The maps cannot be read.
     pub fn vforks_since(&self, before_ns: u64) -> Result<Vec<(u64, Born, OffCpu)>> {
-        let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
-        let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
+        let waits = self.hash_map::<u64, BornBytes>("WAITS")?;
         let mut found = Vec::new();
         for wait in waits.iter() {
             let (key, bytes) = wait.context("read map WAITS")?;
@@ -93,9 +98,7 @@ impl Tracer {
 
     /// The time off the CPU of the task with this key, while it is inside a fork.
     fn off_cpu(&self, key: u64) -> Result<OffCpu> {
-        let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
-        let off: HashMap<_, u64, OffCpuBytes> =
-            HashMap::try_from(map).context("open map OFF_CPU")?;
+        let off = self.hash_map::<u64, OffCpuBytes>("OFF_CPU")?;
         let bytes = match off.get(&key, 0) {
             Err(MapError::KeyNotFound) => return Ok(None),
             bytes => bytes.context("read map OFF_CPU")?,
@@ -111,11 +114,8 @@ impl Tracer {
     /// The maps cannot be read.
     pub fn still_held(&self, caller: &TaskIds) -> Result<bool> {
         let key = u64::from(caller.tgid) << 32 | u64::from(caller.tid);
-        let map = self.ebpf.map("WAITS").context("find map WAITS in the eBPF object")?;
-        let waits: HashMap<_, u64, BornBytes> = HashMap::try_from(map).context("open map WAITS")?;
-        let map = self.ebpf.map("OFF_CPU").context("find map OFF_CPU in the eBPF object")?;
-        let off: HashMap<_, u64, OffCpuBytes> =
-            HashMap::try_from(map).context("open map OFF_CPU")?;
+        let waits = self.hash_map::<u64, BornBytes>("WAITS")?;
+        let off = self.hash_map::<u64, OffCpuBytes>("OFF_CPU")?;
         Ok(waits.get(&key, 0).is_ok() || off.get(&key, 0).is_ok())
     }
 
@@ -125,8 +125,7 @@ impl Tracer {
     /// # Errors
     /// The map cannot be read.
     pub fn still_without_exec(&self, child: &TaskIds) -> Result<bool> {
-        let map = self.ebpf.map("BORN").context("find map BORN in the eBPF object")?;
-        let born: HashMap<_, u32, BornBytes> = HashMap::try_from(map).context("open map BORN")?;
+        let born = self.hash_map::<u32, BornBytes>("BORN")?;
         let bytes = match born.get(&child.tgid, 0) {
             Err(MapError::KeyNotFound) => return Ok(false),
             bytes => bytes.context("read map BORN")?,

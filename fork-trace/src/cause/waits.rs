@@ -98,14 +98,14 @@ fn wait(
         by.comm = host.comm(tid);
     }
     let at_ns = seen.wait.left_ns.saturating_sub(began_ns);
-    let by_marks = || around(fork, at_ns, at_ns + seen.dur_ns());
+    let by_marks = || around(fork, at_ns, at_ns + seen.wait.dur_ns());
     let told = seen.stage.filter(|stage| !matches!(stage, Stage::CopyProcess | Stage::KernelClone));
     let stage = told.map(|stage| Name::Borrowed(stage.row().name)).or_else(by_marks);
     let stage = stage.or_else(|| seen.stage.map(|stage| Name::Borrowed(stage.row().name)));
     let stack = if reason.state == WaitState::Runnable { Vec::new() } else { stack(&names) };
     Wait {
         at_ns,
-        dur_ns: seen.dur_ns(),
+        dur_ns: seen.wait.dur_ns(),
         stage,
         state: reason.state,
         reason: Name::Borrowed(reason.name),
@@ -164,7 +164,7 @@ pub fn stuck(
 fn throttled(seen: &Seen) -> bool {
     let wait = &seen.wait;
     let read = wait.bits & bits::THROTTLED_NS != 0;
-    let most = read && wait.throttled_ns >= seen.dur_ns() / 2 && wait.throttled_ns > 0;
+    let most = read && wait.throttled_ns >= seen.wait.dur_ns() / 2 && wait.throttled_ns > 0;
     wait.bits & bits::RUNNABLE != 0 && (wait.bits & bits::THROTTLED != 0 || most)
 }
 

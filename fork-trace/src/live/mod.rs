@@ -11,6 +11,7 @@
 pub mod account;
 pub mod command;
 mod holders;
+mod lost;
 pub mod report;
 pub mod samples;
 pub mod signals;

@@ -11,15 +11,14 @@ use crate::{
     bpf::tracer::Tracer,
     event::fork::Fork,
     host::stacks::Stacks,
+    live::lost::Lost,
 };
 
 /// What is known of samples.
 #[derive(Default)]
 pub struct Samples {
-    /// How many were lost by the last look.
-    lost: u64,
-    /// When it was last seen that some were lost; 0: never.
-    lost_ns: u64,
+    /// Those that were lost.
+    lost: Lost,
 }
 
 /// The samples of one attempt.
@@ -32,11 +31,7 @@ pub struct OfAttempt {
 impl Samples {
     /// Looks whether samples were lost. Nobody knows whose they were.
     pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
-        let lost = tracer.counter(Counter::SamplesLost).unwrap_or_default();
-        if lost != self.lost {
-            self.lost = lost;
-            self.lost_ns = now_ns;
-        }
+        self.lost.look(tracer.counter(Counter::SamplesLost).unwrap_or_default(), now_ns);
     }
 
     /// The samples of an attempt with the stages on their stacks, where `period_ns` lies between two
@@ -46,7 +41,7 @@ impl Samples {
     pub fn seen(&self, joined: &Joined, period_ns: u64, stacks: &mut Stacks) -> OfAttempt {
         let began_ns = began_ns(&joined.record);
         let sampled = &joined.samples;
-        let seen = match began_ns <= self.lost_ns {
+        let seen = match self.lost.may_concern(began_ns) {
             true => Vec::new(),
             false => samples::seen(sampled, &mut |stack| stacks.names(stack)),
         };

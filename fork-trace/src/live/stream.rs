@@ -370,16 +370,6 @@ impl Stream {
     fn fork(&mut self, tracer: &mut Tracer, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
-        let period_ns = self.plan.sample_period_ns();
-        let sampled = self.samples.seen(joined, period_ns, &mut self.waits.stacks);
-        let seen = self.waits.seen(joined, &mut self.warnings);
-        waits::add(&mut fork, joined, &seen);
-        sampled.add(&mut fork);
-        if let Some(tie) = tie {
-            tie.tell(&mut fork);
-        }
-        self.enricher.add(&mut fork, record.parent_proc_pid);
-        explain(&mut fork, joined, &seen);
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
         if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
@@ -396,11 +386,18 @@ impl Stream {
             if let Some(refusal) = refusal {
                 self.holders.add(&mut fork, refusal, tracer);
             }
-            // The stages are new, so the waits and the samples are put into them again.
             assemble::fork::settle(&mut fork, joined, &self.plan);
-            waits::add(&mut fork, joined, &seen);
-            sampled.add(&mut fork);
         }
+        let period_ns = self.plan.sample_period_ns();
+        let sampled = self.samples.seen(joined, period_ns, &mut self.waits.stacks);
+        let seen = self.waits.seen(joined, &mut self.warnings);
+        waits::add(&mut fork, joined, &seen);
+        sampled.add(&mut fork);
+        if let Some(tie) = tie {
+            tie.tell(&mut fork);
+        }
+        self.enricher.add(&mut fork, record.parent_proc_pid);
+        explain(&mut fork, joined, &seen);
         cause::slow::add(&mut fork);
         fork
     }

@@ -13,7 +13,10 @@ use fork_trace_common::{
 };
 
 use crate::{
-    assemble::times::Times,
+    assemble::{
+        fork::{comm, id},
+        times::Times,
+    },
     bpf::tracer::Tracer,
     cause,
     event::{
@@ -167,7 +170,7 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
     let told = stage_of(names.iter().map(String::as_str));
     let stage = if one.returns { Some(Stage::SysExit) } else { told };
     let tracer = one.tracer.filter(|_| state == WaitState::Stopped);
-    let by = tracer.map(|pid| Keeper { pid: Some(pid), comm: task_name(pid), ..Keeper::default() });
+    let by = tracer.map(keeper);
     Stuck {
         fork: None,
         ts: None,
@@ -183,6 +186,11 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
     }
 }
 
+/// The process that keeps a task.
+fn keeper(pid: u32) -> Keeper {
+    Keeper { pid: Some(pid), comm: task_name(pid), ..Keeper::default() }
+}
+
 fn attempt(
     record: &ForkRecord,
     off: Option<&WaitsRecord>,
@@ -190,17 +198,16 @@ fn attempt(
     stacks: &mut Stacks,
     now_ns: u64,
 ) -> Stuck {
-    let comm = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    let comm = String::from_utf8_lossy(comm).into_owned();
+    let comm = comm(record);
     let off = off.filter(|off| off.start_ns == record.start_ns);
     let parent = Task { pid: record.parent.tgid, tid: record.parent.tid, comm };
     let stuck = Stuck {
-        fork: Some(format!("{}-{}", record.parent.tid, record.start_ns)),
+        fork: Some(id(record)),
         since_ns: Some(record.start_ns),
         ..off_cpu(parent, off, stacks, now_ns)
     };
     let tracer = Some(record.tracer).filter(|pid| *pid != 0 && stuck.state == WaitState::Stopped);
-    let by = tracer.map(|pid| Keeper { pid: Some(pid), comm: task_name(pid), ..Keeper::default() });
+    let by = tracer.map(keeper);
     let stage = stuck.stage.or_else(|| by_marks(record, plan));
     Stuck { by, stage, ..stuck }
 }
@@ -229,7 +236,7 @@ fn vfork(
     let parent = Task { pid, tid: born.parent_tid, comm };
     let stuck = off_cpu(parent, off, stacks, now_ns);
     let child = Some(born.child.tgid).filter(|_| stuck.state == WaitState::Blocked);
-    let by = child.map(|pid| Keeper { pid: Some(pid), comm: task_name(pid), ..Keeper::default() });
+    let by = child.map(keeper);
     Stuck {
         fork: Some(format!("{}-{}", born.parent_tid, born.began_ns)),
         since_ns: Some(born.began_ns),

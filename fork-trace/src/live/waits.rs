@@ -23,6 +23,7 @@ use crate::{
         process::{cgroup, task_name},
         stacks::Stacks,
     },
+    live::lost::Lost,
 };
 
 /// Processes as `/proc` shows them now.
@@ -44,34 +45,28 @@ pub struct Waits {
     pub stacks: Stacks,
     /// Whether it was said that the kernel hides its addresses.
     told_hidden: bool,
-    /// How many records of waits were lost by the last look.
-    lost: u64,
-    /// When it was last seen that some were lost; 0: never.
-    lost_ns: u64,
+    /// Records of waits that were lost.
+    lost: Lost,
 }
 
 impl Waits {
     /// Before anything was seen; `kernel_functions` are the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub const fn new(kernel_functions: Vec<u8>) -> Self {
-        Self { stacks: Stacks::of(kernel_functions), told_hidden: false, lost: 0, lost_ns: 0 }
+    pub fn new(kernel_functions: Vec<u8>) -> Self {
+        Self { stacks: Stacks::of(kernel_functions), told_hidden: false, lost: Lost::default() }
     }
 
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
     /// attempt that began before this was seen.
     pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
         let count = |counter| tracer.counter(counter).unwrap_or_default();
-        let lost = count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu);
-        if lost != self.lost {
-            self.lost = lost;
-            self.lost_ns = now_ns;
-        }
+        self.lost.look(count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu), now_ns);
     }
 
     /// Whether waits of an attempt may be among those that were lost.
     #[must_use]
     pub fn may_lack(&self, joined: &Joined) -> bool {
-        began_ns(&joined.record) <= self.lost_ns
+        self.lost.may_concern(began_ns(&joined.record))
     }
 
     /// The waits of an attempt with the functions on their stacks. If the kernel hides its functions,

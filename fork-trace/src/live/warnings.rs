@@ -1,4 +1,5 @@
-//! What is worth a warning: a storm of forks, a fork of a process with threads whose child runs on. Pure; times and facts are given.
+//! What is worth a warning: a storm of forks, a fork of a process with threads whose child runs on. Pure;
+//! times and facts are given.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

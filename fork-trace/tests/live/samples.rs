@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    Folder, accounted, check, forker, functions_are_probed, lines, live_test, of_type, read, run,
-    sampling_fork_trace, skip, slowness, stage, summary, tool, trace,
+    accounted, forker, functions_are_probed, lines, live_test, ns, of_type, one_fork, run,
+    sampling_fork_trace, skip, slower, stage, summary, tool, trace,
 };
 
 /// Each kind of work, and the stage that it is.
@@ -17,28 +17,9 @@ const WORKS: [(&str, &str); 2] =
 /// Traces `forker work WORK`; returns its truth, the fork it tells of, and the whole trace. `None`
 /// where this host cannot do it.
 fn traced(work: &str, options: &[&str]) -> Option<(Value, Value, Vec<Value>)> {
-    let folder = Folder::new(&format!("work-{work}"));
-    let file = folder.file("forks.json");
     let mut tool = if options.contains(&"--backend") { tool() } else { sampling_fork_trace() };
-    tool.args(options).arg("-o").arg(&file).arg("--").arg(forker()).args(["work", work]);
-    let output = run(&mut tool);
-    assert!(output.status.success(), "{work}: {}", String::from_utf8_lossy(&output.stderr));
-    let truth = lines(&output.stdout).remove(0);
-    if truth["type"] != "work" {
-        println!("skip {work}: {}", truth["skipped"]);
-        return None;
-    }
-    let traced = read(&file);
-    check(&traced);
-    let fork = of_type(&traced, "fork").into_iter().find(|fork| {
-        fork["child"]["tid"] == truth["child"] && fork["parent"]["tid"] == truth["parent_tid"]
-    });
-    let fork = fork.unwrap_or_else(|| panic!("{work} is not shown: {truth}")).clone();
-    Some((truth, fork, traced))
-}
-
-fn ns(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_default()
+    tool.args(options);
+    one_fork(tool, "work", work)
 }
 
 fn is_sampled(stage: &&Value) -> bool {
@@ -75,7 +56,7 @@ fn a_fork_that_works_for_long_says_at_what() {
         let extra = cpu.saturating_sub(ns(&truth["without_ns"]));
         let shown = sampled_ns(&fork, name);
         // The first fork of a process that has just started is slower than a later one.
-        let most = (cpu / 8).max((3_000_000.0 * slowness()) as u64);
+        let most = (cpu / 8).max(slower(3_000_000));
         assert!(shown.abs_diff(extra) <= most, "{work}: shown {shown}, in truth {extra}: {fork}");
         let row = sampled(&fork).into_iter().find(|stage| stage["name"] == name).unwrap();
         assert_eq!((&row["of"], &row["source"]), (&"copy_process".into(), &"sample".into()));
@@ -133,7 +114,7 @@ fn where_functions_are_probed_samples_say_the_same() {
         }
         // Two forks of two processes, one of them with probes that cost time.
         let shown = sampled_ns(&fork, name);
-        let most = (exact_ns / 4).max((3_000_000.0 * slowness()) as u64);
+        let most = (exact_ns / 4).max(slower(3_000_000));
         assert!(shown.abs_diff(exact_ns) <= most, "{work}: {shown}, exact {exact_ns}: {truth}");
     }
 }

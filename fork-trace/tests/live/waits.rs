@@ -6,8 +6,8 @@ use std::{collections::HashMap, process::Command, time::Duration};
 use serde_json::Value;
 
 use crate::support::{
-    Background, FileTrace, Folder, check, fork_trace, forker, lines, live_test, of_type, read, run,
-    skip, slowness, summary, tool,
+    Background, FileTrace, Folder, fork_trace, forker, lines, live_test, ns, of_type, one_fork,
+    read, run, skip, slower, slowness, summary, tool,
 };
 
 /// What a kind of trouble has to show.
@@ -59,33 +59,14 @@ const CASES: [Case; 8] = [
 /// Traces `forker wait TROUBLE`; returns its truth, the fork it tells of, and the whole trace. `None`
 /// where this host cannot do it.
 fn traced(trouble: &str, options: &[&str]) -> Option<(Value, Value, Vec<Value>)> {
-    let folder = Folder::new(&format!("wait-{trouble}"));
-    let file = folder.file("forks.json");
     let mut tool = fork_trace();
-    tool.args(options).arg("-o").arg(&file).arg("--").arg(forker()).args(["wait", trouble]);
-    let output = run(&mut tool);
-    assert!(output.status.success(), "{trouble}: {}", String::from_utf8_lossy(&output.stderr));
-    let truth = lines(&output.stdout).remove(0);
-    if truth["type"] != "wait" {
-        println!("skip {trouble}: {}", truth["skipped"]);
-        return None;
-    }
-    let traced = read(&file);
-    check(&traced);
-    let fork = of_type(&traced, "fork").into_iter().find(|fork| {
-        fork["child"]["tid"] == truth["child"] && fork["parent"]["tid"] == truth["parent_tid"]
-    });
-    let fork = fork.unwrap_or_else(|| panic!("{trouble} is not shown: {truth}")).clone();
-    Some((truth, fork, traced))
-}
-
-fn ns(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_default()
+    tool.args(options);
+    one_fork(tool, "wait", trouble)
 }
 
 /// Within 5 %, or a millisecond that the clocks around a call on a busy machine may differ.
 fn close(shown: u64, truth: u64, what: &str) {
-    let most = (truth / 20).max((2_000_000.0 * slowness()) as u64);
+    let most = (truth / 20).max(slower(2_000_000));
     assert!(shown.abs_diff(truth) <= most, "{what}: shown {shown}, in truth {truth}");
 }
 
@@ -134,7 +115,7 @@ fn forks_beside_busy_tasks_agree_with_the_clocks_of_their_caller() {
         .into_iter()
         .map(|fork| (ns(&fork["child"]["tid"]), fork))
         .collect();
-    let least = (100_000.0 * slowness()) as u64;
+    let least = slower(100_000);
     let agrees = |shown: u64, truth: u64| shown.abs_diff(truth) <= (truth / 20).max(least);
     let (mut truths, mut wrong, mut waited_ns) = (0_u64, Vec::new(), 0);
     for truth in of_type(&lines(&output.stdout), "wait") {
@@ -187,7 +168,7 @@ fn a_wait_is_no_work_of_the_stage_after_it() {
     let Some((_, fork, _)) = traced("userfaultfd", &[]) else { return };
     for stage in fork["stages"].as_array().unwrap() {
         let work = ns(&stage["self_ns"]).saturating_sub(ns(&stage["off_cpu_ns"]));
-        assert!(work < (50_000_000.0 * slowness()) as u64, "{stage}");
+        assert!(work < slower(50_000_000), "{stage}");
         if !["copy_process", "copy_mm", "dup_mmap", "kernel_clone"]
             .map(Value::from)
             .contains(&stage["name"])

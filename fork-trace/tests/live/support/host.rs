@@ -173,3 +173,9 @@ impl Programs {
         }
     }
 }
+
+/// A time in nanoseconds that an emulated machine may take so much longer for.
+pub(crate) fn slower(ns: u64) -> u64 {
+    let slower = Duration::from_nanos(ns).mul_f64(slowness());
+    u64::try_from(slower.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -103,3 +103,8 @@ pub(crate) fn check(lines: &[Value]) {
         }
     }
 }
+
+/// A time in nanoseconds; 0 where there is none.
+pub(crate) fn ns(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     host::{Folder, Programs, slowness},
-    lines::{check, lines, read},
+    lines::{check, lines, of_type, read},
 };
 
 /// The tool, with nothing said yet.
@@ -244,4 +244,30 @@ impl FileTrace {
         let output = self.trace.stop(Signal::SIGKILL);
         (output, read(&self.file))
     }
+}
+
+/// Runs `forker KIND WHAT` under `tool`; returns forker's truth, the fork that it tells of, and the whole
+/// trace. `None` where this host cannot do it.
+pub(crate) fn one_fork(
+    mut tool: Command,
+    kind: &str,
+    what: &str,
+) -> Option<(Value, Value, Vec<Value>)> {
+    let folder = Folder::new(&format!("{kind}-{what}"));
+    let file = folder.file("forks.json");
+    tool.arg("-o").arg(&file).arg("--").arg(forker()).args([kind, what]);
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    let truth = lines(&output.stdout).remove(0);
+    if truth["type"] != kind {
+        println!("skip {what}: {}", truth["skipped"]);
+        return None;
+    }
+    let traced = read(&file);
+    check(&traced);
+    let fork = of_type(&traced, "fork").into_iter().find(|fork| {
+        fork["child"]["tid"] == truth["child"] && fork["parent"]["tid"] == truth["parent_tid"]
+    });
+    let fork = fork.unwrap_or_else(|| panic!("{what} is not shown: {truth}")).clone();
+    Some((truth, fork, traced))
 }
