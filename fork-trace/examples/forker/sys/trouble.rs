@@ -20,6 +20,15 @@ pub(crate) fn cpu_ns() -> u64 {
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
+/// How often the calling thread has left its CPU.
+pub(crate) fn switches() -> i64 {
+    // SAFETY: all zeros is a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid place for the answer.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    usage.ru_nvcsw + usage.ru_nivcsw
+}
+
 /// For how long the calling thread was runnable so far without a CPU.
 pub(crate) fn delay_ns() -> Option<u64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
