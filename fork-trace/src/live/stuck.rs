@@ -29,7 +29,7 @@ use crate::{
     host::{
         process::{
             forking::{self, Forking},
-            task_name,
+            shows_initial_ids, task_name,
         },
         stacks::Stacks,
     },
@@ -170,7 +170,7 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
     let told = stage_of(names.iter().map(String::as_str));
     let stage = if one.returns { Some(Stage::SysExit) } else { told };
     let tracer = one.tracer.filter(|_| state == WaitState::Stopped);
-    let by = tracer.map(keeper);
+    let by = tracer.map(|pid| keeper(pid, task_name(pid)));
     Stuck {
         fork: None,
         ts: None,
@@ -186,9 +186,14 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
     }
 }
 
-/// The process that keeps a task.
-fn keeper(pid: u32) -> Keeper {
-    Keeper { pid: Some(pid), comm: task_name(pid), ..Keeper::default() }
+/// The process that keeps a task, with the name of it.
+fn keeper(pid: u32, comm: Option<String>) -> Keeper {
+    Keeper { pid: Some(pid), comm, ..Keeper::default() }
+}
+
+/// The name of the task that the kernel side calls `tid`; `None` where it cannot be looked up.
+fn initial_task_name(tid: u32) -> Option<String> {
+    shows_initial_ids().then(|| task_name(tid))?
 }
 
 fn attempt(
@@ -207,7 +212,7 @@ fn attempt(
         ..off_cpu(parent, off, stacks, now_ns)
     };
     let tracer = Some(record.tracer).filter(|pid| *pid != 0 && stuck.state == WaitState::Stopped);
-    let by = tracer.map(keeper);
+    let by = tracer.map(|pid| keeper(pid, initial_task_name(pid)));
     let stage = stuck.stage.or_else(|| by_marks(record, plan));
     Stuck { by, stage, ..stuck }
 }
@@ -232,11 +237,11 @@ fn vfork(
     now_ns: u64,
 ) -> Stuck {
     let pid = u32::try_from(caller >> 32).unwrap_or_default();
-    let comm = task_name(born.parent_tid).unwrap_or_default();
+    let comm = initial_task_name(born.parent_tid).unwrap_or_default();
     let parent = Task { pid, tid: born.parent_tid, comm };
     let stuck = off_cpu(parent, off, stacks, now_ns);
     let child = Some(born.child.tgid).filter(|_| stuck.state == WaitState::Blocked);
-    let by = child.map(keeper);
+    let by = child.map(|pid| keeper(pid, initial_task_name(pid)));
     Stuck {
         fork: Some(format!("{}-{}", born.parent_tid, born.began_ns)),
         since_ns: Some(born.began_ns),

@@ -20,22 +20,22 @@ use crate::{
         values::Name,
     },
     host::{
-        process::{cgroup, task_name},
+        process::{cgroup, shows_initial_ids, task_name},
         stacks::Stacks,
     },
     live::lost::Lost,
 };
 
-/// Processes as `/proc` shows them now.
+/// Processes as `/proc` shows them now, where it shows them by the ids that the kernel side gives.
 struct Processes;
 
 impl cause::waits::Lookup for Processes {
     fn comm(&mut self, tid: u32) -> Option<String> {
-        task_name(tid)
+        shows_initial_ids().then(|| task_name(tid))?
     }
 
     fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
-        cgroup::of_controller(pid, controller)
+        shows_initial_ids().then(|| cgroup::of_controller(pid, controller))?
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{
@@ -14,6 +15,24 @@ use crate::{
         run, tool,
     },
 };
+
+/// A task that stands still is found whatever its name is, and told by it.
+#[test]
+fn a_stuck_task_is_told_by_its_bytes() {
+    live_test!();
+    let folder = Folder::new("stuck-bytes");
+    let program = folder.path().join(OsStr::from_bytes(b"a\xffb"));
+    fs::copy(forker(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut held = Command::new(&program);
+    let held = Background::start(held.args(["hold-vfork", "--ms", "60000", "--count", "1"]));
+    std::thread::sleep(Duration::from_millis(300));
+    let output = run(tool().args(["stuck", "--json"]));
+    assert_eq!(output.status.code(), Some(1), "something is stuck");
+    let all = lines(&output.stdout);
+    assert!(all.iter().any(|stuck| stuck["parent"]["comm"] == "a\\xffb"), "{all:?}");
+    drop(held);
+}
 
 /// A byte that is no UTF-8 costs only itself, in each name there is.
 #[test]

@@ -81,17 +81,11 @@ pub fn is_mounted() -> bool {
 /// hierarchy, or else in the unified one; `None` where the process is gone.
 #[must_use]
 pub fn of_controller(pid: u32, controller: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let fields = text.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
-    let fields: Vec<_> = fields.collect();
-    let find = |wanted: &dyn Fn(&str, &str) -> bool| {
-        fields.iter().find_map(|fields| match fields.as_slice() {
-            [number, controllers, path] if wanted(number, controllers) => Some((*path).to_owned()),
-            _ => None,
-        })
-    };
-    let own = find(&|_, controllers| controllers.split(',').any(|name| name == controller));
-    own.or_else(|| find(&|number, _| number == "0"))
+    let file = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let is_it = |name: &[u8]| name == controller.as_bytes();
+    let own = lines(&file).find(|line| line.controllers.split(|byte| *byte == b',').any(is_it));
+    let line = own.or_else(|| lines(&file).find(Line::is_unified))?;
+    Some(text(line.path))
 }
 
 /// KERNEL: fs/kernfs: a cgroup's id is its directory's inode number on 64-bit machines.
@@ -109,17 +103,36 @@ fn below(mount: &str, path: &[u8]) -> PathBuf {
     place.into()
 }
 
+/// A line of `/proc/PID/cgroup`.
+struct Line<'a> {
+    hierarchy: &'a [u8],
+    controllers: &'a [u8],
+    path: &'a [u8],
+}
+
+impl Line<'_> {
+    /// Whether it is of the unified hierarchy, whose number is 0.
+    fn is_unified(&self) -> bool {
+        self.hierarchy == b"0"
+    }
+}
+
+/// The lines that are whole.
+fn lines(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    file.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let (hierarchy, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Line { hierarchy, controllers, path })
+    })
+}
+
 /// The path in the unified hierarchy, and the deepest one in the others, of `/proc/PID/cgroup`.
 fn paths(file: &[u8]) -> (Option<&[u8]>, Option<&[u8]>) {
     let mut unified = None;
     let mut older: Option<&[u8]> = None;
-    for line in file.split(|byte| *byte == b'\n') {
-        let mut fields = line.splitn(3, |byte| *byte == b':');
-        let (Some(number), Some(_), Some(path)) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        if number == b"0" {
+    for line in lines(file) {
+        let path = line.path;
+        if line.is_unified() {
             unified = Some(path);
         } else if path != b"/" && older.is_none_or(|deepest| depth(path) > depth(deepest)) {
             older = Some(path);

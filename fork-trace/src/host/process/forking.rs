@@ -12,6 +12,8 @@ use std::{
 
 use fork_trace_common::callee::ENTRIES;
 
+use crate::host::process::stat::Stat;
+
 /// A task that is inside a fork.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forking {
@@ -41,9 +43,9 @@ impl Forking {
     /// Whether the task has not run since it was looked at. Everybody may see that.
     #[must_use]
     pub fn stands_still(&self) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/task/{}/status", self.pid, self.tid));
+        let status = read(self.pid, self.tid, "status");
         // A task that came back is counted only when it leaves again, and it runs until then.
-        status.is_ok_and(|status| {
+        status.is_some_and(|status| {
             let state = status.lines().find_map(|line| line.strip_prefix("State:"));
             let runs = state.is_none_or(|state| state.trim_start().starts_with('R'));
             !runs && switches(&status) == Some(self.switches)
@@ -79,12 +81,12 @@ pub fn all() -> io::Result<Vec<Forking>> {
 /// The task, if it is inside a fork.
 #[must_use]
 pub fn of(pid: u32, tid: u32) -> Option<Forking> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).ok();
+    let read = |file| read(pid, tid, file);
     let call = read("syscall")?;
     let nr = call.split(' ').next().filter(|nr| CALLS.contains(nr))?.to_owned();
     let names = names(&read("stack")?);
     let inside = names.iter().any(|name| ENTRIES.contains(&name.as_str()));
-    let (letter, comm) = stat(&read("stat")?)?;
+    let Stat { comm, state: letter, .. } = Stat::of_thread(pid, tid)?;
     // The 32-bit numbers are other calls of the 64-bit entry, and the stack tells the two apart.
     let old = matches!(nr.as_str(), "2" | "120" | "190");
     if !inside && (old || !is_on_its_way(&names)) {
@@ -95,6 +97,12 @@ pub fn of(pid: u32, tid: u32) -> Option<Forking> {
     let tracer = field(&status, "TracerPid:").and_then(|pid| u32::try_from(pid).ok());
     let tracer = tracer.filter(|pid| *pid > 0);
     Some(Forking { pid, tid, comm, letter, switches, names, tracer, returns: !inside })
+}
+
+/// A file of a thread. A name in it may hold bytes that are no text; they are not looked at.
+fn read(pid: u32, tid: u32, file: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/task/{tid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How often a task has left its CPU.
@@ -123,13 +131,6 @@ fn names(stack: &str) -> Vec<String> {
     stack.lines().filter_map(function).collect()
 }
 
-/// A task's state and name.
-fn stat(text: &str) -> Option<(char, String)> {
-    let (head, rest) = text.rsplit_once(')')?;
-    let (_, comm) = head.split_once('(')?;
-    Some((rest.trim_start().chars().next()?, comm.to_owned()))
-}
-
 /// Entries of a folder that are numbers.
 fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
@@ -153,12 +154,6 @@ mod tests {
     fn a_stack_is_read() {
         let text = "[<0>] percpu_rwsem_wait+0x10/0x20\n[<0>] dup_mmap.part.0+0x1/0x2\nbroken\n";
         assert_eq!(names(text), ["percpu_rwsem_wait", "dup_mmap"]);
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        assert_eq!(stat("7 (a) b) D 1 2"), Some(('D', "a) b".to_owned())));
-        assert_eq!(stat("broken"), None);
     }
 
     #[test]

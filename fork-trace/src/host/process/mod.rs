@@ -11,12 +11,21 @@ pub mod stat;
 
 use std::fs;
 
+use crate::{event::bytes::text, host::namespaces};
+
 /// The program that this process runs.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The name of the thread `tid` now; `None` if it is gone.
+/// The name of the thread now that `/proc` shows as `tid`, as [`text`] tells it; `None` if it is gone.
 #[must_use]
 pub fn task_name(tid: u32) -> Option<String> {
     let name = fs::read(format!("/proc/{tid}/comm")).ok()?;
-    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    Some(text(name.strip_suffix(b"\n").unwrap_or(&name)))
+}
+
+/// Whether `/proc` shows tasks by their ids of the initial pid namespace, which the kernel side gives:
+/// elsewhere such an id may be a stranger's.
+#[must_use]
+pub fn shows_initial_ids() -> bool {
+    namespaces::is_initial("pid")
 }

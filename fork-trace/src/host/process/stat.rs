@@ -11,6 +11,8 @@ use crate::event::bytes::text;
 pub struct Stat {
     /// Name of the leader's task, as [`text`] tells it: it may hold any byte but NUL.
     pub comm: String,
+    /// Its state, one letter.
+    pub state: char,
     /// Process id of the parent, in the pid namespace of the mounted `/proc`.
     pub ppid: u32,
     /// When the process was made, in ticks since boot; time asleep counts.
@@ -24,6 +26,12 @@ impl Stat {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// Reads the file of thread `tid` of process `pid`.
+    #[must_use]
+    pub fn of_thread(pid: u32, tid: u32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
+    }
+
     /// The name may hold anything, so it ends at the last parenthesis.
     fn parse(stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|byte| *byte == b')')?;
@@ -31,10 +39,11 @@ impl Stat {
         let begin = head.iter().position(|byte| *byte == b'(')?;
         let comm = head.get(begin + 1..)?;
         let mut fields = std::str::from_utf8(rest.get(1..)?).ok()?.split_ascii_whitespace();
-        // Field 4 of all is the 2nd after the name, field 22 the 20th.
-        let ppid = fields.nth(1)?.parse().ok()?;
+        // Field 3 of all is the 1st after the name, field 4 the 2nd, field 22 the 20th.
+        let state = fields.next()?.chars().next()?;
+        let ppid = fields.next()?.parse().ok()?;
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm: text(comm), ppid, start_ticks })
+        Some(Self { comm: text(comm), state, ppid, start_ticks })
     }
 }
 
@@ -45,7 +54,8 @@ mod tests {
     #[test]
     fn a_name_may_hold_anything() {
         let line = b"7 (a) b (\xffc) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
-        let stat = Stat { comm: "a) b (\\xffc".to_owned(), ppid: 3, start_ticks: 4711 };
+        let comm = "a) b (\\xffc".to_owned();
+        let stat = Stat { comm, state: 'S', ppid: 3, start_ticks: 4711 };
         assert_eq!(Stat::parse(line), Some(stat));
         for broken in [&b"7 (sh) S 3"[..], b"7 )sh( S 3", b")", b"(", b"", b"7 (sh)"] {
             assert_eq!(Stat::parse(broken), None);
