@@ -8,7 +8,7 @@
 /// How often a fork runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frequency {
-    /// Once at most. If it runs more often, the first run counts.
+    /// Once at most. If it runs more often, the first run counts, or where the row says so the last.
     Once,
     /// Many times, for example once for each mapping. The runs are counted, and their times added
     /// up.
@@ -51,6 +51,12 @@ pub struct FunctionRow {
     /// It may block for a long time. So it gets no kretprobe, because the kernel has only a few
     /// return slots for each function.
     pub waits: bool,
+    /// The thread that forks may run it for other tasks first: in an interrupt that frees tasks, or when it
+    /// finishes the switch away from a task that has ended. So the last run counts.
+    ///
+    /// KERNEL: kernel/exit.c `delayed_put_task_struct`, kernel/pid.c `delayed_put_pid`,
+    /// kernel/sched/core.c `finish_task_switch`.
+    pub last: bool,
 }
 
 /// The value of a function's arity global if its return value is not to be read.
@@ -140,7 +146,7 @@ macro_rules! for_each_function {
             Once GetTaskPid = get_task_pid ["get_task_pid"] ["task_struct*,int"] -> Nothing;
             Once LruGenAddMm = lru_gen_add_mm ["lru_gen_add_mm"] ["mm_struct*"] -> Nothing;
             Once WakeUpNewTask = wake_up_new_task ["wake_up_new_task"] ["task_struct*"] -> Nothing;
-            Once PutPid = put_pid ["put_pid"] ["pid*"] -> Nothing, busy;
+            Once PutPid = put_pid ["put_pid"] ["pid*"] -> Nothing, busy last;
             Once CgroupCancelFork = cgroup_cancel_fork ["cgroup_cancel_fork"]
                 ["task_struct*,kernel_clone_args*"] -> Nothing, busy;
             Once FreePid = free_pid ["free_pid"] ["pid*"] -> Nothing, busy;
@@ -154,13 +160,13 @@ macro_rules! for_each_function {
             Once ExitFiles = exit_files ["exit_files"] ["task_struct*"] -> Nothing, busy;
             Once ExitSem = exit_sem ["exit_sem"] ["task_struct*"] -> Nothing, busy;
             Once SecurityTaskFree = security_task_free ["security_task_free"]
-                ["task_struct*"] -> Nothing, busy;
+                ["task_struct*"] -> Nothing, busy last;
             Once PerfEventFreeTask = perf_event_free_task ["perf_event_free_task"]
                 ["task_struct*"] -> Nothing, busy;
             Once SchedCancelFork = sched_cancel_fork ["sched_cancel_fork"]
                 ["task_struct*"] -> Nothing, busy;
-            Once ExitCreds = exit_creds ["exit_creds"] ["task_struct*"] -> Nothing, busy;
-            Once PutTaskStack = put_task_stack ["put_task_stack"] ["task_struct*"] -> Nothing, busy;
+            Once ExitCreds = exit_creds ["exit_creds"] ["task_struct*"] -> Nothing, busy last;
+            Once PutTaskStack = put_task_stack ["put_task_stack"] ["task_struct*"] -> Nothing, busy last;
             Once ScheduleTail = schedule_tail ["schedule_tail"] ["task_struct*"] -> Nothing;
             ;;
             Many VmAreaDup = vm_area_dup ["vm_area_dup"] ["vm_area_struct*"] -> Pointer, busy;
@@ -176,18 +182,20 @@ macro_rules! for_each_function {
 macro_rules! has {
     (busy:) => { false };
     (waits:) => { false };
+    (last:) => { false };
     (busy: busy $($rest:ident)*) => { true };
     (waits: waits $($rest:ident)*) => { true };
+    (last: last $($rest:ident)*) => { true };
     ($wanted:ident: $other:ident $($rest:ident)*) => { has!($wanted: $($rest)*) };
 }
 
 macro_rules! table {
     (
         $(Once $once:ident = $once_id:ident [$($once_name:literal),*] [$($once_list:literal),*]
-            -> $once_returns:ident $(, $once_note:ident)*;)*
+            -> $once_returns:ident $(, $($once_note:ident)+)?;)*
         ;;
         $(Many $many:ident = $many_id:ident [$($many_name:literal),*] [$($many_list:literal),*]
-            -> $many_returns:ident $(, $many_note:ident)*;)*
+            -> $many_returns:ident $(, $($many_note:ident)+)?;)*
     ) => {
         /// A function. Those that run once come first, so that the discriminant is the place in
         /// [`crate::record::FunctionTimes`].
@@ -211,9 +219,9 @@ macro_rules! table {
         /// Every function, in the order of [`Function`].
         pub const FUNCTIONS: &[FunctionRow] = &[
             $(row!(Once $once $once_id [$($once_name)*] [$($once_list)*] $once_returns
-                [$($once_note)*]),)*
+                [$($($once_note)+)?]),)*
             $(row!(Many $many $many_id [$($many_name)*] [$($many_list)*] $many_returns
-                [$($many_note)*]),)*
+                [$($($many_note)+)?]),)*
         ];
     };
 }
@@ -230,6 +238,7 @@ macro_rules! row {
             returns: Returns::$returns,
             busy: has!(busy: $($note)*),
             waits: has!(waits: $($note)*),
+            last: has!(last: $($note)*),
         }
     };
 }
@@ -261,6 +270,7 @@ mod tests {
         }
         assert_eq!(FUNCTIONS.len(), ONCE + MANY);
         assert!(Function::PutPid.row().busy && !Function::PutPid.row().waits);
+        assert!(Function::PutPid.row().last && !Function::FreePid.row().last);
         assert!(Function::KernelClone.row().waits && !Function::CopyProcess.row().busy);
     }
 }

@@ -270,7 +270,7 @@ pub struct FunctionTimes {
     pub errno: u32,
     /// The field `start_ns` of the [`ForkRecord`].
     pub start_ns: u64,
-    /// When the first run of each function that runs once was entered and when it returned; 0 where
+    /// When the run that counts of each function that runs once was entered and when it returned; 0 where
     /// that was not seen.
     pub once: [[u64; 2]; ONCE],
     /// The runs of each function that runs many times.

@@ -94,6 +94,16 @@ pub(crate) fn enter_once(function: u32) -> i32 {
     0
 }
 
+/// Entry of a function whose last run counts. `function` is its place in the table.
+#[inline(never)]
+pub(crate) fn enter_last(function: u32) -> i32 {
+    let Some(times) = under_way(bpf_get_current_pid_tgid()) else { return 0 };
+    if let Some(run) = times.once.get_mut(function as usize) {
+        *run = [now(), 0];
+    }
+    0
+}
+
 /// Return of a function that runs once, which failed with `errno` unless that is 0.
 #[inline(never)]
 pub(crate) fn leave_once(function: u32, errno: u32) -> i32 {

@@ -61,10 +61,10 @@ macro_rules! programs {
 macro_rules! all {
     (
         $(Once $once:ident = $once_id:ident $once_names:tt $once_lists:tt
-            -> $once_returns:ident $(, $once_note:ident)*;)*
+            -> $once_returns:ident $(, $($once_note:ident)+)?;)*
         ;;
         $(Many $many:ident = $many_id:ident $many_names:tt $many_lists:tt
-            -> $many_returns:ident $(, $many_note:ident)*;)*
+            -> $many_returns:ident $(, $($many_note:ident)+)?;)*
     ) => {
         $(programs!(
             $once_id,
@@ -91,6 +91,9 @@ fn enter(function: Function) -> i32 {
         Function::KernelClone | Function::CopyProcess => functions_passed::begin_unseen(),
         Function::ScheduleTail => return start::tail_begins(),
         _ => {}
+    }
+    if function.row().last {
+        return functions_passed::enter_last(function as u32);
     }
     functions_passed::enter_once(function as u32)
 }

@@ -4,7 +4,7 @@ use fork_trace_common::{
     call_site::SITES,
     function::{FUNCTIONS, Function, ONCE},
     record::{self, ForkRecord, FunctionTimes, bits},
-    stage::{Mark, Point, STAGES, Stage},
+    stage::{Mark, ORDER, Occurs, Point, STAGES, Stage},
 };
 
 /// When an attempt passed what.
@@ -37,7 +37,18 @@ impl Times<'_> {
                 None => *self.functions?.once.get(function as usize)?.last()?,
             },
         };
-        (at != 0 && self.shown(at)).then_some(at)
+        (at != 0 && self.shown(at) && !self.is_others(point, at)).then_some(at)
+    }
+
+    /// Whether a point of a function that may run for other tasks too was passed for one of those: it lies
+    /// before what an attempt passes earlier.
+    fn is_others(&self, point: Point, at: u64) -> bool {
+        if !point.function().is_some_and(|function| function.row().last) {
+            return false;
+        }
+        let earlier =
+            ORDER.iter().copied().take(point.rank()).filter(|earlier| !is_undoing(*earlier));
+        earlier.filter_map(|earlier| self.at(earlier)).any(|earlier| earlier > at)
     }
 
     /// Whether a moment lies before the end of the attempt as it is shown: a vfork whose end was
@@ -125,10 +136,43 @@ impl Times<'_> {
     }
 }
 
+/// Whether a point is passed only while a failed attempt is undone.
+fn is_undoing(point: Point) -> bool {
+    let function = point.function();
+    let stage = STAGES.iter().find(|row| row.function.is_some() && row.function == function);
+    function.is_some_and(|function| function.row().last)
+        || stage.is_some_and(|row| row.occurs == Occurs::OnFailure)
+}
+
 /// The stage that failed, where its function was seen to return an error, or its allocation to find
 /// no memory.
 #[must_use]
 pub fn failed_stage(times: Times<'_>) -> Option<Stage> {
     let Some(function) = times.failed_in() else { return times.failed_alloc() };
     STAGES.iter().find(|row| row.function == Some(function)).map(|row| row.stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ran_for_another_task_does_not_count() {
+        let record = ForkRecord::zeroed();
+        let mut functions = FunctionTimes::zeroed();
+        functions.once[Function::WakeUpNewTask as usize] = [100, 110];
+        let mut put_pid = |run| {
+            functions.once[Function::PutPid as usize] = run;
+            let times = Times { record: &record, functions: Some(&functions) };
+            let point = [Point::Enter(Function::PutPid), Point::Leave(Function::PutPid)];
+            point.map(|point| times.at(point))
+        };
+        assert_eq!(
+            put_pid([50, 60]),
+            [None, None],
+            "an interrupt during copy_process dropped a pid"
+        );
+        assert_eq!(put_pid([120, 125]), [Some(120), Some(125)]);
+        assert_eq!(put_pid([0, 125]), [None, Some(125)]);
+    }
 }

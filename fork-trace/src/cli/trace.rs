@@ -147,7 +147,8 @@ async fn run(
         None => trace.run(&mut child, &mut signals).await,
     };
     let stopped = Instant::now();
-    let ended = trace.finish();
+    let hurried = !matches!(traced, Ok(Stop::Command(_) | Stop::Enough));
+    let ended = trace.finish(hurried, &mut signals).await;
     log::info!("wrote what was left within {:.1?}", stopped.elapsed());
     let status = match (&traced, &mut child) {
         (Ok(Stop::Command(status)), _) => command::exit_status(*status),

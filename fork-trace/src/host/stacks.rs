@@ -1,33 +1,30 @@
 //! Addresses of the kernel's code to the names of its functions.
 //!
-//! A table of all functions takes some megabytes and some hundredths of a second to make. It is made when the
-//! first stack has to be named, of what was read of the kernel's symbols at the start: rights are dropped soon
-//! after.
+//! The table of all functions takes some megabytes and some hundredths of a second to make. It is made before
+//! tracing begins: later it would keep records waiting, and the rights to read addresses are dropped.
 
 use fork_trace_common::wait::FRAMES;
 
 /// No kernel has more functions than this, modules included.
 const MOST: usize = 1 << 20;
+
 /// The kernel's functions by address.
 #[derive(Default)]
 pub struct Stacks {
-    /// Lines of `/proc/kallsyms` of which no table was made yet.
-    lines: Vec<u8>,
-    functions: Option<Functions>,
+    functions: Functions,
 }
 
 impl Stacks {
     /// By the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub const fn of(lines: Vec<u8>) -> Self {
-        Self { lines, functions: None }
+    pub fn of(lines: &[u8]) -> Self {
+        Self { functions: Functions::parse(&String::from_utf8_lossy(lines)) }
     }
 
     /// The functions on a stack of return addresses, the innermost first, as far as the caller has
     /// frames; `None` where the kernel hides its addresses, or nothing was read of the stack.
-    pub fn names(&mut self, stack: &[u64]) -> Option<Vec<String>> {
-        let functions = self.functions();
-        let names = stack.iter().take(FRAMES).map(|address| functions.name(*address));
+    pub fn names(&self, stack: &[u64]) -> Option<Vec<String>> {
+        let names = stack.iter().take(FRAMES).map(|address| self.functions.name(*address));
         let names: Vec<_> = names.collect();
         // The scheduler itself is on every stack.
         (names.iter().any(Option::is_some)).then(|| {
@@ -38,16 +35,10 @@ impl Stacks {
         })
     }
 
-    fn functions(&mut self) -> &Functions {
-        let Self { lines, functions } = self;
-        let make = || Functions::parse(&String::from_utf8_lossy(&std::mem::take(lines)));
-        functions.get_or_insert_with(make)
-    }
-
-    /// Whether the kernel hides its addresses; asked once a stack has arrived.
+    /// Whether the kernel hides its addresses.
     #[must_use]
     pub fn are_hidden(&self) -> bool {
-        self.functions.as_ref().is_some_and(|functions| functions.places.is_empty())
+        self.functions.places.is_empty()
     }
 }
 
@@ -122,12 +113,10 @@ mod tests {
     #[test]
     fn hidden_addresses_name_nothing() {
         let hidden = "0000000000000000 T copy_process\n";
-        let functions = Some(Functions::parse(hidden));
-        let mut stacks = Stacks { functions, ..Stacks::default() };
+        let stacks = Stacks::of(hidden.as_bytes());
         assert_eq!(stacks.names(&[0xffff_1001]), None);
         assert!(stacks.are_hidden());
-        let functions = Some(Functions::parse(LIST));
-        let mut stacks = Stacks { functions, ..Stacks::default() };
+        let stacks = Stacks::of(LIST.as_bytes());
         assert!(!stacks.are_hidden());
         assert_eq!(stacks.names(&[0xffff_1001, 5]).unwrap(), ["copy_process", "0x5"]);
         assert_eq!(stacks.names(&[]), None);

@@ -70,7 +70,7 @@ const TICKS_OF_FIRST_LOOKS: u32 = 20;
 /// How long after a stop to look for a moment in which the kernel's own count can be told exactly. A busy
 /// host may keep a caller from a CPU for long between the kernel's count and ours.
 const COUNTING: Duration = Duration::from_millis(600);
-/// How long after a stop attempts are still shown.
+/// How long after a stop that somebody waits for attempts are still shown.
 const SHOWING: Duration = Duration::from_millis(900);
 /// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
 const WRITING: Duration = Duration::from_millis(300);
@@ -102,8 +102,10 @@ pub struct Wanted {
 /// Why a trace stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// A limit was reached, or nobody reads any more; a command may still run.
-    Limit,
+    /// The time is over; a command may still run.
+    Duration,
+    /// There are as many attempts as were wanted, or nobody reads any more; a command may still run.
+    Enough,
     /// This signal asked for it.
     Signal(Signal),
     /// The command ended.
@@ -131,7 +133,7 @@ impl Before {
     /// Looks for tasks that `filters` want, and takes from `host` what gives names to kernel stacks.
     #[must_use]
     pub fn look(filters: &Filters, host: &mut Host) -> Self {
-        let waits = Waits::new(std::mem::take(&mut host.kernel_functions));
+        let waits = Waits::new(&std::mem::take(&mut host.kernel_functions));
         Self { older: stuck::older(filters), waits }
     }
 }
@@ -236,7 +238,7 @@ impl Trace {
                     }
                 }
                 status = ended(command) => return status.map(Stop::Command),
-                () = at(end) => return Ok(Stop::Limit),
+                () = at(end) => return Ok(Stop::Duration),
                 _ = tick.tick() => self.tick()?,
                 called = self.ring.called() => called?,
                 // Signals and timers are noticed only when the runtime gets to look for them.
@@ -244,20 +246,23 @@ impl Trace {
             }
             behind = self.turn(Instant::now() + TURN)?;
             if !self.outputs.is_open() || self.stream.is_enough() {
-                return Ok(Stop::Limit);
+                return Ok(Stop::Enough);
             }
         }
     }
 
-    /// Detaches, functions apart, and writes what is owed and the `summary` line. This takes no longer than
-    /// `SHOWING` and `WRITING` together, or, where the kernel is slow to detach, than that takes and
-    /// `SHOWING_LATE` and `WRITING`.
+    /// Detaches, functions apart, and writes what is owed and the `summary` line. With `hurried`, and from the
+    /// next signal on, this takes no longer than `SHOWING` and `WRITING` together, or, where the kernel is
+    /// slow to detach, than that takes and `SHOWING_LATE` and `WRITING`. Otherwise nobody waits for the end,
+    /// and everything is written, however slow a reader is.
     ///
     /// # Errors
     /// The kernel side's maps cannot be read.
-    pub fn finish(mut self) -> Result<Ended> {
+    pub async fn finish(mut self, hurried: bool, signals: &mut Signals) -> Result<Ended> {
         let began = Instant::now();
-        hurry::hurry();
+        if hurried {
+            hurry::hurry();
+        }
         // No new attempt is followed; those under way come to their end meanwhile.
         self.tracer.detach(Tracepoint::SysEnter);
         self.stream.close(now_ns()?);
@@ -272,20 +277,69 @@ impl Trace {
         detach::wait_for_programs();
         let detached = Instant::now();
         let detach_ns = nanos(detached - began);
-        let shown = (began + SHOWING).max(detached + SHOWING_LATE);
-        self.outputs.give_up_at(shown);
         log::info!("detached within {:.1?} of the stop", detached - began);
-        while self.turn(shown)? && Instant::now() < shown {}
-        self.stream.arrange(&self.tracer, now_ns()?, true);
-        self.write(shown)?;
-        self.leave_out_rest();
+        let mut shown = hurried.then(|| (began + SHOWING).max(detached + SHOWING_LATE));
+        if let Some(shown) = shown {
+            self.outputs.give_up_at(shown);
+        }
+        self.show_rest(&mut shown, signals).await?;
         self.tracer.log();
         self.tell_losses()?;
         let costs = Costs { attach_ns: self.attach_ns, detach_ns };
         let Self { tracer, stream, losses, mut outputs, .. } = self;
         outputs.summary(report::summary(&tracer, &stream, &losses, costs, differences)?);
-        let Closed { left_out, failed } = outputs.finish(Some(shown + WRITING));
+        outputs.close();
+        while shown.is_none() && !outputs.have_ended() {
+            tokio::select! {
+                _ = signals.next() => {
+                    outputs.give_up_at(Instant::now());
+                    shown = Some(Instant::now());
+                }
+                () = tokio::time::sleep(TURN) => {}
+            }
+        }
+        let Closed { left_out, failed } = outputs.finish(shown.map(|shown| shown + WRITING));
         Ok(Ended { lost: losses.by.values().sum::<u64>() + left_out, failed, tracer })
+    }
+
+    /// Shows what the ring holds and what is owed, until `shown`; if that is `None`, until a signal comes,
+    /// which sets it. What is left then is counted.
+    async fn show_rest(
+        &mut self,
+        shown: &mut Option<Instant>,
+        signals: &mut Signals,
+    ) -> Result<()> {
+        let mut arranged = false;
+        loop {
+            let now = Instant::now();
+            let until = shown.unwrap_or(now + TURN).min(now + TURN);
+            let more = now < until && self.turn(until)?;
+            if arranged && !more || shown.is_some_and(|shown| now >= shown) {
+                break;
+            }
+            if !more {
+                // The ring is empty, and what is held back has to go without what it waits for.
+                arranged = true;
+                self.stream.arrange(&self.tracer, now_ns()?, true);
+            }
+            if shown.is_none() {
+                tokio::select! {
+                    biased;
+                    _ = signals.next() => {
+                        hurry::hurry();
+                        let end = Instant::now() + SHOWING_LATE;
+                        self.outputs.give_up_at(end);
+                        *shown = Some(end);
+                    }
+                    () = yield_now() => {}
+                }
+            }
+        }
+        if !arranged {
+            self.stream.arrange(&self.tracer, now_ns()?, true);
+        }
+        self.leave_out_rest();
+        Ok(())
     }
 
     /// What is looked at some twenty times a second.

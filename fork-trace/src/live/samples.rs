@@ -38,7 +38,7 @@ impl Samples {
     /// that are taken. Of an attempt of which some may be lost there are none: the rest would tell
     /// more of one part of it than of another.
     #[must_use]
-    pub fn seen(&self, joined: &Joined, period_ns: u64, stacks: &mut Stacks) -> OfAttempt {
+    pub fn seen(&self, joined: &Joined, period_ns: u64, stacks: &Stacks) -> OfAttempt {
         let began_ns = began_ns(&joined.record);
         let sampled = &joined.samples;
         let seen = match self.lost.may_concern(began_ns) {

@@ -289,7 +289,7 @@ impl Stream {
     /// # Errors
     /// The maps of the kernel side cannot be read.
     pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
-        let stacks = &mut self.waits.stacks;
+        let stacks = &self.waits.stacks;
         let stuck = self.stuck.look(tracer, &self.plan, stacks, self.clock, now_ns)?;
         self.owed
             .extend(stuck.into_iter().map(|stuck| Owed::FollowUp(Box::new(Event::Stuck(stuck)))));
@@ -389,7 +389,7 @@ impl Stream {
             assemble::fork::settle(&mut fork, joined, &self.plan);
         }
         let period_ns = self.plan.sample_period_ns();
-        let sampled = self.samples.seen(joined, period_ns, &mut self.waits.stacks);
+        let sampled = self.samples.seen(joined, period_ns, &self.waits.stacks);
         let seen = self.waits.seen(joined, &mut self.warnings);
         waits::add(&mut fork, joined, &seen);
         sampled.add(&mut fork);

@@ -72,7 +72,7 @@ impl StuckAttempts {
         &mut self,
         tracer: &Tracer,
         plan: &Plan,
-        stacks: &mut Stacks,
+        stacks: &Stacks,
         clock: Clock,
         now_ns: u64,
     ) -> Result<Vec<Stuck>> {
@@ -200,7 +200,7 @@ fn attempt(
     record: &ForkRecord,
     off: Option<&WaitsRecord>,
     plan: &Plan,
-    stacks: &mut Stacks,
+    stacks: &Stacks,
     now_ns: u64,
 ) -> Stuck {
     let comm = comm(record);
@@ -233,7 +233,7 @@ fn vfork(
     caller: u64,
     born: &Born,
     off: Option<&WaitsRecord>,
-    stacks: &mut Stacks,
+    stacks: &Stacks,
     now_ns: u64,
 ) -> Stuck {
     let pid = u32::try_from(caller >> 32).unwrap_or_default();
@@ -251,7 +251,7 @@ fn vfork(
 }
 
 /// Where a task stands by its time off the CPU.
-fn off_cpu(parent: Task, off: Option<&WaitsRecord>, stacks: &mut Stacks, now_ns: u64) -> Stuck {
+fn off_cpu(parent: Task, off: Option<&WaitsRecord>, stacks: &Stacks, now_ns: u64) -> Stuck {
     let mut stuck = Stuck {
         fork: None,
         ts: None,

@@ -52,7 +52,7 @@ pub struct Waits {
 impl Waits {
     /// Before anything was seen; `kernel_functions` are the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub fn new(kernel_functions: Vec<u8>) -> Self {
+    pub fn new(kernel_functions: &[u8]) -> Self {
         Self { stacks: Stacks::of(kernel_functions), told_hidden: false, lost: Lost::default() }
     }
 
@@ -72,8 +72,12 @@ impl Waits {
     /// The waits of an attempt with the functions on their stacks. If the kernel hides its functions,
     /// that is said once.
     pub fn seen(&mut self, joined: &Joined, warnings: &mut VecDeque<Warning>) -> Vec<Seen> {
-        let seen = waits::seen(joined, &mut |stack| self.stacks.names(stack));
-        if !self.told_hidden && self.stacks.are_hidden() {
+        let mut stacks = 0;
+        let seen = waits::seen(joined, &mut |stack| {
+            stacks += 1;
+            self.stacks.names(stack)
+        });
+        if stacks > 0 && !self.told_hidden && self.stacks.are_hidden() {
             self.told_hidden = true;
             warnings.push_back(stacks_hidden());
         }

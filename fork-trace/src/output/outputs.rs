@@ -190,13 +190,24 @@ impl Outputs {
         }
     }
 
-    /// Ends every output: nothing comes after it. One that has not taken everything by `until` is left
-    /// behind, and counts as failed.
-    pub fn finish(mut self, until: Option<Instant>) -> Closed {
+    /// Nothing comes any more.
+    pub fn close(&mut self) {
         self.tick();
         for writer in &self.open {
             writer.close();
         }
+    }
+
+    /// Whether each output has written everything, or has failed.
+    #[must_use]
+    pub fn have_ended(&self) -> bool {
+        self.open.iter().all(Writer::has_ended)
+    }
+
+    /// Ends every output: nothing comes after it. One that has not taken everything by `until` is left
+    /// behind, and counts as failed.
+    pub fn finish(mut self, until: Option<Instant>) -> Closed {
+        self.close();
         let mut left_out = 0;
         for writer in std::mem::take(&mut self.open) {
             let name = writer.name.clone();

@@ -98,7 +98,10 @@ fn vforks_that_wait_take_no_return_from_others() {
     for fork in forks {
         by_parent.entry(number(&fork["parent"]["pid"])).or_default().push(fork);
     }
-    let meanwhile = by_parent.into_values().find(|forks| forks.len() == 200).unwrap();
+    let counts: Vec<usize> = by_parent.values().map(Vec::len).collect();
+    let meanwhile = by_parent.into_values().find(|forks| forks.len() == 200);
+    let meanwhile =
+        meanwhile.unwrap_or_else(|| panic!("{counts:?} forks by caller: {:?}", lines.last()));
     for name in ["copy_process", "wake_up_new_task"] {
         let exact = |fork: &&&Value| stage(fork, name).unwrap()["precision"] == "exact";
         assert_eq!(meanwhile.iter().filter(exact).count(), 200, "{name}: each return is seen");

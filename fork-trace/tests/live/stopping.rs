@@ -176,6 +176,52 @@ fn a_duration_holds_under_load() {
     drop(storm);
 }
 
+/// A trace of a command that forks `count` times, which is what ends it; its output goes to a pipe.
+fn of_forks(count: u64) -> Child {
+    let forks = format!("exec $0 loop --count {count} >/dev/null");
+    let mut tool = fork_trace();
+    tool.args(["--json", "-o", "-", "--", "sh", "-c", &forks]).arg(forker());
+    tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn the_end_of_a_command_leaves_a_slow_reader_its_time() {
+    live_test!();
+    let began = Instant::now();
+    let mut child = of_forks(500);
+    let reader = slow_reader(child.stdout.take().unwrap(), 500_000.0);
+    let output = wait(child, Duration::from_secs(100));
+    println!("{:?}", began.elapsed());
+    assert!(output.status.success(), "{output:?}");
+    let shown = lines(reader.join().unwrap());
+    check(&shown);
+    sum_holds(&shown);
+    assert_eq!((&summary(&shown)["attempts"], &summary(&shown)["lost"]), (&500.into(), &0.into()));
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_stuck_reader() {
+    live_test!();
+    let mut child = of_forks(1000);
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    // Far longer than a thousand forks take, and a stop.
+    sleep(in_time().mul_f64(4.0));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for its reader");
+    let since = Instant::now();
+    kill(child.id(), Signal::SIGINT);
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        assert!(since.elapsed() < in_time(), "{:?}", since.elapsed());
+        sleep(Duration::from_millis(5));
+    };
+    assert_eq!(ended.code(), Some(1));
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    assert!(text.contains("standard output: nobody takes what is written"), "{text}");
+}
+
 /// A pipe that takes no more, to be given away as standard error.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
