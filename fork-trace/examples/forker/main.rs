@@ -16,6 +16,7 @@ compile_error!("forker makes x86-64 system calls in assembler");
 
 mod attempt;
 mod call;
+mod held;
 mod host;
 mod journal;
 mod load;
@@ -23,6 +24,7 @@ mod memory;
 mod random;
 mod report;
 mod scenarios;
+mod shortage;
 mod standstill;
 mod sys;
 mod work;
@@ -115,7 +117,7 @@ enum Command {
     /// Make one fork that stands still, and print how long, by the caller's own clocks.
     Wait {
         #[arg(value_enum)]
-        trouble: standstill::Trouble,
+        trouble: held::Trouble,
         /// How many forks; more than one only beside `hogs`
         #[arg(long, default_value_t = 1)]
         count: u32,

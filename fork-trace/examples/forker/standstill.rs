@@ -11,61 +11,19 @@ use std::{
     thread,
 };
 
-use clap::ValueEnum;
-use serde::Serialize;
-
 use crate::{
     call::Skip,
-    host::cgroup::{Group, Hierarchy},
+    held::{Trouble, Truth, in_group, truth},
+    host::cgroup::Hierarchy,
+    shortage,
     sys::{
         self, Errno,
         fork::{self, libc_fork},
         memory::touch,
         script::Leash,
-        trouble::{self, cpu_ns},
+        trouble,
     },
 };
-
-/// What keeps the fork.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Trouble {
-    /// Nothing: the fork copies much memory.
-    None,
-    /// A `SCHED_IDLE` caller beside busy tasks on its only CPU.
-    Idle,
-    /// A CPU quota of its control group.
-    Quota,
-    /// Another thread of its process that populates memory.
-    MmapLock,
-    /// A userfaultfd monitor that reads the event of the fork late.
-    Userfaultfd,
-    /// A tracer that is slow to answer.
-    Ptrace,
-    /// A vfork child that takes its time.
-    Vfork,
-    /// Its control group is frozen during the call.
-    Freezer,
-    /// A signal stops it during the call.
-    SignalStop,
-    /// Busy tasks of the same priority, more than there are CPUs: forks of different sizes.
-    Hogs,
-}
-
-/// The truth about one fork.
-#[derive(Debug, Serialize)]
-pub(crate) struct Truth {
-    r#type: &'static str,
-    trouble: Trouble,
-    parent_tid: c_int,
-    child: c_int,
-    start_ns: u64,
-    end_ns: u64,
-    /// CPU time of the calling thread between the two.
-    cpu_ns: u64,
-    /// For how long the calling thread was runnable meanwhile without a CPU, where the kernel tells.
-    delay_ns: Option<u64>,
-}
 
 /// How long what keeps a fork lasts.
 const HELD_MS: u64 = 400;
@@ -93,29 +51,11 @@ fn one(trouble: Trouble) -> Result<Truth, Skip> {
         Trouble::Vfork => vfork(),
         Trouble::Freezer => return freezer(),
         Trouble::SignalStop => signal_stop(),
+        Trouble::PageIo => return shortage::page_io(),
+        Trouble::Reclaim => return shortage::reclaim(),
         Trouble::Hogs => by_libc(trouble),
     };
     made.map_err(|errno| Skip::step("make a fork that stands still", errno))
-}
-
-/// The truth around `make`, which returns the child's id.
-fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Truth, Errno> {
-    let delay_before = trouble::delay_ns();
-    let cpu_before = cpu_ns();
-    let start_ns = sys::now_ns();
-    let child = make();
-    if child == 0 {
-        sys::exit_now(0);
-    }
-    let end_ns = sys::now_ns();
-    let cpu_ns = cpu_ns() - cpu_before;
-    let delay_ns = trouble::delay_ns().zip(delay_before).map(|(after, before)| after - before);
-    if child < 0 {
-        return Err(-child);
-    }
-    sys::reap(child);
-    let parent_tid = sys::tid();
-    Ok(Truth { r#type: "wait", trouble, parent_tid, child, start_ns, end_ns, cpu_ns, delay_ns })
 }
 
 fn by_libc(trouble: Trouble) -> Result<Truth, Errno> {
@@ -183,63 +123,6 @@ fn hogs(count: u32) -> Result<Vec<Truth>, Errno> {
     (0..count).map(fork).collect()
 }
 
-/// Makes the fork in a child process, which reports through a pipe: the child is put into a group
-/// that goes away with it.
-fn in_group(
-    group: &Group,
-    beside: impl FnOnce() -> Result<(), Errno>,
-    make: impl FnOnce() -> Result<Truth, Errno>,
-) -> Result<Truth, Skip> {
-    let skip = |errno| Skip::step("make a fork in a control group", errno);
-    let (mut reader, mut writer) = pipe().map_err(sys::number).map_err(skip)?;
-    let parent = sys::tgid();
-    let child = libc_fork();
-    if child == 0 {
-        sys::die_with(parent);
-        drop(reader);
-        let made = group.enter().and_then(|()| {
-            // The fork is next.
-            drop(writer.write_all(b"."));
-            make()
-        });
-        let line = match made {
-            Ok(truth) => {
-                format!(
-                    "{} {} {} {} {}",
-                    truth.parent_tid, truth.child, truth.start_ns, truth.end_ns, truth.cpu_ns
-                )
-            }
-            Err(errno) => format!("errno {errno}"),
-        };
-        drop(writer.write_all(line.as_bytes()));
-        sys::exit_now(0);
-    }
-    drop(writer);
-    // Without a byte the child has given up, and says nothing.
-    let begins = reader.read_exact(&mut [0]).is_ok();
-    if begins {
-        beside().map_err(skip)?;
-    }
-    let mut line = String::new();
-    reader.read_to_string(&mut line).map_err(sys::number).map_err(skip)?;
-    sys::reap(child);
-    let words: Vec<_> = line.split(' ').map(|word| word.parse::<u64>()).collect();
-    let [Ok(tid), Ok(made), Ok(start_ns), Ok(end_ns), Ok(cpu_ns)] = words.as_slice() else {
-        return Err(Skip(format!("the fork in a control group: {line}")));
-    };
-    let id = |id: u64| c_int::try_from(id).unwrap_or(0);
-    Ok(Truth {
-        r#type: "wait",
-        trouble: Trouble::None,
-        parent_tid: id(*tid),
-        child: id(*made),
-        start_ns: *start_ns,
-        end_ns: *end_ns,
-        cpu_ns: *cpu_ns,
-        delay_ns: None,
-    })
-}
-
 fn quota() -> Result<Truth, Skip> {
     let hierarchy = Hierarchy::of("cpu")?;
     let skip = |errno| Skip::step("set a CPU quota", errno);
@@ -253,8 +136,8 @@ fn quota() -> Result<Truth, Skip> {
     }
     // The memory is touched before the quota holds.
     touch(MUCH).map_err(skip)?;
-    let made = in_group(&group, || Ok(()), || by_libc(Trouble::Quota))?;
-    Ok(Truth { trouble: Trouble::Quota, ..made })
+    let trouble = Trouble::Quota;
+    in_group(trouble, &group, || Ok(()), || by_libc(trouble))
 }
 
 fn mmap_lock() -> Result<Truth, Errno> {
@@ -374,8 +257,8 @@ fn freezer() -> Result<Truth, Skip> {
         sys::sleep_ms(HELD_MS);
         group.set(file, thaw).map(drop)
     };
-    let made = until_held(|| in_group(&group, beside, || by_libc(Trouble::Freezer)))?;
-    Ok(Truth { trouble: Trouble::Freezer, ..made })
+    let trouble = Trouble::Freezer;
+    until_held(|| in_group(trouble, &group, beside, || by_libc(trouble)))
 }
 
 /// Makes forks until one is held, or for some times: on a busy machine a fork may be over before

@@ -31,7 +31,7 @@ use nix::sys::signal::Signal;
 use tokio::{
     process::Child,
     task::yield_now,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{
@@ -41,7 +41,6 @@ use crate::{
         Event,
         clock::Clock,
         filters::Filters,
-        notice::Warning,
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
@@ -53,6 +52,7 @@ use crate::{
         stream::{Followed, Stream},
         stuck::StuckAttempts,
         waits::Waits,
+        warnings::{no_inner_marks, no_samples},
     },
     output::outputs::{Closed, Outputs},
 };
@@ -295,7 +295,7 @@ impl Trace {
                     outputs.give_up_at(Instant::now());
                     shown = Some(Instant::now());
                 }
-                () = tokio::time::sleep(TURN) => {}
+                () = sleep(TURN) => {}
             }
         }
         let Closed { left_out, failed } = outputs.finish(shown.map(|shown| shown + WRITING));
@@ -409,28 +409,6 @@ impl Trace {
             self.outputs.event(Event::Loss(loss));
         }
         Ok(())
-    }
-}
-
-fn no_inner_marks(reason: &str) -> Warning {
-    Warning {
-        code: Name::Borrowed("no-inner-marks"),
-        text: format!("most stages of copy_process cannot be told apart: {reason}"),
-        hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
-        fork: None,
-    }
-}
-
-fn no_samples(reason: &str) -> Warning {
-    Warning {
-        code: Name::Borrowed("no-samples"),
-        text: format!("no samples of kernel stacks can be taken: {reason}"),
-        hint: Some(
-            "what a slow fork does between two marks is not told; CAP_PERFMON (root has it), a \
-             seccomp filter that permits perf_event_open, or --sample 0 to do without"
-                .to_owned(),
-        ),
-        fork: None,
     }
 }
 

@@ -22,6 +22,32 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A process by id and start.
 type Process = (u32, u64);
 
+/// Says that most stages of `copy_process` cannot be told apart, and why.
+#[must_use]
+pub fn no_inner_marks(reason: &str) -> Warning {
+    Warning {
+        code: Name::Borrowed("no-inner-marks"),
+        text: format!("most stages of copy_process cannot be told apart: {reason}"),
+        hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
+        fork: None,
+    }
+}
+
+/// Says that no samples of kernel stacks can be taken, and why.
+#[must_use]
+pub fn no_samples(reason: &str) -> Warning {
+    Warning {
+        code: Name::Borrowed("no-samples"),
+        text: format!("no samples of kernel stacks can be taken: {reason}"),
+        hint: Some(
+            "what a slow fork does between two marks is not told; CAP_PERFMON (root has it), a \
+             seccomp filter that permits perf_event_open, or --sample 0 to do without"
+                .to_owned(),
+        ),
+        fork: None,
+    }
+}
+
 /// Counts attempts by process.
 #[derive(Default)]
 pub struct Storms {

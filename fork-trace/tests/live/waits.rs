@@ -20,7 +20,7 @@ struct Case {
     stage: Option<&'static str>,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     Case { trouble: "idle", reason: "preempted", state: "runnable", stage: None },
     Case { trouble: "quota", reason: "cpu-quota", state: "runnable", stage: None },
     Case {
@@ -53,6 +53,18 @@ const CASES: [Case; 8] = [
         reason: "signal-stop",
         state: "stopped",
         stage: Some("sys_exit"),
+    },
+    Case {
+        trouble: "page-io",
+        reason: "page-io",
+        state: "blocked",
+        stage: Some("copy_clone_args_from_user"),
+    },
+    Case {
+        trouble: "reclaim",
+        reason: "reclaim",
+        state: "blocked",
+        stage: Some("copy_page_range"),
     },
 ];
 

@@ -130,6 +130,12 @@ impl Group {
         fs::read_to_string(self.dir.join(file)).is_ok_and(|content| content.contains(text))
     }
 
+    /// The number in one of its files.
+    pub(crate) fn number(&self, file: &str) -> Result<u64, Errno> {
+        let content = fs::read_to_string(self.dir.join(file)).map_err(sys::number)?;
+        content.trim_end().parse().map_err(|_| libc::EINVAL)
+    }
+
     /// Moves this process into the group.
     pub(crate) fn enter(&self) -> Result<(), Errno> {
         self.set("cgroup.procs", "0").map(drop)

@@ -1,6 +1,6 @@
-//! Memory of four sorts: shared with children, promised, touched, and at a low address.
+//! Memory of several sorts: shared with children, promised, touched, of a file, and at a low address.
 
-use std::{ffi::c_void, ptr, sync::LazyLock};
+use std::{ffi::c_void, fs::File, os::fd::AsRawFd as _, ptr, slice, sync::LazyLock};
 
 use super::errno::{Errno, errno};
 
@@ -48,6 +48,41 @@ pub(crate) fn touch(bytes: usize) -> Result<(), Errno> {
         unsafe { at.cast::<u8>().wrapping_add(offset).write_volatile(1) };
     }
     Ok(())
+}
+
+/// Writes to this many pages, each so far from the next that it needs a page table of its own; they stay to
+/// the end.
+pub(crate) fn spread(pages: usize) -> Result<(), Errno> {
+    /// What one page table maps.
+    const TABLE: usize = 2 << 20;
+    let at = map(pages * TABLE, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
+    // SAFETY: this is advice about the mapping just made.
+    unsafe { libc::madvise(at, pages * TABLE, libc::MADV_NOHUGEPAGE) };
+    for index in 0..pages {
+        // SAFETY: the place is inside the mapping just made, which nobody else knows.
+        unsafe { at.cast::<u8>().wrapping_add(index * TABLE).write_volatile(1) };
+    }
+    Ok(())
+}
+
+/// Maps the first words of a file, of which nothing is in memory then; they stay to the end.
+pub(crate) fn map_file(file: &File, words: usize) -> Result<&'static [u64], Errno> {
+    let fd = file.as_raw_fd();
+    // SAFETY: advice about a file.
+    match unsafe { libc::posix_fadvise(fd, 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => {}
+        errno => return Err(errno),
+    }
+    let bytes = words * size_of::<u64>();
+    // SAFETY: this asks for new memory at a place that the kernel chooses.
+    let at =
+        unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: the mapping begins at a page, is as long as that, and stays; whoever calls this does not
+    // write to the file any more.
+    Ok(unsafe { slice::from_raw_parts(at.cast(), words) })
 }
 
 /// Maps this many private pages and writes to each. No two that touch may be written alike, so each is

@@ -22,11 +22,22 @@ pub(crate) fn cpu_ns() -> u64 {
 
 /// How often the calling thread has left its CPU.
 pub(crate) fn switches() -> i64 {
+    let usage = usage();
+    usage.ru_nvcsw + usage.ru_nivcsw
+}
+
+/// How often a page was read from a disk for the calling thread.
+pub(crate) fn major_faults() -> i64 {
+    usage().ru_majflt
+}
+
+/// What the calling thread has used so far.
+fn usage() -> libc::rusage {
     // SAFETY: all zeros is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is a valid place for the answer.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    usage.ru_nvcsw + usage.ru_nivcsw
+    usage
 }
 
 /// For how long the calling thread was runnable so far without a CPU.
