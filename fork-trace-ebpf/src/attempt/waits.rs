@@ -102,6 +102,8 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     if task.ends() {
         return;
     }
+    // The scheduler has stopped its clock already: what follows is no work of the task.
+    let left_ns = now();
     let key = bpf_get_current_pid_tgid();
     let Some(part) = part(key, task, returns) else { return };
     let Some(switches) = task.switches() else { return };
@@ -127,7 +129,6 @@ pub(crate) fn leaves(ctx: &BtfTracePointContext, task: Task, preempted: bool, re
     // SAFETY: the helper writes no more bytes than the array has.
     let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), stack, STACK_BYTES, 0) };
     wait.frames = u32::try_from(bytes).map_or(0, |bytes| bytes / 8);
-    let left_ns = now();
     wait.left_ns = left_ns;
     log.left_ns = left_ns;
     add_away(1);

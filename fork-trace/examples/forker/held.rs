@@ -61,11 +61,14 @@ pub(crate) struct Truth {
     pub(crate) cpu_ns: u64,
     /// For how long the calling thread was runnable meanwhile without a CPU, where the kernel tells.
     pub(crate) delay_ns: Option<u64>,
+    /// How often the calling thread left its CPU meanwhile, where that was counted.
+    pub(crate) switches: Option<i64>,
 }
 
 /// The truth around `make`, which returns the child's id.
 pub(crate) fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Truth, Errno> {
     let delay_before = trouble::delay_ns();
+    let switches_before = trouble::switches();
     let cpu_before = cpu_ns();
     let start_ns = sys::now_ns();
     let child = make();
@@ -73,6 +76,7 @@ pub(crate) fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Tr
         sys::exit_now(0);
     }
     let end_ns = sys::now_ns();
+    let switches = Some(trouble::switches() - switches_before);
     let cpu_ns = cpu_ns() - cpu_before;
     let delay_ns = trouble::delay_ns().zip(delay_before).map(|(after, before)| after - before);
     if child < 0 {
@@ -80,7 +84,17 @@ pub(crate) fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Tr
     }
     sys::reap(child);
     let parent_tid = sys::tid();
-    Ok(Truth { r#type: "wait", trouble, parent_tid, child, start_ns, end_ns, cpu_ns, delay_ns })
+    Ok(Truth {
+        r#type: "wait",
+        trouble,
+        parent_tid,
+        child,
+        start_ns,
+        end_ns,
+        cpu_ns,
+        delay_ns,
+        switches,
+    })
 }
 
 /// Makes the fork in a child process, which reports through a pipe: the child is put into a group
@@ -138,5 +152,6 @@ pub(crate) fn in_group(
         end_ns: *end_ns,
         cpu_ns: *cpu_ns,
         delay_ns: None,
+        switches: None,
     })
 }

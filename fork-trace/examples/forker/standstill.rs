@@ -222,6 +222,7 @@ fn ptrace() -> Result<Truth, Errno> {
         end_ns: next(),
         cpu_ns: next(),
         delay_ns: None,
+        switches: None,
         child: c_int::try_from(next()).unwrap_or(0),
     })
 }

@@ -107,8 +107,8 @@ fn a_fork_that_stands_still_says_why_and_for_how_long() {
 }
 
 /// What a caller's own clocks tell of its CPU time and of its waits is what is shown, within 5 % or
-/// 100 us. Between the call's return and the caller's look at its clock it may be preempted, too: a few
-/// forks in a hundred are, on a host with more to do.
+/// 100 us. Between the call's return and the caller's look at its clock it may be preempted, too: then it has
+/// left its CPU once more often than is shown, and its clocks tell of something else.
 #[test]
 fn forks_beside_busy_tasks_agree_with_the_clocks_of_their_caller() {
     live_test!();
@@ -130,6 +130,7 @@ fn forks_beside_busy_tasks_agree_with_the_clocks_of_their_caller() {
     let least = slower(100_000);
     let agrees = |shown: u64, truth: u64| shown.abs_diff(truth) <= (truth / 20).max(least);
     let (mut truths, mut wrong, mut waited_ns) = (0_u64, Vec::new(), 0);
+    let mut preempted_later = 0;
     for truth in of_type(&lines(&output.stdout), "wait") {
         let fork = forks[&ns(&truth["child"])];
         if fork["waits_incomplete"] == true {
@@ -144,14 +145,27 @@ fn forks_beside_busy_tasks_agree_with_the_clocks_of_their_caller() {
         // A hypervisor takes time from both that is neither.
         let delay = truth["delay_ns"].as_u64().unwrap_or(off);
         let waits_agree = agrees(waited, off) || agrees(waited, delay);
-        if !(agrees(held, took) && waits_agree) {
+        let shown = waits.len() as u64 + ns(&fork["waits_more"]["count"]);
+        let switches = ns(&truth["switches"]);
+        let agrees = agrees(held, took) && waits_agree;
+        assert!(shown <= switches, "{shown} waits are shown of {switches}: {fork}");
+        if switches > shown && !agrees {
+            preempted_later += 1;
+            continue;
+        }
+        if !agrees {
             wrong.push(format!("shown {held} of which waiting {waited}: {truth}"));
         }
         truths += 1;
         waited_ns += off;
     }
-    println!("{truths} forks, {} ms off their CPUs, {} wrong", waited_ns / 1_000_000, wrong.len());
-    assert!(wrong.len() as u64 * 20 <= truths, "{wrong:#?}");
+    let (ms, wrong_ones) = (waited_ns / 1_000_000, wrong.len() as u64);
+    println!(
+        "{truths} forks, {ms} ms off their CPUs, {wrong_ones} wrong; {preempted_later} left out"
+    );
+    // A hypervisor may take a CPU away in the middle of a switch.
+    assert!(wrong_ones * 100 <= truths.max(100), "{wrong:#?}");
+    assert!(preempted_later * 20 <= truths, "{preempted_later} of {truths}");
 }
 
 #[test]
