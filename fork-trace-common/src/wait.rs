@@ -87,6 +87,13 @@ impl Wait {
     pub const fn was_preempted(&self) -> bool {
         self.bits & (bits::RUNNABLE | bits::THROTTLED) == bits::RUNNABLE
     }
+
+    /// Whether a quota held the task back when it left.
+    #[must_use]
+    #[inline(always)]
+    pub const fn was_held_back(&self) -> bool {
+        self.bits & bits::THROTTLED != 0
+    }
 }
 
 /// The waits of one task in one part of a fork. Sent without the places that were never used.
@@ -125,6 +132,8 @@ pub struct WaitsRecord {
     /// Of it: the time of those in which the task was runnable and not held back by a quota when it
     /// left.
     pub preempted_ns: u64,
+    /// Of it: the time of those in which a quota held the task back when it left.
+    pub quota_ns: u64,
     /// The time of those waits that were not kept, by the last mark before each.
     pub other_ns: [u64; Mark::IN_RECORD],
     /// The waits.
@@ -163,6 +172,7 @@ impl WaitsRecord {
             missed: 0,
             off_ns: 0,
             preempted_ns: 0,
+            quota_ns: 0,
             other_ns: [0; Mark::IN_RECORD],
             waits: [NONE; PLACES as usize],
         }
@@ -197,6 +207,8 @@ impl WaitsRecord {
             self.off_ns = self.off_ns.saturating_sub(dur_ns);
             if wait.was_preempted() {
                 self.preempted_ns = self.preempted_ns.saturating_sub(dur_ns);
+            } else if wait.was_held_back() {
+                self.quota_ns = self.quota_ns.saturating_sub(dur_ns);
             }
         }
         self.current = self.used;
@@ -207,7 +219,7 @@ impl WaitsRecord {
 // No padding: a byte that no field names would leave the kernel unset.
 const _: () = assert!(size_of::<Wait>() == 48 + 8 * FRAMES);
 const _: () = assert!(STACK_BYTES as usize == 8 * FRAMES);
-const _: () = assert!(WaitsRecord::HEAD == 72 + 8 * Mark::IN_RECORD);
+const _: () = assert!(WaitsRecord::HEAD == 80 + 8 * Mark::IN_RECORD);
 const _: () = assert!(align_of::<WaitsRecord>() == 8);
 
 #[cfg(test)]

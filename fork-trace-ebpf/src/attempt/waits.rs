@@ -183,6 +183,8 @@ pub(crate) fn comes_back(task: Task) {
     log.off_ns += off_ns;
     if wait.was_preempted() {
         log.preempted_ns += off_ns;
+    } else if wait.was_held_back() {
+        log.quota_ns += off_ns;
     }
     log.left_ns = 0;
     log.count += 1;

@@ -87,17 +87,22 @@ impl Drop for Helper {
 }
 
 fn idle() -> Result<Truth, Errno> {
-    touch(MUCH / 8)?;
+    touch(MUCH)?;
     trouble::stay_on_one_cpu()?;
-    let busy = || {
-        Helper::start(|| {
-            let end_ns = sys::now_ns() + 3 * HELD_MS * 1_000_000;
+    let (mut hear, mut call) = pipe().map_err(sys::number)?;
+    // It wakes up while the fork is under way, and takes the CPU.
+    let _busy = Helper::start(move || {
+        while hear.read_exact(&mut [0]).is_ok() {
+            sys::sleep_ms(SOON_MS);
+            let end_ns = sys::now_ns() + HELD_MS * 1_000_000;
             while sys::now_ns() < end_ns {}
-        })
-    };
-    let _busy = [busy()?, busy()?];
+        }
+    })?;
     trouble::be_idle()?;
-    by_libc(Trouble::Idle)
+    until_held(|| {
+        call.write_all(b".").map_err(sys::number)?;
+        by_libc(Trouble::Idle)
+    })
 }
 
 fn hogs(count: u32) -> Result<Vec<Truth>, Errno> {
@@ -124,19 +129,22 @@ fn hogs(count: u32) -> Result<Vec<Truth>, Errno> {
 }
 
 fn quota() -> Result<Truth, Skip> {
+    let trouble = Trouble::Quota;
     let hierarchy = Hierarchy::of("cpu")?;
     let skip = |errno| Skip::step("set a CPU quota", errno);
     let group = hierarchy.group().map_err(skip)?;
-    // A twentieth of a CPU.
-    if hierarchy.v1 {
-        group.set("cpu.cfs_period_us", "100000").map_err(skip)?;
-        group.set("cpu.cfs_quota_us", "5000").map_err(skip)?;
-    } else {
-        group.set("cpu.max", "5000 100000").map_err(skip)?;
-    }
     // The memory is touched before the quota holds.
     touch(MUCH).map_err(skip)?;
-    let trouble = Trouble::Quota;
+    let free = by_libc(trouble).map_err(skip)?;
+    // The next fork takes as long, and gets a quarter of that every tenth of a second. A millisecond is the least
+    // that the kernel accepts.
+    let quota_us = (free.cpu_ns / 4000).clamp(1000, 90_000);
+    if hierarchy.v1 {
+        group.set("cpu.cfs_period_us", "100000").map_err(skip)?;
+        group.set("cpu.cfs_quota_us", &quota_us.to_string()).map_err(skip)?;
+    } else {
+        group.set("cpu.max", &format!("{quota_us} 100000")).map_err(skip)?;
+    }
     in_group(trouble, &group, || Ok(()), || by_libc(trouble))
 }
 

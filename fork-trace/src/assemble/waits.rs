@@ -79,10 +79,16 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
         let kept_ns: u64 = kept.iter().map(|wait| wait.dur_ns()).sum();
         let count = u64::from(waits.count).saturating_sub(kept.len() as u64);
         let dur_ns = waits.off_ns.saturating_sub(kept_ns);
-        let preempted = kept.iter().filter(|wait| wait.was_preempted());
-        let preempted_ns: u64 = preempted.map(|wait| wait.dur_ns()).sum();
-        let preempted_ns = waits.preempted_ns.checked_sub(preempted_ns).filter(|ns| *ns > 0);
-        fork.waits_more = (count > 0).then_some(WaitsMore { count, dur_ns, preempted_ns });
+        let beside = |all_ns: u64, is: fn(&Wait) -> bool| {
+            let told = kept.iter().filter(|wait| is(wait)).map(|wait| wait.dur_ns());
+            all_ns.checked_sub(told.sum()).filter(|ns| *ns > 0)
+        };
+        fork.waits_more = (count > 0).then(|| WaitsMore {
+            count,
+            dur_ns,
+            preempted_ns: beside(waits.preempted_ns, Wait::was_preempted),
+            quota_ns: beside(waits.quota_ns, Wait::was_held_back),
+        });
         let mut stages = std::mem::take(&mut fork.stages);
         for one in seen.iter().filter(|one| one.phase == Phase::Call) {
             let since = |at_ns: u64| at_ns.saturating_sub(began_ns);

@@ -60,8 +60,12 @@ fn longest_wait(fork: &Fork) -> Option<(&Wait, u64)> {
 
 /// The time of further waits, not told one by one, that are sure to have the same reason.
 fn more_ns(fork: &Fork, of: &Wait) -> u64 {
-    let more = fork.waits_more.filter(|_| of.reason == "preempted");
-    more.and_then(|more| more.preempted_ns).unwrap_or_default()
+    let more = fork.waits_more.and_then(|more| match &*of.reason {
+        "preempted" => more.preempted_ns,
+        "cpu-quota" => more.quota_ns,
+        _ => None,
+    });
+    more.unwrap_or_default()
 }
 
 /// The stage that worked for longest, and for how long: without its waits and the stages in it.
@@ -274,6 +278,16 @@ mod tests {
             "90% runnable but not running: 90.0 ms of 100 ms behind other tasks on CPU 1; it had a \
              CPU for 10.0 ms"
         );
+    }
+
+    #[test]
+    fn waits_that_are_not_told_one_by_one_count_with_those_that_are() {
+        let wait = r#""waits":[{"at_ns":1,"dur_ns":20000000,"stage":"copy_page_range",
+            "state":"runnable","reason":"cpu-quota"}],
+            "waits_more":{"count":7,"dur_ns":70000000,"preempted_ns":10000000,"quota_ns":60000000}"#;
+        let times = r#""total_ns":100000000,"held_ns":100000000,"off_cpu_ns":90000000"#;
+        let slow = verdict(&format!("{times},{wait}")).unwrap();
+        assert_eq!((slow.kind.as_ref(), slow.share), ("wait:cpu-quota", Share(800)));
     }
 
     #[test]

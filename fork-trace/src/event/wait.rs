@@ -94,6 +94,9 @@ pub struct WaitsMore {
     /// Of it: the time of those in which the task was runnable, and not held back by a quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted_ns: Option<u64>,
+    /// Of it: the time of those in which a CPU quota held the task back when it left its CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_ns: Option<u64>,
 }
 
 /// What took the time of a slow attempt.
