@@ -13,9 +13,9 @@ use crate::{
     held::{Trouble, Truth, in_group, truth},
     host::cgroup::Hierarchy,
     sys::{
-        self, Errno,
+        self,
         fork::{clone3_raw, libc_fork},
-        memory::{map_file, spread},
+        memory::{is_in_memory, map_file, spread},
         trouble::major_faults,
     },
 };
@@ -33,7 +33,7 @@ pub(crate) fn page_io() -> Result<Truth, Skip> {
     let skip = |errno| Skip::step("have a page read for a fork", errno);
     let hierarchy = Hierarchy::of("blkio").or_else(|_| Hierarchy::of("io"))?;
     let group = hierarchy.group().map_err(skip)?;
-    let file = unnamed_file().map_err(skip)?;
+    let file = unnamed_file()?;
     let mut page = [0; PAGE];
     page[EXIT_SIGNAL * 8] = u8::try_from(libc::SIGCHLD).unwrap_or(0);
     file.write_all_at(&page, 0)
@@ -76,6 +76,7 @@ pub(crate) fn reclaim() -> Result<Truth, Skip> {
     let hierarchy = Hierarchy::of("memory")?;
     let skip = |errno| Skip::step("fork in a full group", errno);
     let group = hierarchy.group().map_err(skip)?;
+    let mut file = unnamed_file()?;
     let (usage, limit) = if hierarchy.v1 {
         ("memory.usage_in_bytes", "memory.limit_in_bytes")
     } else {
@@ -88,7 +89,6 @@ pub(crate) fn reclaim() -> Result<Truth, Skip> {
         || Ok(()),
         || {
             spread(TABLES)?;
-            let mut file = unnamed_file()?;
             file.write_all(&vec![1; DIRTY]).map_err(sys::number)?;
             let used: u64 = group.number(usage)?;
             group.set(limit, &(used + LEFT).to_string())?;
@@ -98,10 +98,13 @@ pub(crate) fn reclaim() -> Result<Truth, Skip> {
 }
 
 /// A file in the folder for temporary ones, which is gone when it is closed.
-fn unnamed_file() -> Result<File, Errno> {
+fn unnamed_file() -> Result<File, Skip> {
     let path = env::temp_dir().join(format!("forker-{}", sys::tgid()));
     let open = File::options().read(true).write(true).create_new(true).open(&path);
-    let open = open.map_err(sys::number)?;
-    fs::remove_file(&path).map_err(sys::number)?;
+    let open = open.and_then(|open| fs::remove_file(&path).map(|()| open));
+    let open = open.map_err(|error| Skip::step("make a file", sys::number(error)))?;
+    if is_in_memory(&open) {
+        return Err(Skip("the folder for temporary files is on no disk".to_owned()));
+    }
     Ok(open)
 }

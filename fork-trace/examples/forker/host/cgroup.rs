@@ -133,7 +133,7 @@ impl Group {
     /// The number in one of its files.
     pub(crate) fn number(&self, file: &str) -> Result<u64, Errno> {
         let content = fs::read_to_string(self.dir.join(file)).map_err(sys::number)?;
-        content.trim_end().parse().map_err(|_| libc::EINVAL)
+        content.trim_end().parse().map_err(|_error| libc::EINVAL)
     }
 
     /// Moves this process into the group.

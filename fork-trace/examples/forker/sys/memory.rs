@@ -65,6 +65,19 @@ pub(crate) fn spread(pages: usize) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether a file is on no disk but in memory.
+///
+/// KERNEL: include/uapi/linux/magic.h.
+pub(crate) fn is_in_memory(file: &File) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    // SAFETY: all zeros is a valid `statfs`.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `found` is a valid place for the answer.
+    let told = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) };
+    told == 0 && [TMPFS_MAGIC, RAMFS_MAGIC].contains(&found.f_type)
+}
+
 /// Maps the first words of a file, of which nothing is in memory then; they stay to the end.
 pub(crate) fn map_file(file: &File, words: usize) -> Result<&'static [u64], Errno> {
     let fd = file.as_raw_fd();
