@@ -148,18 +148,21 @@ async fn run(
     };
     let stopped = Instant::now();
     let hurried = !matches!(traced, Ok(Stop::Command(_) | Stop::Enough));
-    let ended = trace.finish(hurried, &mut signals).await;
+    let ended = trace.finish(hurried, child.as_ref(), &mut signals).await;
     log::info!("wrote what was left within {:.1?}", stopped.elapsed());
     let status = match (&traced, &mut child) {
         (Ok(Stop::Command(status)), _) => command::exit_status(*status),
         // The command goes on without us, or was never started.
         (Ok(Stop::Signal(signal)), _) if !command.is_empty() => signals::exit_status(*signal),
         (Ok(Stop::Signal(_)), _) | (_, None) => 0,
+        (_, Some(_)) if let Ok(Ended { ending: Some(signal), .. }) = &ended => {
+            signals::exit_status(*signal)
+        }
         // The command outlives a trace that was cut short.
         (_, Some(child)) => wait(child, &mut signals).await?,
     };
     traced?;
-    let Ended { lost: records, failed, tracer } = ended?;
+    let Ended { lost: records, failed, tracer, .. } = ended?;
     detach::leave(tracer)?;
     reported(failed)?;
     if fail_on_loss && records > 0 {

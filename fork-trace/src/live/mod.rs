@@ -118,6 +118,8 @@ pub struct Ended {
     pub lost: u64,
     /// Outputs that failed.
     pub failed: Vec<UserError>,
+    /// A signal that came after the end of tracing, and says that the command is not to be waited for.
+    pub ending: Option<Signal>,
     /// What is still attached: functions, from which the kernel takes long to detach.
     pub tracer: Tracer,
 }
@@ -254,11 +256,17 @@ impl Trace {
     /// Detaches, functions apart, and writes what is owed and the `summary` line. With `hurried`, and from the
     /// next signal on, this takes no longer than `SHOWING` and `WRITING` together, or, where the kernel is
     /// slow to detach, than that takes and `SHOWING_LATE` and `WRITING`. Otherwise nobody waits for the end,
-    /// and everything is written, however slow a reader is.
+    /// and everything is written, however slow a reader is. A signal that comes meanwhile is for `command` too,
+    /// if that still runs.
     ///
     /// # Errors
     /// The kernel side's maps cannot be read.
-    pub async fn finish(mut self, hurried: bool, signals: &mut Signals) -> Result<Ended> {
+    pub async fn finish(
+        mut self,
+        hurried: bool,
+        command: Option<&Child>,
+        signals: &mut Signals,
+    ) -> Result<Ended> {
         let began = Instant::now();
         if hurried {
             hurry::hurry();
@@ -282,7 +290,12 @@ impl Trace {
         if let Some(shown) = shown {
             self.outputs.give_up_at(shown);
         }
-        self.show_rest(&mut shown, signals).await?;
+        let mut ending = None;
+        let mut heed = async || {
+            let signal = signals.next().await;
+            ending = Some(signal).filter(|signal| !signals.passed_on(*signal, command));
+        };
+        self.show_rest(&mut shown, &mut heed).await?;
         self.tracer.log();
         self.tell_losses()?;
         let costs = Costs { attach_ns: self.attach_ns, detach_ns };
@@ -291,7 +304,7 @@ impl Trace {
         outputs.close();
         while shown.is_none() && !outputs.have_ended() {
             tokio::select! {
-                _ = signals.next() => {
+                () = heed() => {
                     outputs.give_up_at(Instant::now());
                     shown = Some(Instant::now());
                 }
@@ -299,15 +312,16 @@ impl Trace {
             }
         }
         let Closed { left_out, failed } = outputs.finish(shown.map(|shown| shown + WRITING));
-        Ok(Ended { lost: losses.by.values().sum::<u64>() + left_out, failed, tracer })
+        let lost = losses.by.values().sum::<u64>() + left_out;
+        Ok(Ended { lost, failed, ending, tracer })
     }
 
-    /// Shows what the ring holds and what is owed, until `shown`; if that is `None`, until a signal comes,
+    /// Shows what the ring holds and what is owed, until `shown`; if that is `None`, until `signal` is heeded,
     /// which sets it. What is left then is counted.
     async fn show_rest(
         &mut self,
         shown: &mut Option<Instant>,
-        signals: &mut Signals,
+        signal: &mut impl AsyncFnMut(),
     ) -> Result<()> {
         let mut arranged = false;
         loop {
@@ -325,7 +339,7 @@ impl Trace {
             if shown.is_none() {
                 tokio::select! {
                     biased;
-                    _ = signals.next() => {
+                    () = signal() => {
                         hurry::hurry();
                         let end = Instant::now() + SHOWING_LATE;
                         self.outputs.give_up_at(end);
