@@ -90,6 +90,15 @@ impl Joined {
             waits_incomplete: false,
         }
     }
+
+    /// Whether the attempt made a task and its call returned, but its caller is not known to be back in user
+    /// space.
+    #[must_use]
+    pub fn awaits_return(&self) -> bool {
+        let returned = self.record.mark_ns(Mark::SysExit) != 0;
+        let waits = self.record.has(bits::VFORK_WAIT);
+        self.record.has(bits::CHILD | bits::ENTERED) && returned && !waits && !self.is_back
+    }
 }
 
 /// A child's thread id and start time.

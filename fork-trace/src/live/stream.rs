@@ -266,9 +266,12 @@ impl Stream {
     pub fn next_event(&mut self, tracer: &mut Tracer, now_ns: u64) -> Result<Option<Event>> {
         match self.owed.pop_front() {
             Some(Owed::Attempt(attempt)) => {
-                let (joined, tie) = *attempt;
+                let (mut joined, tie) = *attempt;
+                let held = still_held(tracer, &joined, now_ns);
+                // A caller that is neither away nor known to be back came back unseen.
+                joined.waits_incomplete |= held.is_none() && joined.awaits_return();
                 let mut fork = self.fork(tracer, &joined, tie);
-                fork.warnings.extend(still_held(tracer, &joined, now_ns));
+                fork.warnings.extend(held);
                 self.watcher.add(&joined.record, &fork);
                 self.warnings.extend(self.storms.add(&fork));
                 return Ok(Some(Event::Fork(Box::new(fork))));

@@ -24,7 +24,11 @@ fn a_storm_of_forks_is_all_there() {
     assert_eq!(ours, count);
     assert_eq!(summary(&traced)["lost"], 0);
     accounted(&traced);
-    assert!(of_type(&traced, "loss").is_empty());
+    for loss in of_type(&traced, "loss") {
+        // A host may hide tasks of its own: what runs after them is not seen to come back.
+        let by: Vec<_> = loss["by"].as_object().unwrap().keys().collect();
+        assert_eq!(by, ["off_cpu_missed"], "{loss}");
+    }
 }
 
 #[test]
