@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{
     accounted, forker, functions_are_probed, lines, live_test, ns, of_type, one_fork, run,
-    sampling_fork_trace, skip, slower, slowness, stage, summary, tool, trace,
+    sampling_fork_trace, skip, slower, stage, summary, tool, trace,
 };
 
 /// Each kind of work, and the stage that it is.
@@ -19,10 +19,6 @@ const WORKS: [(&str, &str); 2] =
 fn traced(work: &str, options: &[&str]) -> Option<(Value, Value, Vec<Value>)> {
     let mut tool = if options.contains(&"--backend") { tool() } else { sampling_fork_trace() };
     tool.args(options);
-    if slowness() > 1.0 {
-        // An emulated CPU cannot bear more, and its forks take longer.
-        tool.arg("--sample=100");
-    }
     one_fork(tool, "work", work)
 }
 
