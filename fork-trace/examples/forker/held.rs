@@ -97,6 +97,21 @@ pub(crate) fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Tr
     })
 }
 
+/// Makes forks until one is as it is wanted, or `times` of them.
+pub(crate) fn until<T, E>(
+    times: usize,
+    is_wanted: impl Fn(&T) -> bool,
+    mut make: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 1..times {
+        let made = make()?;
+        if is_wanted(&made) {
+            return Ok(made);
+        }
+    }
+    make()
+}
+
 /// Makes the fork in a child process, which reports through a pipe: the child is put into a group
 /// that goes away with it.
 pub(crate) fn in_group(

@@ -58,7 +58,7 @@ pub(crate) fn page_io() -> Result<Truth, Skip> {
             let before = major_faults();
             // SAFETY: no word but the signal is set, so there is no address among them.
             let made = truth(trouble, || unsafe { clone3_raw(words, size_of_val(words)) });
-            // A file in memory has no disk to wait for.
+            // Where the page was in memory after all, nothing was waited for.
             if major_faults() == before { Err(libc::ENODATA) } else { made }
         },
     )

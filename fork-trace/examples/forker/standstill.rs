@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     call::Skip,
-    held::{Trouble, Truth, in_group, truth},
+    held::{Trouble, Truth, in_group, truth, until},
     host::cgroup::Hierarchy,
     shortage,
     sys::{
@@ -25,6 +25,8 @@ use crate::{
     },
 };
 
+/// How many forks are made at most until one is held.
+const TIMES: usize = 8;
 /// How long what keeps a fork lasts.
 const HELD_MS: u64 = 400;
 /// Memory of forks that are to take a while: some hundred milliseconds on a slow machine.
@@ -161,7 +163,7 @@ fn mmap_lock() -> Result<Truth, Errno> {
         let off_ns = (truth.end_ns - truth.start_ns).saturating_sub(truth.cpu_ns);
         truth.delay_ns.is_none_or(|delay_ns| off_ns > 3 * delay_ns && off_ns > 20_000_000)
     };
-    let made = until(blocked, || truth(Trouble::MmapLock, fork::fork));
+    let made = until(TIMES, blocked, || truth(Trouble::MmapLock, fork::fork));
     STOP.store(true, Ordering::Relaxed);
     // It does nothing that could panic.
     filler.join().ok();
@@ -274,22 +276,7 @@ fn freezer() -> Result<Truth, Skip> {
 /// what is to hold it, or begin after it.
 fn until_held<E>(make: impl FnMut() -> Result<Truth, E>) -> Result<Truth, E> {
     let off_ns = |truth: &Truth| (truth.end_ns - truth.start_ns).saturating_sub(truth.cpu_ns);
-    until(|truth| off_ns(truth) >= HELD_MS * 1_000_000 * 3 / 4, make)
-}
-
-/// Makes forks until one is as it is wanted, or for some times.
-fn until<E>(
-    is_wanted: impl Fn(&Truth) -> bool,
-    mut make: impl FnMut() -> Result<Truth, E>,
-) -> Result<Truth, E> {
-    const TIMES: usize = 8;
-    for _ in 1..TIMES {
-        let made = make()?;
-        if is_wanted(&made) {
-            return Ok(made);
-        }
-    }
-    make()
+    until(TIMES, |truth: &Truth| off_ns(truth) >= HELD_MS * 1_000_000 * 3 / 4, make)
 }
 
 /// Waits until something is so, but not for ever: a fork goes on for a while before it is held.

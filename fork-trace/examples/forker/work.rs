@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     call::Skip,
+    held::until,
     sys::{
         self, Errno,
         fork::libc_fork,
@@ -65,13 +66,7 @@ const TRIES: usize = 20;
 /// Forks until the caller kept its CPU for the whole call; returns the last child, and the CPU time of
 /// that call.
 fn fork() -> Result<(c_int, u64), Errno> {
-    let mut made = fork_once()?;
-    for _ in 1..TRIES {
-        if made.switches == 0 {
-            break;
-        }
-        made = fork_once()?;
-    }
+    let made = until(TRIES, |made: &Made| made.switches == 0, fork_once)?;
     Ok((made.child, made.cpu_ns))
 }
 
@@ -84,6 +79,8 @@ struct Made {
     switches: i64,
 }
 
+/// Forks with as little as can be around the call: after it each first write to a page is a fault, which
+/// thousands of inherited counters make expensive.
 fn fork_once() -> Result<Made, Errno> {
     let (before, left_before) = (cpu_ns(), switches());
     let child = libc_fork();

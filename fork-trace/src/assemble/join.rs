@@ -91,13 +91,17 @@ impl Joined {
         }
     }
 
-    /// Whether the attempt made a task and its call returned, but its caller is not known to be back in user
-    /// space.
+    /// Whether the attempt made a task, and its caller is not known to be back in user space.
+    #[must_use]
+    pub const fn awaits_caller(&self) -> bool {
+        self.record.has(bits::CHILD) && self.record.has(bits::ENTERED) && !self.is_back
+    }
+
+    /// Whether that is so though its call has returned, and the caller does not wait for a vfork child.
     #[must_use]
     pub fn awaits_return(&self) -> bool {
         let returned = self.record.mark_ns(Mark::SysExit) != 0;
-        let waits = self.record.has(bits::VFORK_WAIT);
-        self.record.has(bits::CHILD | bits::ENTERED) && returned && !waits && !self.is_back
+        self.awaits_caller() && returned && !self.record.has(bits::VFORK_WAIT)
     }
 }
 
@@ -563,8 +567,13 @@ mod tests {
             joiner.push(record, 0);
         }
         assert_eq!(seen(&joiner.release(HOLD_AWAY_NS - 1)), []);
-        let joined = joiner.release(HOLD_AWAY_NS).remove(0);
+        let mut joined = joiner.release(HOLD_AWAY_NS).remove(0);
         assert!(!joined.is_back);
+        joined.record.bits |= bits::ENTERED;
+        joined.record.marks[Mark::SysExit as usize] = 20;
+        assert!(joined.awaits_return());
+        joined.record.bits &= !bits::CHILD;
+        assert!(!joined.awaits_return(), "a refused attempt left nothing to wait for");
         joiner.push(waits(Phase::Return, 0, 0, false), HOLD_AWAY_NS);
         assert!(joiner.release_all().is_empty());
     }

@@ -43,12 +43,17 @@ impl Times<'_> {
     /// Whether a point of a function that may run for other tasks too was passed for one of those: it lies
     /// before what an attempt passes earlier.
     fn is_others(&self, point: Point, at: u64) -> bool {
-        if !point.function().is_some_and(|function| function.row().last) {
+        if !may_be_others(point) {
             return false;
         }
-        let earlier =
-            ORDER.iter().copied().take(point.rank()).filter(|earlier| !is_undoing(*earlier));
-        earlier.filter_map(|earlier| self.at(earlier)).any(|earlier| earlier > at)
+        // Nearly nothing lies later, so that is asked first.
+        let mut earlier = ORDER.iter().take(point.rank());
+        earlier.any(|earlier| {
+            let is_later = |earlier_ns| earlier_ns > at;
+            !may_be_others(*earlier)
+                && self.at(*earlier).is_some_and(is_later)
+                && !is_undoing(*earlier)
+        })
     }
 
     /// Whether a moment lies before the end of the attempt as it is shown: a vfork whose end was
@@ -136,12 +141,16 @@ impl Times<'_> {
     }
 }
 
+/// Whether a point may be passed for another task.
+fn may_be_others(point: Point) -> bool {
+    point.function().is_some_and(|function| function.row().last)
+}
+
 /// Whether a point is passed only while a failed attempt is undone.
 fn is_undoing(point: Point) -> bool {
     let function = point.function();
     let stage = STAGES.iter().find(|row| row.function.is_some() && row.function == function);
-    function.is_some_and(|function| function.row().last)
-        || stage.is_some_and(|row| row.occurs == Occurs::OnFailure)
+    stage.is_some_and(|row| row.occurs == Occurs::OnFailure)
 }
 
 /// The stage that failed, where its function was seen to return an error, or its allocation to find

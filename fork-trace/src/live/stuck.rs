@@ -29,7 +29,7 @@ use crate::{
     host::{
         process::{
             forking::{self, Forking},
-            shows_initial_ids, task_name,
+            initial_task_name, task_name,
         },
         stacks::Stacks,
     },
@@ -189,11 +189,6 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
 /// The process that keeps a task, with the name of it.
 fn keeper(pid: u32, comm: Option<String>) -> Keeper {
     Keeper { pid: Some(pid), comm, ..Keeper::default() }
-}
-
-/// The name of the task that the kernel side calls `tid`; `None` where it cannot be looked up.
-fn initial_task_name(tid: u32) -> Option<String> {
-    shows_initial_ids().then(|| task_name(tid))?
 }
 
 fn attempt(

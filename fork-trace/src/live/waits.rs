@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use fork_trace_common::{counter::Counter, record::bits};
+use fork_trace_common::counter::Counter;
 
 use crate::{
     assemble::{
@@ -20,7 +20,7 @@ use crate::{
         values::Name,
     },
     host::{
-        process::{cgroup, shows_initial_ids, task_name},
+        process::{cgroup, initial_task_name, shows_initial_ids},
         stacks::Stacks,
     },
     live::lost::Lost,
@@ -31,7 +31,7 @@ struct Processes;
 
 impl cause::waits::Lookup for Processes {
     fn comm(&mut self, tid: u32) -> Option<String> {
-        shows_initial_ids().then(|| task_name(tid))?
+        initial_task_name(tid)
     }
 
     fn group(&mut self, pid: u32, controller: &str) -> Option<String> {
@@ -93,8 +93,7 @@ pub fn explain(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
 /// Says of an attempt that its caller is not back in user space, though it is shown.
 pub fn still_held(tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
     let record = &joined.record;
-    let held = record.has(bits::CHILD) && !joined.is_back && record.has(bits::ENTERED);
-    if !held || !tracer.still_held(&record.parent).unwrap_or(false) {
+    if !joined.awaits_caller() || !tracer.still_held(&record.parent).unwrap_or(false) {
         return None;
     }
     let since = duration(now_ns.saturating_sub(record.start_ns));

@@ -27,6 +27,11 @@ fn traced(args: &[&str]) -> Option<Vec<Value>> {
     functions_are_probed(&lines).then_some(lines)
 }
 
+/// How many runs of a program the kernel skipped, of `missed_runs`.
+fn missed(runs: &Value, name: &str) -> u64 {
+    runs[name].as_u64().unwrap_or_default()
+}
+
 /// Whether a stage of the table is `outer` or part of it.
 fn within(name: &Value, outer: Stage) -> bool {
     let row = STAGES.iter().find(|row| *name == row.name).unwrap();
@@ -93,7 +98,7 @@ fn vforks_that_wait_take_no_return_from_others() {
     }
     // From 6.13 on the kernel skips a run now and then, and counts it.
     let runs = &lines.last().unwrap()["missed_runs"];
-    let missed = |name: &str| runs[name].as_u64().unwrap_or_default();
+    let missed = |name| missed(runs, name);
     let unseen = missed("sys_enter") + missed("sys_exit") + missed("task_newtask");
     let forks = of_type(&lines, "fork");
     let vforks = forks.iter().filter(|fork| fork["kind"] == "vfork").count();
@@ -126,7 +131,7 @@ fn returns_that_found_no_room_are_counted() {
         forks.clone().filter(|fork| stage(fork, "copy_process").unwrap()["precision"] != "exact");
     let unseen = unseen.count() as u64;
     let runs = &lines.last().unwrap()["missed_runs"];
-    let missed = |name: &str| runs[name].as_u64().unwrap_or_default();
+    let missed = |name| missed(runs, name);
     let inside = missed("copy_process");
     // From 6.13 on the programs of the system call may be skipped too.
     let counted = inside + missed("sys_enter") + missed("sys_exit");

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -16,14 +17,20 @@ use crate::{
     },
 };
 
+/// The workload under another name.
+fn forker_named(folder: &Folder, name: &[u8]) -> PathBuf {
+    let program = folder.path().join(OsStr::from_bytes(name));
+    fs::copy(forker(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
 /// A task that stands still is found whatever its name is, and told by it.
 #[test]
 fn a_stuck_task_is_told_by_its_bytes() {
     live_test!();
     let folder = Folder::new("stuck-bytes");
-    let program = folder.path().join(OsStr::from_bytes(b"a\xffb"));
-    fs::copy(forker(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = forker_named(&folder, b"a\xffb");
     let mut held = Command::new(&program);
     let held = Background::start(held.args(["hold-vfork", "--ms", "60000", "--count", "1"]));
     std::thread::sleep(Duration::from_millis(300));
@@ -39,9 +46,7 @@ fn a_stuck_task_is_told_by_its_bytes() {
 fn bytes_that_are_no_text_are_told_as_bytes() {
     live_test!();
     let folder = Folder::new("bytes");
-    let program = folder.path().join(OsStr::from_bytes(b"a\xffb\\xfe"));
-    fs::copy(forker(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = forker_named(&folder, b"a\xffb\\xfe");
     let file = folder.file("forks.json");
     let run_in = Cgroup::make_bytes(b"fork-trace-\xff");
     let mut trace = fork_trace();

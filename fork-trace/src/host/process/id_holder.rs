@@ -15,7 +15,7 @@ use crate::{
         bytes::text,
         cause::{HeldBy, Holder},
     },
-    host::namespaces,
+    host::process::shows_initial_ids,
 };
 
 /// Processes that are looked at.
@@ -33,7 +33,7 @@ pub struct PidNamespace {
 /// What holds `id` in the pid namespace `of`, as `/proc` shows it now; `None` where nothing is found.
 #[must_use]
 pub fn holder(id: u32, of: PidNamespace) -> Option<Holder> {
-    if !namespaces::is_initial("pid") {
+    if !shows_initial_ids() {
         // `/proc` does not show the ids of all levels.
         return None;
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn this_process_and_its_threads_hold_their_ids() {
-        if !namespaces::is_initial("pid") {
+        if !shows_initial_ids() {
             return;
         }
         let initial = PidNamespace { inum: 0, level: 0 };

@@ -9,7 +9,7 @@ pub mod ids;
 pub mod mappings;
 pub mod stat;
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 use crate::{event::bytes::text, host::namespaces};
 
@@ -27,5 +27,13 @@ pub fn task_name(tid: u32) -> Option<String> {
 /// elsewhere such an id may be a stranger's.
 #[must_use]
 pub fn shows_initial_ids() -> bool {
-    namespaces::is_initial("pid")
+    // This process stays in its pid namespace.
+    static SHOWS: LazyLock<bool> = LazyLock::new(|| namespaces::is_initial("pid"));
+    *SHOWS
+}
+
+/// The name of the task that the kernel side calls `tid`; `None` where it cannot be looked up.
+#[must_use]
+pub fn initial_task_name(tid: u32) -> Option<String> {
+    shows_initial_ids().then(|| task_name(tid))?
 }
