@@ -4,7 +4,10 @@ use aya_ebpf::Global;
 use fork_trace_common::settings::ABSENT;
 
 use super::{
-    offsets::{PID_NS_INUM, PID_NUMBERS, TASK_TGID, TASK_THREAD_PID, UPID_NS, UPID_SIZE},
+    offsets::{
+        PID_LEVEL, PID_NS_INUM, PID_NUMBERS, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_NS,
+        UPID_SIZE,
+    },
     pointer::{Ptr, field},
     task::Task,
 };
@@ -35,11 +38,26 @@ impl Task {
             return None;
         }
         let task = self.by_helper();
-        // A task above that level has no id there.
-        if task.pid_level()? < level || task.pid_namespace_at(level)? != PROC_NS.load() {
+        if task.pid_namespace_at(level)? != PROC_NS.load() {
             return None;
         }
         task.process_nr_at(level)
+    }
+
+    /// What the task is called in the pid namespace at nesting depth `level`: a `struct upid`. `None`
+    /// for a task whose own namespace is not that deep.
+    ///
+    /// KERNEL: include/linux/pid.h `struct pid`: `numbers[level]`, one `upid` for each level. What lies
+    /// behind the last one belongs to something else.
+    #[inline(always)]
+    fn upid_at(self, level: u32) -> Option<Ptr> {
+        // VERIFIER: a pointer of known type must not be moved by an amount that is not constant. So
+        // this one is read as a plain number.
+        let pid = self.0.read_by_helper(TASK_THREAD_PID.load())?;
+        let deepest: u32 = Ptr::at(pid).read_by_helper(PID_LEVEL.load())?;
+        let numbers = pid.wrapping_add(PID_NUMBERS.load().into());
+        let upid = numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE.load()));
+        (level <= deepest).then_some(Ptr::at(upid))
     }
 
     /// The number of the pid namespace at nesting depth `level`, among those around the task's own.
@@ -47,14 +65,18 @@ impl Task {
     /// KERNEL: include/linux/pid.h `struct upid`; the number is what `/proc/PID/ns/pid` shows.
     #[inline(always)]
     pub(crate) fn pid_namespace_at(self, level: u32) -> Option<u32> {
-        // KERNEL: include/linux/pid_namespace.h MAX_PID_NS_LEVEL.
-        const MAX_PID_NS_LEVEL: u32 = 32;
-        if level > MAX_PID_NS_LEVEL || UPID_NS.load() == ABSENT || PID_NS_INUM.load() == ABSENT {
+        if UPID_NS.load() == ABSENT || PID_NS_INUM.load() == ABSENT {
             return None;
         }
-        let pid = Ptr::at(self.0.read_by_helper(TASK_THREAD_PID.load())?);
-        let at = PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NS.load();
-        Ptr::at(pid.read_by_helper(at)?).read_by_helper(PID_NS_INUM.load())
+        let ns = self.upid_at(level)?.read_by_helper(UPID_NS.load())?;
+        Ptr::at(ns).read_by_helper(PID_NS_INUM.load())
+    }
+
+    /// The task's thread id in the pid namespace at nesting depth `level`, among those around its
+    /// own.
+    #[inline(always)]
+    pub(crate) fn nr_at(self, level: u32) -> Option<u32> {
+        self.upid_at(level)?.read_by_helper(UPID_NR.load())
     }
 
     /// The id of the task's process in the pid namespace at nesting depth `level`.

@@ -9,12 +9,12 @@ use fork_trace_common::{
 
 use super::{
     offsets::{
-        FS_IN_EXEC, MM_ARG_END, MM_ARG_START, PID_LEVEL, PID_NUMBERS, SIGNAL_FLAGS,
-        SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS,
-        SIGNAL_SUM_SCHED, TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM,
-        TASK_NIVCSW, TASK_NVCSW, TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE,
-        TASK_REAL_PARENT, TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE,
-        TASK_STATUS, TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID, UPID_NR, UPID_SIZE,
+        FS_IN_EXEC, MM_ARG_END, MM_ARG_START, PID_LEVEL, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
+        SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED,
+        TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
+        TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT,
+        TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_STATUS,
+        TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID,
     },
     pointer::{Ptr, field},
 };
@@ -201,23 +201,6 @@ impl Task {
     #[inline(always)]
     pub(crate) fn pid_level(self) -> Option<u32> {
         field!(self.0.follow(TASK_THREAD_PID.load())?, PID_LEVEL: u32)
-    }
-
-    /// The task's thread id in the pid namespace at nesting depth `level`, among those around its
-    /// own.
-    ///
-    /// KERNEL: include/linux/pid.h `struct pid`: `numbers[level]`, one `upid` for each level.
-    #[inline(always)]
-    pub(crate) fn nr_at(self, level: u32) -> Option<u32> {
-        // KERNEL: include/linux/pid_namespace.h MAX_PID_NS_LEVEL.
-        const MAX_PID_NS_LEVEL: u32 = 32;
-        if level > MAX_PID_NS_LEVEL {
-            return None;
-        }
-        // VERIFIER: a pointer of known type must not be moved by an amount that is not constant. So
-        // this one is read as a plain number.
-        let pid = Ptr::at(self.0.read_by_helper(TASK_THREAD_PID.load())?);
-        pid.read_by_helper(PID_NUMBERS.load() + level * UPID_SIZE.load() + UPID_NR.load())
     }
 
     /// How long the task was on CPUs, in nanoseconds. Of a task that runs it may lack what it ran
