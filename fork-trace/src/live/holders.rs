@@ -9,10 +9,10 @@ use fork_trace_common::{
 };
 
 use crate::{
-    bpf::tracer::Tracer,
     cause::holders::{told, wanted},
     event::{cause::Tasks, fork::Fork},
     host::{clock::monotonic_ns, namespaces},
+    live::kernel_side::KernelSide,
 };
 
 /// What was read is told for this many times as long as reading it took.
@@ -43,13 +43,18 @@ impl Holders {
     }
 
     /// Adds to the cause of a failed attempt who fills the limit.
-    pub(super) fn add(&mut self, fork: &mut Fork, refusal: &RefusalRecord, tracer: &mut Tracer) {
+    pub(super) fn add(
+        &mut self,
+        fork: &mut Fork,
+        refusal: &RefusalRecord,
+        kernel: &mut dyn KernelSide,
+    ) {
         let Some(cause) = &mut fork.cause else { return };
         let Some(of) = wanted(cause, refusal).filter(|_| self.sees_all) else { return };
         let Ok(now_ns) = monotonic_ns() else { return };
         let fresh = |last: &Read| last.of == of && now_ns < last.until_ns;
         if !self.last.as_ref().is_some_and(fresh) {
-            let seen = tracer.holders(of).unwrap_or_else(|error| {
+            let seen = kernel.holders(of).unwrap_or_else(|error| {
                 log::info!("who fills the limit is not known: {error:#}");
                 Vec::<HolderSeen>::new()
             });

@@ -11,6 +11,7 @@
 pub mod account;
 pub mod command;
 mod holders;
+pub mod kernel_side;
 mod lost;
 pub mod report;
 pub mod samples;

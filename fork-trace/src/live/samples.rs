@@ -8,10 +8,9 @@ use crate::{
         samples::{self, Seen},
         times::began_ns,
     },
-    bpf::tracer::Tracer,
     event::fork::Fork,
     host::stacks::Stacks,
-    live::lost::Lost,
+    live::{kernel_side::KernelSide, lost::Lost},
 };
 
 /// What is known of samples.
@@ -30,8 +29,8 @@ pub struct OfAttempt {
 
 impl Samples {
     /// Looks whether samples were lost. Nobody knows whose they were.
-    pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
-        self.lost.look(tracer.counter(Counter::SamplesLost).unwrap_or_default(), now_ns);
+    pub fn look_for_lost(&mut self, kernel: &dyn KernelSide, now_ns: u64) {
+        self.lost.look(kernel.counter(Counter::SamplesLost).unwrap_or_default(), now_ns);
     }
 
     /// The samples of an attempt with the stages on their stacks, where `period_ns` lies between two

@@ -26,6 +26,7 @@ use crate::{
     host::{features::Features, limits::LimitReader, lookup::Enricher},
     live::{
         holders::Holders,
+        kernel_side::KernelSide,
         samples::Samples,
         stuck::StuckAttempts,
         waits::{Waits, explain, still_held},
@@ -228,9 +229,9 @@ impl Stream {
     /// Arranges what is complete by `now_ns` in order of time, to be shown next; with `all` everything that
     /// is held back, complete or not. This is cheap: [`Self::next_event`] does the work. Call it when
     /// nothing is owed any more.
-    pub fn arrange(&mut self, tracer: &Tracer, now_ns: u64, all: bool) {
-        self.waits.look_for_lost(tracer, now_ns);
-        self.samples.look_for_lost(tracer, now_ns);
+    pub fn arrange(&mut self, kernel: &dyn KernelSide, now_ns: u64, all: bool) {
+        self.waits.look_for_lost(kernel, now_ns);
+        self.samples.look_for_lost(kernel, now_ns);
         let mut joined = if all { self.joiner.release_all() } else { self.joiner.release(now_ns) };
         for joined in &mut joined {
             joined.waits_incomplete |= self.waits.may_lack(joined);
@@ -238,7 +239,7 @@ impl Stream {
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
         for (joined, tie) in tied {
-            let shown = self.is_shown(tracer, &joined);
+            let shown = self.is_shown(kernel, &joined);
             let child = &joined.record.child;
             if joined.record.has(bits::CHILD) && child.tid == child.tgid {
                 self.follower.fork(child, shown);
@@ -263,14 +264,18 @@ impl Stream {
     ///
     /// # Errors
     /// The maps of the kernel side cannot be read.
-    pub fn next_event(&mut self, tracer: &mut Tracer, now_ns: u64) -> Result<Option<Event>> {
+    pub fn next_event(
+        &mut self,
+        kernel: &mut dyn KernelSide,
+        now_ns: u64,
+    ) -> Result<Option<Event>> {
         match self.owed.pop_front() {
             Some(Owed::Attempt(attempt)) => {
                 let (mut joined, tie) = *attempt;
-                let held = still_held(tracer, &joined, now_ns);
+                let held = still_held(kernel, &joined, now_ns);
                 // A caller that is neither away nor known to be back came back unseen.
                 joined.waits_incomplete |= held.is_none() && joined.awaits_return();
-                let mut fork = self.fork(tracer, &joined, tie);
+                let mut fork = self.fork(kernel, &joined, tie);
                 fork.warnings.extend(held);
                 self.watcher.add(&joined.record, &fork);
                 self.warnings.extend(self.storms.add(&fork));
@@ -281,7 +286,7 @@ impl Stream {
         }
         if !self.looked {
             self.looked = true;
-            let warnings = self.without_exec(tracer, now_ns)?;
+            let warnings = self.without_exec(kernel, now_ns)?;
             self.warnings.extend(warnings);
         }
         Ok(self.warnings.pop_front().map(Event::Warning))
@@ -333,10 +338,10 @@ impl Stream {
     }
 
     /// Warnings about children of processes with threads that have run for a second without exec.
-    fn without_exec(&mut self, tracer: &Tracer, now_ns: u64) -> Result<Vec<Warning>> {
+    fn without_exec(&mut self, kernel: &dyn KernelSide, now_ns: u64) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
         for watched in self.watcher.due(now_ns) {
-            if !tracer.still_without_exec(&watched.child)? {
+            if !kernel.still_without_exec(&watched.child)? {
                 continue;
             }
             let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
@@ -348,11 +353,11 @@ impl Stream {
     }
 
     /// Whether an attempt is shown; one that is not is counted.
-    fn is_shown(&mut self, tracer: &Tracer, joined: &Joined) -> bool {
+    fn is_shown(&mut self, kernel: &dyn KernelSide, joined: &Joined) -> bool {
         let record = &joined.record;
         let entered = record.has(bits::ENTERED | bits::KERNEL_MADE);
         let made = u64::from(record.has(bits::CHILD));
-        if !entered && self.may_be_under_way(tracer, record) {
+        if !entered && self.may_be_under_way(kernel, record) {
             self.counts.under_way += 1;
             self.counts.under_way_tasks += made;
             return false;
@@ -370,7 +375,7 @@ impl Stream {
     }
 
     /// An attempt as it is shown.
-    fn fork(&mut self, tracer: &mut Tracer, joined: &Joined, tie: Option<Tie>) -> Fork {
+    fn fork(&mut self, kernel: &mut dyn KernelSide, joined: &Joined, tie: Option<Tie>) -> Fork {
         let record = &joined.record;
         let mut fork = assemble::fork::fork(joined, &self.plan, self.clock);
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
@@ -387,7 +392,7 @@ impl Stream {
             };
             cause::add(&mut fork, &case);
             if let Some(refusal) = refusal {
-                self.holders.add(&mut fork, refusal, tracer);
+                self.holders.add(&mut fork, refusal, kernel);
             }
             assemble::fork::settle(&mut fork, joined, &self.plan);
         }
@@ -407,14 +412,14 @@ impl Stream {
 
     /// A call without an entry: was it under way when tracing began or ended, or was its entry
     /// lost, rather than refused or skipped?
-    fn may_be_under_way(&self, tracer: &Tracer, record: &ForkRecord) -> bool {
+    fn may_be_under_way(&self, kernel: &dyn KernelSide, record: &ForkRecord) -> bool {
         let began_ns = began_ns(record);
         let older = record.parent.start_ns < self.attached_ns;
         let soon = began_ns < self.attached_ns + UNDER_WAY_NS;
         // Of a refusal the return is the first that is seen, of another call its child.
         let closing_ns = if record.has(bits::CHILD) { CLOSING_NS } else { 0 };
         let late = began_ns > self.closed_ns.saturating_sub(closing_ns);
-        let untracked = tracer.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
+        let untracked = kernel.counter(Counter::InFlightFull).is_ok_and(|count| count > 0);
         (older && soon) || late || untracked
     }
 }

@@ -11,7 +11,6 @@ use crate::{
         times::began_ns,
         waits::{self, Seen},
     },
-    bpf::tracer::Tracer,
     cause,
     event::{
         fork::{Fork, ForkWarning},
@@ -23,7 +22,7 @@ use crate::{
         process::{cgroup, initial_task_name, shows_initial_ids},
         stacks::Stacks,
     },
-    live::lost::Lost,
+    live::{kernel_side::KernelSide, lost::Lost},
 };
 
 /// Processes as `/proc` shows them now, where it shows them by the ids that the kernel side gives.
@@ -58,8 +57,8 @@ impl Waits {
 
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
     /// attempt that began before this was seen.
-    pub fn look_for_lost(&mut self, tracer: &Tracer, now_ns: u64) {
-        let count = |counter| tracer.counter(counter).unwrap_or_default();
+    pub fn look_for_lost(&mut self, kernel: &dyn KernelSide, now_ns: u64) {
+        let count = |counter| kernel.counter(counter).unwrap_or_default();
         self.lost.look(count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu), now_ns);
     }
 
@@ -91,9 +90,9 @@ pub fn explain(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
 }
 
 /// Says of an attempt that its caller is not back in user space, though it is shown.
-pub fn still_held(tracer: &Tracer, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
+pub fn still_held(kernel: &dyn KernelSide, joined: &Joined, now_ns: u64) -> Option<ForkWarning> {
     let record = &joined.record;
-    if !joined.awaits_caller() || !tracer.still_held(&record.parent).unwrap_or(false) {
+    if !joined.awaits_caller() || !kernel.still_held(&record.parent).unwrap_or(false) {
         return None;
     }
     let since = duration(now_ns.saturating_sub(record.start_ns));

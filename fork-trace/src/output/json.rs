@@ -10,17 +10,23 @@ use crate::{
 };
 
 /// Writes each event as one line of JSON.
-pub struct Json<W>(W);
+pub struct Json<W> {
+    to: W,
+    /// The line under way: a serializer writes a few bytes at a time, which costs least in memory.
+    line: Vec<u8>,
+}
 
 impl<W: Write> Json<W> {
-    /// Onto `writer`, which should be buffered.
+    /// Onto `writer`, which gets one whole line at a time and should be buffered.
     pub const fn new(writer: W) -> Self {
-        Self(writer)
+        Self { to: writer, line: Vec::new() }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.0, value)?;
-        self.0.write_all(b"\n")
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, value)?;
+        self.line.push(b'\n');
+        self.to.write_all(&self.line)
     }
 }
 
@@ -42,6 +48,6 @@ impl<W: Write> Sink for Json<W> {
     }
 
     fn tick(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.to.flush()
     }
 }

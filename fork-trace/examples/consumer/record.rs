@@ -1,0 +1,60 @@
+//! Makes a recording.
+
+use std::{ffi::OsString, fs, path::Path, process::Command, thread, time::Duration, time::Instant};
+
+use anyhow::{Context as _, Result};
+use fork_trace::{
+    bpf::{
+        detach,
+        filter::Filter,
+        load::Settings,
+        prepare::{Prepared, prepare},
+        ring::Ring,
+    },
+    event::filters::Filters,
+    host::{Host, features},
+    plan::{backend::Backend, stages::Stages},
+};
+
+use crate::recording::append;
+
+/// The size of the ring: it is emptied only when the command has ended.
+const RING_BYTES: u32 = 64 << 20;
+/// After the command's end its last records are still on their way.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Runs `cmd` while every fork of the host is recorded, and writes what came to `path`.
+pub(crate) fn record(path: &Path, cmd: &[OsString]) -> Result<()> {
+    let mut host = Host::read()?;
+    host.features = features::features(host.has_field("USER_PROCESSES"));
+    let settings = Settings {
+        filter: Filter::new(&Filters::default(), &host.ids)?,
+        ring_bytes: RING_BYTES,
+        execs: true,
+        exits: true,
+        ..Settings::default()
+    };
+    let since = Instant::now();
+    let never = || false;
+    let prepared = prepare(&mut host, Backend::Auto, &Stages::Default, settings, since, &never)?;
+    let Prepared { mut tracer, ring, plan } = prepared;
+    tracer.attach(&plan, &never)?;
+    let (program, args) = cmd.split_first().context("no command")?;
+    let status = Command::new(program).args(args).status().context("start the command")?;
+    thread::sleep(SETTLE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let mut ring = Ring::new(ring)?;
+    let mut recording = Vec::new();
+    let mut appended = Ok(());
+    while ring.drain(usize::MAX, |entry| {
+        if appended.is_ok() {
+            appended = append(&mut recording, entry);
+        }
+    }) {}
+    appended?;
+    detach::leave(tracer)?;
+    fs::write(path, recording).with_context(|| format!("write {}", path.display()))?;
+    anyhow::ensure!(status.success(), "the command ended with {status}");
+    Ok(())
+}
