@@ -4,8 +4,9 @@
 //! Records come from several CPUs in any order and any may be lost, so nothing is held for longer
 //! than [`HOLD_NS`], and never more than [`MOST`] at once. It does no I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use fork_trace_common::{
     follow_up::{ExecRecord, FollowUpKind, FollowUpRecord, bits, state},
     record::TaskIds,

@@ -8,10 +8,11 @@
 //! its thread id and its start time, so a reused id never matches.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
 };
 
+use foldhash::HashMap;
 use fork_trace_common::{
     follow_up::FollowUpRecord,
     record::{ForkRecord, FunctionTimes, StartRecord, TaskIds, bits},

@@ -1,10 +1,8 @@
 //! The programs of callers: kept from their description to the attempts that follow it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    rc::Rc,
-};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
+use foldhash::HashMap;
 use fork_trace_common::program::{ProgramRecord, bits};
 
 use crate::{
@@ -22,9 +20,9 @@ type Process = (u32, u64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// The path of its file, if that was read whole.
-    pub exe: Option<String>,
+    pub exe: Option<Arc<str>>,
     /// Its arguments, if they were read.
-    pub argv: Option<Vec<String>>,
+    pub argv: Option<Arc<[String]>>,
     /// Whether `argv` is cut.
     pub argv_truncated: bool,
 }
@@ -63,9 +61,9 @@ fn program(record: &ProgramRecord) -> Program {
     let whole = record.bits & bits::WHOLE != 0 && !names.is_empty();
     let args = (record.bits & bits::ARGS != 0).then(|| argv(&record.args, record.args_bytes));
     Program {
-        exe: whole.then(|| format!("/{}", names.join("/"))),
+        exe: whole.then(|| format!("/{}", names.join("/")).into()),
         argv_truncated: args.as_ref().is_some_and(|(_, cut)| *cut),
-        argv: args.map(|(words, _)| words),
+        argv: args.map(|(words, _)| words.into()),
     }
 }
 
@@ -91,7 +89,7 @@ mod tests {
         programs.push(&record(7, &["ls", "bin", "", "usr"]));
         let known = programs.of(7, 5).unwrap();
         assert_eq!(known.exe.as_deref(), Some("/usr/bin/ls"));
-        assert_eq!(known.argv, Some(vec!["ls".to_owned(), "/a".to_owned()]));
+        assert_eq!(known.argv.as_deref(), Some(&["ls".to_owned(), "/a".to_owned()][..]));
         assert_eq!(programs.of(7, 6), None, "another process with that id");
     }
 

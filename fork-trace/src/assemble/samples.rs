@@ -7,8 +7,9 @@
 //! gets rows for what was seen in it, each with its share of the time that it worked. Fewer samples
 //! than a handful say nothing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use foldhash::HashMap;
 use fork_trace_common::{
     callee::sampled_stage,
     sample::SampleRecord,
@@ -155,7 +156,7 @@ pub struct Seen {
 /// its functions. Empty where no stack could be read.
 #[must_use]
 pub fn seen(sampled: &Sampled, names: &mut dyn FnMut(&[u64]) -> Option<Vec<String>>) -> Vec<Seen> {
-    let mut known: HashMap<String, Option<Stage>> = HashMap::new();
+    let mut known: HashMap<String, Option<Stage>> = HashMap::default();
     let mut seen = Vec::with_capacity(sampled.samples.len());
     for sample in &sampled.samples {
         // Of return addresses the byte before counts; this instruction is still to be run.

@@ -29,17 +29,19 @@ use crate::{
 pub(super) fn spans(times: Times<'_>, plan: &Plan, failure: Option<Failure>) -> Vec<Span> {
     let attempt = Attempt::new(times, plan, failure);
     let mut spans = Vec::with_capacity(plan.timed.len());
+    // Both tables are in kernel order.
+    let mut rest = plan.timed.iter().zip(&attempt.passed).peekable();
     for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
-        let place = plan.timed.iter().position(|timed| timed.stage == row.stage);
-        let timed = place.and_then(|place| plan.timed.get(place));
-        let seen = place.and_then(|place| attempt.seen.get(place).copied().flatten());
-        if let (Some(timed), Some(seen)) = (timed, seen) {
-            spans.push(attempt.span(timed, seen));
+        let timed = rest.next_if(|(timed, _)| timed.stage == row.stage);
+        if let Some((timed, passed)) = timed
+            && let Some(seen) = &passed.seen
+        {
+            spans.push(attempt.span(timed, seen, passed));
         } else if attempt.failure.is_some_and(|failure| failure.stage == Some(row.stage)) {
             spans.push(Span { source: None, ..untimed(row.name, Status::Failed, Source::Derived) });
         } else if attempt.shares(row) {
             spans.push(untimed(row.name, Status::Shared, Source::Derived));
-        } else if let Some(timed) = timed.filter(|timed| attempt.must_have(timed)) {
+        } else if let Some((timed, _)) = timed.filter(|(timed, _)| attempt.must_have(timed)) {
             spans.push(untimed(row.name, Status::Missing, timed.source));
         }
     }
@@ -80,6 +82,11 @@ impl Interval {
     /// Whether nothing ended it but the end of the attempt.
     fn is_open(&self) -> bool {
         matches!(self.closed_by, None | Some(Point::Mark(Mark::SysExit)))
+    }
+
+    /// Whether a moment lies within it.
+    const fn has(&self, at: u64) -> bool {
+        at >= self.opens_ns && at < self.opens_ns.saturating_add(self.dur_ns)
     }
 }
 
@@ -131,33 +138,33 @@ fn interval(times: Times<'_>, timed: &Timed, failure: Option<Failure>) -> Option
     Some(Interval { dur_ns: turned_ns - opens_ns, closed_by: Some(turn), ..ends })
 }
 
-/// An attempt, and what was seen of each stage of the plan.
+/// An attempt, and what became of each stage of the plan in it.
 struct Attempt<'a> {
     times: Times<'a>,
     plan: &'a Plan,
     failure: Option<Failure>,
-    seen: Vec<Option<Interval>>,
-    /// The nearest timed stage around each.
-    around: Vec<Option<Stage>>,
+    /// A place for each of the plan's timed stages.
+    passed: Vec<Passed>,
     /// The innermost stage that goes on to the end of a failed attempt.
     last: Option<Stage>,
 }
 
-/// The nearest stage around `stage` that was timed in this attempt.
-fn around(stage: Stage, plan: &Plan, seen: &[Option<Interval>]) -> Option<Stage> {
-    let timed = |candidate: Stage| {
-        let mut seen = plan.timed.iter().zip(seen).filter(|(_, seen)| seen.is_some());
-        seen.any(|(timed, _)| timed.stage == candidate)
-    };
-    std::iter::successors(stage.row().parent, |parent| parent.row().parent)
-        .find(|candidate| timed(*candidate))
+/// A stage in one attempt.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// When; `None`: that was not seen.
+    seen: Option<Interval>,
+    /// The time of the stages next within it.
+    inner_ns: u64,
+    /// How long this tracer's own programs ran in it, the stages within it apart.
+    tracer_ns: u64,
 }
 
 /// The innermost stage that goes on to the end of a failed attempt, undoing apart.
-fn last(plan: &Plan, seen: &[Option<Interval>]) -> Option<Stage> {
-    let timed = plan.timed.iter().zip(seen);
-    let open = timed.filter(|(timed, seen)| {
-        let open = seen.as_ref().is_some_and(Interval::is_open);
+fn last(plan: &Plan, passed: &[Passed]) -> Option<Stage> {
+    let timed = plan.timed.iter().zip(passed);
+    let open = timed.filter(|(timed, passed)| {
+        let open = passed.seen.as_ref().is_some_and(Interval::is_open);
         let before = timed.stage < Stage::BadForkCleanup;
         open && before && timed.closes != Point::Mark(Mark::SysExit)
     });
@@ -165,19 +172,65 @@ fn last(plan: &Plan, seen: &[Option<Interval>]) -> Option<Stage> {
     open.map(|(timed, _)| timed.stage)
 }
 
+/// The places in the plan of the timed stages around the one at `place`, the nearest first.
+fn around(plan: &Plan, place: usize) -> impl Iterator<Item = usize> {
+    let next = |place: &usize| plan.timed.get(*place).and_then(|timed| timed.around);
+    std::iter::successors(next(&place), next)
+}
+
 impl<'a> Attempt<'a> {
     fn new(times: Times<'a>, plan: &'a Plan, failure: Option<Failure>) -> Self {
-        let seen: Vec<_> = plan.timed.iter().map(|timed| interval(times, timed, failure)).collect();
-        let around = plan.timed.iter().map(|timed| around(timed.stage, plan, &seen)).collect();
-        let last = failure.and_then(|_| last(plan, &seen));
-        Self { times, plan, failure, seen, around, last }
+        let seen = plan.timed.iter().map(|timed| interval(times, timed, failure));
+        let passed: Vec<_> = seen.map(|seen| Passed { seen, ..Passed::default() }).collect();
+        let last = failure.and_then(|_| last(plan, &passed));
+        let mut attempt = Self { times, plan, failure, passed, last };
+        for place in 0..attempt.passed.len() {
+            attempt.add_inner(place);
+        }
+        attempt.add_tracer();
+        attempt
     }
 
-    fn span(&self, timed: &Timed, seen: Interval) -> Span {
-        let inner = self.around.iter().zip(&self.seen).filter_map(|(around, seen)| {
-            let seen = seen.as_ref().filter(|_| *around == Some(timed.stage))?;
-            Some(seen.dur_ns)
-        });
+    fn seen(&self, place: usize) -> Option<&Interval> {
+        self.passed.get(place)?.seen.as_ref()
+    }
+
+    /// Counts the time of the stage at `place` with the nearest stage around it that was timed too.
+    fn add_inner(&mut self, place: usize) {
+        let Some(dur_ns) = self.seen(place).map(|seen| seen.dur_ns) else { return };
+        let nearest = around(self.plan, place).find(|outer| self.seen(*outer).is_some());
+        if let Some(outer) = nearest.and_then(|outer| self.passed.get_mut(outer)) {
+            outer.inner_ns += dur_ns;
+        }
+    }
+
+    /// Counts what this tracer's own programs took with the innermost stage in which each ran.
+    fn add_tracer(&mut self) {
+        const PROGRAMS: [(TracerProgram, Mark); TracerProgram::COUNT] = [
+            (TracerProgram::SysEnter, Mark::SysEnter),
+            (TracerProgram::TaskNewtask, Mark::TaskNewtask),
+            (TracerProgram::SchedWakeupNew, Mark::SchedWakeupNew),
+        ];
+        for (program, mark) in PROGRAMS {
+            let ns = self.times.record.tracer_ns.get(program as usize).copied().unwrap_or_default();
+            let Some(at) = self.times.mark(mark).filter(|_| ns > 0) else { continue };
+            let mut outer = Vec::new();
+            // A stage comes before those within it.
+            for place in (0..self.passed.len()).rev() {
+                let ran = self.seen(place).is_some_and(|seen| seen.runs.is_none() && seen.has(at));
+                if !ran {
+                    continue;
+                }
+                outer.extend(around(self.plan, place));
+                let innermost = !outer.contains(&place);
+                if let Some(passed) = self.passed.get_mut(place).filter(|_| innermost) {
+                    passed.tracer_ns += ns;
+                }
+            }
+        }
+    }
+
+    fn span(&self, timed: &Timed, seen: &Interval, passed: &Passed) -> Span {
         let on_time = seen.closed_by == Some(timed.closes);
         let until = seen.closed_by.filter(|_| !on_time);
         let exact = timed.exact && on_time;
@@ -185,15 +238,15 @@ impl<'a> Attempt<'a> {
             name: Name::Borrowed(timed.stage.row().name),
             start_ns: Some(seen.opens_ns.saturating_sub(self.times.began_ns())),
             dur_ns: Some(seen.dur_ns),
-            self_ns: Some(seen.dur_ns.saturating_sub(inner.sum())),
+            self_ns: Some(seen.dur_ns.saturating_sub(passed.inner_ns)),
             off_cpu_ns: None,
             runs: seen.runs,
-            status: if self.failed(timed.stage, &seen) { Status::Failed } else { Status::Done },
+            status: if self.failed(timed.stage, seen) { Status::Failed } else { Status::Done },
             precision: if exact { Precision::Exact } else { Precision::Bounded },
             source: Some(timed.source),
             until: until.map(|point| point_name(point, &self.plan.probes)),
             includes_undo: self.includes_undo(timed.stage).then_some(true),
-            tracer_ns: self.tracer_ns(timed.stage, seen),
+            tracer_ns: Some(passed.tracer_ns).filter(|ns| *ns > 0),
             samples: None,
             of: None,
         }
@@ -226,29 +279,6 @@ impl<'a> Attempt<'a> {
     fn includes_undo(&self, stage: Stage) -> bool {
         let failure = self.failure.filter(|failure| failure.turn.is_none());
         self.last == Some(stage) && failure.is_some_and(|failure| failure.undoes(self.times))
-    }
-
-    /// How long this tracer's own programs ran in a stage, the stages within it apart.
-    fn tracer_ns(&self, stage: Stage, seen: Interval) -> Option<u64> {
-        const PROGRAMS: [(TracerProgram, Mark); TracerProgram::COUNT] = [
-            (TracerProgram::SysEnter, Mark::SysEnter),
-            (TracerProgram::TaskNewtask, Mark::TaskNewtask),
-            (TracerProgram::SchedWakeupNew, Mark::SchedWakeupNew),
-        ];
-        let within = |seen: &Interval, at: u64| {
-            at >= seen.opens_ns && at < seen.opens_ns.saturating_add(seen.dur_ns)
-        };
-        let ran = PROGRAMS.iter().filter_map(|(program, mark)| {
-            let at = self.times.mark(*mark).filter(|at| within(&seen, *at))?;
-            let mut inner =
-                self.plan.timed.iter().zip(&self.seen).filter_map(|(timed, seen)| {
-                    seen.as_ref().filter(|_| timed.stage.is_within(stage))
-                });
-            let deeper = inner.any(|inner| inner.runs.is_none() && within(inner, at));
-            let ns = self.times.record.tracer_ns.get(*program as usize).copied();
-            ns.filter(|ns| *ns > 0 && !deeper)
-        });
-        Some(ran.sum()).filter(|ns| *ns > 0 && seen.runs.is_none())
     }
 
     /// Whether an attempt shared what a stage would copy.

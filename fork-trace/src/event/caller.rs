@@ -1,5 +1,7 @@
 //! The task that called: the `parent` of a `fork` line.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
@@ -19,10 +21,10 @@ pub struct Parent {
     /// after each exec. Where that was not read, as of a path of very many or very long names, from
     /// `/proc/PID/exe` shortly after; absent when it was gone by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exe: Option<String>,
+    pub exe: Option<Arc<str>>,
     /// Its arguments, from its own memory at the same moment; absent where they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub argv: Option<Vec<String>>,
+    pub argv: Option<Arc<[String]>>,
     /// The arguments are longer than what is kept of them: the last one shown is cut; absent
     /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +33,7 @@ pub struct Parent {
     pub uid: u32,
     /// The user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
+    pub user: Option<Arc<str>>,
     /// Threads of its process when it called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
@@ -44,7 +46,7 @@ pub struct Parent {
     /// Path of that cgroup; where there is no unified hierarchy or the process stands at its root,
     /// the path in the older hierarchies that lies deepest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
+    pub cgroup: Option<Arc<str>>,
     /// Process id in its own pid namespace, where that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns_pid: Option<u32>,

@@ -36,7 +36,20 @@ pub struct Tally {
 #[derive(Clone, Debug, Default)]
 struct OfStage {
     total: Distribution,
-    own: Distribution,
+    /// Its own times; `None` as long as they are the totals, as they are of a stage that has none within.
+    own: Option<Distribution>,
+}
+
+impl OfStage {
+    fn add(&mut self, own_ns: u64, total_ns: u64) {
+        if own_ns != total_ns && self.own.is_none() {
+            self.own = Some(self.total.clone());
+        }
+        self.total.add(total_ns);
+        if let Some(own) = &mut self.own {
+            own.add(own_ns);
+        }
+    }
 }
 
 impl Default for Tally {
@@ -107,9 +120,7 @@ impl Tally {
             let place = places.find(|place| STAGES.get(*place).as_ref().is_some_and(named));
             let Some(place) = place else { continue };
             if let Some(stage) = self.stages.get_mut(place) {
-                let stage = stage.get_or_insert_default();
-                stage.total.add(total_ns);
-                stage.own.add(own_ns);
+                stage.get_or_insert_default().add(own_ns, total_ns);
             }
             next = place + 1;
         }
@@ -132,7 +143,7 @@ impl Tally {
             let stage = stage.as_ref()?;
             Some(StagePercentiles {
                 name: Name::Borrowed(row.name),
-                self_ns: stage.own.percentiles(),
+                self_ns: stage.own.as_ref().unwrap_or(&stage.total).percentiles(),
                 total_ns: Some(stage.total.percentiles()),
             })
         };

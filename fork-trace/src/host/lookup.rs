@@ -5,12 +5,13 @@
 //! that may belong to another process is left out. Ids are those that the mounted `/proc` shows, as
 //! the kernel side gives them: it may be of another pid namespace than the initial one.
 
-use std::{collections::HashMap, fs, io::Read as _, os::unix::ffi::OsStrExt as _};
+use std::{fs, io::Read as _, os::unix::ffi::OsStrExt as _, sync::Arc};
 
 use crate::{
     event::{bytes::text, caller::Parent, fork::Fork},
     host::process::{cgroup::Cgroups, container::container, identity::Identity, stat::Stat},
 };
+use foldhash::HashMap;
 
 /// Fresh look-ups in `/proc` per batch.
 const LOOKUPS: u32 = 256;
@@ -21,9 +22,9 @@ const MOST: usize = 4096;
 
 /// Adds names.
 pub struct Enricher {
-    users: HashMap<u32, String>,
+    users: HashMap<u32, Arc<str>>,
     /// By process, its start and its task's name: an exec changes the last.
-    programs: HashMap<(u32, u64, String), Option<String>>,
+    programs: HashMap<(u32, u64, String), Option<Arc<str>>>,
     cgroups: Cgroups,
     lookups: u32,
     identity: Identity,
@@ -36,7 +37,7 @@ impl Enricher {
         let passwd = fs::read("/etc/passwd").unwrap_or_default();
         Self {
             users: users(&passwd),
-            programs: HashMap::new(),
+            programs: HashMap::default(),
             cgroups: Cgroups::default(),
             lookups: 0,
             identity: Identity::new(),
@@ -74,19 +75,19 @@ impl Enricher {
         (self.identity.is_start(stat.start_ticks, start_ns) && !line.is_empty()).then_some(line)
     }
 
-    fn cgroup(&mut self, parent: &Parent, proc_pid: u32) -> Option<String> {
+    fn cgroup(&mut self, parent: &Parent, proc_pid: u32) -> Option<Arc<str>> {
         let (id, process) = (parent.cgroup_id?, (parent.pid, parent.start_ns?));
         if let Some(known) = self.cgroups.known(id, process) {
-            return Some(known.to_owned());
+            return Some(known);
         }
         if self.lookups == LOOKUPS {
             return None;
         }
         self.lookups += 1;
-        self.cgroups.read(id, process, proc_pid).map(str::to_owned)
+        self.cgroups.read(id, process, proc_pid)
     }
 
-    fn program(&mut self, parent: &Parent, proc_pid: u32) -> Option<String> {
+    fn program(&mut self, parent: &Parent, proc_pid: u32) -> Option<Arc<str>> {
         let key = (parent.pid, parent.start_ns?, parent.comm.clone());
         if let Some(known) = self.programs.get(&key) {
             return known.clone();
@@ -105,12 +106,12 @@ impl Enricher {
 
     /// `/proc/PID/exe`, if the process there is still the one that forked and its leader still
     /// has the name of the task that did. Another thread's name says nothing of an exec.
-    fn read_program(&self, parent: &Parent, proc_pid: u32, start_ns: u64) -> Option<String> {
+    fn read_program(&self, parent: &Parent, proc_pid: u32, start_ns: u64) -> Option<Arc<str>> {
         let program = fs::read_link(format!("/proc/{proc_pid}/exe")).ok()?;
         let stat = Stat::read(proc_pid)?;
         let same_process = self.identity.is_start(stat.start_ticks, start_ns);
         let same_program = stat.comm == parent.comm;
-        (same_process && same_program).then(|| text(program.as_os_str().as_bytes()))
+        (same_process && same_program).then(|| text(program.as_os_str().as_bytes()).into())
     }
 }
 
@@ -121,7 +122,7 @@ impl Default for Enricher {
 }
 
 /// Names by number. A line that is none costs only itself.
-fn users(passwd: &[u8]) -> HashMap<u32, String> {
+fn users(passwd: &[u8]) -> HashMap<u32, Arc<str>> {
     let entry = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b':');
         let name = fields.next()?;
@@ -129,9 +130,9 @@ fn users(passwd: &[u8]) -> HashMap<u32, String> {
         Some((uid, text(name)))
     };
     // The first name of a uid is the one that counts, as for getpwuid.
-    let mut users = HashMap::new();
+    let mut users = HashMap::default();
     for (uid, name) in passwd.split(|byte| *byte == b'\n').filter_map(entry) {
-        users.entry(uid).or_insert(name);
+        users.entry(uid).or_insert_with(|| name.into());
     }
     users
 }
@@ -145,9 +146,9 @@ mod tests {
         let users = users(
             b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0\nbroken\nb\xffb:x:7:7\nann:x:1000:1000::/:/\n",
         );
-        assert_eq!(users.get(&7).map(String::as_str), Some("b\\xffb"));
-        assert_eq!(users.get(&0).map(String::as_str), Some("root"));
-        assert_eq!(users.get(&1000).map(String::as_str), Some("ann"));
+        assert_eq!(users.get(&7).map(|name| &**name), Some("b\\xffb"));
+        assert_eq!(users.get(&0).map(|name| &**name), Some("root"));
+        assert_eq!(users.get(&1000).map(|name| &**name), Some("ann"));
         assert_eq!(users.len(), 3);
     }
 
@@ -178,7 +179,7 @@ mod tests {
             ptrace: None,
         };
         let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
-        assert_eq!(enricher.read_program(&parent, pid, start_ns), Some(own));
+        assert_eq!(enricher.read_program(&parent, pid, start_ns).as_deref(), Some(own.as_str()));
         assert_eq!(enricher.read_program(&parent, pid, start_ns + 1_000_000_000), None);
         parent.comm = "another".to_owned();
         assert_eq!(enricher.read_program(&parent, pid, start_ns), None);

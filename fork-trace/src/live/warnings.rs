@@ -1,8 +1,9 @@
 //! What is worth a warning: a storm of forks, a fork of a process with threads whose child runs on. Pure;
 //! times and facts are given.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashSet};
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VM},
     record::{ForkRecord, TaskIds, bits},

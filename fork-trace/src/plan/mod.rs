@@ -53,6 +53,8 @@ pub struct Timed {
     pub exact: bool,
     /// The kind of source that records the two points.
     pub source: Source,
+    /// The nearest stage around it that can be timed: its place in [`Plan::timed`].
+    pub around: Option<usize>,
 }
 
 /// What a trace attaches, and what it can show of each stage.
@@ -151,8 +153,14 @@ impl Plan {
                     rank: bounds.closes.rank(),
                     exact: exact(bounds),
                     source: planner.source(bounds),
+                    around: None,
                 })
             });
+        let mut timed: Vec<_> = timed.collect();
+        let places: BTreeMap<_, _> = timed.iter().map(|timed| timed.stage).zip(0..).collect();
+        for timed in &mut timed {
+            timed.around = timed.stage.around().find_map(|outer| places.get(&outer).copied());
+        }
         let ends: Vec<_> =
             bounds.iter().flatten().flat_map(|bounds| [bounds.opens, bounds.closes]).collect();
         let taken: BTreeSet<Mark> = marks(&ends).collect();
@@ -174,7 +182,7 @@ impl Plan {
                 .filter(wanted)
                 .copied()
                 .collect(),
-            timed: timed.collect(),
+            timed,
             coverage: planner.coverage(&bounds),
             probes: facts.probes.clone(),
             points: ends,

@@ -4,14 +4,15 @@
 //! one of the older hierarchies by process and start.
 
 use std::{
-    collections::HashMap,
     ffi::{OsStr, OsString},
     fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::event::bytes::{bytes, text};
+use foldhash::HashMap;
 
 /// Paths remembered of each sort; a cache starts anew when it is full.
 const MOST: usize = 4096;
@@ -22,36 +23,38 @@ const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 /// Paths of cgroups, as [`text`] tells them.
 #[derive(Default)]
 pub struct Cgroups {
-    unified: HashMap<u64, String>,
-    older: HashMap<(u32, u64), String>,
+    unified: HashMap<u64, Arc<str>>,
+    older: HashMap<(u32, u64), Arc<str>>,
 }
 
 impl Cgroups {
     /// What is remembered of the cgroup `id`, or of the process.
     #[must_use]
-    pub fn known(&self, id: u64, process: (u32, u64)) -> Option<&str> {
+    pub fn known(&self, id: u64, process: (u32, u64)) -> Option<Arc<str>> {
         let older = self.older.get(&process);
-        older.or_else(|| self.unified.get(&id)).map(String::as_str)
+        older.or_else(|| self.unified.get(&id)).cloned()
     }
 
     /// Reads `/proc/PID/cgroup` of the process that has the id `proc_pid` there, and remembers the
     /// path.
-    pub fn read(&mut self, id: u64, process: (u32, u64), proc_pid: u32) -> Option<&str> {
+    pub fn read(&mut self, id: u64, process: (u32, u64), proc_pid: u32) -> Option<Arc<str>> {
         let file = fs::read(format!("/proc/{proc_pid}/cgroup")).ok()?;
         let (unified, older) = paths(&file);
         if let Some(path) = older.filter(|_| unified.is_none_or(|path| path == b"/")) {
             if self.older.len() == MOST {
                 self.older.clear();
             }
-            self.older.insert(process, text(path));
-            return self.older.get(&process).map(String::as_str);
+            let path: Arc<str> = text(path).into();
+            self.older.insert(process, path.clone());
+            return Some(path);
         }
         let path = unified.filter(|path| inode(path) == Some(id))?;
         if self.unified.len() == MOST {
             self.unified.clear();
         }
-        self.unified.insert(id, text(path));
-        self.unified.get(&id).map(String::as_str)
+        let path: Arc<str> = text(path).into();
+        self.unified.insert(id, path.clone());
+        Some(path)
     }
 }
 
@@ -162,9 +165,9 @@ mod tests {
         let mut cgroups = Cgroups::default();
         let process = (std::process::id(), 1);
         let text = fs::read_to_string("/proc/self/cgroup").unwrap();
-        if let Some(path) = cgroups.read(u64::MAX, process, process.0).map(str::to_owned) {
-            assert!(text.contains(&path), "only an older path is kept without the right id");
-            assert_eq!(cgroups.known(0, process), Some(path.as_str()));
+        if let Some(path) = cgroups.read(u64::MAX, process, process.0) {
+            assert!(text.contains(&*path), "only an older path is kept without the right id");
+            assert_eq!(cgroups.known(0, process), Some(path));
         }
         assert_eq!(cgroups.read(1, (u32::MAX, 1), u32::MAX), None);
     }

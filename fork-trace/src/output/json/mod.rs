@@ -1,5 +1,7 @@
 //! JSON, one object a line: the contract itself.
 
+mod compact;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -24,7 +26,7 @@ impl<W: Write> Json<W> {
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, value)?;
+        compact::append(&mut self.line, value)?;
         self.line.push(b'\n');
         self.to.write_all(&self.line)
     }
