@@ -80,9 +80,11 @@ enum Task {
         /// Only targets whose name contains this
         target: Option<String>,
     },
-    /// Measure what tracing costs a forking program, and one that does not fork
+    /// Measure what tracing costs other programs, and what an attempt costs the tool itself
     Bench {
-        /// Pairs of runs, without and with the tracer
+        /// Only this part
+        part: Option<bench::Part>,
+        /// Runs of each kind, in turn
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
@@ -119,7 +121,7 @@ fn task() -> Result<()> {
             let enough = fuzz::Enough { minutes, cases };
             fuzz::fuzz(enough, seed, target.as_deref().unwrap_or_default())?;
         }
-        Task::Bench { rounds } => bench::bench(rounds)?,
+        Task::Bench { part, rounds } => bench::bench(part, rounds)?,
         Task::Vm(options) => vm::vm(&options)?,
     }
     Ok(())

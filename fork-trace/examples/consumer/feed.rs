@@ -1,7 +1,6 @@
 //! Feeds a recording.
 
 use std::{
-    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     time::Instant,
@@ -11,7 +10,14 @@ use crate::recording::entries;
 use anyhow::{Context as _, Result, bail, ensure};
 use fork_trace::{
     assemble::decode::{Record, decode},
-    event::clock::Clock,
+    event::{
+        Event,
+        clock::Clock,
+        filters::Filters,
+        start::{HostInfo, SCHEMA_VERSION, Start},
+        summary::Summary,
+        values::Name,
+    },
     host::{call_sites::all_unknown, facts::Facts, features::Features, tracepoint::Tracepoint},
     live::{
         kernel_side::KernelSide,
@@ -94,7 +100,7 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
     let recording = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let recording = entries(&recording)?;
     let plan = plan(&recording)?;
-    let (mut entries, span_ns) = of_one_caller(recording)?;
+    let (mut entries, span_ns) = timed(recording)?;
     let format = Format::of_file(&output).context("the ending of the output names no format")?;
     let options = OutputOptions {
         format,
@@ -107,6 +113,7 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
         quiet: true,
     };
     let mut outputs = Outputs::open(&options, DefaultOutput::Stdout, None, &|| false)?;
+    outputs.event(Event::Start(Box::new(start(&plan))));
     let mut stream = stream(plan);
     let mut kernel = Quiet;
     let began = Instant::now();
@@ -133,6 +140,7 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
             }
         }
     }
+    outputs.summary(Summary::default());
     let closed = outputs.finish(None);
     let took = began.elapsed();
     if let Some(error) = closed.failed.into_iter().next() {
@@ -149,11 +157,36 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
     .to_string())
 }
 
+/// The first line of the stream: of a host that is no real one.
+fn start(plan: &Plan) -> Start {
+    let nobody = String::new;
+    Start {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ts: clock().at(0),
+        mono_ns: 0,
+        host: HostInfo {
+            name: nobody(),
+            kernel: nobody(),
+            arch: nobody(),
+            cpus: 0,
+            boot_id: nobody(),
+        },
+        backend: Name::Borrowed(plan.backend.name()),
+        filters: Filters::default(),
+        sample_hz: None,
+        stages: plan.coverage.clone(),
+    }
+}
+
+const fn clock() -> Clock {
+    Clock::new(Timestamp::UNIX_EPOCH, 0)
+}
+
 fn stream(plan: Plan) -> Stream {
-    let clock = Clock::new(Timestamp::UNIX_EPOCH, 0);
     let followed = Followed { by_outcome: false, exits: true, min_held_ns: 0 };
     let (stuck, waits) = (StuckAttempts::new(Vec::new(), 0), Waits::new(&[]));
-    Stream::new(plan, Features::default(), clock, stuck, waits, followed, None)
+    Stream::new(plan, Features::default(), clock(), stuck, waits, followed, None)
 }
 
 /// The plan of a host that sees the marks which the recording has.
@@ -172,55 +205,25 @@ fn plan(recording: &[Vec<u8>]) -> Result<Plan> {
     Ok(Plan::new(&facts, Backend::Auto, &Stages::Default)?)
 }
 
-/// What a recording has of the process that forked most and of its children; and how long that took.
+/// The entries with the places of their times, and how long all of it took.
 ///
 /// A time is a word that lies between the first attempt and the last entry: nothing else that is recorded
 /// comes near the time since the host was started.
-fn of_one_caller(recording: Vec<Vec<u8>>) -> Result<(Vec<Entry>, u64)> {
-    let records = recording.iter().map(|entry| decode(entry)).collect::<Result<Vec<_>>>()?;
-    let mut attempts: HashMap<u32, u64> = HashMap::new();
-    for record in &records {
-        if let Record::Fork(fork) = record {
-            *attempts.entry(fork.parent.tgid).or_default() += 1;
+fn timed(recording: Vec<Vec<u8>>) -> Result<(Vec<Entry>, u64)> {
+    let (mut first_ns, mut last_ns) = (u64::MAX, 0);
+    for entry in &recording {
+        match decode(entry)? {
+            Record::Fork(fork) => first_ns = first_ns.min(fork.start_ns),
+            Record::Start(start) => last_ns = last_ns.max(start.return_ns),
+            Record::FollowUp(record) => last_ns = last_ns.max(record.at_ns),
+            _ => {}
         }
     }
-    let most = attempts.into_iter().max_by_key(|(_, count)| *count);
-    let (caller, _) = most.context("the recording has no attempt")?;
-    let key = |child: &TaskIds| (child.tid, child.start_ns);
-    let (mut children, mut first_ns) = (HashSet::new(), u64::MAX);
-    for record in &records {
-        if let Record::Fork(fork) = record
-            && fork.parent.tgid == caller
-        {
-            children.insert(key(&fork.child));
-            first_ns = first_ns.min(fork.start_ns);
-        }
-    }
-    let is_kept = |record: &Record| match record {
-        Record::Fork(fork) => fork.parent.tgid == caller,
-        Record::Program(program) => program.tgid == caller,
-        Record::Start(start) => children.contains(&key(&start.child)),
-        Record::FollowUp(record) => children.contains(&key(&record.born.child)),
-        Record::Exec(exec) => children.contains(&key(&exec.life.born.child)),
-        // Most attempts have none, and a plain one is what is measured.
-        Record::Functions(_) | Record::Refusal(_) | Record::Waits(_) | Record::Sample(_) => false,
-    };
-    let kept: Vec<_> =
-        recording.iter().zip(&records).filter(|(_, record)| is_kept(record)).collect();
-    let words = |entry: &[u8]| -> Vec<u64> {
-        entry.chunks_exact(8).flat_map(<[u8; 8]>::try_from).map(u64::from_ne_bytes).collect()
-    };
-    let ended_ns = kept.iter().filter_map(|(_, record)| match record {
-        Record::Start(start) => Some(start.return_ns),
-        Record::FollowUp(record) => Some(record.at_ns),
-        _ => None,
-    });
-    let last_ns = ended_ns.max().context("the recording has no child")?;
-    let entries = kept.into_iter().map(|(bytes, _)| {
-        let words = words(bytes).into_iter().enumerate();
+    ensure!(last_ns > first_ns, "the recording has no attempt and its child's end");
+    let entries = recording.into_iter().map(|bytes| {
+        let words = bytes.as_chunks().0.iter().copied().map(u64::from_ne_bytes).enumerate();
         let times = words.filter(|(_, word)| (first_ns..=last_ns).contains(word));
-        Entry { times: times.map(|(place, _)| place * 8).collect(), bytes: bytes.clone() }
+        Entry { times: times.map(|(place, _)| place * 8).collect(), bytes }
     });
-    ensure!(last_ns > first_ns, "the recording holds one moment only");
     Ok((entries.collect(), last_ns - first_ns + PAUSE_NS))
 }

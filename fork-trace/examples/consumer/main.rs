@@ -5,8 +5,8 @@
 //! - `consumer feed RECORDING FORKS -o FILE` feeds the recording again and again until so many attempts
 //!   went through, each round with ids and times of its own, and prints one line of JSON: the attempts,
 //!   the CPU time of each, the time that passed, and the memory that was resident at most.
-//! - `consumer record RECORDING -- CMD ...` makes a recording: everything that the kernel side wrote while
-//!   CMD ran. It needs root.
+//! - `consumer record RECORDING -- CMD ...` makes a recording: what the kernel side wrote while CMD ran, of
+//!   the process that forked most. It needs root.
 #![expect(clippy::print_stdout, reason = "it answers on standard output")]
 
 mod feed;
@@ -31,7 +31,7 @@ enum Task {
         #[arg(short, long)]
         output: PathBuf,
     },
-    /// Record everything that the kernel side writes while a command runs
+    /// Record what the kernel side writes of a command's forks
     Record {
         /// The file to write
         recording: PathBuf,

@@ -16,14 +16,15 @@ use fork_trace::{
     plan::{backend::Backend, stages::Stages},
 };
 
-use crate::recording::append;
+use crate::recording::{append, of_one_caller};
 
 /// The size of the ring: it is emptied only when the command has ended.
 const RING_BYTES: u32 = 64 << 20;
 /// After the command's end its last records are still on their way.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Runs `cmd` while every fork of the host is recorded, and writes what came to `path`.
+/// Runs `cmd` while every fork of the host is recorded, and writes to `path` what came of the process that
+/// forked most.
 pub(crate) fn record(path: &Path, cmd: &[OsString]) -> Result<()> {
     let mut host = Host::read()?;
     host.features = features::features(host.has_field("USER_PROCESSES"));
@@ -45,15 +46,13 @@ pub(crate) fn record(path: &Path, cmd: &[OsString]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let mut ring = Ring::new(ring)?;
-    let mut recording = Vec::new();
-    let mut appended = Ok(());
-    while ring.drain(usize::MAX, |entry| {
-        if appended.is_ok() {
-            appended = append(&mut recording, entry);
-        }
-    }) {}
-    appended?;
+    let mut entries = Vec::new();
+    while ring.drain(usize::MAX, |entry| entries.push(entry.to_vec())) {}
     detach::leave(tracer)?;
+    let mut recording = Vec::new();
+    for entry in of_one_caller(entries)? {
+        append(&mut recording, &entry)?;
+    }
     fs::write(path, recording).with_context(|| format!("write {}", path.display()))?;
     anyhow::ensure!(status.success(), "the command ended with {status}");
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::HashMap;
 use fork_trace_common::stage::{Row, STAGES};
 
 use crate::event::{
@@ -184,7 +185,7 @@ fn cause(fork: &Fork) -> Name {
 #[derive(Clone, Debug, Default)]
 struct Distribution {
     /// How many by the duration with its further digits zero.
-    counts: BTreeMap<u64, u64>,
+    counts: HashMap<u64, u64>,
     count: u64,
     max_ns: u64,
 }
@@ -205,11 +206,11 @@ impl Distribution {
     }
 
     /// The smallest duration with `percent` of all at or below it: the middle of those that are
-    /// counted with it.
-    fn percentile(&self, percent: u64) -> u64 {
+    /// counted with it. `sorted` are the counts, by duration.
+    fn percentile(&self, sorted: &[(u64, u64)], percent: u64) -> u64 {
         let rank = (u128::from(self.count) * u128::from(percent)).div_ceil(100);
         let mut passed = 0_u128;
-        for (ns, count) in &self.counts {
+        for (ns, count) in sorted {
             passed += u128::from(*count);
             if passed >= rank {
                 let middle = ns + (1 << Self::dropped(*ns) >> 1);
@@ -220,13 +221,11 @@ impl Distribution {
     }
 
     fn percentiles(&self) -> Percentiles {
-        Percentiles {
-            count: self.count,
-            p50_ns: self.percentile(50),
-            p90_ns: self.percentile(90),
-            p99_ns: self.percentile(99),
-            max_ns: self.max_ns,
-        }
+        let mut sorted: Vec<_> = self.counts.iter().map(|(ns, count)| (*ns, *count)).collect();
+        sorted.sort_unstable();
+        let [p50_ns, p90_ns, p99_ns] =
+            [50, 90, 99].map(|percent| self.percentile(&sorted, percent));
+        Percentiles { count: self.count, p50_ns, p90_ns, p99_ns, max_ns: self.max_ns }
     }
 }
 

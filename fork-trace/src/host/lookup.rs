@@ -80,7 +80,7 @@ impl Enricher {
         if let Some(known) = self.cgroups.known(id, process) {
             return Some(known);
         }
-        if self.lookups == LOOKUPS {
+        if self.lookups == LOOKUPS || self.cgroups.is_unknown(id, process) {
             return None;
         }
         self.lookups += 1;

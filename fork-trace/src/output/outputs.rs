@@ -134,10 +134,11 @@ impl Outputs {
     }
 
     /// Waits until `until`, or without end, for every output to have room for more; returns whether each
-    /// has. Whoever writes on all the same only makes the queues longer.
+    /// has. Whoever writes on all the same only makes the queues longer. What is not handed over yet has
+    /// room, so nobody asks the queues for each single event.
     #[must_use]
     pub fn wait_for_room(&self, until: Option<Instant>) -> bool {
-        self.open.iter().all(|writer| writer.wait_for_room(until))
+        !self.batch.is_empty() || self.open.iter().all(|writer| writer.wait_for_room(until))
     }
 
     /// Whether every output has room for a line that says what was lost. There is more room for these: they

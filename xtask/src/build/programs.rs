@@ -24,6 +24,11 @@ pub(crate) fn forker() -> PathBuf {
     root().join("target/release/examples/forker")
 }
 
+/// Where the example `consumer` is once it is built.
+pub(crate) fn consumer() -> PathBuf {
+    root().join("target/release/examples/consumer")
+}
+
 /// The cargo command that builds these targets of package fork-trace to where we look for them.
 pub(crate) fn cargo_build(targets: &[&str]) -> Command {
     let mut cargo = program("cargo");

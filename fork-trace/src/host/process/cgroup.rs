@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::event::bytes::{bytes, text};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 /// Paths remembered of each sort; a cache starts anew when it is full.
 const MOST: usize = 4096;
@@ -25,6 +25,8 @@ const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 pub struct Cgroups {
     unified: HashMap<u64, Arc<str>>,
     older: HashMap<(u32, u64), Arc<str>>,
+    /// Of which nothing was found: a cgroup's id and a process of it.
+    unknown: HashSet<(u64, (u32, u64))>,
 }
 
 impl Cgroups {
@@ -35,9 +37,27 @@ impl Cgroups {
         older.or_else(|| self.unified.get(&id)).cloned()
     }
 
+    /// Whether it is remembered that nothing was found of that process in that cgroup, as of one that
+    /// had ended by then.
+    #[must_use]
+    pub fn is_unknown(&self, id: u64, process: (u32, u64)) -> bool {
+        self.unknown.contains(&(id, process))
+    }
+
     /// Reads `/proc/PID/cgroup` of the process that has the id `proc_pid` there, and remembers the
-    /// path.
+    /// path, or that there is none.
     pub fn read(&mut self, id: u64, process: (u32, u64), proc_pid: u32) -> Option<Arc<str>> {
+        let path = self.find(id, process, proc_pid);
+        if path.is_none() {
+            if self.unknown.len() == MOST {
+                self.unknown.clear();
+            }
+            self.unknown.insert((id, process));
+        }
+        path
+    }
+
+    fn find(&mut self, id: u64, process: (u32, u64), proc_pid: u32) -> Option<Arc<str>> {
         let file = fs::read(format!("/proc/{proc_pid}/cgroup")).ok()?;
         let (unified, older) = paths(&file);
         if let Some(path) = older.filter(|_| unified.is_none_or(|path| path == b"/")) {
@@ -170,5 +190,7 @@ mod tests {
             assert_eq!(cgroups.known(0, process), Some(path));
         }
         assert_eq!(cgroups.read(1, (u32::MAX, 1), u32::MAX), None);
+        let unknown = |id| cgroups.is_unknown(id, (u32::MAX, 1));
+        assert_eq!((unknown(1), unknown(2)), (true, false));
     }
 }

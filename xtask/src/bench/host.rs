@@ -1,4 +1,4 @@
-//! `bench`: what tracing costs a program that forks, and one that does not.
+//! `bench host`: what tracing costs a program that forks, and one that does not.
 //!
 //! It runs `forker bench` in pairs, without and with the tracer, because a host's speed drifts: two
 //! runs side by side compare, two runs minutes apart do not. It judges nothing.
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    bench::median::median,
     build::programs::{build, fork_trace, forker},
     command::{is_root, output, run},
 };
@@ -35,9 +36,11 @@ const OPS: [Op; 3] = [
 ];
 
 /// Measures, and prints a table.
-pub(crate) fn bench(rounds: u32) -> Result<()> {
+pub(super) fn bench(rounds: u32) -> Result<()> {
     if !is_root()? {
-        bail!("tracing needs root: run `cargo xtask bench` as root");
+        bail!(
+            "tracing needs root: run `cargo xtask bench` as root, or `cargo xtask bench consumer`, which does not"
+        );
     }
     build(&["--bins", "--examples"])?;
     // For each operation, a pair for each round: without the tracer, with it.
@@ -67,14 +70,6 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
         println!("{ratio:>10.3}{from:>10.3}{to:>10.3}");
     }
     Ok(())
-}
-
-/// The middle of the numbers; where two are in the middle, their mean.
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<_> = numbers.collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
-    f64::midpoint(at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2))
 }
 
 /// One run of each operation, while the whole host is traced or while nobody traces.
@@ -119,15 +114,4 @@ fn start_tracer() -> Result<Child> {
     // A full pipe would stop the tracer.
     thread::spawn(move || copy(&mut stderr, &mut sink()));
     Ok(child)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median([5.0, 9.0, 1.0].into_iter()), 5.0);
-        assert_eq!(median([5.0, 9.0, 1.0, 6.0].into_iter()), 5.5);
-    }
 }
