@@ -175,6 +175,7 @@ fn start(plan: &Plan) -> Start {
         backend: Name::Borrowed(plan.backend.name()),
         filters: Filters::default(),
         sample_hz: None,
+        ring_bytes: None,
         stages: plan.coverage.clone(),
     }
 }

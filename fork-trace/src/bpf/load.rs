@@ -55,8 +55,7 @@ pub struct Settings {
     pub functions: bool,
     /// Which attempts are recorded.
     pub filter: Filter,
-    /// The size of the ring, in bytes; the kernel side needs a power of two of whole pages, and the
-    /// size is rounded up to one.
+    /// The size of the ring, in bytes: see [`ring_bytes`].
     pub ring_bytes: u32,
     /// Whether the execs of every child are reported.
     pub execs: bool,
@@ -66,6 +65,24 @@ pub struct Settings {
     pub sample_hz: u32,
     /// Whether the kernel side writes debug lines.
     pub kernel_log: bool,
+}
+
+/// The size of the ring: the one that was asked for, rounded up to what the kernel takes, or else one
+/// that grows with the CPUs on which forks can be made.
+///
+/// A plain fork, its child's start and its end have some 750 bytes together. One CPU makes 8,000 forks a
+/// second at most where all of them do nothing else, so that the default holds a third of a second.
+///
+/// KERNEL: kernel/bpf/ringbuf.c `ringbuf_map_alloc`: a power of two, and whole pages. All of it is
+/// allocated at once.
+#[must_use]
+pub fn ring_bytes(wanted: Option<u32>, cpus: usize) -> u32 {
+    const FOR_EACH_CPU: usize = 2 << 20;
+    const LEAST: usize = 4 << 20;
+    const MOST: usize = 64 << 20;
+    let default = || u32::try_from(cpus.saturating_mul(FOR_EACH_CPU).clamp(LEAST, MOST)).ok();
+    let bytes = wanted.or_else(default).unwrap_or(u32::MAX);
+    bytes.checked_next_power_of_two().unwrap_or(1 << 30)
 }
 
 /// A loader that has read no types. A new loader of aya first reads all types of the kernel, which
@@ -164,4 +181,17 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
         loader.map_max_entries("FUNCTION_TIMES", 1);
     }
     loader.load(OBJECT).map_err(|error| refused_or("create the maps", anyhow!(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_grows_with_the_cpus_and_is_a_power_of_two() {
+        let sizes = [1, 2, 3, 16, 24, 32, 4096].map(|cpus| ring_bytes(None, cpus) >> 20);
+        assert_eq!(sizes, [4, 4, 8, 32, 64, 64, 64]);
+        assert_eq!(ring_bytes(Some(4097), 16), 8192);
+        assert_eq!(ring_bytes(Some(1 << 30), 2), 1 << 30);
+    }
 }

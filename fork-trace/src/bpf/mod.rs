@@ -13,6 +13,7 @@ pub mod load;
 pub mod maps;
 pub mod prepare;
 pub mod ring;
+mod run_stats;
 mod sampling;
 pub mod skipped_runs;
 pub mod tasks;

@@ -54,7 +54,7 @@ pub(super) fn by_program<'a>(
 }
 
 /// The value in the line `name:\tvalue`, if there is such a line.
-fn value<T: FromStr>(info: &str, name: &str) -> Option<T> {
+pub(super) fn value<T: FromStr>(info: &str, name: &str) -> Option<T> {
     let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().parse().ok()
 }

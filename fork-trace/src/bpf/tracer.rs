@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use crate::{
         errors::{load_error, refused_or},
         load::{Settings, load, types},
         ring::UnpolledRing,
-        skipped_runs,
+        run_stats, skipped_runs,
     },
     host::{Host, tracepoint::Tracepoint},
     plan::Plan,
@@ -118,7 +118,19 @@ impl Tracer {
     /// How many runs of each program the kernel skipped; only of programs that had any.
     #[must_use]
     pub fn missed_runs(&self) -> BTreeMap<String, u64> {
-        let fd = |(name, program): (_, &Program)| {
+        skipped_runs::by_program(self.attached())
+    }
+
+    /// Says in the log how often each program ran, where the kernel counts that.
+    pub fn log_runs(&self) {
+        if log::log_enabled!(log::Level::Info) {
+            run_stats::log(self.attached());
+        }
+    }
+
+    /// The programs that are attached, or were: their names and descriptors.
+    fn attached(&self) -> impl Iterator<Item = (&str, RawFd)> {
+        fn fd<'a>((name, program): (&'a str, &'a Program)) -> Option<(&'a str, RawFd)> {
             let fd = match program {
                 Program::BtfTracePoint(program) => program.fd(),
                 Program::FEntry(program) => program.fd(),
@@ -127,8 +139,8 @@ impl Tracer {
                 _ => return None,
             };
             Some((name, fd.ok()?.as_fd().as_raw_fd()))
-        };
-        skipped_runs::by_program(self.ebpf.programs().filter_map(fd))
+        }
+        self.ebpf.programs().filter_map(fd)
     }
 
     /// Prints the debug lines that the kernel side has written since the last call.

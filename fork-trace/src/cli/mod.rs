@@ -226,9 +226,10 @@ pub struct RunArgs {
     /// Stop after N attempts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_events: Option<u64>,
-    /// Room for records that were not read yet: 4M, 64M, 512K, up to 1G
-    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse::size)]
-    pub buffer: u32,
+    /// Room for records that were not read yet: 512K, 64M, up to 1G; without this, 2M for each CPU, and
+    /// from 4M to 64M
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    pub buffer: Option<u32>,
     /// Exit with 4 if a record was lost
     #[arg(long)]
     pub fail_on_loss: bool,

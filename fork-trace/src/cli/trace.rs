@@ -10,7 +10,7 @@ use crate::{
     bpf::{
         detach,
         filter::Filter,
-        load::Settings,
+        load::{Settings, ring_bytes},
         prepare::{Prepared, prepare},
         tasks,
     },
@@ -53,7 +53,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let whole = filters == Filters::default();
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
-        ring_bytes: args.run.buffer,
+        ring_bytes: ring_bytes(args.run.buffer, host.info.cpus),
         execs: args.measure.exec,
         exits: args.measure.exit,
         sample_hz: args.measure.sample,
@@ -66,7 +66,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         min_held_ns: settings.filter.min_duration_ns,
     };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
-    let wanted = Wanted { filters, followed, limits, since };
+    let wanted = Wanted { filters, followed, limits, ring_bytes: settings.ring_bytes, since };
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
     let stop = || held.arrived().is_some();
     let prepared = prepare(&mut host, args.measure.backend, stages, settings, since, &stop);

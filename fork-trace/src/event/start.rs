@@ -32,6 +32,10 @@ pub struct Start {
     /// How many samples of kernel stacks are taken a second on each CPU; absent: none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_hz: Option<u32>,
+    /// How many bytes of records the kernel side holds until they are read: what comes when it is full
+    /// is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_bytes: Option<u32>,
     /// What can be seen of each stage, in the kernel's order.
     pub stages: Vec<Coverage>,
 }

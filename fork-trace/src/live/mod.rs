@@ -96,6 +96,8 @@ pub struct Wanted {
     pub followed: Followed,
     /// When to stop.
     pub limits: Limits,
+    /// The size of the ring.
+    pub ring_bytes: u32,
     /// When the program was started: attaching is counted from here.
     pub since: Instant,
 }
@@ -167,7 +169,7 @@ impl Trace {
         mut outputs: Outputs,
     ) -> Result<Self> {
         let Prepared { tracer, ring, plan } = prepared;
-        let Wanted { filters, followed, limits, since } = wanted;
+        let Wanted { filters, followed, limits, ring_bytes, since } = wanted;
         let Before { older, waits } = before;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
@@ -183,6 +185,7 @@ impl Trace {
             backend: Name::Borrowed(plan.backend.name()),
             filters,
             sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
+            ring_bytes: Some(ring_bytes),
             stages: plan.coverage.clone(),
         })));
         if let Some(reason) = &plan.shortfall {
@@ -298,6 +301,7 @@ impl Trace {
         };
         self.show_rest(&mut shown, &mut heed).await?;
         self.tracer.log();
+        self.tracer.log_runs();
         self.tell_losses()?;
         let costs = Costs { attach_ns: self.attach_ns, detach_ns };
         let Self { tracer, stream, losses, mut outputs, .. } = self;

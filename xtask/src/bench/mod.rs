@@ -6,6 +6,7 @@
 mod consumer;
 mod host;
 mod median;
+mod programs;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -15,16 +16,22 @@ use clap::ValueEnum;
 pub(crate) enum Part {
     /// What tracing costs a program that forks, and one that does not. This needs root
     Host,
+    /// How often each program of the kernel side runs for a fork, and for how long. This needs root
+    Programs,
     /// What an attempt costs from the ring to a file, and from a file to another
     Consumer,
 }
 
-/// Measures one part, or both.
+/// Measures one part, or all of them.
 pub(crate) fn bench(part: Option<Part>, rounds: u32) -> Result<()> {
-    if part != Some(Part::Host) {
+    let wanted = |this| part.is_none_or(|part| part == this);
+    if wanted(Part::Consumer) {
         consumer::bench(rounds)?;
     }
-    if part != Some(Part::Consumer) {
+    if wanted(Part::Programs) {
+        programs::bench()?;
+    }
+    if wanted(Part::Host) {
         host::bench(rounds)?;
     }
     Ok(())
