@@ -23,7 +23,7 @@ use crate::{
     bpf::{
         errors::refused_or,
         load::{OBJECT, small_loader, types},
-        tracer::attach_one,
+        tracer::attach_all,
     },
     host::{
         Host,
@@ -64,9 +64,10 @@ impl Observer {
         let count = Array::try_from(take("OBSERVED_COUNT")?).context("open map OBSERVED_COUNT")?;
         let observed = Array::try_from(take("OBSERVED")?).context("open map OBSERVED")?;
         let types = types(host)?;
-        let observed_at = host.facts.tracepoints.iter().filter(|at| at.is_observed());
-        let links =
-            observed_at.map(|at| attach_one(&mut ebpf, types, *at)).collect::<Result<_>>()?;
+        let tracepoints = host.facts.tracepoints.iter().copied();
+        let observed_at: Vec<_> = tracepoints.filter(|at| at.is_observed()).collect();
+        let links = attach_all(&mut ebpf, types, &observed_at, &|| false)?;
+        let links = links.into_iter().map(|(_, link)| link).collect();
         Ok(Self { _ebpf: ebpf, _links: links, count, observed })
     }
 

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    thread,
     time::Duration,
 };
 
@@ -97,10 +98,8 @@ impl Tracer {
     /// [`UserError::Refused`](crate::error::UserError::Refused) where the kernel does not permit
     /// it; otherwise an error that names the program and has the end of the verifier's log.
     pub fn attach(&mut self, plan: &Plan, stop: &dyn Fn() -> bool) -> Result<()> {
-        for tracepoint in plan.tracepoints.iter().take_while(|_| !stop()) {
-            let link = attach_one(&mut self.ebpf, self.types, *tracepoint)?;
-            self.links.insert(*tracepoint, link);
-        }
+        let links = attach_all(&mut self.ebpf, self.types, &plan.tracepoints, stop)?;
+        self.links.extend(links);
         Ok(())
     }
 
@@ -151,22 +150,45 @@ impl Tracer {
     }
 }
 
-/// Loads and attaches the program of one tracepoint.
-pub(super) fn attach_one(
+/// Loads the programs of these tracepoints, all at once, and attaches them in this order. No more are
+/// attached once `stop` says so.
+///
+/// The kernel takes most of the time until a trace begins to verify the programs, and it does so on as many
+/// CPUs as it is asked on.
+pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     types: &Btf,
-    tracepoint: Tracepoint,
-) -> Result<BtfTracePointLink> {
-    let name = tracepoint.name();
-    let program = ebpf.program_mut(name);
-    let program = program.with_context(|| format!("find program {name} in the object"))?;
-    let program: &mut BtfTracePoint =
-        program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
-    let what = format!("load the program for tracepoint {name}");
-    program.load(name, types).map_err(|error| refused_or(&what, load_error(error)))?;
-    let what = format!("attach to tracepoint {name}");
-    let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
-    let link = program.take_link(link).with_context(|| what.clone())?;
-    log::info!("attached {name}");
-    Ok(link)
+    tracepoints: &[Tracepoint],
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<(Tracepoint, BtfTracePointLink)>> {
+    let mut programs: BTreeMap<_, _> = ebpf.programs_mut().collect();
+    let mut found = Vec::new();
+    for tracepoint in tracepoints {
+        let name = tracepoint.name();
+        let program = programs.remove(name);
+        let program = program.with_context(|| format!("find program {name} in the object"))?;
+        let program: &mut BtfTracePoint =
+            program.try_into().with_context(|| format!("{name} is no BTF tracepoint"))?;
+        found.push((*tracepoint, program));
+    }
+    thread::scope(|scope| {
+        let load = |(tracepoint, program): &mut (Tracepoint, &mut BtfTracePoint)| {
+            let name = tracepoint.name();
+            let what = format!("load the program for tracepoint {name}");
+            program.load(name, types).map_err(|error| refused_or(&what, load_error(error)))
+        };
+        let loading: Vec<_> =
+            found.iter_mut().map(|found| scope.spawn(move || load(found))).collect();
+        loading.into_iter().try_for_each(|loading| {
+            loading.join().map_err(|_panic| anyhow!("loading a program panicked"))?
+        })
+    })?;
+    let attached = found.into_iter().take_while(|_| !stop()).map(|(tracepoint, program)| {
+        let what = format!("attach to tracepoint {}", tracepoint.name());
+        let link = program.attach().map_err(|error| refused_or(&what, anyhow!(error)))?;
+        let link = program.take_link(link).with_context(|| what.clone())?;
+        log::info!("attached {}", tracepoint.name());
+        Ok((tracepoint, link))
+    });
+    attached.collect()
 }

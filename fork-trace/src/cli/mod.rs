@@ -240,8 +240,8 @@ pub struct RunArgs {
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Text: show the stages as an indented waterfall under each fork; SET says which to measure:
-    /// default, all (also those whose functions run often outside of forks), or names separated by
-    /// commas
+    /// default, all (also those whose functions run often outside of forks), none (which costs the
+    /// traced programs least), or names separated by commas
     #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
         default_missing_value = "default", value_parser = parse::stages)]
     pub stages: Option<Stages>,

@@ -1,6 +1,6 @@
 //! Values as they are typed: each function reads one, or says what would have been right.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use fork_trace_common::stage::STAGES;
@@ -31,11 +31,12 @@ pub(super) fn output_file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// The stages to measure: `default`, `all`, or names.
+/// The stages to measure: `default`, `all`, `none`, or names.
 pub(super) fn stages(text: &str) -> Result<Stages, String> {
     match text {
         "default" => return Ok(Stages::Default),
         "all" => return Ok(Stages::All),
+        "none" => return Ok(Stages::Only(BTreeSet::new())),
         _ => {}
     }
     let stage = |name: &str| {
@@ -106,6 +107,7 @@ mod tests {
     #[test]
     fn stages_are_named_or_refused() {
         assert_eq!(stages("all"), Ok(Stages::All));
+        assert!(stages("none").unwrap().is_none() && !stages("default").unwrap().is_none());
         let only = stages("copy_mm,alloc_pid").unwrap();
         assert!(only.wants(Stage::CopyMm) && !only.wants(Stage::CopyFs));
         assert!(stages("copy_mm,nothing").unwrap_err().contains("no stage nothing"));

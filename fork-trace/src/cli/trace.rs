@@ -51,12 +51,14 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let mut filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
     host.ids.translate(&mut filters);
     let whole = filters == Filters::default();
+    let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
+    // Samples tell of stages only.
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
         ring_bytes: ring_bytes(args.run.buffer, host.info.cpus),
         execs: args.measure.exec,
         exits: args.measure.exit,
-        sample_hz: args.measure.sample,
+        sample_hz: if stages.is_none() { 0 } else { args.measure.sample },
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };
@@ -67,7 +69,6 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
     let wanted = Wanted { filters, followed, limits, ring_bytes: settings.ring_bytes, since };
-    let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
     let stop = || held.arrived().is_some();
     let prepared = prepare(&mut host, args.measure.backend, stages, settings, since, &stop);
     if let Some(signal) = held.arrived() {

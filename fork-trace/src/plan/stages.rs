@@ -11,7 +11,8 @@ pub enum Stages {
     Default,
     /// All stages that this host can show.
     All,
-    /// Only these stages.
+    /// Only these stages; without any, only what an attempt came to, how long it took in all, why it
+    /// failed, and its child's start.
     Only(BTreeSet<Stage>),
 }
 
@@ -24,5 +25,11 @@ impl Stages {
             Self::Default | Self::All => true,
             Self::Only(stages) => stages.contains(&stage),
         }
+    }
+
+    /// Whether no stage is to be measured.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Only(stages) if stages.is_empty())
     }
 }

@@ -35,6 +35,9 @@ const OPS: [Op; 3] = [
     Op { name: "getppid", count: 2_000_000, number: "mean_ns" },
 ];
 
+/// The tracers: how each is called in the table, and its options.
+const TRACERS: [(&str, &[&str]); 2] = [("default", &[]), ("--stages=none", &["--stages=none"])];
+
 /// Measures, and prints a table.
 pub(super) fn bench(rounds: u32) -> Result<()> {
     if !is_root()? {
@@ -43,41 +46,54 @@ pub(super) fn bench(rounds: u32) -> Result<()> {
         );
     }
     build(&["--bins", "--examples"])?;
-    // For each operation, a pair for each round: without the tracer, with it.
+    println!("ns per operation, medians of {rounds} paired runs; the ratio is with / without");
+    let heads = ["operation", "traced by", "without", "with", "difference", "ratio", "from", "to"];
+    let [op, by, without, with, difference, ratio, from, to] = heads;
+    println!(
+        "{op:<16}{by:<16}{without:>12}{with:>12}{difference:>12}{ratio:>10}{from:>10}{to:>10}"
+    );
+    for (name, options) in TRACERS {
+        table(name, &pairs(options, rounds)?);
+    }
+    Ok(())
+}
+
+/// For each operation, a pair for each round: without the tracer, with it.
+fn pairs(options: &[&str], rounds: u32) -> Result<[Vec<(f64, f64)>; OPS.len()]> {
     let mut pairs = [const { Vec::new() }; OPS.len()];
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         // Whichever goes first finds the host in another state, so they take turns.
         let traced_first = round % 2 == 0;
+        let measure = |traced: bool| measure(traced.then_some(options));
         let first = measure(traced_first)?;
         let second = measure(!traced_first)?;
         for ((pairs, first), second) in pairs.iter_mut().zip(first).zip(second) {
             pairs.push(if traced_first { (second, first) } else { (first, second) });
         }
     }
-    println!("ns per operation, medians of {rounds} paired runs; the ratio is with / without");
-    let heads = ["operation", "without", "with", "difference", "ratio", "from", "to"];
-    let [op, without, with, difference, ratio, from, to] = heads;
-    println!("{op:<16}{without:>12}{with:>12}{difference:>12}{ratio:>10}{from:>10}{to:>10}");
-    for (op, pairs) in OPS.iter().zip(&pairs) {
+    Ok(pairs)
+}
+
+/// Prints what tracing by the tracer `name` costs each operation.
+fn table(name: &str, pairs: &[Vec<(f64, f64)>; OPS.len()]) {
+    for (op, pairs) in OPS.iter().zip(pairs) {
         let without = median(pairs.iter().map(|(without, _)| *without));
         let with = median(pairs.iter().map(|(_, with)| *with));
         let difference = median(pairs.iter().map(|(without, with)| with - without));
         let ratios = pairs.iter().map(|(without, with)| with / without);
         let ratio = median(ratios.clone());
         let (from, to) = (ratios.clone().fold(ratio, f64::min), ratios.fold(ratio, f64::max));
-        print!("{:<16}{without:>12.1}{with:>12.1}{difference:>12.1}", op.name);
+        print!("{:<16}{name:<16}{without:>12.1}{with:>12.1}{difference:>12.1}", op.name);
         println!("{ratio:>10.3}{from:>10.3}{to:>10.3}");
     }
-    Ok(())
 }
 
-/// One run of each operation, while the whole host is traced or while nobody traces.
-fn measure(traced: bool) -> Result<Vec<f64>> {
-    if !traced {
-        return OPS.iter().map(measure_op).collect();
-    }
-    let mut tracer = start_tracer()?;
+/// One run of each operation, while a tracer with these options traces the whole host, or while nobody
+/// traces.
+fn measure(options: Option<&[&str]>) -> Result<Vec<f64>> {
+    let Some(options) = options else { return OPS.iter().map(measure_op).collect() };
+    let mut tracer = start_tracer(options)?;
     let measured = OPS.iter().map(measure_op).collect();
     run(Command::new("kill").args(["-INT", &tracer.id().to_string()]))
         .context("stop fork-trace")?;
@@ -98,10 +114,10 @@ fn measure_op(op: &Op) -> Result<f64> {
     number.with_context(|| format!("{} is not in forker's answer {text:?}", op.number))
 }
 
-/// Starts fork-trace and waits until it is attached.
-fn start_tracer() -> Result<Child> {
+/// Starts fork-trace with these options and waits until it is attached.
+fn start_tracer(options: &[&str]) -> Result<Child> {
     let mut tracer = Command::new(fork_trace());
-    tracer.args(["--json", "-o", "/dev/null"]).stderr(Stdio::piped());
+    tracer.args(["--json", "-o", "/dev/null"]).args(options).stderr(Stdio::piped());
     let mut child = tracer.spawn().context("start fork-trace")?;
     let mut stderr = BufReader::new(child.stderr.take().context("fork-trace has no stderr")?);
     let mut said = String::new();
