@@ -5,7 +5,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    fork_trace, forker, live_test, median, number, of_type, run, skip, stage, tool, trace,
+    accounted, fork_trace, forker, live_test, median, number, of_type, run, skip, stage, tool,
+    trace,
 };
 
 /// Stages of a plain fork that inner marks bound.
@@ -188,5 +189,30 @@ fn the_tracepoint_backend_attaches_no_inner_tracepoint() {
     assert!(said.contains("attached task_newtask"), "{said}");
     for inner in ["kmem_cache_alloc", "hrtimer", "mmap_lock", "x86_fpu", "contention"] {
         assert!(!said.contains(inner), "{inner}: {said}");
+    }
+}
+
+/// Without stages the rest of an attempt is there: its time, its child's start, and why it failed.
+#[test]
+fn without_stages_the_rest_is_told() {
+    live_test!();
+    let mut command = Command::new(forker());
+    let traced = trace(fork_trace().arg("--stages=none"), command.arg("eagain-nproc")).shown;
+    accounted(&traced);
+    let start = of_type(&traced, "start")[0];
+    let ring_bytes = number(&start["ring_bytes"]);
+    assert!(ring_bytes >= 4 << 20 && ring_bytes.is_power_of_two(), "{start}");
+    assert!(start["sample_hz"].is_null(), "{start}");
+    let coverage = start["stages"].as_array().unwrap();
+    assert!(coverage.iter().all(|stage| stage["precision"] == "missing"), "{start}");
+    let forks = of_type(&traced, "fork");
+    assert!(forks.iter().all(|fork| fork["stages"].is_null()), "{forks:?}");
+    let made: Vec<_> = forks.iter().filter(|fork| fork["child"].is_object()).collect();
+    assert!(made.iter().all(|fork| number(&fork["total_ns"]) > 0), "{made:?}");
+    assert!(made.iter().any(|fork| number(&fork["child_start"]["to_user_ns"]) > 0), "{made:?}");
+    let refused: Vec<_> = forks.iter().filter(|fork| fork["errno_name"] == "EAGAIN").collect();
+    assert!(!refused.is_empty(), "{forks:?}");
+    for fork in refused {
+        assert_eq!(fork["cause"]["kind"], "rlimit-nproc", "{fork}");
     }
 }
