@@ -206,7 +206,9 @@ fn without_stages_the_rest_is_told() {
     let coverage = start["stages"].as_array().unwrap();
     assert!(coverage.iter().all(|stage| stage["precision"] == "missing"), "{start}");
     let forks = of_type(&traced, "fork");
-    assert!(forks.iter().all(|fork| fork["stages"].is_null()), "{forks:?}");
+    // A failed attempt still names the stage that its cause knows, and none has a time.
+    let mut stages = forks.iter().filter_map(|fork| fork["stages"].as_array()).flatten();
+    assert!(stages.all(|stage| stage["dur_ns"].is_null()), "{forks:?}");
     let made: Vec<_> = forks.iter().filter(|fork| fork["child"].is_object()).collect();
     assert!(made.iter().all(|fork| number(&fork["total_ns"]) > 0), "{made:?}");
     assert!(made.iter().any(|fork| number(&fork["child_start"]["to_user_ns"]) > 0), "{made:?}");
