@@ -16,7 +16,7 @@ use crate::{
         summary::{Own, Summary},
         values::Name,
     },
-    host::functions::ProbeKind,
+    host::{functions::ProbeKind, process},
     live::{
         account::{self, Differences},
         stream::{LostHere, Stream},
@@ -166,8 +166,10 @@ fn missed_runs(tracer: &Tracer) -> BTreeMap<Name, u64> {
 fn own(costs: Costs) -> Result<Own> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).context("ask for own resource use")?;
     let cpu_ns = time_ns(usage.user_time()) + time_ns(usage.system_time());
-    // KERNEL: kernel/sys.c `getrusage`: ru_maxrss is in KiB.
-    let max_rss_bytes = u64::try_from(usage.max_rss()).unwrap_or_default() * 1024;
+    // KERNEL: kernel/sys.c `getrusage`: ru_maxrss is in KiB. It is not asked first, because it includes what
+    // this process had before its exec, which for a moment may be the memory of a large parent.
+    let used = || u64::try_from(usage.max_rss()).unwrap_or_default() * 1024;
+    let max_rss_bytes = process::peak_resident_bytes().unwrap_or_else(used);
     Ok(Own { cpu_ns, max_rss_bytes, attach_ns: costs.attach_ns, detach_ns: costs.detach_ns })
 }
 

@@ -37,3 +37,26 @@ pub fn shows_initial_ids() -> bool {
 pub fn initial_task_name(tid: u32) -> Option<String> {
     shows_initial_ids().then(|| task_name(tid))?
 }
+
+/// The most memory that this process has had resident at once since it runs this program.
+///
+/// KERNEL: `fs/proc/task_mmu.c` `task_mem`: `VmHWM`, in KiB.
+#[must_use]
+pub fn peak_resident_bytes() -> Option<u64> {
+    let status = fs::read("/proc/self/status").ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_at_least_what_is_resident() {
+        let page = vec![1_u8; 4 << 20];
+        let peak = peak_resident_bytes().unwrap();
+        assert!(peak >= 4 << 20, "{peak} {}", page.len());
+    }
+}
