@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use crate::recording::entries;
 use anyhow::{Context as _, Result, bail, ensure};
 use fork_trace::{
     assemble::decode::{Record, decode},
@@ -42,6 +41,8 @@ use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike as _,
 };
+
+use crate::recording::entries;
 
 /// Entries that are handed over at once, as in a live trace.
 const BATCH: usize = 4096;

@@ -34,38 +34,33 @@ const COUNTED: u64 = 2_000;
 /// A way of an attempt through the tool.
 struct Way {
     name: &'static str,
-    /// Whether it begins with a recording of the ring.
+    /// Whether it begins with a recording of the ring; the others begin with what that gave.
     feeds: bool,
-    /// Runs it for so many attempts, by the command that the program is to be started with.
-    command: fn(&Files, u64, Command) -> Result<Command>,
+    /// How the file is called that it ends with, which says its format.
+    out: &'static str,
 }
 
 const WAYS: [Way; 4] = [
-    Way {
-        name: "ring to JSON",
-        feeds: true,
-        command: |files, forks, command| feed(files, forks, "json", command),
-    },
-    Way {
-        name: "ring to text",
-        feeds: true,
-        command: |files, forks, command| feed(files, forks, "txt", command),
-    },
-    Way {
-        name: "JSON to text",
-        feeds: false,
-        command: |files, forks, command| replay(files, forks, "txt", command),
-    },
-    Way {
-        name: "JSON to JSON",
-        feeds: false,
-        command: |files, forks, command| replay(files, forks, "json", command),
-    },
+    Way { name: "ring to JSON", feeds: true, out: "out.json" },
+    Way { name: "ring to text", feeds: true, out: "out.txt" },
+    Way { name: "JSON to text", feeds: false, out: "out.txt" },
+    Way { name: "JSON to JSON", feeds: false, out: "out.json" },
 ];
 
 impl Way {
     fn program(&self) -> PathBuf {
         if self.feeds { consumer() } else { fork_trace() }
+    }
+
+    /// The arguments of the program for so many attempts, behind those of `command`.
+    fn complete(&self, mut command: Command, files: &Files, forks: u64) -> Command {
+        if self.feeds {
+            command.arg("feed").arg(root().join(RECORDING)).arg(forks.to_string());
+        } else {
+            command.arg("replay").arg(files.recorded(forks));
+        }
+        command.arg("-o").arg(files.0.join(self.out));
+        command
     }
 }
 
@@ -96,9 +91,10 @@ impl Drop for Files {
 pub(super) fn bench(rounds: u32) -> Result<()> {
     build(&["--bins", "--examples"])?;
     let files = Files::new()?;
+    let [to_json, ..] = &WAYS;
     for forks in [COUNTED, 2 * COUNTED, FORKS] {
-        output(&mut feed(&files, forks, "json", Command::new(consumer()))?)?;
-        fs::rename(files.0.join("out.json"), files.recorded(forks))
+        output(&mut to_json.complete(Command::new(to_json.program()), &files, forks))?;
+        fs::rename(files.0.join(to_json.out), files.recorded(forks))
             .context("keep what was written")?;
     }
     let counts = valgrind();
@@ -130,18 +126,6 @@ pub(super) fn bench(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-fn feed(files: &Files, forks: u64, ending: &str, mut command: Command) -> Result<Command> {
-    let out = files.0.join(format!("out.{ending}"));
-    command.arg("feed").arg(root().join(RECORDING)).arg(forks.to_string()).arg("-o").arg(out);
-    Ok(command)
-}
-
-fn replay(files: &Files, forks: u64, ending: &str, mut command: Command) -> Result<Command> {
-    let out = files.0.join(format!("out.{ending}"));
-    command.arg("replay").arg(files.recorded(forks)).arg("-o").arg(out);
-    Ok(command)
-}
-
 /// One run.
 struct Run {
     cpu_us: f64,
@@ -152,7 +136,7 @@ struct Run {
 
 #[expect(clippy::cast_precision_loss, reason = "a figure of four digits is printed")]
 fn timed(way: &Way, files: &Files) -> Result<Run> {
-    let mut command = (way.command)(files, FORKS, Command::new(way.program()))?;
+    let mut command = way.complete(Command::new(way.program()), files, FORKS);
     let cpu_before = children_us()?;
     let began = Instant::now();
     let said = output(&mut command)?;
@@ -184,7 +168,7 @@ fn counted(way: &Way, files: &Files) -> Result<u64> {
         command.args(["--quiet", "--tool=callgrind"]);
         command.arg(format!("--callgrind-out-file={}", written.display()));
         command.arg(way.program());
-        output(&mut (way.command)(files, forks, command)?)?;
+        output(&mut way.complete(command, files, forks))?;
         let text = fs::read_to_string(&written).context("read what callgrind wrote")?;
         let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
         let total = total.context("callgrind wrote no summary")?;

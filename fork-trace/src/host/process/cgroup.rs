@@ -6,13 +6,15 @@
 use std::{
     ffi::{OsStr, OsString},
     fs,
+    hash::Hash,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::PathBuf,
     sync::Arc,
 };
 
-use crate::event::bytes::{bytes, text};
 use foldhash::{HashMap, HashSet};
+
+use crate::event::bytes::{bytes, text};
 
 /// Paths remembered of each sort; a cache starts anew when it is full.
 const MOST: usize = 4096;
@@ -61,21 +63,20 @@ impl Cgroups {
         let file = fs::read(format!("/proc/{proc_pid}/cgroup")).ok()?;
         let (unified, older) = paths(&file);
         if let Some(path) = older.filter(|_| unified.is_none_or(|path| path == b"/")) {
-            if self.older.len() == MOST {
-                self.older.clear();
-            }
-            let path: Arc<str> = text(path).into();
-            self.older.insert(process, path.clone());
-            return Some(path);
+            return Some(remember(&mut self.older, process, path));
         }
         let path = unified.filter(|path| inode(path) == Some(id))?;
-        if self.unified.len() == MOST {
-            self.unified.clear();
-        }
-        let path: Arc<str> = text(path).into();
-        self.unified.insert(id, path.clone());
-        Some(path)
+        Some(remember(&mut self.unified, id, path))
     }
+}
+
+fn remember<K: Eq + Hash>(paths: &mut HashMap<K, Arc<str>>, key: K, path: &[u8]) -> Arc<str> {
+    if paths.len() == MOST {
+        paths.clear();
+    }
+    let path: Arc<str> = text(path).into();
+    paths.insert(key, path.clone());
+    path
 }
 
 /// The id of the cgroup at `path`, either below the mount of the unified hierarchy or with it; `None`

@@ -12,7 +12,7 @@ use std::{
 
 use fork_trace_common::callee::ENTRIES;
 
-use crate::host::process::stat::Stat;
+use crate::host::process::{stat::Stat, status_field};
 
 /// A task that is inside a fork.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ impl Forking {
         let status = read(self.pid, self.tid, "status");
         // A task that came back is counted only when it leaves again, and it runs until then.
         status.is_some_and(|status| {
-            let state = status.lines().find_map(|line| line.strip_prefix("State:"));
-            let runs = state.is_none_or(|state| state.trim_start().starts_with('R'));
+            let state = status_field(status.as_bytes(), "State:");
+            let runs = state.is_none_or(|state| state.starts_with('R'));
             !runs && switches(&status) == Some(self.switches)
         })
     }
@@ -94,7 +94,7 @@ pub fn of(pid: u32, tid: u32) -> Option<Forking> {
     }
     let status = read("status")?;
     let switches = switches(&status)?;
-    let tracer = field(&status, "TracerPid:").and_then(|pid| u32::try_from(pid).ok());
+    let tracer = status_field(status.as_bytes(), "TracerPid:").and_then(|pid| pid.parse().ok());
     let tracer = tracer.filter(|pid| *pid > 0);
     Some(Forking { pid, tid, comm, letter, switches, names, tracer, returns: !inside })
 }
@@ -107,13 +107,8 @@ fn read(pid: u32, tid: u32, file: &str) -> Option<String> {
 
 /// How often a task has left its CPU.
 fn switches(status: &str) -> Option<u64> {
-    Some(field(status, "voluntary_ctxt_switches:")? + field(status, "nonvoluntary_ctxt_switches:")?)
-}
-
-/// A number of `/proc/PID/status`.
-fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().parse().ok()
+    let number = |name| status_field(status.as_bytes(), name)?.parse::<u64>().ok();
+    Some(number("voluntary_ctxt_switches:")? + number("nonvoluntary_ctxt_switches:")?)
 }
 
 /// Whether a stack is of a task that is kept on its way back to user space.

@@ -8,7 +8,10 @@ use std::{
 
 use fork_trace_common::{settings::ABSENT, task_seen::TaskSeen};
 
-use crate::{event::filters::Filters, host::process::stat::Stat};
+use crate::{
+    event::filters::Filters,
+    host::process::{stat::Stat, status_field},
+};
 
 /// How this process's own pid namespace gives ids.
 #[derive(Clone, Debug)]
@@ -110,21 +113,14 @@ pub fn levels_above() -> Option<u32> {
 }
 
 fn above(status: &[u8]) -> Option<u32> {
-    let ids = field(status, b"NSpid:")?;
-    let ids = ids.split(u8::is_ascii_whitespace).filter(|id| !id.is_empty()).count();
-    u32::try_from(ids).ok()?.checked_sub(1)
+    let ids = status_field(status, "NSpid:")?.split_ascii_whitespace();
+    u32::try_from(ids.count()).ok()?.checked_sub(1)
 }
 
 /// The process that the task `tid` belongs to, by `/proc`.
 fn process_of(tid: u32) -> Option<u32> {
     let status = fs::read(format!("/proc/{tid}/status")).ok()?;
-    std::str::from_utf8(field(&status, b"Tgid:")?).ok()?.trim().parse().ok()
-}
-
-/// The rest of the line that begins with `name`. The first line holds a name that may be any bytes,
-/// but the kernel escapes line feeds in it.
-fn field<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))
+    status_field(&status, "Tgid:")?.parse().ok()
 }
 
 #[cfg(test)]

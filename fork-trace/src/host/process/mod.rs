@@ -44,9 +44,16 @@ pub fn initial_task_name(tid: u32) -> Option<String> {
 #[must_use]
 pub fn peak_resident_bytes() -> Option<u64> {
     let status = fs::read("/proc/self/status").ok()?;
-    let status = String::from_utf8_lossy(&status);
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    let kib = status_field(&status, "VmHWM:")?.strip_suffix(" kB")?;
+    kib.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The value in the line of a `/proc/PID/status` that begins with `name`. The first line holds a name that
+/// may be any bytes, but the kernel escapes line feeds in it.
+fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    std::str::from_utf8(value).ok().map(str::trim)
 }
 
 #[cfg(test)]

@@ -269,41 +269,19 @@ impl fmt::Write for Text<'_> {
     }
 }
 
-macro_rules! sequences {
-    ($($sequence:ident $method:ident),*) => {
-        $(impl ser::$sequence for Parts<'_> {
+/// Parts that have a key are fields of an object, and the others are elements of an array.
+macro_rules! parts {
+    ($($of_parts:ident: $method:ident($($key:ident)?) by $part:ident;)*) => {
+        $(impl ser::$of_parts for Parts<'_> {
             type Ok = ();
             type Error = Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-                self.element(value)
-            }
-
-            fn end(self) -> Result<()> {
-                self.close();
-                Ok(())
-            }
-        })*
-    };
-}
-
-sequences!(
-    SerializeSeq serialize_element, SerializeTuple serialize_element,
-    SerializeTupleStruct serialize_field, SerializeTupleVariant serialize_field
-);
-
-macro_rules! structs {
-    ($($of_fields:ident),*) => {
-        $(impl ser::$of_fields for Parts<'_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn serialize_field<T: Serialize + ?Sized>(
+            fn $method<T: Serialize + ?Sized>(
                 &mut self,
-                key: &'static str,
+                $($key: &'static str,)?
                 value: &T,
             ) -> Result<()> {
-                self.field(key, value)
+                self.$part($($key,)? value)
             }
 
             fn end(self) -> Result<()> {
@@ -314,7 +292,14 @@ macro_rules! structs {
     };
 }
 
-structs!(SerializeStruct, SerializeStructVariant);
+parts!(
+    SerializeSeq: serialize_element() by element;
+    SerializeTuple: serialize_element() by element;
+    SerializeTupleStruct: serialize_field() by element;
+    SerializeTupleVariant: serialize_field() by element;
+    SerializeStruct: serialize_field(key) by field;
+    SerializeStructVariant: serialize_field(key) by field;
+);
 
 impl ser::SerializeMap for Parts<'_> {
     type Ok = ();
