@@ -27,8 +27,8 @@ use crate::{
 
 /// How many forks are made at most until one is held.
 const TIMES: usize = 8;
-/// How long what keeps a fork lasts.
-const HELD_MS: u64 = 400;
+/// How long what keeps a fork lasts: longer than such a fork works on a slow machine.
+const HELD_MS: u64 = 1000;
 /// Memory of forks that are to take a while: some hundred milliseconds on a slow machine.
 const MUCH: usize = 768 << 20;
 /// When a long fork is surely under way.
@@ -134,24 +134,27 @@ fn quota() -> Result<Truth, Skip> {
     let trouble = Trouble::Quota;
     let hierarchy = Hierarchy::of("cpu")?;
     let skip = |errno| Skip::step("set a CPU quota", errno);
-    let group = hierarchy.group().map_err(skip)?;
-    // The memory is touched before the quota holds.
+    // A millisecond of every second: the least quota and the longest period that the kernel accepts.
+    let (file, little, all) = match hierarchy.v1 {
+        true => ("cpu.cfs_quota_us", "1000", "-1"),
+        false => ("cpu.max", "1000 1000000", "max"),
+    };
     touch(MUCH).map_err(skip)?;
-    // The first fork is slower than the next ones.
-    let free: Vec<_> =
-        (0..3).map(|_| by_libc(trouble)).collect::<Result<_, Errno>>().map_err(skip)?;
-    let least_ns = free.iter().map(|truth| truth.cpu_ns).min().unwrap_or_default();
-    // The next fork takes as long, and gets a quarter of that every tenth of a second. A millisecond is the least
-    // that the kernel accepts.
-    let quota_us = (least_ns / 4000).clamp(1000, 90_000);
-    if hierarchy.v1 {
-        group.set("cpu.cfs_period_us", "100000").map_err(skip)?;
-        group.set("cpu.cfs_quota_us", &quota_us.to_string()).map_err(skip)?;
-    } else {
-        group.set("cpu.max", &format!("{quota_us} 100000")).map_err(skip)?;
-    }
-    let held = |truth: &Truth| off_ns(truth) > 50_000_000;
-    until(TIMES, held, || in_group(trouble, &group, || Ok(()), || by_libc(trouble)))
+    let held = |truth: &Truth| off_ns(truth) >= HELD_MS * 1_000_000 / 2;
+    until(TIMES, held, || {
+        let group = hierarchy.group().map_err(skip)?;
+        if hierarchy.v1 {
+            group.set("cpu.cfs_period_us", "1000000").map_err(skip)?;
+        }
+        // With a quota that lasts, the caller may be held back again before it looks at its clock.
+        let beside = || {
+            sys::sleep_ms(SOON_MS);
+            group.set(file, little)?;
+            sys::sleep_ms(HELD_MS);
+            group.set(file, all).map(drop)
+        };
+        in_group(trouble, &group, beside, || by_libc(trouble))
+    })
 }
 
 fn mmap_lock() -> Result<Truth, Errno> {
