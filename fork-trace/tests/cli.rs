@@ -119,12 +119,15 @@ fn explain_prints_known_words_and_refuses_unknown_ones() {
 fn a_file_that_cannot_be_replayed_is_an_error_with_cause_and_hint() {
     let cut = fs::read_to_string(SIMPLE).unwrap();
     let first = cut.lines().next().unwrap().to_owned();
-    let newer = first.replacen(r#""schema_version":1"#, r#""schema_version":2"#, 1);
+    let version = |number: u32| {
+        first.replacen(r#""schema_version":2"#, &format!(r#""schema_version":{number}"#), 1)
+    };
     let cases = [
         ("empty", String::new(), "it is empty"),
         ("words", "hello\n".to_owned(), "expected value"),
         ("other", "{\"type\":\"x\"}\n".to_owned(), "unknown variant `x`"),
-        ("newer", newer, "schema version 2"),
+        ("newer", version(3), "it has schema version 3, and this fork-trace reads version 2"),
+        ("older", version(1), "it has schema version 1, and this fork-trace reads version 2"),
         (
             "cut",
             first.clone() + "\n{\"type\":\"fork\",\"id\":\"1-",

@@ -13,12 +13,13 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, Write},
+    iter,
     path::PathBuf,
     rc::Rc,
 };
 
 use fork_trace::{
-    event::Event,
+    event::{Event, replay::Replay},
     output::{
         formats::{FORMATS, Format},
         notes::Notes,
@@ -55,8 +56,10 @@ fn read(file: &str) -> String {
 }
 
 fn events(stream: &str) -> Vec<Event> {
-    let lines = read(&format!("{stream}.jsonl"));
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let name = format!("{stream}.jsonl");
+    let text = read(&name);
+    let mut replay = Replay::new(text.as_bytes(), name);
+    iter::from_fn(|| replay.next_event().unwrap()).collect()
 }
 
 /// Sends all events to `sink` and finishes it.

@@ -177,7 +177,7 @@ fn start(plan: &Plan) -> Start {
         filters: Filters::default(),
         sample_hz: None,
         ring_bytes: None,
-        stages: plan.coverage.clone(),
+        coverage: plan.coverage.clone(),
     }
 }
 

@@ -98,7 +98,7 @@ impl Follower {
     pub fn exited(&mut self, record: &FollowUpRecord, clock: Clock, now_ns: u64) {
         let signal = signal(record);
         let event = Event::Exit(Exit {
-            fork: shown_id(record),
+            fork_id: shown_id(record),
             ts: clock.at(record.at_ns),
             mono_ns: record.at_ns,
             pid: record.born.child.tgid,
@@ -122,7 +122,7 @@ impl Follower {
         let failed = life.kind == FollowUpKind::ExecFailed as u32;
         let errno = u32::try_from(life.exit_code).ok().filter(|_| failed);
         let event = Event::Exec(Exec {
-            fork: shown_id(life),
+            fork_id: shown_id(life),
             ts: clock.at(life.at_ns),
             mono_ns: life.at_ns,
             pid: life.born.child.tgid,
@@ -237,7 +237,7 @@ fn vfork_done(back: &FollowUpRecord, cause: Option<Cause>, clock: Clock) -> Even
     let dying = back.bits & bits::DYING != 0;
     let killed = (dying && before.is_none()).then_some(ReleasedBy::Killed);
     Event::VforkDone(VforkDone {
-        fork: id(back),
+        fork_id: id(back),
         ts: clock.at(back.at_ns),
         mono_ns: back.at_ns,
         pid: back.born.child.tgid,
@@ -304,7 +304,7 @@ mod tests {
     fn released(follower: &mut Follower, now_ns: u64) -> Vec<(u64, Option<ReleasedBy>)> {
         let done = follower.release(clock(), now_ns).into_iter().map(|(_, event)| match event {
             Event::VforkDone(done) => {
-                assert_eq!(done.fork, "7-90");
+                assert_eq!(done.fork_id, "7-90");
                 (done.wait_ns, done.released_by)
             }
             other => panic!("{other:?}"),

@@ -301,6 +301,7 @@ fn split(fork: &mut Fork, place: Place, within: &InStage, period_ns: u64) {
             status: Status::Done,
             precision: Precision::Sampled,
             source: Some(Source::Sample),
+            as_covered: false,
             until: None,
             includes_undo: None,
             tracer_ns: None,

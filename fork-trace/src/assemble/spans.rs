@@ -4,7 +4,6 @@
 //! because a stage's interval lies within that of the stage around it.
 
 use fork_trace_common::{
-    function::{Frequency, Function},
     record::{TracerProgram, bits},
     stage::{Mark, ORDER, Occurs, Point, Row, STAGES, Side, Stage},
 };
@@ -12,7 +11,7 @@ use fork_trace_common::{
 use crate::{
     assemble::{failure::Failure, times::Times},
     event::{
-        span::{Precision, Source, Span, Status},
+        span::{Precision, Span, Status},
         values::Name,
     },
     plan::{
@@ -38,17 +37,15 @@ pub(super) fn spans(times: Times<'_>, plan: &Plan, failure: Option<Failure>) -> 
         {
             spans.push(attempt.span(timed, seen, passed));
         } else if attempt.failure.is_some_and(|failure| failure.stage == Some(row.stage)) {
-            spans.push(Span { source: None, ..untimed(row.name, Status::Failed, Source::Derived) });
+            spans.push(untimed(row.name, Status::Failed));
         } else if attempt.shares(row) {
-            spans.push(untimed(row.name, Status::Shared, Source::Derived));
-        } else if let Some((timed, _)) = timed.filter(|(timed, _)| attempt.must_have(timed)) {
-            spans.push(untimed(row.name, Status::Missing, timed.source));
+            spans.push(untimed(row.name, Status::Shared));
         }
     }
     spans
 }
 
-fn untimed(name: &'static str, status: Status, source: Source) -> Span {
+fn untimed(name: &'static str, status: Status) -> Span {
     Span {
         name: Name::Borrowed(name),
         start_ns: None,
@@ -58,7 +55,8 @@ fn untimed(name: &'static str, status: Status, source: Source) -> Span {
         runs: None,
         status,
         precision: Precision::Missing,
-        source: Some(source),
+        source: None,
+        as_covered: false,
         until: None,
         includes_undo: None,
         tracer_ns: None,
@@ -244,6 +242,7 @@ impl<'a> Attempt<'a> {
             status: if self.failed(timed.stage, seen) { Status::Failed } else { Status::Done },
             precision: if exact { Precision::Exact } else { Precision::Bounded },
             source: Some(timed.source),
+            as_covered: exact == timed.exact,
             until: until.map(|point| point_name(point, &self.plan.probes)),
             includes_undo: self.includes_undo(timed.stage).then_some(true),
             tracer_ns: Some(passed.tracer_ns).filter(|ns| *ns > 0),
@@ -294,22 +293,4 @@ impl<'a> Attempt<'a> {
         };
         row.shared_by & flags != 0
     }
-
-    /// Whether an attempt that made a task must have passed a stage.
-    fn must_have(&self, timed: &Timed) -> bool {
-        let row = timed.stage.row();
-        let record = self.times.record;
-        let shared = std::iter::successors(Some(timed.stage), |stage| stage.row().parent)
-            .any(|stage| stage.row().shared_by & record.task_flags != 0);
-        let waits = record.has(bits::VFORK_WAIT | bits::KERNEL_MADE)
-            && timed.rank > Point::Mark(Mark::SchedWakeupNew).rank();
-        let entry = record.has(bits::KERNEL_MADE) && timed.stage == Stage::SysEnter;
-        let always = row.occurs == Occurs::Always && !seldom(row.function);
-        self.failure.is_none() && always && !shared && !waits && !entry
-    }
-}
-
-/// Whether a function that runs many times may run not at all.
-fn seldom(function: Option<Function>) -> bool {
-    function.is_some_and(|function| function.row().frequency == Frequency::Many)
 }

@@ -197,12 +197,12 @@ const fn cure(stage: Stage) -> Option<&'static str> {
 fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
     const HINT: &str = "posix_spawn or vfork copies no memory; or fork from a process with little \
                         memory, before it grows";
-    let copied = fork.copied.as_ref();
+    let copied = fork.memory.copied.as_ref();
     let mut text = match copied.and_then(|copied| copied.page_table_bytes) {
         Some(bytes) => format!("copying {} of page tables", size(bytes)),
         None => "copying the address space".to_owned(),
     };
-    let anonymous = fork.memory.as_ref().and_then(|memory| memory.anon_pages);
+    let anonymous = fork.memory.caller.as_ref().and_then(|memory| memory.anon_pages);
     let bytes = anonymous.map(|pages| pages.saturating_mul(PAGE_BYTES));
     match bytes.filter(|bytes| *bytes >= LEAST_BYTES) {
         Some(bytes) => {
@@ -244,8 +244,8 @@ mod tests {
          "status":"done","precision":"bounded"},
         {"name":"copy_page_range","start_ns":0,"dur_ns":96000000,"self_ns":96000000,
          "off_cpu_ns":OFF,"status":"done","precision":"bounded"}],
-        "copied":{"vmas":30,"page_table_bytes":50331648},
-        "memory":{"vmas":30,"total_vm_pages":9,"rss_pages":7000000,"anon_pages":6291456}"#;
+        "memory":{"vmas":30,"total_vm_pages":9,"rss_pages":7000000,"anon_pages":6291456,
+        "copied_vmas":30,"copied_page_table_bytes":50331648}"#;
 
     #[test]
     fn copying_is_proved_by_what_was_copied() {

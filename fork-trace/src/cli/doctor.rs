@@ -61,7 +61,7 @@ struct Report {
     /// Why no samples of kernel stacks can be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_samples: Option<String>,
-    stages: Vec<Coverage>,
+    coverage: Vec<Coverage>,
 }
 
 /// A namespace that this process runs in, and what follows.
@@ -102,7 +102,7 @@ fn report() -> Report {
         hint: None,
         no_functions: None,
         no_samples: None,
-        stages: Vec::new(),
+        coverage: Vec::new(),
     };
     if let Err(error) = examine(&mut report) {
         report.hint = error.downcast_ref::<UserError>().map(UserError::hint);
@@ -143,7 +143,7 @@ fn examine(report: &mut Report) -> Result<()> {
     if let Err(error) = permitted {
         host.facts.inner = call_sites::all_unknown("it can only be learned by one who may trace");
         let plan = Plan::new(&host.facts, Backend::Auto, &Stages::All)?;
-        report.stages = plan.coverage;
+        report.coverage = plan.coverage;
         return Err(error);
     }
     tasks::identify(&mut host)?;
@@ -159,7 +159,7 @@ fn examine(report: &mut Report) -> Result<()> {
     let Prepared { mut tracer, ring: _ring, plan } = prepared?;
     report.no_samples.clone_from(&host.facts.no_samples);
     report.no_functions.clone_from(&host.facts.no_functions);
-    report.stages.clone_from(&plan.coverage);
+    report.coverage.clone_from(&plan.coverage);
     tracer.attach(&plan, &|| false)?;
     report.can_trace = true;
     detach::leave(tracer)
@@ -174,7 +174,7 @@ fn text(report: &Report) -> String {
 
 fn write_text(report: &Report, out: &mut String) -> fmt::Result {
     let Report { host, namespaces, lockdown, problem, hint, .. } = report;
-    let Report { no_functions, no_samples, stages, version, .. } = report;
+    let Report { no_functions, no_samples, coverage: stages, version, .. } = report;
     writeln!(out, "fork-trace {version}")?;
     if let Some(host) = host {
         writeln!(out, "kernel    {} {}, {} CPUs", host.kernel, host.arch, host.cpus)?;

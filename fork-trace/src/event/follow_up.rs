@@ -11,7 +11,7 @@ use crate::event::values::{Name, Ts};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VforkDone {
     /// Id of the fork.
-    pub fork: String,
+    pub fork_id: String,
     /// When the parent returned to user space.
     pub ts: Ts,
     /// The same moment, `CLOCK_MONOTONIC`.
@@ -48,7 +48,7 @@ pub enum ReleasedBy {
 pub struct Exec {
     /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fork: Option<String>,
+    pub fork_id: Option<String>,
     /// When the new program's memory was in place; of one that failed, when the call returned.
     pub ts: Ts,
     /// The same moment, `CLOCK_MONOTONIC`.
@@ -89,7 +89,7 @@ pub struct Exec {
 pub struct Exit {
     /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fork: Option<String>,
+    pub fork_id: Option<String>,
     /// When.
     pub ts: Ts,
     /// The same moment, `CLOCK_MONOTONIC`.

@@ -110,12 +110,10 @@ pub struct Fork {
     /// The stages this host can show, in kernel order, and those that shared instead of copying.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Span>,
-    /// What was built for the child; absent when it shares its parent's address space.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copied: Option<Copied>,
-    /// The caller's memory when the call began; absent when the child shares it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
+    /// The caller's memory when the call began, and what the child got of it; absent when the child shares
+    /// it.
+    #[serde(default, skip_serializing_if = "Memory::is_unknown")]
+    pub memory: Memory,
     /// `total_ns` without the `self_ns` of all stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_ns: Option<u64>,
@@ -173,34 +171,9 @@ pub struct Child {
     /// Thread id in its own pid namespace, where that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns_pid: Option<u32>,
-    /// Name of the task: its parent's at first.
-    pub comm: String,
-}
-
-/// What a fork built for the child's own address space: the child's memory when it had just been
-/// made, before it ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copied {
-    /// Mappings copied (`mm_struct.map_count` of the child).
-    pub vmas: u64,
-    /// Page tables built (`mm_struct.pgtables_bytes` of the child).
+    /// Name of the task; absent where it is its parent's, as it is at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page_table_bytes: Option<u64>,
-    /// Resident pages whose page table entries were copied (`mm_struct.rss_stat` of the child: files,
-    /// anonymous and shared memory). The pages of a mapping without private pages are not among
-    /// them: the child finds those by page faults of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rss_pages: Option<u64>,
-    /// Of these, the anonymous ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anon_pages: Option<u64>,
-    /// Pages in swap whose entries were copied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swap_pages: Option<u64>,
-    /// By how much `anon_pages` and `swap_pages` may be off, and `rss_pages` by three times as
-    /// much, where CPUs hold counts back that could not be added up; absent: nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rss_error_pages: Option<u64>,
+    pub comm: Option<String>,
 }
 
 /// How the child got going.

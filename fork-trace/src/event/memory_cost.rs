@@ -4,8 +4,8 @@
 use fork_trace_common::stage::Stage;
 
 use crate::event::{
-    fork::{Copied, Fork},
-    memory::{Memory, PAGE_BYTES},
+    fork::Fork,
+    memory::{AddressSpace, Copied, PAGE_BYTES},
     span::Span,
     units::{count, duration, size},
 };
@@ -23,8 +23,8 @@ const PAGES: &str = "pages";
 /// `copy_mm 81 ms, 24.1 GiB resident, 1,234 mappings, 48 MiB page tables, 3.3 ms/GiB, mostly for its
 /// pages`.
 pub(crate) fn words(fork: &Fork) -> Option<String> {
-    let memory = fork.memory.as_ref()?;
-    let copied = fork.copied.as_ref();
+    let memory = fork.memory.caller.as_ref()?;
+    let copied = fork.memory.copied.as_ref();
     let mut words = Vec::new();
     words.extend(time(&fork.stages));
     let about = if memory.rss_error_pages.is_some() { "~" } else { "" };
@@ -82,7 +82,7 @@ fn copying_ns(stages: &[Span]) -> Option<u64> {
 /// that was never written to, is not copied. mm/mmap.c `dup_mmap`: one with `VM_DONTCOPY`
 /// (`MADV_DONTFORK`) is left out, and of one with `VM_WIPEONFORK` the child gets none of the pages.
 /// Each mapping with anonymous pages has an `anon_vma`.
-fn part(memory: &Memory, copied: &Copied, threads: Option<u32>) -> Option<String> {
+fn part(memory: &AddressSpace, copied: &Copied, threads: Option<u32>) -> Option<String> {
     let (resident, anon) = (memory.rss_pages?, memory.anon_pages?);
     let (copied_pages, copied_anon) = (copied.rss_pages?, copied.anon_pages?);
     let errors = [memory.rss_error_pages, copied.rss_error_pages];
@@ -177,6 +177,7 @@ mod tests {
             status: Status::Done,
             precision: Precision::Bounded,
             source: None,
+            as_covered: false,
             until: None,
             includes_undo: None,
             tracer_ns: None,
@@ -190,17 +191,17 @@ mod tests {
         let json = r#"{"id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,
             "parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0,"threads":1},
             "memory":{"vmas":1234,"total_vm_pages":7000000,"rss_pages":6291456,
-                "anon_pages":6291456,"swap_pages":0,"page_table_bytes":50331648},
-            "copied":{"vmas":1234,"page_table_bytes":50331648,"rss_pages":6291456,
-                "anon_pages":6291456,"swap_pages":0}}"#;
+                "anon_pages":6291456,"swap_pages":0,"page_table_bytes":50331648,
+                "copied_vmas":1234,"copied_page_table_bytes":50331648,
+                "copied_rss_pages":6291456,"copied_anon_pages":6291456,"copied_swap_pages":0}}"#;
         let fork: Fork = serde_json::from_str(json).unwrap();
         let stages = vec![span(Stage::CopyMm, 81_000_000), span(Stage::DupMmap, 80_000_000)];
         Fork { stages, ..fork }
     }
 
-    fn change(of: impl FnOnce(&mut Memory, &mut Copied)) -> String {
+    fn change(of: impl FnOnce(&mut AddressSpace, &mut Copied)) -> String {
         let mut fork = fork();
-        of(fork.memory.as_mut().unwrap(), fork.copied.as_mut().unwrap());
+        of(fork.memory.caller.as_mut().unwrap(), fork.memory.copied.as_mut().unwrap());
         words(&fork).unwrap()
     }
 
@@ -265,7 +266,7 @@ mod tests {
         assert!(half.contains(", 6.67 ms/GiB, "), "of what was copied: {half}");
         let mut threads = fork();
         threads.parent.threads = Some(2);
-        none(threads.copied.as_mut().unwrap());
+        none(threads.memory.copied.as_mut().unwrap());
         let threads = words(&threads).unwrap();
         assert!(threads.contains(", nothing of it copied, "), "it may be freed: {threads}");
         let unknown = change(|memory, copied| {
@@ -280,7 +281,7 @@ mod tests {
         let driven = |pages: u64, mappings: u64, tables: u64, ns: u64| {
             let mut fork = fork();
             fork.stages = vec![span(Stage::CopyMm, ns)];
-            let copied = fork.copied.as_mut().unwrap();
+            let copied = fork.memory.copied.as_mut().unwrap();
             (copied.rss_pages, copied.vmas) = (Some(pages), mappings);
             copied.page_table_bytes = Some(tables * PAGE_BYTES);
             let words = words(&fork).unwrap();

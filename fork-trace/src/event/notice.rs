@@ -37,5 +37,5 @@ pub struct Warning {
     pub hint: Option<String>,
     /// The id of the fork that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fork: Option<String>,
+    pub fork_id: Option<String>,
 }

@@ -3,10 +3,16 @@
 use std::io::{BufRead, BufReader, Read};
 
 use anyhow::Result;
+use serde::Deserialize;
 
 use crate::{
     error::UserError,
-    event::{Event, start::SCHEMA_VERSION},
+    event::{
+        Event,
+        fork::Fork,
+        span::by_name,
+        start::{Coverage, SCHEMA_VERSION},
+    },
 };
 
 /// Longest line that is read; a real one has a few kilobytes.
@@ -17,6 +23,8 @@ pub struct Replay<R> {
     reader: R,
     name: String,
     line: u64,
+    /// What its `start` line says of the stages.
+    coverage: Vec<Coverage>,
 }
 
 impl<R: Read> Replay<BufReader<R>> {
@@ -29,7 +37,7 @@ impl<R: Read> Replay<BufReader<R>> {
 impl<R: BufRead> Replay<R> {
     /// Of `reader`.
     pub const fn new(reader: R, name: String) -> Self {
-        Self { reader, name, line: 0 }
+        Self { reader, name, line: 0, coverage: Vec::new() }
     }
 
     /// The error of a recording that ends where the last event was read, or in the middle of a line.
@@ -60,26 +68,27 @@ impl<R: BufRead> Replay<R> {
         if bytes.len() == LONGEST {
             return Err(self.error("the line is too long".to_owned()));
         }
-        let event = match parse(&bytes) {
+        if self.line == 1
+            && let Some(cause) = other_version(&bytes)
+        {
+            return Err(self.error(cause));
+        }
+        let mut event = match parse(&bytes) {
             // Whoever wrote it was stopped in the middle of this line.
             Err(error) if error.is_eof() && self.line > 1 && !bytes.ends_with(b"\n") => {
                 return Ok(None);
             }
             event => event.map_err(|error| self.error(explain(&error)))?,
         };
-        match &event {
-            Event::Start(start) if start.schema_version > SCHEMA_VERSION => {
-                let version = start.schema_version;
-                Err(self.error(format!(
-                    "it has schema version {version}; this fork-trace reads up to {SCHEMA_VERSION}"
-                )))
-            }
-            Event::Start(_) => Ok(Some(event)),
+        match &mut event {
+            Event::Start(start) => self.coverage.clone_from(&start.coverage),
             _ if self.line == 1 => {
-                Err(self.error("the first line is not a `start` line".to_owned()))
+                return Err(self.error("the first line is not a `start` line".to_owned()));
             }
-            _ => Ok(Some(event)),
+            Event::Fork(fork) => cover(fork, &self.coverage),
+            _ => {}
         }
+        Ok(Some(event))
     }
 
     fn error(&self, cause: String) -> anyhow::Error {
@@ -90,6 +99,31 @@ impl<R: BufRead> Replay<R> {
         };
         UserError::Replay { place, cause }.into()
     }
+}
+
+/// Tells the stages of an attempt what the `start` line says of them. Both are in the kernel's order.
+fn cover(fork: &mut Fork, coverage: &[Coverage]) {
+    let mut find = by_name(coverage, |coverage| &coverage.name);
+    for span in &mut fork.stages {
+        if let Some((_, coverage)) = find(&span.name) {
+            span.covered_by(coverage);
+        }
+    }
+}
+
+/// What is wrong with a line that is the first one of another version, whose fields may be others.
+fn other_version(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Start {
+        schema_version: u32,
+    }
+    let version = serde_json::from_slice::<Start>(line).ok()?.schema_version;
+    (version != SCHEMA_VERSION).then(|| {
+        format!(
+            "it has schema version {version}, and this fork-trace reads version {SCHEMA_VERSION}: \
+             replay it with the version of fork-trace that recorded it"
+        )
+    })
 }
 
 /// Reads a line. Nearly all lines tell an attempt, and those that this tool wrote begin alike: they are

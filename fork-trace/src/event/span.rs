@@ -1,9 +1,9 @@
 //! One stage of one attempt, and how well its time is known.
 
 use fork_trace_common::stage::{STAGES, Stage};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-use crate::event::values::Name;
+use crate::event::{start::Coverage, values::Name};
 
 /// How well a stage's time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,11 +53,12 @@ impl Source {
 }
 
 /// What became of a stage in one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It was passed. Of a failed attempt its time may still include more: see
     /// [`Span::includes_undo`].
+    #[default]
     Done,
     /// Shared with the parent instead of copied, because of a clone flag.
     Shared,
@@ -65,60 +66,128 @@ pub enum Status {
     /// it: its time falls into the stage before. Where no stage is known to have failed, this is
     /// the one between whose marks it must have been.
     Failed,
-    /// Normally seen on this host, but a mark is absent in this attempt: its time falls into the
-    /// stage before.
-    Missing,
 }
 
-/// One stage of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One stage of one attempt. Its line says nothing that the `start` line says already, and nothing twice:
+/// see [`Span::covered_by`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Line")]
 pub struct Span {
     /// The stage.
     pub name: Name,
     /// From the start of the attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_ns: Option<u64>,
     /// How long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dur_ns: Option<u64>,
-    /// Without the stages within it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Without the stages within it. In a line only where it differs from `dur_ns`.
     pub self_ns: Option<u64>,
     /// Of `dur_ns`: time not on a CPU; absent means none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off_cpu_ns: Option<u64>,
     /// How often its function ran, where `dur_ns` is the sum of many runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u64>,
-    /// What became of it.
+    /// What became of it. In a line absent where it is done.
     pub status: Status,
     /// How well it is known.
     pub precision: Precision,
-    /// By what.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// By what; `None` where it has no time.
     pub source: Option<Source>,
+    /// Whether `precision` and `source` are those of the `start` line: then its own line has neither.
+    pub as_covered: bool,
     /// The mark that ended it, where that is not the one in the `start` line: the attempt did not
     /// pass that one, because it shares what comes next, or failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Name>,
     /// `true`: the attempt failed while this stage was under way or after it, and when it began to
     /// undo what was made was not seen. `dur_ns` goes on to the end of the attempt, undoing
     /// included. Absent otherwise: undoing is a stage of its own, or there was none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub includes_undo: Option<bool>,
     /// How much of `self_ns` fork-trace's own program took that ran in this stage; absent where none
     /// of those that take more than a tenth of a microsecond did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracer_ns: Option<u64>,
     /// How many samples of the kernel stack were taken in it. With the precision `sampled`, of those
     /// in the stage that `of` names. Otherwise its own time is split by samples, and these are all that
     /// were taken in that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
     /// With the precision `sampled`: the stage whose own time it is a share of, or `other`. It has no
     /// own time itself, because that one has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Name>,
+}
+
+/// A stage as it stands in a line.
+#[derive(Deserialize)]
+struct Line {
+    name: Name,
+    start_ns: Option<u64>,
+    dur_ns: Option<u64>,
+    self_ns: Option<u64>,
+    off_cpu_ns: Option<u64>,
+    runs: Option<u64>,
+    #[serde(default)]
+    status: Status,
+    precision: Option<Precision>,
+    source: Option<Source>,
+    until: Option<Name>,
+    includes_undo: Option<bool>,
+    tracer_ns: Option<u64>,
+    samples: Option<u64>,
+    of: Option<Name>,
+}
+
+impl From<Line> for Span {
+    fn from(line: Line) -> Self {
+        let timed = line.dur_ns.is_some();
+        let least = if timed { Precision::Bounded } else { Precision::Missing };
+        Self {
+            name: line.name,
+            start_ns: line.start_ns,
+            dur_ns: line.dur_ns,
+            // A share of another stage's own time has none itself.
+            self_ns: line.self_ns.or_else(|| line.dur_ns.filter(|_| line.of.is_none())),
+            off_cpu_ns: line.off_cpu_ns,
+            runs: line.runs,
+            status: line.status,
+            precision: line.precision.unwrap_or(least),
+            source: line.source,
+            as_covered: timed && line.precision.is_none(),
+            until: line.until,
+            includes_undo: line.includes_undo,
+            tracer_ns: line.tracer_ns,
+            samples: line.samples,
+            of: line.of,
+        }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own_ns = self.self_ns.filter(|_| self.self_ns != self.dur_ns);
+        let status = Some(self.status).filter(|status| *status != Status::Done);
+        let differs = self.dur_ns.is_some() && !self.as_covered;
+        let mut line = serializer.serialize_struct("Span", 1)?;
+        line.serialize_field("name", &self.name)?;
+        field(&mut line, "start_ns", self.start_ns.as_ref())?;
+        field(&mut line, "dur_ns", self.dur_ns.as_ref())?;
+        field(&mut line, "self_ns", own_ns.as_ref())?;
+        field(&mut line, "off_cpu_ns", self.off_cpu_ns.as_ref())?;
+        field(&mut line, "runs", self.runs.as_ref())?;
+        field(&mut line, "status", status.as_ref())?;
+        field(&mut line, "precision", Some(&self.precision).filter(|_| differs))?;
+        field(&mut line, "source", self.source.as_ref().filter(|_| differs))?;
+        field(&mut line, "until", self.until.as_ref())?;
+        field(&mut line, "includes_undo", self.includes_undo.as_ref())?;
+        field(&mut line, "tracer_ns", self.tracer_ns.as_ref())?;
+        field(&mut line, "samples", self.samples.as_ref())?;
+        field(&mut line, "of", self.of.as_ref())?;
+        line.end()
+    }
+}
+
+/// Writes a value that is known.
+fn field<L: SerializeStruct, V: Serialize>(
+    line: &mut L,
+    name: &'static str,
+    value: Option<&V>,
+) -> Result<(), L::Error> {
+    value.map_or(Ok(()), |value| line.serialize_field(name, value))
 }
 
 impl Span {
@@ -126,6 +195,30 @@ impl Span {
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         matches!(self.precision, Precision::Sampled)
+    }
+
+    /// Takes over what the `start` line says of the stage, where its own line says nothing of it.
+    pub fn covered_by(&mut self, coverage: &Coverage) {
+        if self.as_covered {
+            self.precision = coverage.precision;
+            self.source = coverage.source;
+        }
+    }
+}
+
+/// Finds rows of a table of stages by name, with their places. It is made for names that come in the table's
+/// order: each search goes on where the last one ended.
+pub(crate) fn by_name<'a, T>(
+    rows: &'a [T],
+    name_of: impl Fn(&'a T) -> &'a str,
+) -> impl FnMut(&str) -> Option<(usize, &'a T)> {
+    let mut next = 0;
+    move |name| {
+        let (before, after) = rows.split_at_checked(next)?;
+        let places = (next..).zip(after).chain((0..).zip(before));
+        let found = places.into_iter().find(|(_, row)| name_of(row) == name)?;
+        next = found.0 + 1;
+        Some(found)
     }
 }
 
@@ -152,4 +245,49 @@ fn is_next_around(stages: &[Span], outer: &Span, inner: &Span) -> bool {
 
 fn stage(span: &Span) -> Option<Stage> {
     STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Span {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn a_line_says_nothing_that_the_first_one_says() {
+        let line = r#"{"name":"copy_fs","start_ns":5,"dur_ns":7}"#;
+        let mut span = read(line);
+        assert_eq!((span.self_ns, span.status), (Some(7), Status::Done));
+        let coverage = r#"{"name":"copy_fs","precision":"exact","source":"fentry"}"#;
+        span.covered_by(&serde_json::from_str(coverage).unwrap());
+        assert_eq!((span.precision, span.source), (Precision::Exact, Some(Source::Fentry)));
+        assert_eq!(serde_json::to_string(&span).unwrap(), line);
+    }
+
+    #[test]
+    fn a_line_says_what_is_different() {
+        for line in [
+            r#"{"name":"copy_mm","start_ns":5,"dur_ns":7,"self_ns":0,"status":"failed","precision":"bounded","source":"fentry","until":"sys_exit"}"#,
+            r#"{"name":"copy_fs","status":"shared"}"#,
+            r#"{"name":"dup_mmap","dur_ns":7,"precision":"sampled","source":"sample","samples":9,"of":"copy_mm"}"#,
+        ] {
+            let mut span = read(line);
+            let before = span.clone();
+            let other = r#"{"name":"x","precision":"exact","source":"kprobe"}"#;
+            span.covered_by(&serde_json::from_str(other).unwrap());
+            assert_eq!(span, before, "it is said in its own line");
+            assert_eq!(serde_json::to_string(&span).unwrap(), line);
+        }
+        assert_eq!(read(r#"{"name":"a","dur_ns":7,"of":"b"}"#).self_ns, None, "a share has none");
+    }
+
+    #[test]
+    fn rows_are_found_in_any_order() {
+        let rows = ["a", "b", "c"];
+        let mut find = by_name(&rows, |row| row);
+        let places = ["b", "b", "c", "a", "x", "c"].map(|name| find(name).map(|(place, _)| place));
+        assert_eq!(places, [Some(1), Some(1), Some(2), Some(0), None, Some(2)]);
+    }
 }

@@ -10,7 +10,7 @@ use crate::event::{
 
 /// The version of the JSON contract. It is raised when a field, its meaning or its unit changes,
 /// and not when a field is added.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The first line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Start {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_bytes: Option<u32>,
     /// What can be seen of each stage, in the kernel's order.
-    pub stages: Vec<Coverage>,
+    pub coverage: Vec<Coverage>,
 }
 
 /// The traced host.

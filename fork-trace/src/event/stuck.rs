@@ -12,7 +12,7 @@ use crate::event::{
 pub struct Stuck {
     /// Id of the attempt; absent where it began before tracing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fork: Option<String>,
+    pub fork_id: Option<String>,
     /// When this was seen; absent where nothing is traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ts: Option<Ts>,

@@ -62,7 +62,7 @@ pub struct Summary {
     /// `total_ns` by kind.
     pub totals: BTreeMap<Name, Percentiles>,
     /// `dur_ns` and `self_ns` by stage, in kernel order.
-    pub stages: Vec<StagePercentiles>,
+    pub by_stage: Vec<StageTimes>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
@@ -98,15 +98,14 @@ pub struct Percentiles {
     pub max_ns: u64,
 }
 
-/// A stage's distribution.
+/// A stage's distributions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StagePercentiles {
+pub struct StageTimes {
     /// The stage.
     pub name: Name,
-    /// Its `self_ns`: without the stages within it.
-    #[serde(flatten)]
-    pub self_ns: Percentiles,
     /// Its `dur_ns`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub total_ns: Option<Percentiles>,
+    pub total: Percentiles,
+    /// Its `self_ns`: without the stages within it. Absent where it is the same.
+    #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Percentiles>,
 }

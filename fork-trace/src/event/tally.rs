@@ -8,7 +8,8 @@ use fork_trace_common::stage::{Row, STAGES};
 use crate::event::{
     follow_up::VforkDone,
     fork::Fork,
-    summary::{Percentiles, StagePercentiles, Summary},
+    span::by_name,
+    summary::{Percentiles, StageTimes, Summary},
     values::{Kind, Name},
 };
 
@@ -106,24 +107,19 @@ impl Tally {
 
     /// Counts the time of an attempt that was shown while its caller was held: it is over.
     pub fn add_held(&mut self, done: &VforkDone) {
-        if let (Some(kind), Some(ns)) = (self.held.remove(&done.fork), done.held_ns) {
+        if let (Some(kind), Some(ns)) = (self.held.remove(&done.fork_id), done.held_ns) {
             self.totals.entry(kind).or_default().add(ns);
         }
     }
 
     fn add_stages(&mut self, fork: &Fork) {
-        // Spans come in the table's order, so each search goes on where the last one ended.
-        let mut next = 0;
+        let mut find = by_name(&STAGES, |row| row.name);
         for span in &fork.stages {
             let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
-            let named = |row: &&Row| row.name == span.name;
-            let mut places = (next..STAGES.len()).chain(0..next);
-            let place = places.find(|place| STAGES.get(*place).as_ref().is_some_and(named));
-            let Some(place) = place else { continue };
+            let Some((place, _)) = find(&span.name) else { continue };
             if let Some(stage) = self.stages.get_mut(place) {
                 stage.get_or_insert_default().add(own_ns, total_ns);
             }
-            next = place + 1;
         }
     }
 
@@ -136,16 +132,16 @@ impl Tally {
     /// `summary`, with the counts and distributions of what was shown.
     ///
     /// `totals` is of the attempts that made a task and whose entry was seen: how soon a call
-    /// failed says nothing of how long forks take. `stages` is of all attempts; stages that are
+    /// failed says nothing of how long forks take. `by_stage` is of all attempts; stages that are
     /// not in this version's table are left out.
     #[must_use]
     pub fn complete(&self, summary: Summary) -> Summary {
         let stage = |(row, stage): (&Row, &Option<OfStage>)| {
             let stage = stage.as_ref()?;
-            Some(StagePercentiles {
+            Some(StageTimes {
                 name: Name::Borrowed(row.name),
-                self_ns: stage.own.as_ref().unwrap_or(&stage.total).percentiles(),
-                total_ns: Some(stage.total.percentiles()),
+                total: stage.total.percentiles(),
+                own: stage.own.as_ref().map(Distribution::percentiles),
             })
         };
         let by_name = |kind: &Kind| Name::Borrowed(kind.name());
@@ -160,7 +156,7 @@ impl Tally {
             by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
-            stages: STAGES.iter().zip(&self.stages).filter_map(stage).collect(),
+            by_stage: STAGES.iter().zip(&self.stages).filter_map(stage).collect(),
             ..summary
         }
     }
@@ -280,7 +276,7 @@ mod tests {
         assert_eq!(summary.totals.len(), 1);
         let process = Percentiles { count: 2, p50_ns: 100, p90_ns: 300, p99_ns: 300, max_ns: 300 };
         assert_eq!(summary.totals.get("process"), Some(&process));
-        let stages: Vec<&str> = summary.stages.iter().map(|stage| stage.name.as_ref()).collect();
+        let stages: Vec<&str> = summary.by_stage.iter().map(|stage| stage.name.as_ref()).collect();
         assert_eq!(stages, ["copy_process", "sys_exit"]);
     }
 
@@ -289,7 +285,7 @@ mod tests {
         let child = r#""child":{"pid":2,"tid":2,"comm":"a"}"#;
         let done = |held_ns: u64| -> VforkDone {
             serde_json::from_str(&format!(
-                r#"{{"fork":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"pid":2,"wait_ns":1,
+                r#"{{"fork_id":"1-1","ts":"2026-01-01T00:00:00Z","mono_ns":1,"pid":2,"wait_ns":1,
                     "held_ns":{held_ns}}}"#
             ))
             .unwrap()

@@ -186,7 +186,7 @@ impl Trace {
             filters,
             sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
             ring_bytes: Some(ring_bytes),
-            stages: plan.coverage.clone(),
+            coverage: plan.coverage.clone(),
         })));
         if let Some(reason) = &plan.shortfall {
             outputs.event(Event::Warning(no_inner_marks(reason)));

@@ -172,7 +172,7 @@ pub fn standing(one: &Forking, for_ns: u64, now_ns: u64) -> Stuck {
     let tracer = one.tracer.filter(|_| state == WaitState::Stopped);
     let by = tracer.map(|pid| keeper(pid, task_name(pid)));
     Stuck {
-        fork: None,
+        fork_id: None,
         ts: None,
         mono_ns: now_ns,
         parent: Task { pid: one.pid, tid: one.tid, comm: one.comm.clone() },
@@ -202,7 +202,7 @@ fn attempt(
     let off = off.filter(|off| off.start_ns == record.start_ns);
     let parent = Task { pid: record.parent.tgid, tid: record.parent.tid, comm };
     let stuck = Stuck {
-        fork: Some(id(record)),
+        fork_id: Some(id(record)),
         since_ns: Some(record.start_ns),
         ..off_cpu(parent, off, stacks, now_ns)
     };
@@ -238,7 +238,7 @@ fn vfork(
     let child = Some(born.child.tgid).filter(|_| stuck.state == WaitState::Blocked);
     let by = child.map(|pid| keeper(pid, initial_task_name(pid)));
     Stuck {
-        fork: Some(format!("{}-{}", born.parent_tid, born.began_ns)),
+        fork_id: Some(format!("{}-{}", born.parent_tid, born.began_ns)),
         since_ns: Some(born.began_ns),
         by,
         ..stuck
@@ -248,7 +248,7 @@ fn vfork(
 /// Where a task stands by its time off the CPU.
 fn off_cpu(parent: Task, off: Option<&WaitsRecord>, stacks: &Stacks, now_ns: u64) -> Stuck {
     let mut stuck = Stuck {
-        fork: None,
+        fork_id: None,
         ts: None,
         mono_ns: now_ns,
         parent,

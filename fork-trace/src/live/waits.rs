@@ -110,6 +110,6 @@ fn stacks_hidden() -> Warning {
         hint: Some(
             "grant CAP_SYSLOG (root has it), and see that kernel.kptr_restrict is not 2".to_owned(),
         ),
-        fork: None,
+        fork_id: None,
     }
 }

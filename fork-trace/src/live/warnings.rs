@@ -30,7 +30,7 @@ pub fn no_inner_marks(reason: &str) -> Warning {
         code: Name::Borrowed("no-inner-marks"),
         text: format!("most stages of copy_process cannot be told apart: {reason}"),
         hint: Some("`fork-trace doctor` shows what can be seen of each stage".to_owned()),
-        fork: None,
+        fork_id: None,
     }
 }
 
@@ -45,7 +45,7 @@ pub fn no_samples(reason: &str) -> Warning {
              seccomp filter that permits perf_event_open, or --sample 0 to do without"
                 .to_owned(),
         ),
-        fork: None,
+        fork_id: None,
     }
 }
 
@@ -83,7 +83,7 @@ impl Storms {
             hint: Some(
                 "a pool of workers, or fewer and longer-lived helpers, would spare them".to_owned(),
             ),
-            fork: Some(fork.id.clone()),
+            fork_id: Some(fork.id.clone()),
         })
     }
 }
@@ -196,7 +196,7 @@ impl Watcher {
                  the spawn or forkserver method"
                     .to_owned(),
             ),
-            fork: Some(watched.fork.clone()),
+            fork_id: Some(watched.fork.clone()),
         })
     }
 }

@@ -139,7 +139,7 @@ mod tests {
             code: "x".into(),
             text: "sys_enter\x1b of i386".to_owned(),
             hint: Some("do this".to_owned()),
-            fork: None,
+            fork_id: None,
         };
         assert_eq!(
             noted(Event::Warning(warning)),

@@ -252,7 +252,7 @@ impl Outputs {
                 code: Name::Borrowed("output-failed"),
                 text: error.to_string(),
                 hint: Some("the other outputs go on".to_owned()),
-                fork: None,
+                fork_id: None,
             }));
         }
         self.failed.push(error);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     fn warning() -> Event {
-        Event::Warning(Warning { code: "x".into(), text: String::new(), hint: None, fork: None })
+        Event::Warning(Warning { code: "x".into(), text: String::new(), hint: None, fork_id: None })
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn only_a_copy_of_the_memory_has_a_cost() {
     let traced = trace_forker(&scenarios).shown;
     let mut costs = 0;
     for fork in of_type(&traced, "fork") {
-        assert_eq!(fork["memory"].is_object(), fork["copied"].is_object(), "{fork}");
+        let copied = fork["memory"]["copied_vmas"].is_u64();
+        assert_eq!(fork["memory"]["vmas"].is_u64(), copied, "{fork}");
         costs += usize::from(fork["memory"].is_object());
     }
     assert_eq!(costs, 2);
@@ -118,7 +119,7 @@ fn a_fork_with_threads_and_no_exec_is_warned_about() {
     assert!(text.contains("had 4 threads"), "{text}");
     assert_eq!(text.matches("x.py").count(), 2, "both command lines: {text}");
     let forks = of_type(&traced, "fork");
-    let fork = forks.iter().find(|fork| fork["id"] == warning["fork"]).unwrap();
+    let fork = forks.iter().find(|fork| fork["id"] == warning["fork_id"]).unwrap();
     assert_eq!(fork["child"]["pid"].to_string(), said.trim());
     assert_eq!(fork["parent"]["threads"], 4);
 }

@@ -352,5 +352,5 @@ fn doctor_says_where_it_runs() {
     assert_eq!(output.status.code(), Some(3));
     let report = &lines(&output.stdout)[0];
     assert!(report["problem"].as_str().unwrap().contains("user namespace"), "{report}");
-    assert!(report["stages"].as_array().is_some(), "{report}");
+    assert!(report["coverage"].as_array().is_some(), "{report}");
 }

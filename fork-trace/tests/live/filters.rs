@@ -79,8 +79,8 @@ fn each_filter_shows_what_it_names_and_counts_the_rest() {
         assert_eq!(summary["accounted"], true, "{options:?} {summary}");
         // The follow-ups of a child are shown where its fork is.
         let ids: Vec<_> = forks.iter().map(|fork| &fork["id"]).collect();
-        for line in traced.iter().filter(|line| line["fork"].is_string()) {
-            assert!(ids.contains(&&line["fork"]), "{options:?}: {line}");
+        for line in traced.iter().filter(|line| line["fork_id"].is_string()) {
+            assert!(ids.contains(&&line["fork_id"]), "{options:?}: {line}");
         }
     }
 }

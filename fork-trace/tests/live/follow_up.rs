@@ -21,7 +21,7 @@ fn joined(traced: &[Value]) {
     for line in traced {
         if line["type"] == "fork" {
             forks.insert(line["id"].as_str().unwrap(), line);
-        } else if let (Some(id), false) = (line["fork"].as_str(), is_before(line)) {
+        } else if let (Some(id), false) = (line["fork_id"].as_str(), is_before(line)) {
             let fork = forks.get(id).unwrap_or_else(|| panic!("before its fork: {line}"));
             assert_eq!(fork["child"]["pid"], line["pid"], "{fork} {line}");
             assert!(number(&fork["mono_ns"]) < number(&line["mono_ns"]), "{fork} {line}");
@@ -98,7 +98,7 @@ fn killed(child: bool) -> Value {
     let vfork = trace.line(own);
     let victim = if child { &vfork["child"]["pid"] } else { &vfork["parent"]["pid"] };
     kill(u32::try_from(number(victim)).unwrap(), Signal::SIGKILL);
-    let done = |line: &Value| line["type"] == "vfork_done" && line["fork"] == vfork["id"];
+    let done = |line: &Value| line["type"] == "vfork_done" && line["fork_id"] == vfork["id"];
     let done = trace.line(done);
     drop(forker);
     trace.stop();
@@ -186,7 +186,7 @@ fn arguments_come_as_they_were_given_and_a_cut_is_marked() {
     let traced = lines(&output.stderr);
     joined(&traced);
     // The command's own has no fork, and failed ones are of the shell's search for it.
-    let execs = of_type(&traced, "exec").into_iter().filter(|exec| exec["fork"].is_string());
+    let execs = of_type(&traced, "exec").into_iter().filter(|exec| exec["fork_id"].is_string());
     let execs: Vec<_> = execs.filter(|exec| exec["errno"].is_null()).collect();
     let [short, cut] = execs[..] else { panic!("{execs:?}") };
     assert_eq!(short["exe"], "/bin/echo");

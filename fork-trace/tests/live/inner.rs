@@ -57,7 +57,7 @@ macro_rules! inner_test {
 
 /// Stages that the head of the stream says are bounded.
 fn bounded(lines: &[Value]) -> Vec<&str> {
-    let stages = lines[0]["stages"].as_array().unwrap().iter();
+    let stages = lines[0]["coverage"].as_array().unwrap().iter();
     let bounded = stages.filter(|stage| stage["precision"] == "bounded");
     bounded.map(|stage| stage["name"].as_str().unwrap()).collect()
 }
@@ -82,8 +82,8 @@ fn a_plain_fork_shows_each_stage() {
             assert!(start >= last, "kernel order: {fork}");
             last = start;
         }
-        assert!(number(&fork["copied"]["vmas"]) > 5, "{fork}");
-        assert!(number(&fork["copied"]["page_table_bytes"]) >= 4096, "{fork}");
+        assert!(number(&fork["memory"]["copied_vmas"]) > 5, "{fork}");
+        assert!(number(&fork["memory"]["copied_page_table_bytes"]) >= 4096, "{fork}");
     }
 }
 
@@ -102,7 +102,7 @@ fn what_a_thread_and_a_vfork_share_is_shared() {
         ["copy_semundo", "copy_files", "copy_fs", "copy_sighand", "copy_signal", "copy_mm"];
     assert_eq!(shared(thread), of_thread);
     assert_eq!(stage(thread, "dup_task_struct").unwrap()["status"], "done");
-    assert!(thread["copied"].is_null());
+    assert!(thread["memory"].is_null());
 
     let lines = traced(&["vfork"]);
     let forks = of_type(&lines, "fork");
@@ -151,7 +151,7 @@ fn copy_mm_per_gib(mib: u64) -> f64 {
         shares.push(mm / ns(&fork["total_ns"]));
         least = least.min(mm / ns(&Value::from(mib)) * 1024.0);
         // Each page has an entry of 8 bytes.
-        let tables = number(&fork["copied"]["page_table_bytes"]);
+        let tables = number(&fork["memory"]["copied_page_table_bytes"]);
         assert!((mib * 2048..mib * 2048 + (4 << 20)).contains(&tables), "{tables}: {fork}");
     }
     let share = median(&mut shares);
@@ -203,7 +203,7 @@ fn without_stages_the_rest_is_told() {
     let ring_bytes = number(&start["ring_bytes"]);
     assert!(ring_bytes >= 4 << 20 && ring_bytes.is_power_of_two(), "{start}");
     assert!(start["sample_hz"].is_null(), "{start}");
-    let coverage = start["stages"].as_array().unwrap();
+    let coverage = start["coverage"].as_array().unwrap();
     assert!(coverage.iter().all(|stage| stage["precision"] == "missing"), "{start}");
     let forks = of_type(&traced, "fork");
     // A failed attempt still names the stage that its cause knows. Only a wait has a time: the stage in

@@ -40,26 +40,26 @@ fn kib(value: &Value, name: &str) -> u64 {
 /// What `forker` itself needs, what the child touches before it looks, and what the counts may be
 /// off, in KiB.
 fn slack(bill: &Bill) -> u64 {
-    let error = |of: &str| bill.fork[of]["rss_error_pages"].as_u64().unwrap_or(0) * 3 * 4;
-    4096 + error("memory") + error("copied")
+    let error = |name: &str| bill.fork["memory"][name].as_u64().unwrap_or(0) * 3 * 4;
+    4096 + error("rss_error_pages") + error("copied_rss_error_pages")
 }
 
 /// The counts agree with `/proc`.
 fn agrees(bill: &Bill) {
-    let pages = |of: &str, name: &str| kib(&bill.fork[of], name) * 4;
+    let pages = |name: &str| kib(&bill.fork["memory"], name) * 4;
     let near = |shown: u64, truth: u64, what: &str| {
         let slack = slack(bill);
         assert!(shown.abs_diff(truth) <= slack, "{what}: {shown} KiB, {truth} KiB: {}", bill.fork);
     };
-    near(pages("memory", "rss_pages"), kib(&bill.parent, "rss_kib"), "resident");
-    near(pages("memory", "anon_pages"), kib(&bill.parent, "anonymous_kib"), "anonymous");
-    near(pages("copied", "anon_pages"), kib(&bill.child, "anonymous_kib"), "copied, anonymous");
+    near(pages("rss_pages"), kib(&bill.parent, "rss_kib"), "resident");
+    near(pages("anon_pages"), kib(&bill.parent, "anonymous_kib"), "anonymous");
+    near(pages("copied_anon_pages"), kib(&bill.child, "anonymous_kib"), "copied, anonymous");
     // The child has the same tables, and a few more for what it touched since.
-    let tables = kib(&bill.fork["copied"], "page_table_bytes") / 1024;
+    let tables = kib(&bill.fork["memory"], "copied_page_table_bytes") / 1024;
     let child = kib(&bill.child, "page_tables_kib");
     assert!(tables <= child && child - tables <= 64, "{tables} KiB, {child} KiB: {}", bill.fork);
     // The list of mappings has one more: the page of the vsyscall.
-    let mappings = kib(&bill.fork["copied"], "vmas");
+    let mappings = kib(&bill.fork["memory"], "copied_vmas");
     assert!(mappings.abs_diff(kib(&bill.child, "mappings")) <= 3, "{}", bill.fork);
 }
 
@@ -69,7 +69,7 @@ fn what_was_copied_is_what_the_child_has() {
     for kind in ["private", "shared", "dontfork", "wipeonfork", "huge"] {
         let bill = bill(kind, 256);
         agrees(&bill);
-        let copied = kib(&bill.fork["copied"], "rss_pages") * 4;
+        let copied = kib(&bill.fork["memory"], "copied_rss_pages") * 4;
         println!("{kind}: {}", bill.text);
         let reason = match kind {
             "shared" => Some("shared"),
@@ -85,7 +85,11 @@ fn what_was_copied_is_what_the_child_has() {
         } else {
             assert!(copied >= 256 << 10, "{}", bill.fork);
             // 8 bytes a page; of a huge page, a table that is kept for when it is split.
-            assert!(kib(&bill.fork["copied"], "page_table_bytes") >= 256 * 2048, "{}", bill.fork);
+            assert!(
+                kib(&bill.fork["memory"], "copied_page_table_bytes") >= 256 * 2048,
+                "{}",
+                bill.fork
+            );
             assert!(!bill.text.contains("of it copied"), "all of it: {}", bill.text);
         }
         assert!(!bill.text.contains("huge"), "nothing shows that: {}", bill.text);

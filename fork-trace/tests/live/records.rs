@@ -20,7 +20,7 @@ fn the_command_itself_has_an_exec_and_an_end() {
     for round in 0..rounds {
         let shown = of_script(&["--exec", "--exit"], "exit 0");
         let [exec] = of_type(&shown, "exec")[..] else { panic!("round {round}: {shown:?}") };
-        assert_eq!((&exec["exe"], &exec["fork"]), (&"/bin/sh".into(), &Value::Null), "{exec}");
+        assert_eq!((&exec["exe"], &exec["fork_id"]), (&"/bin/sh".into(), &Value::Null), "{exec}");
         assert_eq!(
             exec["argv"],
             Value::from(["/bin/sh", "-c", "exit 0"].map(Value::from).to_vec())
@@ -61,7 +61,7 @@ fn an_exec_that_failed_is_told_with_its_name_and_error() {
     let expected = expected.map(|(exe, errno)| (Value::from(exe), Value::from(errno)));
     assert_eq!(names, expected.iter().map(|(exe, errno)| (exe, errno)).collect::<Vec<_>>());
     for exec in failed {
-        assert!(exec["fork"].is_string() && exec["argv"].is_null(), "{exec}");
+        assert!(exec["fork_id"].is_string() && exec["argv"].is_null(), "{exec}");
         let ends = of_type(&shown, "exit");
         let end = ends.iter().find(|end| end["pid"] == exec["pid"]).unwrap();
         assert_eq!(end["execed"], false, "it ran no other program: {end}");
@@ -105,7 +105,7 @@ fn lines_come_in_order_of_completion_within_a_bound() {
         assert!(began + lasts + BOUND_NS >= latest, "{line}");
         latest = latest.max(began);
     }
-    let fork = |line: &Value| line["fork"].as_str().map(str::to_owned);
+    let fork = |line: &Value| line["fork_id"].as_str().map(str::to_owned);
     for (place, line) in shown.iter().enumerate() {
         let Some(id) = fork(line).filter(|_| line["type"] != "warning") else { continue };
         let before = shown[..place].iter().any(|earlier| earlier["id"] == id.as_str());

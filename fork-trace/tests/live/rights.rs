@@ -28,7 +28,7 @@ fn without_rights_it_says_cause_and_cure() {
     assert_eq!(doctor.status.code(), Some(3));
     let report = &lines(&doctor.stdout)[0];
     assert_eq!(report["can_trace"], false);
-    assert!(report["stages"].as_array().unwrap().len() > 50, "the stages are told all the same");
+    assert!(report["coverage"].as_array().unwrap().len() > 50, "the stages are told all the same");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn doctor_tells_what_can_be_seen() {
     assert!(output.status.success());
     let report = &lines(&output.stdout)[0];
     assert_eq!(report["can_trace"], true);
-    let stages = report["stages"].as_array().unwrap();
+    let stages = report["coverage"].as_array().unwrap();
     let copy = stage(report, "copy_process").unwrap();
     // Only the kernel can say whether functions can be probed; the report says whether it refused.
     let (precision, closes) = match report["no_functions"].is_string() {

@@ -66,7 +66,7 @@ fn a_fork_that_works_for_long_says_at_what() {
             let text = fork["slow"]["text"].as_str().unwrap();
             assert!(text.contains(&format!("by {} samples", row["samples"])), "{text}");
         }
-        let start = &of_type(&traced, "start")[0]["stages"];
+        let start = &of_type(&traced, "start")[0]["coverage"];
         let told = start.as_array().unwrap().iter().find(|stage| stage["name"] == name).unwrap();
         assert_eq!(told["precision"], "sampled", "{told}");
         assert_eq!(summary(&traced)["accounted"], true);
@@ -126,7 +126,7 @@ fn without_samples_nothing_is_split() {
     assert_eq!(sampled(&fork), Vec::<&Value>::new());
     let start = of_type(&traced, "start")[0];
     assert!(start["sample_hz"].is_null(), "{start}");
-    assert!(start["stages"].as_array().unwrap().iter().all(|stage| !is_sampled(&stage)));
+    assert!(start["coverage"].as_array().unwrap().iter().all(|stage| !is_sampled(&stage)));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn doctor_says_what_samples_can_tell() {
     let text = String::from_utf8(run(tool().arg("doctor")).stdout).unwrap();
     let reason = doctor["no_samples"].as_str();
     assert_eq!(text.contains("samples   of kernel stacks cannot be taken"), reason.is_some());
-    let all = doctor["stages"].as_array().unwrap();
+    let all = doctor["coverage"].as_array().unwrap();
     let told = all.iter().find(|stage| stage["name"] == "try_to_free_pages").unwrap();
     let expected = if reason.is_some() { "missing" } else { "sampled" };
     assert_eq!(told["precision"], expected, "{told}");

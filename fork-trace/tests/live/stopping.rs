@@ -293,10 +293,10 @@ fn a_follow_up_without_its_fork_is_marked() {
     let forks: Vec<_> = of_type(&shown, "fork").iter().map(|fork| fork["id"].clone()).collect();
     // The end of the command itself belongs to no fork.
     let mut exits = of_type(&shown, "exit");
-    exits.retain(|exit| exit["fork"].is_string());
+    exits.retain(|exit| exit["fork_id"].is_string());
     let orphans = exits.iter().filter(|exit| exit["orphan"] == true).count();
     for exit in &exits {
-        assert_eq!(exit["orphan"] == true, !forks.contains(&exit["fork"]), "{exit}");
+        assert_eq!(exit["orphan"] == true, !forks.contains(&exit["fork_id"]), "{exit}");
     }
     assert!(orphans > 0 && orphans < exits.len(), "{orphans} of {}; {said:?}", exits.len());
 }

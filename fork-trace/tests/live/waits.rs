@@ -211,7 +211,7 @@ fn a_held_caller_counts_with_its_wait() {
     let Some((_, fork, traced)) = traced("vfork", &["--min-duration", "300ms"]) else { return };
     assert!(ns(&fork["total_ns"]) < 100_000_000 && ns(&fork["held_ns"]) > 300_000_000, "{fork}");
     let done = of_type(&traced, "vfork_done").remove(0);
-    assert_eq!(done["fork"], fork["id"]);
+    assert_eq!(done["fork_id"], fork["id"]);
     close(ns(&done["held_ns"]), ns(&fork["held_ns"]), "vfork_done");
     let totals = &summary(&traced)["totals"]["vfork"];
     assert!(ns(&totals["max_ns"]) > 300_000_000, "{totals}");
@@ -251,7 +251,7 @@ fn an_attempt_that_does_not_end_is_told_while_it_lasts() {
         (&"wait_for_vfork_done".into(), &"vfork".into())
     );
     assert_eq!(stuck.len(), 1, "once before ten seconds");
-    let vfork = of_type(&traced, "fork").into_iter().find(|fork| fork["id"] == first["fork"]);
+    let vfork = of_type(&traced, "fork").into_iter().find(|fork| fork["id"] == first["fork_id"]);
     // It is shown after a second, while its caller is held, and what comes later says how it ended.
     let vfork = vfork.expect("the attempt is shown too");
     assert!(vfork["held_ns"].is_null(), "{vfork}");

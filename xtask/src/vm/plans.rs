@@ -24,7 +24,7 @@ pub(crate) enum Compared {
 /// The plan in a report of `fork-trace doctor`, a line for each stage that is seen.
 pub(crate) fn plan(doctor: &Value) -> Option<String> {
     let mut plan = String::new();
-    for stage in doctor.get("stages")?.as_array()? {
+    for stage in doctor.get("coverage")?.as_array()? {
         let field = |name| stage.get(name).and_then(Value::as_str);
         let (name, precision) = (field("name")?, field("precision")?);
         // What samples can tell depends on the kernel alone, not on the plan.
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_stage_that_is_seen_is_a_line() {
-        let doctor = serde_json::json!({"stages": [
+        let doctor = serde_json::json!({"coverage": [
             {"name": "fork", "precision": "missing", "reason": "not probed"},
             {"name": "copy_files", "precision": "bounded", "source": "tracepoint",
              "opens": "a@b", "closes": "c"},

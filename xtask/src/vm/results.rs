@@ -135,7 +135,7 @@ fn reason(output: &[&str], name: &str) -> String {
 mod tests {
     use super::*;
 
-    const TOLD: &str = "plan {\"stages\":[]}\r
+    const TOLD: &str = "plan {\"coverage\":[]}\r
 begin inner\r
 running 3 tests\r
 test a::one ... ok\r

@@ -64,12 +64,11 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
 fn stages(summary: &Summary) -> (Vec<Row<'_>>, Vec<Row<'_>>) {
     let mut totals: Vec<Row<'_>> = Vec::new();
     let mut own: Vec<Row<'_>> = Vec::new();
-    for stage in &summary.stages {
-        let (name, count) = (stage.name.as_ref(), stage.self_ns.count);
-        totals.extend(stage.total_ns.as_ref().map(|total| (name, count, Some(total))));
-        if stage.self_ns.max_ns > 0 && stage.total_ns.as_ref() != Some(&stage.self_ns) {
-            own.push((name, count, Some(&stage.self_ns)));
-        }
+    for stage in &summary.by_stage {
+        let (name, count) = (stage.name.as_ref(), stage.total.count);
+        totals.push((name, count, Some(&stage.total)));
+        let of_itself = stage.own.as_ref().filter(|own| own.max_ns > 0);
+        own.extend(of_itself.map(|own| (name, count, Some(own))));
     }
     (totals, own)
 }

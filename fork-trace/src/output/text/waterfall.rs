@@ -89,7 +89,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
         row(bar, &widths, fork.total_ns, line);
         line.end(writer)?;
     }
-    let named = |status| fork.stages.iter().filter(move |span| span.status == status);
+    let shared = fork.stages.iter().filter(|span| span.status == Status::Shared);
     for wait in &fork.waits {
         list("wait:", &waited(wait), line, writer)?;
     }
@@ -100,9 +100,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
     }
     list("copied:", &copied(fork), line, writer)?;
     list("memory:", &memory(fork), line, writer)?;
-    list("shared:", &sharing(named(Status::Shared)), line, writer)?;
-    let missing: Vec<&str> = named(Status::Missing).map(|span| span.name.as_ref()).collect();
-    list("not seen:", &missing.join(", "), line, writer)?;
+    list("shared:", &sharing(shared), line, writer)?;
     line.end(writer)
 }
 
@@ -312,7 +310,7 @@ fn further(fork: &Fork) -> String {
 
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
-    let Some(copied) = &fork.copied else { return String::new() };
+    let Some(copied) = &fork.memory.copied else { return String::new() };
     let about = if copied.rss_error_pages.is_some() { "~" } else { "" };
     let pages = |pages: u64| size(pages.saturating_mul(PAGE_BYTES));
     let words = [

@@ -5,10 +5,46 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-/// Each line of JSON; every line has to be whole.
+/// Each line of JSON; every line has to be whole. The stages of attempts get what their own lines leave out,
+/// because the first line says it already or it goes without saying.
 pub(crate) fn lines(text: impl AsRef<[u8]>) -> Vec<Value> {
     let text = std::str::from_utf8(text.as_ref()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    let mut coverage = Value::Null;
+    let line = |line| {
+        let mut line: Value = serde_json::from_str(line).expect(line);
+        if line["type"] == "start" {
+            coverage = line["coverage"].clone();
+        } else if line["type"] == "fork" {
+            line["stages"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .for_each(|stage| fill(stage, &coverage));
+        }
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+/// Adds what a stage of an attempt leaves out.
+fn fill(stage: &mut Value, coverage: &Value) {
+    if stage["status"].is_null() {
+        stage["status"] = "done".into();
+    }
+    if !stage["dur_ns"].is_u64() {
+        stage["precision"] = "missing".into();
+        return;
+    }
+    if stage["self_ns"].is_null() && stage["of"].is_null() {
+        stage["self_ns"] = stage["dur_ns"].clone();
+    }
+    if stage["precision"].is_null() {
+        let mut rows = coverage.as_array().into_iter().flatten();
+        let row =
+            rows.find(|row| row["name"] == stage["name"]).expect("the first line has all stages");
+        stage["precision"] = row["precision"].clone();
+        stage["source"] = row["source"].clone();
+    }
 }
 
 /// Each line of a file.
@@ -25,7 +61,7 @@ pub(crate) fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
 pub(crate) fn by_fork<'a>(lines: &'a [Value], name: &str) -> BTreeMap<&'a str, Vec<&'a Value>> {
     let mut found: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for event in of_type(lines, name) {
-        if let Some(fork) = event["fork"].as_str() {
+        if let Some(fork) = event["fork_id"].as_str() {
             found.entry(fork).or_default().push(event);
         }
     }
@@ -53,9 +89,10 @@ pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// A stage of a fork, or of the first line, which has the planned ones.
-pub(crate) fn stage<'a>(fork: &'a Value, name: &str) -> Option<&'a Value> {
-    fork["stages"].as_array()?.iter().find(|stage| stage["name"] == name)
+/// A stage of a fork, or of the first line, which tells how each can be seen.
+pub(crate) fn stage<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
+    let stages = line["stages"].as_array().or_else(|| line["coverage"].as_array());
+    stages?.iter().find(|stage| stage["name"] == name)
 }
 
 /// Whether a fork is what `forker` calls this attempt: the same caller made it at the same time.
