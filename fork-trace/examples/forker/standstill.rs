@@ -29,6 +29,8 @@ use crate::{
 const TIMES: usize = 8;
 /// How long what keeps a fork lasts: longer than such a fork works on a slow machine.
 const HELD_MS: u64 = 1000;
+/// The same of a vfork: after a second it would be shown while it is held.
+const VFORK_MS: u32 = 400;
 /// Memory of forks that are to take a while: some hundred milliseconds on a slow machine.
 const MUCH: usize = 768 << 20;
 /// When a long fork is surely under way.
@@ -246,7 +248,7 @@ fn ptrace() -> Result<Truth, Errno> {
 
 fn vfork() -> Result<Truth, Errno> {
     let leash = Leash::new()?;
-    let script = leash.script(u32::try_from(HELD_MS).unwrap_or(0));
+    let script = leash.script(VFORK_MS);
     truth(Trouble::Vfork, || fork::vfork(&script))
 }
 

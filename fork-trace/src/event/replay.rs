@@ -106,7 +106,7 @@ fn cover(fork: &mut Fork, coverage: &[Coverage]) {
     let mut find = by_name(coverage, |coverage| &coverage.name);
     for span in &mut fork.stages {
         if let Some((_, coverage)) = find(&span.name) {
-            span.covered_by(coverage);
+            span.cover(coverage.precision, coverage.source);
         }
     }
 }

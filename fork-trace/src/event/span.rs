@@ -3,7 +3,7 @@
 use fork_trace_common::stage::{STAGES, Stage};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-use crate::event::{start::Coverage, values::Name};
+use crate::event::values::Name;
 
 /// How well a stage's time is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub enum Status {
 }
 
 /// One stage of one attempt. Its line says nothing that the `start` line says already, and nothing twice:
-/// see [`Span::covered_by`].
+/// see [`Span::cover`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Line")]
 pub struct Span {
@@ -198,10 +198,10 @@ impl Span {
     }
 
     /// Takes over what the `start` line says of the stage, where its own line says nothing of it.
-    pub fn covered_by(&mut self, coverage: &Coverage) {
+    pub const fn cover(&mut self, precision: Precision, source: Option<Source>) {
         if self.as_covered {
-            self.precision = coverage.precision;
-            self.source = coverage.source;
+            self.precision = precision;
+            self.source = source;
         }
     }
 }
@@ -260,8 +260,7 @@ mod tests {
         let line = r#"{"name":"copy_fs","start_ns":5,"dur_ns":7}"#;
         let mut span = read(line);
         assert_eq!((span.self_ns, span.status), (Some(7), Status::Done));
-        let coverage = r#"{"name":"copy_fs","precision":"exact","source":"fentry"}"#;
-        span.covered_by(&serde_json::from_str(coverage).unwrap());
+        span.cover(Precision::Exact, Some(Source::Fentry));
         assert_eq!((span.precision, span.source), (Precision::Exact, Some(Source::Fentry)));
         assert_eq!(serde_json::to_string(&span).unwrap(), line);
     }
@@ -275,8 +274,7 @@ mod tests {
         ] {
             let mut span = read(line);
             let before = span.clone();
-            let other = r#"{"name":"x","precision":"exact","source":"kprobe"}"#;
-            span.covered_by(&serde_json::from_str(other).unwrap());
+            span.cover(Precision::Exact, Some(Source::Kprobe));
             assert_eq!(span, before, "it is said in its own line");
             assert_eq!(serde_json::to_string(&span).unwrap(), line);
         }
