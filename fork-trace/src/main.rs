@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             cli::replay::replay(file, only, output)
         }
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
+        Some(Task::Schema) => cli::schema::schema(),
         Some(Task::Stuck { json }) => cli::stuck::stuck(*json),
         Some(Task::Doctor { json }) => cli::doctor::doctor(*json),
     };

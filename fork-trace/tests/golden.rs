@@ -19,7 +19,7 @@ use std::{
 };
 
 use fork_trace::{
-    event::{Event, replay::Replay},
+    event::{Event, replay::Replay, schema::schema},
     output::{
         formats::{FORMATS, Format},
         notes::Notes,
@@ -27,6 +27,7 @@ use fork_trace::{
         text::Look,
     },
 };
+use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 /// The streams in `tests/golden`.
@@ -205,4 +206,35 @@ fn no_control_character_of_a_name_reaches_the_terminal() {
     let text = text(&events("hostile"), look(Some(160), true, false));
     let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
     assert_eq!(text.chars().find(|c| harmful(*c)), None);
+}
+
+#[test]
+fn every_line_is_as_the_schema_says() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    for stream in STREAMS {
+        for line in read(&format!("{stream}.jsonl")).lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            let wrong: Vec<_> =
+                validator.iter_errors(&value).map(|error| error.to_string()).collect();
+            assert!(wrong.is_empty(), "{stream}: {wrong:#?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_line_is_against_the_schema() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let loss = |records: &str| {
+        format!(r#"{{"type":"loss","records":{records},"by":{{}},"since_mono_ns":1}}"#)
+    };
+    for (line, right) in [
+        (loss("1"), true),
+        (loss(r#""1""#), false),
+        (loss("null"), false),
+        (loss("1").replace("loss", "lost"), false),
+        (loss("1").replace("since_mono_ns", "since_ns"), false),
+    ] {
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(validator.is_valid(&value), right, "{line}");
+    }
 }

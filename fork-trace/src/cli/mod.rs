@@ -1,13 +1,14 @@
 //! What was typed, and an outline for each command.
 //!
 //! clap is known here only: what was typed becomes the plain structs that the other rooms take.
-//! `trace`, `replay`, `explain` and `doctor` are one command each.
+//! `trace`, `replay`, `explain`, `schema`, `stuck` and `doctor` are one command each.
 
 pub mod doctor;
 pub mod explain;
 pub mod failure;
 mod parse;
 pub mod replay;
+pub mod schema;
 pub mod stuck;
 pub mod trace;
 
@@ -35,8 +36,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 #[command(override_usage = "fork-trace [OPTIONS] [-- CMD ARGS...]\n       \
-    fork-trace replay FILE [OPTIONS]\n       fork-trace doctor [--json]\n       \
-    fork-trace explain WHAT...")]
+    fork-trace replay FILE [OPTIONS]\n       fork-trace stuck [--json]\n       \
+    fork-trace doctor [--json]\n       fork-trace explain WHAT...\n       fork-trace schema")]
 #[command(after_help = "Examples:\n  \
     sudo fork-trace                          every fork of the host, one line each\n  \
     sudo fork-trace --stages -- make -j8     a build, each fork as a waterfall of stages\n  \
@@ -106,6 +107,8 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Print the JSON Schema of the lines that --json writes
+    Schema,
     /// Say what this host lets us see of each stage: how precisely, by which source, and why
     Doctor {
         /// Print one JSON object

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
 
 /// The calling task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parent {
     /// Process id, initial pid namespace.
     pub pid: u32,
@@ -62,7 +63,7 @@ pub struct Parent {
 }
 
 /// The container a process runs in, as its cgroup path tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
     /// Its id; a machine's name for `systemd-nspawn`.
     pub id: String,
@@ -72,7 +73,7 @@ pub struct Container {
 }
 
 /// The tracer of the calling task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ptrace {
     /// Its process id, initial pid namespace.
     pub tracer_pid: u32,

@@ -1,5 +1,6 @@
 //! The part of the JSON contract that says why an attempt failed, with the list of kinds of causes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::{Kind, Name};
@@ -7,7 +8,7 @@ use crate::event::values::{Kind, Name};
 macro_rules! kinds {
     ($($kind:ident = $name:literal: $what:literal,)*) => {
         /// A kind of cause of a failed attempt.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         pub enum CauseKind { $(
             #[doc = concat!($what, ".")]
             #[serde(rename = $name)]
@@ -59,7 +60,7 @@ kinds! {
 }
 
 /// How well the evidence supports a cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// The evidence of the same attempt proves it: a limit was reached when the call was refused,
@@ -70,7 +71,7 @@ pub enum Confidence {
 }
 
 /// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// The kind of the cause.
     pub kind: CauseKind,
@@ -134,7 +135,7 @@ pub struct Cause {
 pub const ZOMBIE: &str = "zombie";
 
 /// Tasks of one name and state that count against a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tasks {
     /// The name of their processes; of workers of `io_uring` and of the kernel's own tasks that of the
     /// task.
@@ -156,7 +157,7 @@ pub struct Tasks {
 }
 
 /// The parent of some tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TasksParent {
     /// Process id, initial pid namespace.
     pub pid: u32,
@@ -165,7 +166,7 @@ pub struct TasksParent {
 }
 
 /// What holds an id of a pid namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// What it is.
     pub what: HeldBy,
@@ -176,7 +177,7 @@ pub struct Holder {
 }
 
 /// How an id is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeldBy {
     /// It is the id of a process.

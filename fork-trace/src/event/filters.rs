@@ -1,12 +1,13 @@
 //! Which attempts a stream shows, as its `start` line says it. This is the JSON type; `bpf/filter`
 //! is what the kernel side filters by.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{errno::parse_errno, fork::Fork, values::Kind};
 
 /// Which attempts are shown. Without any filter these are all attempts of the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Filters {
     /// The command that fork-trace started, with its arguments: its attempts and those of its
     /// descendants are shown.

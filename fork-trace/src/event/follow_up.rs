@@ -3,12 +3,13 @@
 //! Each names its fork by that one's `id`. A follow-up comes after its fork in a stream, unless
 //! the fork's own record was lost.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::{Name, Ts};
 
 /// The parent of a vfork goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VforkDone {
     /// Id of the fork.
     pub fork_id: String,
@@ -32,7 +33,7 @@ pub struct VforkDone {
 }
 
 /// What lets the parent of a vfork go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleasedBy {
     /// The child runs another program.
@@ -44,7 +45,7 @@ pub enum ReleasedBy {
 }
 
 /// A child runs another program, or could not. It may do so more than once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
     /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +86,7 @@ pub struct Exec {
 }
 
 /// A child process ended: its last thread did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
     /// Id of the fork; absent for the traced command itself, whose fork is the tracer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,13 +8,14 @@ use crate::event::{
     values::{Call, HexFlags, Kind, Name, Ts},
     wait::{Slow, Wait, WaitsMore},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What stands for the time in no stage that is shown, where a stage's name is expected.
 pub const OTHER: &str = "other";
 
 /// One attempt to make a task, success or not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fork {
     /// Parent tid and start of the attempt (`CLOCK_MONOTONIC`): unique in one boot.
     pub id: String,
@@ -162,7 +163,7 @@ impl Fork {
 }
 
 /// The new task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Child {
     /// Process id, initial pid namespace.
     pub pid: u32,
@@ -177,7 +178,7 @@ pub struct Child {
 }
 
 /// How the child got going.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildStart {
     /// Runnable to first on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +200,7 @@ pub struct ChildStart {
 }
 
 /// What is odd about an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ForkWarning {
     /// Stable name.
     pub code: Name,

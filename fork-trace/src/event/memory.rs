@@ -1,5 +1,6 @@
 //! The caller's address space as a fork began to copy it, and what the child got of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a page; the tool is for x86-64.
@@ -48,7 +49,7 @@ pub struct Copied {
 }
 
 /// Both; a line has them in one object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Line", into = "Line")]
 pub struct Memory {
     /// The caller's.
@@ -65,34 +66,48 @@ impl Memory {
     }
 }
 
-/// The memory as it stands in a line.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// The caller's memory when the call began, and what the child got of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Memory")]
 struct Line {
+    /// Mappings of the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     vmas: Option<u64>,
+    /// Pages of all its mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     total_vm_pages: Option<u64>,
+    /// Its resident pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     rss_pages: Option<u64>,
+    /// Of these, the anonymous ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     anon_pages: Option<u64>,
+    /// Its pages in swap.
     #[serde(skip_serializing_if = "Option::is_none")]
     swap_pages: Option<u64>,
+    /// Its page tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     page_table_bytes: Option<u64>,
+    /// By how much `anon_pages` and `swap_pages` may be off, and `rss_pages` by three times as much.
     #[serde(skip_serializing_if = "Option::is_none")]
     rss_error_pages: Option<u64>,
+    /// Mappings of the child.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_vmas: Option<u64>,
+    /// The child's page tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_page_table_bytes: Option<u64>,
+    /// Resident pages whose page table entries were copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_rss_pages: Option<u64>,
+    /// Of these, the anonymous ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_anon_pages: Option<u64>,
+    /// Pages in swap whose entries were copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_swap_pages: Option<u64>,
+    /// As `rss_error_pages`, of what was copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_rss_error_pages: Option<u64>,
 }

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod memory_cost;
 pub mod notice;
 pub mod replay;
+pub mod schema;
 pub mod span;
 pub mod start;
 pub mod stuck;
@@ -28,6 +29,7 @@ pub mod units;
 pub mod values;
 pub mod wait;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
@@ -40,7 +42,7 @@ use crate::event::{
 };
 
 /// One line of a stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The first line: what is traced on which host, and which stages can be seen.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
@@ -14,7 +15,7 @@ pub const UNWRITTEN: &str = "unwritten";
 pub const UNWRITTEN_FOLLOW_UPS: &str = "follow_up_unwritten";
 
 /// Records that were lost since the last line of this kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
     /// How many attempts lost their record.
     pub records: u64,
@@ -26,7 +27,7 @@ pub struct Loss {
 }
 
 /// Something that the user should know beside the attempts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
     /// The warning's stable name.
     pub code: Name,

@@ -1,12 +1,13 @@
 //! One stage of one attempt, and how well its time is known.
 
 use fork_trace_common::stage::{STAGES, Stage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::event::values::Name;
 
 /// How well a stage's time is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// From its own entry to its own return.
@@ -20,7 +21,7 @@ pub enum Precision {
 }
 
 /// What marks a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Fork's own tracepoints, or those that fire inside it.
@@ -53,7 +54,7 @@ impl Source {
 }
 
 /// What became of a stage in one attempt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It was passed. Of a failed attempt its time may still include more: see
@@ -70,7 +71,7 @@ pub enum Status {
 
 /// One stage of one attempt. Its line says nothing that the `start` line says already, and nothing twice:
 /// see [`Span::cover`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "Line")]
 pub struct Span {
     /// The stage.
@@ -112,23 +113,38 @@ pub struct Span {
     pub of: Option<Name>,
 }
 
-/// A stage as it stands in a line.
-#[derive(Deserialize)]
+/// One stage of one attempt. What is absent is as the `start` line says it, or as below.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "Span")]
 struct Line {
+    /// The stage.
     name: Name,
+    /// From the start of the attempt.
     start_ns: Option<u64>,
+    /// How long.
     dur_ns: Option<u64>,
+    /// Without the stages within it; absent where that is the same as `dur_ns`.
     self_ns: Option<u64>,
+    /// Of `dur_ns`: time not on a CPU; absent means none.
     off_cpu_ns: Option<u64>,
+    /// How often its function ran, where `dur_ns` is the sum of many runs.
     runs: Option<u64>,
+    /// What became of it; absent where it is done.
     #[serde(default)]
     status: Status,
+    /// How well it is known, where that is not what the `start` line says.
     precision: Option<Precision>,
+    /// By what, where that is not what the `start` line says.
     source: Option<Source>,
+    /// The mark that ended it, where that is not the one in the `start` line.
     until: Option<Name>,
+    /// `true`: `dur_ns` goes on to the end of the failed attempt, undoing included.
     includes_undo: Option<bool>,
+    /// How much of its own time fork-trace's own program took that ran in it.
     tracer_ns: Option<u64>,
+    /// How many samples of the kernel stack were taken in it.
     samples: Option<u64>,
+    /// With the precision `sampled`: the stage whose own time it is a share of, or `other`.
     of: Option<Name>,
 }
 

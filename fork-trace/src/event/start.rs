@@ -1,5 +1,6 @@
 //! The `start` line: what is traced on which host, and how well each stage can be seen.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
@@ -13,7 +14,7 @@ use crate::event::{
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// The first line of a stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Start {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -41,7 +42,7 @@ pub struct Start {
 }
 
 /// The traced host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostInfo {
     /// The host's name (`uname -n`).
     pub name: String,
@@ -56,7 +57,7 @@ pub struct HostInfo {
 }
 
 /// What can be seen of one stage on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// The stage's name.
     pub name: Name,

@@ -1,5 +1,6 @@
 //! The `stuck` line: an attempt that does not end, told while it lasts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
@@ -8,7 +9,7 @@ use crate::event::{
 };
 
 /// A task that is inside a fork, and has been for some time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stuck {
     /// Id of the attempt; absent where it began before tracing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +43,7 @@ pub struct Stuck {
 }
 
 /// A task that is stuck.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     /// Process id.
     pub pid: u32,

@@ -1,12 +1,13 @@
 //! The `summary` line: counts, percentiles, and whether they agree with the kernel's own count.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::event::values::Name;
 
 /// The last line: counts, and whether they agree with the kernel's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Attempts shown.
     pub attempts: u64,
@@ -71,7 +72,7 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 /// What tracing cost.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Own {
     /// Time of this process on CPUs, user and system.
     pub cpu_ns: u64,
@@ -84,7 +85,7 @@ pub struct Own {
 }
 
 /// A distribution of durations; within 0.1 %.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
     /// How many.
     pub count: u64,
@@ -99,7 +100,7 @@ pub struct Percentiles {
 }
 
 /// A stage's distributions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StageTimes {
     /// The stage.
     pub name: Name,

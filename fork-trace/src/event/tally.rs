@@ -113,7 +113,7 @@ impl Tally {
     }
 
     fn add_stages(&mut self, fork: &Fork) {
-        let mut find = by_name(&STAGES, |row| row.name);
+        let mut find = by_name(STAGES, |row| row.name);
         for span in &fork.stages {
             let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
             let Some((place, _)) = find(&span.name) else { continue };

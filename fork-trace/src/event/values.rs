@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A name. In a live trace it is borrowed from a table; one that was read from JSON is owned.
@@ -43,7 +44,9 @@ impl<'de> Deserialize<'de> for Ts {
 }
 
 /// What kind of task an attempt makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A process.
@@ -76,7 +79,7 @@ impl Kind {
 }
 
 /// The system call of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Call {
     /// `fork(2)`.

@@ -1,11 +1,12 @@
 //! Where a fork stood still: the parts of the JSON contract about time off the CPU.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::values::Name;
 
 /// What a task was while it stood still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitState {
     /// It waited for something.
@@ -32,7 +33,7 @@ impl WaitState {
 }
 
 /// One time off the CPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
     /// When the task left its CPU: from the start of the attempt; of a child's wait, since the child
     /// was runnable.
@@ -61,7 +62,7 @@ pub struct Wait {
 }
 
 /// Who kept a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Keeper {
     /// A process, initial pid namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +86,7 @@ pub struct Keeper {
 }
 
 /// Further times off the CPU, each shorter than those that are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsMore {
     /// How many.
     pub count: u64,
@@ -100,7 +101,7 @@ pub struct WaitsMore {
 }
 
 /// What took the time of a slow attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Slow {
     /// A stable name: `wait:` and a reason, or `work:` and a stage.
     pub kind: Name,

@@ -1,9 +1,13 @@
 //! Reading what the tool and `forker` wrote: lines of JSON, and what holds for every stream of
 //! them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
 
+use fork_trace::event::schema::schema;
+use jsonschema::{Validator, validator_for};
 use serde_json::Value;
+
+use super::host::slowness;
 
 /// Each line of JSON; every line has to be whole. The stages of attempts get what their own lines leave out,
 /// because the first line says it already or it goes without saying.
@@ -14,7 +18,11 @@ pub(crate) fn lines(text: impl AsRef<[u8]>) -> Vec<Value> {
         let mut line: Value = serde_json::from_str(line).expect(line);
         if line["type"] == "start" {
             coverage = line["coverage"].clone();
-        } else if line["type"] == "fork" {
+        }
+        if coverage.is_array() {
+            is_in_schema(&line);
+        }
+        if line["type"] == "fork" {
             line["stages"]
                 .as_array_mut()
                 .into_iter()
@@ -24,6 +32,18 @@ pub(crate) fn lines(text: impl AsRef<[u8]>) -> Vec<Value> {
         line
     };
     text.lines().map(line).collect()
+}
+
+/// Asserts that a line of the tool's is as the schema says.
+fn is_in_schema(line: &Value) {
+    // What a line looks like does not depend on the kernel, and emulation is slow.
+    if slowness() > 1.0 {
+        return;
+    }
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    let validator = VALIDATOR.get_or_init(|| validator_for(&schema()).unwrap());
+    let wrong = || validator.iter_errors(line).map(|error| error.to_string()).collect::<Vec<_>>();
+    assert!(validator.is_valid(line), "{:#?}: {line}", wrong());
 }
 
 /// Adds what a stage of an attempt leaves out.

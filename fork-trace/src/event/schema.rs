@@ -1,0 +1,108 @@
+//! The JSON Schema of a stream's lines, made from the types that read them.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde_json::Value;
+
+use crate::event::{
+    Event,
+    start::SCHEMA_VERSION,
+    values::{HexFlags, Ts},
+    wait::Share,
+};
+
+/// The schema of one line, whatever its type is (JSON Schema, 2020-12). It allows fields that it does not
+/// know, as a newer fork-trace may write them.
+#[must_use]
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Event>().to_value();
+    without_null(&mut schema);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(
+            "title".to_owned(),
+            format!("a line of fork-trace, version {SCHEMA_VERSION}").into(),
+        );
+    }
+    schema
+}
+
+/// Takes `null` out of what a value may be: what is not known is absent in a line.
+fn without_null(schema: &mut Value) {
+    let is_null = |of: &Value| *of == "null" || of["type"] == "null";
+    match schema {
+        Value::Object(fields) => {
+            for name in ["type", "anyOf"] {
+                let Some(Value::Array(choices)) = fields.get_mut(name) else { continue };
+                choices.retain(|choice| !is_null(choice));
+                // One type is written without brackets; one of any stays in its list.
+                if name == "type" && choices.len() == 1 {
+                    let only = choices.remove(0);
+                    fields.insert(name.to_owned(), only);
+                }
+            }
+            // Serde takes an absent value for these; a line never has them.
+            if fields.get("default") == Some(&Value::Null) {
+                fields.remove("default");
+            }
+            fields.values_mut().for_each(without_null);
+        }
+        Value::Array(all) => all.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+macro_rules! schemas {
+    ($($of:ty, $name:literal: $schema:tt)*) => {
+        $(impl JsonSchema for $of {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        })*
+    };
+}
+
+schemas! {
+    Ts, "Ts": {
+        "type": "string",
+        "format": "date-time",
+        "description": "A moment of the realtime clock: RFC 3339, in UTC and with nine digits of the second."
+    }
+    HexFlags, "HexFlags": {
+        "type": "string",
+        "pattern": "^0x[0-9a-f]+$",
+        "description": "A flags word in hexadecimal."
+    }
+    Share, "Share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "A share of a whole, in thousandths."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_null_and_each_type_of_line_is_there() {
+        let schema = schema();
+        let text = schema.to_string();
+        assert!(!text.contains("null"), "{text}");
+        for name in
+            ["start", "fork", "vfork_done", "exec", "exit", "stuck", "loss", "warning", "summary"]
+        {
+            assert!(text.contains(&format!(r#""const":"{name}""#)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_stage_is_told_with_its_words() {
+        let text = schema().to_string();
+        assert!(text.contains("time not on a CPU; absent means none"), "{text}");
+    }
+}
