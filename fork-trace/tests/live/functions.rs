@@ -53,9 +53,7 @@ fn a_fork_is_seen_exactly_and_its_stages_add_up() {
     let missed: u64 = missed.into_iter().flatten().filter_map(|(_, runs)| runs.as_u64()).sum();
     let count = |fork: &Value| fork["stages"].as_array().unwrap().len();
     let most = forks.iter().map(|fork| count(fork)).max().unwrap();
-    let whole = |fork: &&&Value| {
-        count(fork) == most && stage(fork, "copy_process").unwrap()["precision"] == "exact"
-    };
+    let whole = |fork: &&&Value| count(fork) == most && is_exact(fork, "copy_process");
     let whole: Vec<_> = forks.iter().filter(whole).collect();
     let parts = forks.len() - whole.len();
     println!("{parts} forks seen in part; {missed} runs were skipped");
@@ -110,12 +108,17 @@ fn vforks_that_wait_take_no_return_from_others() {
     let meanwhile = by_parent.into_values().max_by_key(Vec::len).unwrap();
     assert!(meanwhile.len() as u64 + unseen >= 200, "{}, {runs} skipped", meanwhile.len());
     for name in ["copy_process", "wake_up_new_task"] {
-        let exact = |fork: &&&Value| stage(fork, name).unwrap()["precision"] == "exact";
+        let exact = |fork: &&&Value| is_exact(fork, name);
         let seen = meanwhile.iter().filter(exact).count() as u64;
         // A kretprobe counts those that found no room too, which must not be.
         let skipped = if lines[0]["backend"] == "fentry" { missed(name) } else { 0 };
         assert!(seen + unseen + skipped >= 200, "{name}: {seen} returns seen, {runs} skipped");
     }
+}
+
+/// Whether the entry and the return of a stage's function were seen.
+fn is_exact(fork: &Value, name: &str) -> bool {
+    stage(fork, name).is_some_and(|stage| stage["precision"] == "exact")
 }
 
 #[test]
@@ -127,8 +130,7 @@ fn returns_that_found_no_room_are_counted() {
     let Some(lines) = traced(&args) else { skip!("{UNPROBED}") };
     let forks = of_type(&lines, "fork");
     let forks = forks.iter().filter(|fork| fork["kind"] == "process");
-    let unseen =
-        forks.clone().filter(|fork| stage(fork, "copy_process").unwrap()["precision"] != "exact");
+    let unseen = forks.clone().filter(|fork| !is_exact(fork, "copy_process"));
     let unseen = unseen.count() as u64;
     let runs = &lines.last().unwrap()["missed_runs"];
     let missed = |name| missed(runs, name);
