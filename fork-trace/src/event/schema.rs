@@ -26,7 +26,21 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Takes `null` out of what a value may be: what is not known is absent in a line.
+/// The words of a doc comment without its links, which lead nowhere outside of the source.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once("[`") {
+        let (name, after) = link.split_once("`]").unwrap_or((link, ""));
+        plain.push_str(&format!("{before}`{name}`"));
+        let target = after.strip_prefix('(').and_then(|target| target.split_once(')'));
+        rest = target.map_or(after, |(_, after)| after);
+    }
+    plain + rest
+}
+
+/// Takes `null` out of what a value may be, for what is not known is absent in a line, and links out of what
+/// is said of it.
 fn without_null(schema: &mut Value) {
     let is_null = |of: &Value| *of == "null" || of["type"] == "null";
     match schema {
@@ -43,6 +57,9 @@ fn without_null(schema: &mut Value) {
             // Serde takes an absent value for these; a line never has them.
             if fields.get("default") == Some(&Value::Null) {
                 fields.remove("default");
+            }
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = without_links(text);
             }
             fields.values_mut().for_each(without_null);
         }
@@ -98,6 +115,13 @@ mod tests {
         {
             assert!(text.contains(&format!(r#""const":"{name}""#)), "{name}");
         }
+    }
+
+    #[test]
+    fn words_have_no_links() {
+        assert_eq!(without_links("a [`b`](c::d) e [`f`], [g]"), "a `b` e `f`, [g]");
+        assert_eq!(without_links("[`a"), "`a`");
+        assert!(!schema().to_string().contains("[`"));
     }
 
     #[test]

@@ -69,8 +69,7 @@ pub enum Status {
     Failed,
 }
 
-/// One stage of one attempt. Its line says nothing that the `start` line says already, and nothing twice:
-/// see [`Span::cover`].
+/// One stage of one attempt. Its line says nothing that the `start` line says already, and nothing twice.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "Line")]
 pub struct Span {
