@@ -197,13 +197,12 @@ const fn cure(stage: Stage) -> Option<&'static str> {
 fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
     const HINT: &str = "posix_spawn or vfork copies no memory; or fork from a process with little \
                         memory, before it grows";
-    let copied = fork.memory.copied.as_ref();
-    let mut text = match copied.and_then(|copied| copied.page_table_bytes) {
+    let memory = &fork.memory;
+    let mut text = match memory.copied_page_table_bytes {
         Some(bytes) => format!("copying {} of page tables", size(bytes)),
         None => "copying the address space".to_owned(),
     };
-    let anonymous = fork.memory.caller.as_ref().and_then(|memory| memory.anon_pages);
-    let bytes = anonymous.map(|pages| pages.saturating_mul(PAGE_BYTES));
+    let bytes = memory.anon_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
     match bytes.filter(|bytes| *bytes >= LEAST_BYTES) {
         Some(bytes) => {
             let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(bytes);
@@ -215,8 +214,8 @@ fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
             ));
         }
         None => {
-            if let Some(copied) = copied {
-                text.push_str(&format!(" of {} mappings", copied.vmas));
+            if let Some(mappings) = memory.copied_vmas {
+                text.push_str(&format!(" of {mappings} mappings"));
             }
         }
     }

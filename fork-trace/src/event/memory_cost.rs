@@ -5,7 +5,7 @@ use fork_trace_common::stage::Stage;
 
 use crate::event::{
     fork::Fork,
-    memory::{AddressSpace, Copied, PAGE_BYTES},
+    memory::{Memory, PAGE_BYTES},
     span::Span,
     units::{count, duration, size},
 };
@@ -23,23 +23,23 @@ const PAGES: &str = "pages";
 /// `copy_mm 81 ms, 24.1 GiB resident, 1,234 mappings, 48 MiB page tables, 3.3 ms/GiB, mostly for its
 /// pages`.
 pub(crate) fn words(fork: &Fork) -> Option<String> {
-    let memory = fork.memory.caller.as_ref()?;
-    let copied = fork.memory.copied.as_ref();
+    let memory = &fork.memory;
+    let mappings = memory.vmas?;
     let mut words = Vec::new();
     words.extend(time(&fork.stages));
     let about = if memory.rss_error_pages.is_some() { "~" } else { "" };
     let resident = known(memory.rss_pages, memory.rss_error_pages);
     words.extend(resident.map(|pages| format!("{about}{} resident", size(bytes(pages)))));
-    words.extend(copied.and_then(|copied| part(memory, copied, fork.parent.threads)));
+    words.extend(part(memory, fork.parent.threads));
     let swap = memory.swap_pages.filter(|pages| *pages > 0);
     words.extend(swap.map(|pages| format!("{about}{} in swap", size(bytes(pages)))));
-    words.push(format!("{} mappings", count(memory.vmas)));
+    words.push(format!("{} mappings", count(mappings)));
     words.extend(memory.page_table_bytes.map(|bytes| format!("{} page tables", size(bytes))));
-    let ns = copying_ns(&fork.stages);
-    let driver = ns.zip(copied).and_then(|(ns, copied)| driver(ns, copied, &fork.stages));
+    let ns = copying_ns(&fork.stages).filter(|_| memory.copied_vmas.is_some());
+    let driver = ns.and_then(|ns| driver(ns, memory, &fork.stages));
     // Where mappings or page tables drove it, a price of pages would be of something else.
-    let of_pages = ns.zip(copied).filter(|_| driver.is_none_or(|driver| driver == PAGES));
-    words.extend(of_pages.and_then(|(ns, copied)| price(ns, copied)));
+    let of_pages = ns.filter(|_| driver.is_none_or(|driver| driver == PAGES));
+    words.extend(of_pages.and_then(|ns| price(ns, memory)));
     words.extend(driver.map(|driver| format!("mostly for its {driver}")));
     Some(words.join(", "))
 }
@@ -82,10 +82,10 @@ fn copying_ns(stages: &[Span]) -> Option<u64> {
 /// that was never written to, is not copied. mm/mmap.c `dup_mmap`: one with `VM_DONTCOPY`
 /// (`MADV_DONTFORK`) is left out, and of one with `VM_WIPEONFORK` the child gets none of the pages.
 /// Each mapping with anonymous pages has an `anon_vma`.
-fn part(memory: &AddressSpace, copied: &Copied, threads: Option<u32>) -> Option<String> {
+fn part(memory: &Memory, threads: Option<u32>) -> Option<String> {
     let (resident, anon) = (memory.rss_pages?, memory.anon_pages?);
-    let (copied_pages, copied_anon) = (copied.rss_pages?, copied.anon_pages?);
-    let errors = [memory.rss_error_pages, copied.rss_error_pages];
+    let (copied_pages, copied_anon) = (memory.copied_rss_pages?, memory.copied_anon_pages?);
+    let errors = [memory.rss_error_pages, memory.copied_rss_error_pages];
     let error =
         errors.iter().flatten().fold(0_u64, |sum, one| sum.saturating_add(*one)).saturating_mul(3);
     let rest = resident.checked_sub(copied_pages)?;
@@ -102,7 +102,7 @@ fn part(memory: &AddressSpace, copied: &Copied, threads: Option<u32>) -> Option<
     }
     // Another thread may have freed it meanwhile.
     if counts(left_anon) && threads == Some(1) {
-        let left_out = copied.vmas < memory.vmas;
+        let left_out = memory.copied_vmas < memory.vmas;
         reasons.push(if left_out { "MADV_DONTFORK" } else { "MADV_WIPEONFORK" });
     }
     let nearly_none = copied_pages.saturating_mul(100) < resident;
@@ -115,9 +115,14 @@ fn part(memory: &AddressSpace, copied: &Copied, threads: Option<u32>) -> Option<
     Some(format!("{how_much} of it copied{reasons}"))
 }
 
+/// The pages whose entries were copied, in memory and in swap.
+fn copied_pages(memory: &Memory) -> Option<u64> {
+    Some(memory.copied_rss_pages?.saturating_add(memory.copied_swap_pages?))
+}
+
 /// The price of a GiB that was copied.
-fn price(ns: u64, copied: &Copied) -> Option<String> {
-    let copied = bytes(copied.rss_pages?.saturating_add(copied.swap_pages?));
+fn price(ns: u64, memory: &Memory) -> Option<String> {
+    let copied = bytes(copied_pages(memory)?);
     if copied < LEAST_BYTES {
         return None;
     }
@@ -132,7 +137,7 @@ fn price(ns: u64, copied: &Copied) -> Option<String> {
 /// only where it is many times as frequent as the others. With transparent huge pages one entry
 /// stands for 512 pages: where a page took less than `LEAST_PAGE_NS`, pages were not copied one by
 /// one, and nothing is said.
-fn driver(ns: u64, copied: &Copied, stages: &[Span]) -> Option<&'static str> {
+fn driver(ns: u64, memory: &Memory, stages: &[Span]) -> Option<&'static str> {
     /// A copy of a page table's entry takes longer than this.
     const LEAST_PAGE_NS: u64 = 4;
     /// Fewer mappings and page tables than this are what every process has.
@@ -142,8 +147,8 @@ fn driver(ns: u64, copied: &Copied, stages: &[Span]) -> Option<&'static str> {
     if measured.saturating_mul(2) > ns {
         return Some("mappings");
     }
-    let pages = copied.rss_pages?.saturating_add(copied.swap_pages?);
-    let (mappings, tables) = (copied.vmas, copied.page_table_bytes? / PAGE_BYTES);
+    let pages = copied_pages(memory)?;
+    let (mappings, tables) = (memory.copied_vmas?, memory.copied_page_table_bytes? / PAGE_BYTES);
     if mappings >= LEAST && mappings >= tables && mappings.saturating_mul(2) >= pages {
         return Some("mappings");
     }
@@ -199,9 +204,9 @@ mod tests {
         Fork { stages, ..fork }
     }
 
-    fn change(of: impl FnOnce(&mut AddressSpace, &mut Copied)) -> String {
+    fn change(of: impl FnOnce(&mut Memory)) -> String {
         let mut fork = fork();
-        of(fork.memory.caller.as_mut().unwrap(), fork.memory.copied.as_mut().unwrap());
+        of(&mut fork.memory);
         words(&fork).unwrap()
     }
 
@@ -212,16 +217,16 @@ mod tests {
             "copy_mm 81.0 ms, 24.0 GiB resident, 1,234 mappings, 48.0 MiB page tables, \
              3.33 ms/GiB, mostly for its pages"
         );
-        let small = change(|memory, copied| {
+        let small = change(|memory| {
             memory.rss_pages = Some(100);
             memory.rss_error_pages = Some(20);
             memory.page_table_bytes = None;
-            copied.rss_pages = Some(90);
-            copied.page_table_bytes = Some(8192);
+            memory.copied_rss_pages = Some(90);
+            memory.copied_page_table_bytes = Some(8192);
         });
-        let unread = change(|memory, copied| {
+        let unread = change(|memory| {
             (memory.rss_pages, memory.rss_error_pages) = (Some(0), Some(64));
-            copied.rss_pages = Some(0);
+            memory.copied_rss_pages = Some(0);
         });
         assert!(!unread.contains("resident"), "nothing is known of it: {unread}");
         assert_eq!(
@@ -241,37 +246,38 @@ mod tests {
 
     #[test]
     fn what_is_not_copied_is_told_with_its_reason() {
-        let none = |copied: &mut Copied| {
-            (copied.rss_pages, copied.anon_pages) = (Some(20), Some(20));
-            copied.page_table_bytes = Some(40_960);
+        let none = |memory: &mut Memory| {
+            (memory.copied_rss_pages, memory.copied_anon_pages) = (Some(20), Some(20));
+            memory.copied_page_table_bytes = Some(40_960);
         };
-        let shared = change(|memory, copied| {
-            none(copied);
+        let shared = change(|memory| {
+            none(memory);
             memory.anon_pages = Some(20);
         });
         assert!(shared.contains("24.0 GiB resident, nothing of it copied: shared, "), "{shared}");
         assert!(!shared.contains("/GiB"), "{shared}");
-        let left_out = change(|_, copied| {
-            none(copied);
-            copied.vmas -= 1;
+        let left_out = change(|memory| {
+            none(memory);
+            memory.copied_vmas = Some(1233);
         });
         assert!(left_out.contains(", nothing of it copied: MADV_DONTFORK, "), "{left_out}");
-        let wiped = change(|_, copied| none(copied));
+        let wiped = change(none);
         assert!(wiped.contains(", nothing of it copied: MADV_WIPEONFORK, "), "{wiped}");
-        let half = change(|memory, copied| {
+        let half = change(|memory| {
             memory.anon_pages = Some(12 * GIB_PAGES);
-            (copied.rss_pages, copied.anon_pages) = (memory.anon_pages, memory.anon_pages);
+            (memory.copied_rss_pages, memory.copied_anon_pages) =
+                (memory.anon_pages, memory.anon_pages);
         });
         assert!(half.contains(", 12.0 GiB of it copied (the rest: shared), "), "{half}");
         assert!(half.contains(", 6.67 ms/GiB, "), "of what was copied: {half}");
         let mut threads = fork();
         threads.parent.threads = Some(2);
-        none(threads.memory.copied.as_mut().unwrap());
+        none(&mut threads.memory);
         let threads = words(&threads).unwrap();
         assert!(threads.contains(", nothing of it copied, "), "it may be freed: {threads}");
-        let unknown = change(|memory, copied| {
+        let unknown = change(|memory| {
             memory.rss_error_pages = Some(3 * 24 * GIB_PAGES);
-            none(copied);
+            none(memory);
         });
         assert!(!unknown.contains("copied"), "the counts may be that wrong: {unknown}");
     }
@@ -281,9 +287,9 @@ mod tests {
         let driven = |pages: u64, mappings: u64, tables: u64, ns: u64| {
             let mut fork = fork();
             fork.stages = vec![span(Stage::CopyMm, ns)];
-            let copied = fork.memory.copied.as_mut().unwrap();
-            (copied.rss_pages, copied.vmas) = (Some(pages), mappings);
-            copied.page_table_bytes = Some(tables * PAGE_BYTES);
+            let memory = &mut fork.memory;
+            (memory.copied_rss_pages, memory.copied_vmas) = (Some(pages), Some(mappings));
+            memory.copied_page_table_bytes = Some(tables * PAGE_BYTES);
             let words = words(&fork).unwrap();
             words.split_once("mostly for its ").map(|(_, driver)| driver.to_owned())
         };

@@ -68,20 +68,20 @@ impl<R: BufRead> Replay<R> {
         if bytes.len() == LONGEST {
             return Err(self.error("the line is too long".to_owned()));
         }
-        if self.line == 1
-            && let Some(cause) = other_version(&bytes)
-        {
-            return Err(self.error(cause));
-        }
         let mut event = match parse(&bytes) {
             // Whoever wrote it was stopped in the middle of this line.
             Err(error) if error.is_eof() && self.line > 1 && !bytes.ends_with(b"\n") => {
                 return Ok(None);
             }
-            event => event.map_err(|error| self.error(explain(&error)))?,
+            event => event.map_err(|error| {
+                self.error(other_version(&bytes).unwrap_or_else(|| explain(&error)))
+            })?,
         };
         match &mut event {
-            Event::Start(start) => self.coverage.clone_from(&start.coverage),
+            Event::Start(start) => match refused(start.schema_version) {
+                Some(cause) => return Err(self.error(cause)),
+                None => self.coverage.clone_from(&start.coverage),
+            },
             _ if self.line == 1 => {
                 return Err(self.error("the first line is not a `start` line".to_owned()));
             }
@@ -111,13 +111,18 @@ fn cover(fork: &mut Fork, coverage: &[Coverage]) {
     }
 }
 
-/// What is wrong with a line that is the first one of another version, whose fields may be others.
+/// What is wrong with a line that cannot be read because it is the first one of another version, whose fields
+/// are others.
 fn other_version(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Start {
         schema_version: u32,
     }
-    let version = serde_json::from_slice::<Start>(line).ok()?.schema_version;
+    refused(serde_json::from_slice::<Start>(line).ok()?.schema_version)
+}
+
+/// Why a stream of this version is not read, unless it is this one.
+fn refused(version: u32) -> Option<String> {
     (version != SCHEMA_VERSION).then(|| {
         format!(
             "it has schema version {version}, and this fork-trace reads version {SCHEMA_VERSION}: \

@@ -1,6 +1,9 @@
 //! The JSON Schema of a stream's lines, made from the types that read them.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema,
+    transform::RecursiveTransform,
+};
 use serde_json::Value;
 
 use crate::event::{
@@ -14,16 +17,14 @@ use crate::event::{
 /// know, as a newer fork-trace may write them.
 #[must_use]
 pub fn schema() -> Value {
-    let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<Event>().to_value();
-    without_null(&mut schema);
-    if let Some(object) = schema.as_object_mut() {
-        object.insert(
-            "title".to_owned(),
-            format!("a line of fork-trace, version {SCHEMA_VERSION}").into(),
-        );
-    }
-    schema
+    let settings =
+        SchemaSettings::draft2020_12().with_transform(RecursiveTransform(as_lines_are_written));
+    let mut schema = settings.into_generator().into_root_schema_for::<Event>();
+    schema.insert(
+        "title".to_owned(),
+        format!("a line of fork-trace, version {SCHEMA_VERSION}").into(),
+    );
+    schema.to_value()
 }
 
 /// The words of a doc comment without its links, which lead nowhere outside of the source.
@@ -41,30 +42,22 @@ fn without_links(text: &str) -> String {
 
 /// Takes `null` out of what a value may be, for what is not known is absent in a line, and links out of what
 /// is said of it.
-fn without_null(schema: &mut Value) {
-    let is_null = |of: &Value| *of == "null" || of["type"] == "null";
-    match schema {
-        Value::Object(fields) => {
-            for name in ["type", "anyOf"] {
-                let Some(Value::Array(choices)) = fields.get_mut(name) else { continue };
-                choices.retain(|choice| !is_null(choice));
-                // One type is written without brackets; one of any stays in its list.
-                if name == "type" && choices.len() == 1 {
-                    let only = choices.remove(0);
-                    fields.insert(name.to_owned(), only);
-                }
-            }
-            // Serde takes an absent value for these; a line never has them.
-            if fields.get("default") == Some(&Value::Null) {
-                fields.remove("default");
-            }
-            if let Some(Value::String(text)) = fields.get_mut("description") {
-                *text = without_links(text);
-            }
-            fields.values_mut().for_each(without_null);
+fn as_lines_are_written(schema: &mut Schema) {
+    for name in ["type", "anyOf"] {
+        let Some(Value::Array(choices)) = schema.get_mut(name) else { continue };
+        choices.retain(|choice| *choice != "null" && choice["type"] != "null");
+        // One type is written without brackets; one of any stays in its list.
+        if name == "type" && choices.len() == 1 {
+            let only = choices.remove(0);
+            schema.insert(name.to_owned(), only);
         }
-        Value::Array(all) => all.iter_mut().for_each(without_null),
-        _ => {}
+    }
+    // Serde takes an absent value for these; a line never has them.
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = without_links(text);
     }
 }
 

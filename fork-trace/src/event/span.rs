@@ -230,8 +230,8 @@ pub(crate) fn by_name<'a, T>(
     let mut next = 0;
     move |name| {
         let (before, after) = rows.split_at_checked(next)?;
-        let places = (next..).zip(after).chain((0..).zip(before));
-        let found = places.into_iter().find(|(_, row)| name_of(row) == name)?;
+        let mut places = (next..).zip(after).chain((0..).zip(before));
+        let found = places.find(|(_, row)| name_of(row) == name)?;
         next = found.0 + 1;
         Some(found)
     }

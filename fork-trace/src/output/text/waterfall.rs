@@ -310,15 +310,18 @@ fn further(fork: &Fork) -> String {
 
 /// What was built for the child's own address space.
 fn copied(fork: &Fork) -> String {
-    let Some(copied) = &fork.memory.copied else { return String::new() };
-    let about = if copied.rss_error_pages.is_some() { "~" } else { "" };
+    let memory = &fork.memory;
+    let about = if memory.copied_rss_error_pages.is_some() { "~" } else { "" };
     let pages = |pages: u64| size(pages.saturating_mul(PAGE_BYTES));
     let words = [
-        Some(format!("{} mappings", count(copied.vmas))),
-        copied.page_table_bytes.map(|bytes| format!("{} of page tables", size(bytes))),
-        known(copied.rss_pages, copied.rss_error_pages)
+        memory.copied_vmas.map(|mappings| format!("{} mappings", count(mappings))),
+        memory.copied_page_table_bytes.map(|bytes| format!("{} of page tables", size(bytes))),
+        known(memory.copied_rss_pages, memory.copied_rss_error_pages)
             .map(|resident| format!("{about}{} of pages", pages(resident))),
-        copied.swap_pages.filter(|swap| *swap > 0).map(|swap| format!("{} in swap", pages(swap))),
+        memory
+            .copied_swap_pages
+            .filter(|swap| *swap > 0)
+            .map(|swap| format!("{} in swap", pages(swap))),
     ];
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
