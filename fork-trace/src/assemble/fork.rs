@@ -331,6 +331,8 @@ mod tests {
         let mut unseen = fork;
         unseen.other_ns = Some(90_000);
         assert_eq!(unseen.slowest(), Some(("other", 90_000)));
+        unseen.waits_incomplete = Some(true);
+        assert_eq!(unseen.slowest(), None, "it may have been a wait");
     }
 
     #[test]

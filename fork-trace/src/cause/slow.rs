@@ -10,6 +10,7 @@ use crate::{
     event::{
         fork::Fork,
         memory::PAGE_BYTES,
+        memory_cost::{LEAST_BYTES, per_gib},
         span::{Span, worked_ns},
         units::{count, duration, percent, size},
         values::Name,
@@ -22,11 +23,6 @@ pub const SLOW_NS: u64 = 10_000_000;
 
 /// What takes less than this share of the time does not explain it.
 const LEAST: Share = Share(300);
-
-/// With less anonymous memory than this a price per GiB says more of the fixed costs.
-const LEAST_BYTES: u64 = 64 << 20;
-
-const GIB: u64 = 1 << 30;
 
 /// Sets the verdict of an attempt that held its caller for [`SLOW_NS`] or more.
 pub fn add(fork: &mut Fork) {
@@ -202,16 +198,12 @@ fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
         Some(bytes) => format!("copying {} of page tables", size(bytes)),
         None => "copying the address space".to_owned(),
     };
-    let bytes = memory.anon_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
+    // Not all that the caller has is copied: memory under MADV_DONTFORK is not.
+    let bytes = memory.copied_anon_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
     match bytes.filter(|bytes| *bytes >= LEAST_BYTES) {
         Some(bytes) => {
-            let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(bytes);
-            let per_gib = u64::try_from(per_gib).unwrap_or(u64::MAX);
-            text.push_str(&format!(
-                " for {} of anonymous memory, {}/GiB",
-                size(bytes),
-                duration(per_gib)
-            ));
+            let (size, price) = (size(bytes), per_gib(ns, bytes));
+            text.push_str(&format!(" for {size} of anonymous memory, {price}"));
         }
         None => {
             if let Some(mappings) = memory.copied_vmas {
@@ -244,7 +236,7 @@ mod tests {
         {"name":"copy_page_range","start_ns":0,"dur_ns":96000000,"self_ns":96000000,
          "off_cpu_ns":OFF,"status":"done","precision":"bounded"}],
         "memory":{"vmas":30,"total_vm_pages":9,"rss_pages":7000000,"anon_pages":6291456,
-        "copied_vmas":30,"copied_page_table_bytes":50331648}"#;
+        "copied_vmas":30,"copied_page_table_bytes":50331648,"copied_anon_pages":6291456}"#;
 
     #[test]
     fn copying_is_proved_by_what_was_copied() {
@@ -261,6 +253,16 @@ mod tests {
         assert!(slow.hint.is_some_and(|hint| hint.contains("posix_spawn")));
         assert_eq!(verdict(&format!(r#""total_ns":9999999,"held_ns":9999999,{stages}"#)), None);
         assert_eq!(verdict(&format!(r#""total_ns":100000000,{stages}"#)), None, "still held");
+    }
+
+    #[test]
+    fn what_was_not_copied_has_no_price() {
+        let stages = STAGES_OF_A_COPY
+            .replace(r#""off_cpu_ns":OFF,"#, "")
+            .replace(r#""copied_anon_pages":6291456"#, r#""copied_anon_pages":20"#);
+        let times = r#""total_ns":100000000,"held_ns":100000000"#;
+        let text = verdict(&format!("{times},{stages}")).unwrap().text;
+        assert_eq!(text, "96% copying 48.0 MiB of page tables of 30 mappings: 96.0 ms of 100 ms");
     }
 
     #[test]

@@ -141,9 +141,13 @@ impl Fork {
     }
 
     /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
-    /// of the time is in no stage that is shown.
+    /// of the time is in no stage that is shown. `None` where waits may be missing: then that time may
+    /// be a wait, and in another stage.
     #[must_use]
     pub fn slowest(&self) -> Option<(&str, u64)> {
+        if self.waits_incomplete.is_some() {
+            return None;
+        }
         let shares = |of: &str| -> u64 {
             let shares = self.stages.iter().filter(|span| span.of.as_deref() == Some(of));
             shares.filter_map(|span| span.dur_ns).sum()

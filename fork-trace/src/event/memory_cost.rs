@@ -14,7 +14,7 @@ const GIB: u64 = 1 << 30;
 
 /// Below this size a price per GiB says more of the fixed costs than of the memory, and what was not
 /// copied does not matter.
-const LEAST_BYTES: u64 = 64 << 20;
+pub(crate) const LEAST_BYTES: u64 = 64 << 20;
 
 /// What mostly drives the time of a large process.
 const PAGES: &str = "pages";
@@ -126,8 +126,13 @@ fn price(ns: u64, memory: &Memory) -> Option<String> {
     if copied < LEAST_BYTES {
         return None;
     }
-    let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(copied);
-    Some(format!("{}/GiB", duration(u64::try_from(per_gib).unwrap_or(u64::MAX))))
+    Some(per_gib(ns, copied))
+}
+
+/// What a GiB costs, where so many bytes took so long: `3.3 ms/GiB`.
+pub(crate) fn per_gib(ns: u64, bytes: u64) -> String {
+    let per_gib = u128::from(ns) * u128::from(GIB) / u128::from(bytes.max(1));
+    format!("{}/GiB", duration(u64::try_from(per_gib).unwrap_or(u64::MAX)))
 }
 
 /// What drove the time of copying, where figures show it: `pages`, `mappings` or `page tables`.
