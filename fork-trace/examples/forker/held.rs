@@ -97,6 +97,14 @@ pub(crate) fn truth(trouble: Trouble, make: impl FnOnce() -> c_int) -> Result<Tr
     })
 }
 
+/// How long a fork was off its CPU.
+pub(crate) fn off_ns(truth: &Truth) -> u64 {
+    (truth.end_ns - truth.start_ns).saturating_sub(truth.cpu_ns)
+}
+
+/// How many forks are made at most until one is held.
+pub(crate) const TIMES: usize = 8;
+
 /// Makes forks until one is as it is wanted, or `times` of them.
 pub(crate) fn until<T, E>(
     times: usize,

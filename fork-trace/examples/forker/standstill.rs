@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     call::Skip,
-    held::{Trouble, Truth, in_group, truth, until},
+    held::{TIMES, Trouble, Truth, in_group, off_ns, truth, until},
     host::cgroup::Hierarchy,
     shortage,
     sys::{
@@ -25,8 +25,6 @@ use crate::{
     },
 };
 
-/// How many forks are made at most until one is held.
-const TIMES: usize = 8;
 /// How long what keeps a fork lasts: longer than such a fork works on a slow machine.
 const HELD_MS: u64 = 1000;
 /// The same of a vfork: after a second it would be shown while it is held.
@@ -280,11 +278,6 @@ fn freezer() -> Result<Truth, Skip> {
     };
     let trouble = Trouble::Freezer;
     until_held(|| in_group(trouble, &group, beside, || by_libc(trouble)))
-}
-
-/// How long a fork was off its CPU.
-fn off_ns(truth: &Truth) -> u64 {
-    (truth.end_ns - truth.start_ns).saturating_sub(truth.cpu_ns)
 }
 
 /// Makes forks until one is held, or for some times: on a busy machine a fork may be over before
