@@ -70,4 +70,8 @@ counters! {
     OffCpuMissed,
     /// Samples of kernel stacks lost because the ring was half full or full.
     SamplesLost,
+    /// Runs of wrappers of the C library that are not known, because the map for them was full.
+    LibcFull,
+    /// Records of runs of wrappers that were lost because the ring was full.
+    RingFullLibc,
 }

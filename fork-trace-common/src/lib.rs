@@ -13,6 +13,7 @@ pub mod flags;
 pub mod follow_up;
 pub mod function;
 pub mod holder;
+pub mod libc;
 pub mod memory;
 pub mod point;
 pub mod program;

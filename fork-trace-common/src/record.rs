@@ -31,6 +31,8 @@ pub enum RecordKind {
     Waits = 11,
     /// A [`SampleRecord`](crate::sample::SampleRecord).
     Sample = 12,
+    /// A [`LibcRecord`](crate::libc::LibcRecord).
+    Libc = 13,
 }
 
 /// The system call of an attempt.
@@ -94,6 +96,10 @@ pub mod bits {
     /// The caller left its CPU during the attempt: a [`WaitsRecord`](crate::wait::WaitsRecord)
     /// comes before this record, unless it was lost.
     pub const WAITED: u32 = 1 << 21;
+    /// The caller is inside a wrapper of the C library: a [`LibcRecord`](crate::libc::LibcRecord) of
+    /// the caller comes when it returns from that, and one of the child where it returns too, unless
+    /// they are lost.
+    pub const LIBC: u32 = 1 << 22;
 }
 
 /// A program of this tracer that works for a while inside an attempt, at a tracepoint that bounds a

@@ -23,6 +23,8 @@ pub enum Side {
     Wait,
     /// The child.
     Child,
+    /// The child, in its C library, before it returns from `fork`.
+    ChildLibc,
 }
 
 /// Two points that a stage lies between, and which other stages lie between them too.
@@ -174,7 +176,9 @@ stages! {
     Libc LibcSyscall "_Fork" in LibcFork, "glibc sysdeps/nptl/_Fork.c",
         "the system call itself as the C library makes it";
     Libc MallocUnlock "__malloc_fork_unlock_parent" in LibcFork, "glibc malloc/arena.c",
-        "malloc and stdio locks released in the parent; only with threads";
+        "malloc arenas unlocked in the parent; only with threads";
+    Libc StdioUnlock "_IO_list_unlock" in LibcFork, "glibc libio/genops.c",
+        "list of stdio streams unlocked in the parent; only with threads";
     Libc RunPostforkHandlers "__run_postfork_handlers" in LibcFork, "glibc posix/register-atfork.c",
         "pthread_atfork parent handlers";
 
@@ -416,6 +420,24 @@ stages! {
     Child ScheduleTail "schedule_tail" in RetFromFork, "kernel/sched/core.c",
         "the switch to the child is finished, its tid stored for CLONE_CHILD_SETTID",
         function ScheduleTail;
+
+    ChildLibc ChildFork "fork_child" in -, "glibc posix/fork.c",
+        "the C library in the child, from its first instruction to its return from fork";
+    ChildLibc ChildSetup "fork_system_setup" in ChildFork, "glibc sysdeps/nptl/fork.h",
+        "ids, robust list and thread state of the only thread; inlined into _Fork and fork";
+    ChildLibc ChildMallocUnlock "__malloc_fork_unlock_child" in ChildFork, "glibc malloc/arena.c",
+        "malloc arenas made anew in the child; only with threads";
+    ChildLibc ChildStdioReset "_IO_list_resetlock" in ChildFork, "glibc libio/genops.c",
+        "list of stdio streams unlocked in the child; only with threads";
+    ChildLibc ChildNss "__nss_database_fork_subprocess" in ChildFork, "glibc nss/nss_database.c",
+        "name service state set back in the child; only with threads";
+    ChildLibc ChildLoaderReset "fork_system_setup_after_fork" in ChildFork,
+        "glibc sysdeps/nptl/fork.h",
+        "locks of the loader, timers and message queues made anew; inlined into fork";
+    ChildLibc ChildReclaimStacks "reclaim_stacks" in ChildFork, "glibc posix/fork.c",
+        "stacks of threads that the child does not have are given up; inlined into fork";
+    ChildLibc ChildHandlers "atfork_run_child" in ChildFork, "glibc posix/register-atfork.c",
+        "pthread_atfork child handlers, first registered first";
 }
 
 impl Stage {

@@ -10,6 +10,7 @@ use fork_trace_common::{
     filter::FilterKey,
     follow_up::{Born, ExecRecord, FollowUpRecord},
     holder::HoldersOf,
+    libc::LibcRecord,
     program::ProgramRecord,
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
@@ -28,6 +29,10 @@ pub(crate) static ATTEMPTS: HashMap<u64, ForkRecord> = HashMap::with_max_entries
 /// The functions that attempts under way have passed, by the same key.
 #[map]
 pub(crate) static FUNCTION_TIMES: HashMap<u64, FunctionTimes> = HashMap::with_max_entries(8192, 0);
+
+/// The wrapper of the C library that a thread is in, by thread id.
+#[map]
+pub(crate) static LIBC: HashMap<u32, LibcRecord> = HashMap::with_max_entries(8192, 0);
 
 /// A child's first moments on a CPU, by its thread id, until it returns to user space.
 #[map]

@@ -9,7 +9,7 @@ use fork_trace_common::{
 
 use super::{
     caller::{caller_enters, caller_unentered, set_call},
-    functions_passed,
+    functions_passed, libc,
     record::{insert, remove, set_mark, set_tracer_ns, under_way},
     submit::submit_unreturned,
 };
@@ -59,6 +59,7 @@ pub(crate) fn enter(regs: Regs, nr: u64) {
         return;
     }
     _ = caller_enters();
+    libc::attempt_begins(record, key);
     set_tracer_ns(record, TracerProgram::SysEnter, now);
 }
 

@@ -15,7 +15,7 @@ use fork_trace_common::{
 
 use super::{
     begin::insert_unentered,
-    functions_passed,
+    functions_passed, libc,
     record::{remove, set_mark, set_tracer_ns, under_way},
     submit::{finish, submit},
 };
@@ -86,6 +86,7 @@ fn record_child(record: &mut ForkRecord, child: Task, ids: TaskIds, pf: u32, clo
     if let Some(level) = child.pid_level() {
         record.child_ns_tid = child.nr_at(level).unwrap_or_default();
     }
+    libc::child_made(record, ids, clone_flags, bpf_get_current_pid_tgid());
     record.child_proc_pid = child.proc_pid(ids.tgid).unwrap_or_default();
     if let Some(nr) = Task::current().pid_level().and_then(|level| child.nr_at(level)) {
         record.ret = i64::from(nr);

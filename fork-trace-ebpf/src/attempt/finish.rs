@@ -11,7 +11,7 @@ use fork_trace_common::{
 use super::{
     begin::{insert_unentered, unwanted},
     caller::set_called,
-    functions_passed,
+    functions_passed, libc,
     record::{remove, set_mark, under_way},
     start,
     submit::{finish, submit_unreturned},
@@ -124,6 +124,7 @@ pub(crate) fn task_ends() {
     // A thread that was preempted at the very end of its attempt has an entry without a record.
     waits::forget(key);
     functions_passed::forget(key);
+    libc::task_ends(key);
     start::forget(key);
     if Task::current().tracer().is_some() {
         taken::forget(key);

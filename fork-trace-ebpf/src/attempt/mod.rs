@@ -13,6 +13,7 @@ mod caller;
 pub(crate) mod child;
 pub(crate) mod finish;
 pub(crate) mod functions_passed;
+pub(crate) mod libc;
 pub(crate) mod marks;
 mod record;
 pub(crate) mod samples;

@@ -4,6 +4,7 @@
 
 mod functions;
 mod inner_tracepoints;
+mod libc;
 mod own_tracepoints;
 mod sample;
 mod tasks;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::{
     follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
+    libc::LibcRecord,
     program::{self, ProgramRecord},
     record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
@@ -33,6 +34,8 @@ pub enum Record {
     Exec(Box<ExecRecord>),
     /// The program of a caller; the unused end of `args` is zero.
     Program(Box<ProgramRecord>),
+    /// A run of a wrapper of the C library.
+    Libc(Box<LibcRecord>),
 }
 
 /// Decodes one entry of the ring.
@@ -52,6 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const EXECED_WITH: u32 = FollowUpKind::ExecedWith as u32;
     const EXEC_FAILED: u32 = FollowUpKind::ExecFailed as u32;
     const PROGRAM: u32 = RecordKind::Program as u32;
+    const LIBC: u32 = RecordKind::Libc as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -78,6 +82,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
             Ok(Record::FollowUp(record))
         }
         Some(PROGRAM) => Ok(Record::Program(Box::new(program(bytes).with_context(length)?))),
+        Some(LIBC) => {
+            let record = LibcRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Libc(Box::new(record)))
+        }
         Some(EXECED_WITH | EXEC_FAILED) => {
             Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?)))
         }

@@ -73,6 +73,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         other_ns: None,
         stages: Vec::new(),
         child_start: start.as_ref().map(|start| child_start(record, start)),
+        libc: None,
         warnings: warnings(record),
     };
     add_stages(&mut fork, times, plan, failed_stage(times));

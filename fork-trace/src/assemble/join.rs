@@ -15,6 +15,7 @@ use std::{
 use foldhash::HashMap;
 use fork_trace_common::{
     follow_up::FollowUpRecord,
+    libc::{self, LibcRecord},
     record::{ForkRecord, FunctionTimes, StartRecord, TaskIds, bits},
     refusal::RefusalRecord,
     stage::Mark,
@@ -24,6 +25,7 @@ use fork_trace_common::{
 use crate::assemble::{
     decode::Record,
     follow_up::HOLD_AWAY_NS,
+    libc::{awaits_caller, awaits_child},
     program::{Program, Programs},
     samples::{Sampled, Samples},
     times::began_ns,
@@ -69,6 +71,10 @@ pub struct Joined {
     pub child_away: bool,
     /// Some of its waits may be missing, because records of waits were lost.
     pub waits_incomplete: bool,
+    /// The wrapper of the C library in which it was made, where those are probed.
+    pub libc: Option<Box<LibcRecord>>,
+    /// Its child's way out of the same wrapper.
+    pub child_libc: Option<Box<LibcRecord>>,
 }
 
 impl Joined {
@@ -89,6 +95,8 @@ impl Joined {
             is_back: false,
             child_away: false,
             waits_incomplete: false,
+            libc: None,
+            child_libc: None,
         }
     }
 
@@ -138,6 +146,12 @@ impl Held {
         self.superseded || !self.caller_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
     }
 
+    /// Whether the caller, or the child, is known to be inside a wrapper of the C library still.
+    fn is_in_wrapper(&self) -> bool {
+        !self.superseded && awaits_caller(&self.joined)
+            || self.joined.start.is_some() && awaits_child(&self.joined)
+    }
+
     /// Whether the child is in user space by `now_ns`, or will not be heard of.
     fn child_runs(&self, now_ns: u64) -> bool {
         let record = &self.joined.record;
@@ -165,6 +179,7 @@ fn mark_ns(record: &ForkRecord, mark: Mark) -> u64 {
 #[derive(Default)]
 struct Early {
     start: Option<StartRecord>,
+    libc: Option<Box<LibcRecord>>,
     waits: Vec<WaitsRecord>,
     away: bool,
 }
@@ -182,6 +197,10 @@ pub struct Joiner {
     functions: HashMap<u32, Box<FunctionTimes>>,
     /// Waits of the attempt that comes next of a thread.
     waits: HashMap<u32, Box<WaitsRecord>>,
+    /// Wrappers whose return is not probed, of the attempt that comes next of a thread.
+    libc: HashMap<u32, Box<LibcRecord>>,
+    /// Wrappers that have returned without an attempt.
+    without_attempt: VecDeque<Box<LibcRecord>>,
     /// Samples of attempts under way.
     samples: Samples,
     early: HashMap<Key, Early>,
@@ -209,11 +228,40 @@ impl Joiner {
                 }
             }
             Record::Program(program) => self.programs.push(&program),
+            Record::Libc(record) => self.wrapper(record, now_ns),
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
             // Follow-ups carry their fork's id: only a vfork's return is paired, by `returned`.
             Record::FollowUp(_) | Record::Exec(_) => {}
         }
         self.bound(now_ns);
+    }
+
+    /// A caller or a child has returned from a wrapper of the C library.
+    fn wrapper(&mut self, record: Box<LibcRecord>, now_ns: u64) {
+        if record.has(libc::bits::CHILD) {
+            let key = key(&record.thread);
+            match self.by_child.get(&key).and_then(|id| self.held.get_mut(id)) {
+                Some(held) => held.joined.child_libc = Some(record),
+                None => self.early(key, now_ns).libc = Some(record),
+            }
+            return;
+        }
+        let tid = record.thread.tid;
+        if record.attempt_ns == 0 {
+            self.without_attempt.push_back(record);
+            return;
+        }
+        match self.by_caller.get(&tid).and_then(|id| self.held.get_mut(id)) {
+            Some(held) if held.joined.record.start_ns == record.attempt_ns => {
+                held.joined.libc = Some(record);
+            }
+            _ => insert(&mut self.libc, tid, record),
+        }
+    }
+
+    /// The wrappers that have returned without an attempt since this was last asked.
+    pub fn take_without_attempt(&mut self) -> VecDeque<Box<LibcRecord>> {
+        std::mem::take(&mut self.without_attempt)
     }
 
     /// The call of a vfork's caller has returned.
@@ -232,6 +280,7 @@ impl Joiner {
         let mut waits = waits.filter(|waits| waits.start_ns == record.start_ns);
         let samples = self.samples.take(tid, record.start_ns);
         let refusal = if record.has(bits::CHILD) { None } else { self.refusal(&record) };
+        let libc = self.libc.remove(&tid).filter(|libc| libc.attempt_ns == record.start_ns);
         let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
         // A caller may be preempted between its return and the end of its record.
         let returned_ns = Some(mark_ns(&record, Mark::SysExit)).filter(|at_ns| *at_ns != 0);
@@ -241,7 +290,7 @@ impl Joiner {
         let alone = Joined::alone(record);
         let waits_after = late.into_iter().collect();
         let mut joined =
-            Joined { functions, waits, waits_after, samples, refusal, program, ..alone };
+            Joined { functions, waits, waits_after, samples, refusal, program, libc, ..alone };
         let id = self.next;
         self.next += 1;
         let mut child_away = false;
@@ -250,6 +299,7 @@ impl Joiner {
             if let Some(early) = self.early.remove(&key) {
                 joined.start = early.start;
                 joined.child_waits = early.waits;
+                joined.child_libc = early.libc;
                 child_away = early.away;
             }
             // A twin stays held, and comes out without its child.
@@ -312,10 +362,10 @@ impl Joiner {
     /// What is complete, or has waited long enough by `now_ns`; earliest attempt first.
     pub fn release(&mut self, now_ns: u64) -> Vec<Joined> {
         let ended = |held: &Held| {
-            let away = held.caller_away || held.child_away;
+            let away = held.caller_away || held.child_away || held.is_in_wrapper();
             let most_ns = if away { HOLD_AWAY_NS } else { HOLD_NS };
             now_ns.saturating_sub(held.since_ns) >= most_ns
-                || held.is_back(now_ns) && held.child_runs(now_ns)
+                || held.is_back(now_ns) && held.child_runs(now_ns) && !held.is_in_wrapper()
         };
         let ended = self.held.iter().filter(|(_, held)| ended(held)).map(|(id, _)| *id);
         for id in ended.collect::<Vec<_>>() {
@@ -348,6 +398,9 @@ impl Joiner {
         while self.held.len() > MOST {
             let Some((id, _)) = self.held.first_key_value() else { break };
             self.release_one(*id, now_ns);
+        }
+        while self.without_attempt.len() > MOST {
+            self.without_attempt.pop_front();
         }
         while self.early_ages.len() > MOST {
             self.forget_oldest();

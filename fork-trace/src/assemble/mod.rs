@@ -4,7 +4,7 @@
 //! it passed which point, `failure` where a failed one turned back, `fallback` ties two attempts that
 //! are one spawn, `spans` makes the stages of one, `waits` and
 //! `samples` tell where it stood still and what it did for long, and `fork` makes the whole value. `program` keeps what
-//! callers run, and `follow_up` does the same as all of these for what becomes of a child.
+//! callers run, `libc` tells of the C library around the call, and `follow_up` does the same as all of these for what becomes of a child.
 
 pub mod decode;
 mod failure;
@@ -12,6 +12,7 @@ pub mod fallback;
 pub mod follow_up;
 pub mod fork;
 pub mod join;
+pub mod libc;
 pub mod memory;
 pub mod program;
 pub mod samples;

@@ -9,6 +9,7 @@ use fork_trace_common::{
     call_site::{SITE_BITS, site_bit},
     filter::{FAILED_ONLY, FILTERED_BY, KINDS},
     function::{ARITY, FUNCTIONS_ON},
+    libc::{COOKIES, LIBC_ON},
     settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TASK_REGS, TYPED},
     task_seen::{PROC_LEVEL, PROC_NS},
 };
@@ -16,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     bpf::{errors::refused_or, filter::Filter},
-    host::Host,
+    host::{Host, libc::Found},
 };
 
 /// The eBPF object, with the alignment that reading ELF needs.
@@ -63,6 +64,8 @@ pub struct Settings {
     pub exits: bool,
     /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
     pub sample_hz: u32,
+    /// The C libraries to probe; `None`: none, and no attempt is linked with a wrapper.
+    pub libc: Option<Found>,
     /// Whether the kernel side writes debug lines.
     pub kernel_log: bool,
 }
@@ -117,8 +120,17 @@ pub(super) fn loader(host: &Host) -> Result<EbpfLoader<'_>> {
 
 /// A loader whose maps are as small as can be: for programs that trace nothing yet.
 pub(super) fn small_loader(host: &Host) -> Result<EbpfLoader<'_>> {
-    const MAPS: [&str; 8] =
-        ["FOLLOW", "ATTEMPTS", "FUNCTION_TIMES", "ON_CPU", "OFF_CPU", "BORN", "WAITS", "FILTER"];
+    const MAPS: [&str; 9] = [
+        "FOLLOW",
+        "ATTEMPTS",
+        "FUNCTION_TIMES",
+        "ON_CPU",
+        "OFF_CPU",
+        "BORN",
+        "WAITS",
+        "FILTER",
+        "LIBC",
+    ];
     let mut loader = loader(host)?;
     loader.map_max_entries("RING", 4096);
     for map in MAPS {
@@ -142,6 +154,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let log_level = if settings.kernel_log { 4u8 } else { NO_LOG };
     let (proc_level, proc_ns) = host.ids.of_proc();
     let functions = u8::from(settings.functions);
+    let (libc, cookies) = (u8::from(settings.libc.is_some()), u8::from(host.cookies));
     let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let arities: Vec<(String, u8)> = host
         .candidates
@@ -164,6 +177,8 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);
+    loader.override_global(LIBC_ON, &libc, true);
+    loader.override_global(COOKIES, &cookies, true);
     for (global, arity) in &arities {
         // The object has no such global where the function returns nothing.
         loader.override_global(global, arity, false);
@@ -177,6 +192,9 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let followed = if follow == 0 { 1 } else { FOLLOWED + entries(filter.follow.len()) };
     loader.map_max_entries("FOLLOW", followed);
     loader.map_max_entries("FILTER", entries(filter.keys.len()).max(1));
+    if settings.libc.is_none() {
+        loader.map_max_entries("LIBC", 1);
+    }
     if functions == 0 {
         loader.map_max_entries("FUNCTION_TIMES", 1);
     }

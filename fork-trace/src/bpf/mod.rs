@@ -9,6 +9,7 @@ pub mod errors;
 pub mod filter;
 pub mod functions;
 pub mod learn;
+mod libc;
 pub mod load;
 pub mod maps;
 pub mod prepare;

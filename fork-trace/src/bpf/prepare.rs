@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     bpf::{learn, load::Settings, ring::UnpolledRing, tracer::Tracer},
-    host::{Host, functions::stages_on_stacks},
+    host::{Host, facts::ProbedLibraries, functions::stages_on_stacks, libc::Found},
     plan::{self, Plan, backend::Backend, stages::Stages},
 };
 
@@ -65,6 +65,31 @@ pub fn prepare(
             Err(reason) => host.facts.no_samples = Some(reason),
         }
     }
+    host.facts.libc = settings.libc.map(|found| probe_libraries(&mut tracer, found, host.cookies, stop));
     let plan = Plan::new(&host.facts, backend, stages)?;
     Ok(Prepared { tracer, ring, plan })
+}
+
+/// Probes C libraries, as long as `stop` is not true.
+fn probe_libraries(
+    tracer: &mut Tracer,
+    found: Found,
+    cookies: bool,
+    stop: &dyn Fn() -> bool,
+) -> ProbedLibraries {
+    let mut probed = ProbedLibraries { refused: found.refused, ..ProbedLibraries::default() };
+    for library in found.libraries.iter().take_while(|_| !stop()) {
+        let place = u32::try_from(probed.names.len()).unwrap_or(u32::MAX);
+        match tracer.probe_libc(place, library, cookies) {
+            Ok(()) => {
+                probed.names.push(library.name.clone());
+                probed.functions.extend(library.functions.iter().map(|(function, _)| *function));
+                if !library.has_debug_symbols {
+                    probed.stripped.get_or_insert_with(|| library.name.clone());
+                }
+            }
+            Err(reason) => probed.refused.push((library.name.clone(), reason)),
+        }
+    }
+    probed
 }

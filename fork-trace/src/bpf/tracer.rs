@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, Program, tp_btf::BtfTracePointLink},
+    programs::{BtfTracePoint, Program, tp_btf::BtfTracePointLink, uprobe::UProbeLink},
 };
 use aya_log::EbpfLogger;
 use fork_trace_common::filter::FilterKey;
@@ -40,6 +40,8 @@ pub struct Tracer {
     pub(super) links: BTreeMap<Tracepoint, BtfTracePointLink>,
     /// The timers that take samples.
     pub(super) timers: Vec<OwnedFd>,
+    /// The links of the probes of C libraries.
+    pub(super) libc_links: Vec<UProbeLink>,
     /// The kernel side's counters.
     pub(super) counters: PerCpuArray<MapData, u64>,
     /// Reads the kernel side's debug lines, where they are wanted.
@@ -82,6 +84,7 @@ impl Tracer {
                 types: types(host)?,
                 links,
                 timers: Vec::new(),
+                libc_links: Vec::new(),
                 counters,
                 logger,
                 functions: Vec::new(),
@@ -135,6 +138,7 @@ impl Tracer {
                 Program::FEntry(program) => program.fd(),
                 Program::FExit(program) => program.fd(),
                 Program::KProbe(program) => program.fd(),
+                Program::UProbe(program) => program.fd(),
                 _ => return None,
             };
             Some((name, fd.ok()?.as_fd().as_raw_fd()))

@@ -27,6 +27,7 @@ use crate::{
     },
     host::{
         Host, call_sites, clock,
+        libc::found,
         namespaces::{self, Namespace},
         rights, surroundings,
     },
@@ -151,6 +152,8 @@ fn examine(report: &mut Report) -> Result<()> {
         ring_bytes: 4096,
         filter: Filter::all(),
         sample_hz: SAMPLE_HZ,
+        // The host's own.
+        libc: Some(found(&[], None, Some(&[]))),
         ..Settings::default()
     };
     let since = Instant::now();

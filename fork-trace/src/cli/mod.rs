@@ -211,6 +211,12 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "HZ", default_value_t = SAMPLE_HZ,
         value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub sample: u32,
+    /// Measure the C library's side too: what fork, posix_spawn or pthread_create do around the system
+    /// call, and the child before it returns from fork; PATH adds a library that no process maps yet;
+    /// repeatable
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true,
+        default_missing_value = "")]
+    pub libc: Vec<OsString>,
     /// Tell when a child runs another program, which, and with which arguments
     #[arg(long)]
     pub exec: bool,

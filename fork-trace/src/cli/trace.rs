@@ -1,6 +1,12 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, time::Instant};
+use std::{
+    ffi::{OsStr, OsString},
+    io::Write as _,
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -17,7 +23,11 @@ use crate::{
     cli::{TraceArgs, reported},
     error::UserError,
     event::{bytes::text, filters::Filters},
-    host::{Host, features, hurry, rights, surroundings},
+    host::{
+        Host, features, hurry,
+        libc::{Found, found},
+        rights, surroundings,
+    },
     live::{
         Before, Ended, Limits, Stop, Trace, Wanted,
         command::{self, Caller},
@@ -58,6 +68,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         ring_bytes: ring_bytes(args.run.buffer, host.info.cpus),
         execs: args.measure.exec,
         exits: args.measure.exit,
+        libc: libraries(args, &filters),
         sample_hz: if stages.is_none() { 0 } else { args.measure.sample },
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
@@ -185,6 +196,28 @@ async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8> {
             return Ok(signals::exit_status(signal));
         }
     }
+}
+
+/// The C libraries to probe, if that is wanted.
+fn libraries(args: &TraceArgs, filters: &Filters) -> Option<Found> {
+    let named = args.measure.libc.iter().filter(|path| !path.is_empty());
+    let named: Vec<_> = named.map(PathBuf::from).collect();
+    let command = args.command.cmd.first().and_then(|program| path_of(program));
+    let pids = match &filters.pids[..] {
+        // What a command runs may be seen only later; what processes run already is a good guess.
+        [] => None,
+        pids => Some(pids),
+    };
+    (!args.measure.libc.is_empty()).then(|| found(&named, command.as_deref(), pids))
+}
+
+/// Where the program of the command lies, as a shell would find it.
+fn path_of(program: &OsStr) -> Option<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return Some(program.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn words(command: &[OsString]) -> Vec<String> {

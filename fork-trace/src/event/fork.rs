@@ -3,6 +3,7 @@
 use crate::event::{
     caller::Parent,
     cause::Cause,
+    libc::Libc,
     memory::Memory,
     span::Span,
     values::{Call, HexFlags, Kind, Name, Ts},
@@ -121,6 +122,9 @@ pub struct Fork {
     /// The child's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child_start: Option<ChildStart>,
+    /// The C library around it, with `--libc`; absent where the caller was in no wrapper that is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libc: Option<Libc>,
     /// What is odd about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ForkWarning>,

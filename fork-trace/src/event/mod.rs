@@ -15,6 +15,7 @@ pub mod errno;
 pub mod filters;
 pub mod follow_up;
 pub mod fork;
+pub mod libc;
 pub mod memory;
 pub mod memory_cost;
 pub mod notice;

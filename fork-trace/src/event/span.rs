@@ -30,6 +30,8 @@ pub enum Source {
     Fentry,
     /// Functions, by breakpoint.
     Kprobe,
+    /// Functions of a C library, by breakpoint.
+    Uprobe,
     /// Follows from the call's flags.
     Derived,
     /// The kernel stack when the task left its CPU.
@@ -46,6 +48,7 @@ impl Source {
             Self::Tracepoint => "tracepoint",
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
+            Self::Uprobe => "uprobe",
             Self::Derived => "derived",
             Self::Switch => "switch",
             Self::Sample => "sample",

@@ -2,9 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use fork_trace_common::stage::Stage;
+use fork_trace_common::{libc::LibcFunction, stage::Stage};
 
 use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepoint};
+
+/// The C libraries that are probed.
+#[derive(Clone, Debug, Default)]
+pub struct ProbedLibraries {
+    /// Their names, in the order of the numbers by which the kernel side knows them.
+    pub names: Vec<String>,
+    /// The functions that at least one of them shows.
+    pub functions: BTreeSet<LibcFunction>,
+    /// Those that cannot be probed, each with the reason.
+    pub refused: Vec<(String, String)>,
+    /// A library without debug symbols, if there is one.
+    pub stripped: Option<String>,
+}
 
 /// What the plan needs to know of a host. These are plain values without I/O, so that tests can
 /// make up a host.
@@ -27,4 +40,6 @@ pub struct Facts {
     pub sampled: BTreeSet<Stage>,
     /// The reason why no samples can be taken; `None` where they can, or where that was not tried.
     pub no_samples: Option<String>,
+    /// The C libraries that are probed; `None` where that was not asked for.
+    pub libc: Option<ProbedLibraries>,
 }

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod features;
 pub mod functions;
 pub mod hurry;
+pub mod libc;
 pub mod limits;
 pub mod lookup;
 mod name_set;
@@ -26,6 +27,7 @@ use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
+    libc::COOKIE_HELPER,
     settings::{ABSENT, OFFSETS, TASK_REGS_HELPER, TYPED_HELPER},
     task_seen::TASK_ITERATOR,
 };
@@ -72,6 +74,8 @@ pub struct Host {
     pub typed: bool,
     /// Whether the kernel has a helper that finds a task's registers.
     pub task_regs: bool,
+    /// Whether the kernel tells a program which attachment ran: it has [`COOKIE_HELPER`].
+    pub cookies: bool,
     /// How each function of the table may be probed.
     pub candidates: Candidates,
     /// The addresses of the functions whose allocations are marks, or the reason why they are not
@@ -105,6 +109,7 @@ impl Host {
         };
         let typed = btf.has_function(TYPED_HELPER);
         let task_regs = btf.has_function(TASK_REGS_HELPER);
+        let cookies = btf.has_function(COOKIE_HELPER);
         let features = Features::default();
         let mut kernel_functions = Vec::new();
         let (symbols, counts) = read_symbols(&mut kernel_functions);
@@ -118,6 +123,7 @@ impl Host {
             attachable: btf.attachable(),
             typed,
             task_regs,
+            cookies,
             candidates,
             symbols,
             kernel_functions,
@@ -144,7 +150,7 @@ fn read_btf() -> Result<Btf> {
     let names: NameSet = structs
         .chain(tracepoints)
         .chain(functions::names())
-        .chain([TYPED_HELPER, TASK_REGS_HELPER, TASK_ITERATOR])
+        .chain([TYPED_HELPER, TASK_REGS_HELPER, COOKIE_HELPER, TASK_ITERATOR])
         .collect();
     Btf::parse(data, |name| names.get(name).is_some())
         .with_context(|| format!("read the kernel's types in {BTF}"))

@@ -25,7 +25,7 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 16] = [
+const LOSSES: [(Counter, &str, bool); 18] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -42,6 +42,8 @@ const LOSSES: [(Counter, &str, bool); 16] = [
     (Counter::RingFullOffCpu, "off_cpu_ring_full", false),
     (Counter::OffCpuMissed, "off_cpu_missed", false),
     (Counter::SamplesLost, "samples_lost", false),
+    (Counter::LibcFull, "libc_full", false),
+    (Counter::RingFullLibc, "libc_ring_full", false),
 ];
 
 /// What was lost up to the last look.

@@ -30,7 +30,7 @@ use crate::{
         samples::Samples,
         stuck::StuckAttempts,
         waits::{Waits, explain, still_held},
-        warnings::{Storms, Watcher},
+        warnings::{Storms, Watcher, no_clone},
     },
     plan::Plan,
 };
@@ -236,6 +236,8 @@ impl Stream {
         for joined in &mut joined {
             joined.waits_incomplete |= self.waits.may_lack(joined);
         }
+        let without = self.joiner.take_without_attempt();
+        self.warnings.extend(without.iter().filter_map(|wrapper| no_clone(wrapper)));
         let tied = self.fallbacks.tie(joined, now_ns, all);
         let mut owed = Vec::with_capacity(tied.len());
         for (joined, tie) in tied {
@@ -401,6 +403,7 @@ impl Stream {
         let seen = self.waits.seen(joined, &mut self.warnings);
         waits::add(&mut fork, joined, &seen);
         sampled.add(&mut fork);
+        assemble::libc::add(&mut fork, joined, &self.plan.libraries);
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }

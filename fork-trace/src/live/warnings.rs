@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use foldhash::{HashMap, HashSet};
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VM},
+    libc::{self, LibcFunction, LibcRecord},
     record::{ForkRecord, TaskIds, bits},
 };
 
-use crate::event::{fork::Fork, notice::Warning, units::count, values::Name};
+use crate::event::{errno::errno_name, fork::Fork, notice::Warning, units::count, values::Name};
 
 /// More attempts of one process within a second are a storm.
 pub const STORM: u64 = 1000;
@@ -47,6 +48,40 @@ pub fn no_samples(reason: &str) -> Warning {
         ),
         fork_id: None,
     }
+}
+
+/// Says that the C library gave up before it made a task: `posix_spawn` or `pthread_create` failed, and
+/// there was no system call. `None` where the wrapper did not fail.
+///
+/// GLIBC: nptl/allocatestack.c `allocate_stack`, sysdeps/unix/sysv/linux/spawni.c `__spawnix`: each maps
+/// a stack first.
+#[must_use]
+pub fn no_clone(wrapper: &LibcRecord) -> Option<Warning> {
+    let function = LibcFunction::from_number(wrapper.function)?;
+    let returns_errno = matches!(
+        function,
+        LibcFunction::PosixSpawn | LibcFunction::PosixSpawnp | LibcFunction::PthreadCreate
+    );
+    // An int: the upper half of the register is not defined.
+    let errno = u32::try_from(wrapper.ret & 0xffff_ffff).ok().filter(|errno| *errno != 0)?;
+    if !returns_errno || !wrapper.has(libc::bits::RETURNED) || errno > 4095 {
+        return None;
+    }
+    let name = function.row().symbols.first().copied().unwrap_or_default();
+    let TaskIds { tgid, tid, .. } = wrapper.thread;
+    Some(Warning {
+        code: Name::Borrowed("no-clone"),
+        text: format!(
+            "{name} in thread {tid} of process {tgid} returned {}, and made no clone",
+            errno_name(errno)
+        ),
+        hint: Some(
+            "the C library found no memory for a stack: RLIMIT_AS (ulimit -v), vm.max_map_count and \
+             the limits of overcommit decide that; or its arguments are wrong"
+                .to_owned(),
+        ),
+        fork_id: None,
+    })
 }
 
 /// Counts attempts by process.

@@ -33,6 +33,7 @@ use crate::{
 
 pub mod backend;
 mod fit;
+mod libc;
 mod planner;
 pub mod points;
 pub mod stages;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub coverage: Vec<Coverage>,
     /// The probes of functions, which hold the kernel's names for them.
     pub probes: Probes,
+    /// The C libraries that are probed, in the order of the numbers by which the kernel side knows them.
+    pub libraries: Vec<String>,
     /// Every point that bounds a stage.
     points: Vec<Point>,
 }
@@ -185,6 +188,7 @@ impl Plan {
             timed,
             coverage: planner.coverage(&bounds),
             probes: facts.probes.clone(),
+            libraries: facts.libc.iter().flat_map(|probed| &probed.names).cloned().collect(),
             points: ends,
         })
     }

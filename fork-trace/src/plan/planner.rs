@@ -17,6 +17,7 @@ use crate::{
     plan::{
         backend::no_inner,
         fit::exact,
+        libc,
         points::{optional, point_name},
     },
 };
@@ -132,6 +133,9 @@ impl Planner<'_> {
     pub(super) fn coverage(&self, bounds: &[Result<Bounds, String>]) -> Vec<Coverage> {
         let coverage = |(row, bounds): (&Row, &Result<Bounds, String>)| {
             let name = Name::Borrowed(row.name);
+            if matches!(row.side, Side::Libc | Side::ChildLibc) {
+                return libc::coverage(row, self.facts.libc.as_ref());
+            }
             match bounds {
                 Err(reason) if self.facts.sampled.contains(&row.stage) => Coverage {
                     name,
@@ -196,9 +200,6 @@ impl Planner<'_> {
 
     /// The reason why a stage cannot be seen, and the stage that includes its time.
     fn reason(&self, stage: Stage, why: Option<String>) -> String {
-        if stage.row().side == Side::Libc {
-            return "the C library is not probed".to_owned();
-        }
         let why = why.unwrap_or_else(|| "no tracepoint marks it".to_owned());
         if stage.row().occurs == Occurs::OnFailure {
             return why;

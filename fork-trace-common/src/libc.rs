@@ -1,0 +1,277 @@
+//! The C library's side of a fork: which of its functions are probed, and the bytes of a
+//! [`LibcRecord`].
+//!
+//! A wrapper is a function that a program calls to make a task. There is one record for each run of
+//! a wrapper in the caller, and one more in a child that returns from it too. All times are
+//! `CLOCK_MONOTONIC` nanoseconds. Every byte is zeroed before it is filled.
+
+use crate::{record::TaskIds, stage::Stage};
+
+/// A part of a wrapper: a place in [`LibcRecord::parts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// The handlers that run before the call.
+    PreforkHandlers = 0,
+    /// The state of the name service is saved.
+    NssPrepare,
+    /// The list of stdio streams is locked.
+    StdioLock,
+    /// The arenas of malloc are locked.
+    MallocLock,
+    /// `_Fork`, which makes the call. In the child only its return is seen.
+    InnerFork,
+    /// The arenas of malloc are unlocked.
+    MallocUnlock,
+    /// The list of stdio streams is unlocked.
+    StdioUnlock,
+    /// The name service in the child.
+    NssChild,
+    /// The handlers that run after the call.
+    PostforkHandlers,
+}
+
+impl Part {
+    /// How many there are.
+    pub const COUNT: usize = 9;
+    /// All, in the order in which glibc runs them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::PreforkHandlers,
+        Self::NssPrepare,
+        Self::StdioLock,
+        Self::MallocLock,
+        Self::InnerFork,
+        Self::MallocUnlock,
+        Self::StdioUnlock,
+        Self::NssChild,
+        Self::PostforkHandlers,
+    ];
+
+    /// Its stage in the caller, or in the child.
+    #[must_use]
+    pub const fn stage(self, in_child: bool) -> Option<Stage> {
+        Some(match (self, in_child) {
+            (Self::PreforkHandlers, false) => Stage::RunPreforkHandlers,
+            (Self::NssPrepare, false) => Stage::NssPrepare,
+            (Self::StdioLock, false) => Stage::StdioLock,
+            (Self::MallocLock, false) => Stage::MallocLock,
+            (Self::InnerFork, false) => Stage::LibcSyscall,
+            (Self::MallocUnlock, false) => Stage::MallocUnlock,
+            (Self::StdioUnlock, false) => Stage::StdioUnlock,
+            (Self::PostforkHandlers, false) => Stage::RunPostforkHandlers,
+            (Self::MallocUnlock, true) => Stage::ChildMallocUnlock,
+            (Self::StdioUnlock, true) => Stage::ChildStdioReset,
+            (Self::NssChild, true) => Stage::ChildNss,
+            (Self::PostforkHandlers, true) => Stage::ChildHandlers,
+            _ => return None,
+        })
+    }
+}
+
+/// What a probed function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A function that programs call to make a task.
+    Wrapper,
+    /// A wrapper of which only the entry is probed: its return comes right after the call's, and
+    /// the stack from which a `vfork` returns is the child's too.
+    EntryOnly,
+    /// A wrapper that is a part of `fork` as well.
+    Both(Part),
+    /// A part of `fork`.
+    Part(Part),
+    /// A part of `fork` before the call, and another one after it.
+    Around(Part, Part),
+}
+
+/// One probed function of a C library.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The function.
+    pub function: LibcFunction,
+    /// Its name in the names of the programs.
+    pub id: &'static str,
+    /// The symbols that it has in one library or another.
+    pub symbols: &'static [&'static str],
+    /// What it is.
+    pub role: Role,
+}
+
+/// Hands every row to macro `$m` as `Function = id [symbols] role;`.
+#[macro_export]
+macro_rules! for_each_libc_function {
+    ($m:ident) => {
+        $m! {
+            Fork = fork ["fork", "__fork", "__libc_fork"] Wrapper;
+            InnerFork = inner_fork ["_Fork"] Both(Part::InnerFork);
+            Vfork = vfork ["vfork", "__vfork"] EntryOnly;
+            PosixSpawn = posix_spawn ["posix_spawn"] Wrapper;
+            PosixSpawnp = posix_spawnp ["posix_spawnp"] Wrapper;
+            PthreadCreate = pthread_create ["pthread_create"] Wrapper;
+            Clone = clone ["clone", "__clone"] EntryOnly;
+            PreforkHandlers = prefork_handlers ["__run_prefork_handlers"]
+                Part(Part::PreforkHandlers);
+            ForkHandlers = fork_handlers ["__run_fork_handlers", "__fork_handler"]
+                Around(Part::PreforkHandlers, Part::PostforkHandlers);
+            NssPrepare = nss_prepare ["__nss_database_fork_prepare_parent"] Part(Part::NssPrepare);
+            StdioLock = stdio_lock ["_IO_list_lock"] Part(Part::StdioLock);
+            MallocLock = malloc_lock ["__malloc_fork_lock_parent"] Part(Part::MallocLock);
+            MallocUnlock = malloc_unlock ["__malloc_fork_unlock_parent"] Part(Part::MallocUnlock);
+            MallocUnlockChild = malloc_unlock_child ["__malloc_fork_unlock_child"]
+                Part(Part::MallocUnlock);
+            StdioUnlock = stdio_unlock ["_IO_list_unlock"] Part(Part::StdioUnlock);
+            StdioReset = stdio_reset ["_IO_list_resetlock"] Part(Part::StdioUnlock);
+            NssChild = nss_child ["__nss_database_fork_subprocess"] Part(Part::NssChild);
+            PostforkHandlers = postfork_handlers ["__run_postfork_handlers"]
+                Part(Part::PostforkHandlers);
+        }
+    };
+}
+
+macro_rules! table {
+    ($($function:ident = $id:ident [$($symbol:literal),+] $role:ident $(($($part:expr),+))?;)*) => {
+        /// A function of a C library that is probed; the discriminant is its place in [`FUNCTIONS`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum LibcFunction { $(#[doc = concat!("`", stringify!($id), "`.")] $function,)* }
+
+        /// Every function that is probed.
+        pub const FUNCTIONS: &[Row] = &[$(Row {
+            function: LibcFunction::$function,
+            id: stringify!($id),
+            symbols: &[$($symbol),+],
+            role: Role::$role $(($($part),+))?,
+        },)*];
+    };
+}
+
+for_each_libc_function!(table);
+
+impl LibcFunction {
+    /// The function's row in the table.
+    #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "enum and table come from one macro: each discriminant is a place in the table"
+    )]
+    pub const fn row(self) -> &'static Row {
+        &FUNCTIONS[self as usize]
+    }
+
+    /// The function with this discriminant.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        FUNCTIONS.get(number as usize).map(|row| row.function)
+    }
+
+    /// Whether its return is probed.
+    #[must_use]
+    pub const fn returns(self) -> bool {
+        !matches!(self.row().role, Role::EntryOnly)
+    }
+}
+
+/// What is known of a run of a wrapper; `bits` of [`LibcRecord`].
+pub mod bits {
+    /// It is the child that returned from the wrapper.
+    pub const CHILD: u32 = 1;
+    /// `returned_ns` and `ret` were taken. Without it the thread ended inside the wrapper, or the
+    /// return is not probed.
+    pub const RETURNED: u32 = 1 << 1;
+}
+
+/// One run of a wrapper, in the caller or in the child.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct LibcRecord {
+    /// [`RecordKind::Libc`](crate::record::RecordKind::Libc).
+    pub kind: u32,
+    /// What is known, as [`bits`].
+    pub bits: u32,
+    /// The wrapper, a [`LibcFunction`].
+    pub function: u32,
+    /// The library: its place in user space's list, plus 1; 0 where the kernel does not tell it.
+    pub library: u32,
+    /// The thread that ran it.
+    pub thread: TaskIds,
+    /// When the caller entered it, in the child's record too.
+    pub entered_ns: u64,
+    /// When it returned, with [`bits::RETURNED`].
+    pub returned_ns: u64,
+    /// The field `start_ns` of the attempt that was made in it, the last one if there were several;
+    /// 0 if there was none.
+    pub attempt_ns: u64,
+    /// What it returned, with [`bits::RETURNED`].
+    pub ret: i64,
+    /// The stack pointer at its entry.
+    pub sp: u64,
+    /// When each [`Part`] was entered and when it returned; 0 where that was not seen.
+    pub parts: [[u64; 2]; Part::COUNT],
+}
+
+impl LibcRecord {
+    /// A record with every byte zero, except for the kind.
+    #[must_use]
+    pub const fn zeroed() -> Self {
+        Self {
+            kind: crate::record::RecordKind::Libc as u32,
+            bits: 0,
+            function: 0,
+            library: 0,
+            thread: TaskIds { tgid: 0, tid: 0, start_ns: 0 },
+            entered_ns: 0,
+            returned_ns: 0,
+            attempt_ns: 0,
+            ret: 0,
+            sp: 0,
+            parts: [[0; 2]; Part::COUNT],
+        }
+    }
+
+    /// Whether `bit` of [`bits`] is set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, bit: u32) -> bool {
+        self.bits & bit != 0
+    }
+}
+
+/// The symbol of the switch that links attempts with the wrappers around them: a `u8`, 0 or 1.
+pub const LIBC_ON: &str = "LIBC_ON";
+/// The symbol of the switch that the kernel tells which library it is
+/// ([`COOKIE_HELPER`] can be called): a `u8`, 0 or 1.
+pub const COOKIES: &str = "COOKIES";
+/// The helper that tells which attachment ran, by the name of the kernel's function: 5.15 and later.
+pub const COOKIE_HELPER: &str = "bpf_get_attach_cookie_trace";
+
+// There is no padding: nothing would set a byte that no field names before it leaves the kernel.
+const _: () = assert!(size_of::<LibcRecord>() == 16 + 16 + 40 + 16 * Part::COUNT);
+const _: () = assert!(align_of::<LibcRecord>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_discriminant_is_the_place_in_the_table() {
+        for (place, row) in FUNCTIONS.iter().enumerate() {
+            assert_eq!(row.function as usize, place, "{}", row.id);
+        }
+        for (place, part) in Part::ALL.iter().enumerate() {
+            assert_eq!(*part as usize, place);
+        }
+    }
+
+    #[test]
+    fn a_symbol_is_of_one_function() {
+        let mut symbols: Vec<_> = FUNCTIONS.iter().flat_map(|row| row.symbols).collect();
+        let all = symbols.len();
+        symbols.sort();
+        symbols.dedup();
+        assert_eq!(symbols.len(), all);
+    }
+}

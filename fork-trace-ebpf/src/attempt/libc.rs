@@ -1,0 +1,192 @@
+//! The C library around an attempt: the wrapper that the calling thread is in, and the child's own
+//! way out of it.
+//!
+//! A thread has an entry in the map `LIBC` from the moment when it enters a wrapper until it returns
+//! from it. A child that has its own memory returns from its parent's wrapper too, so it gets an
+//! entry when it is made.
+
+use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
+use fork_trace_common::{
+    counter::Counter,
+    flags::CLONE_VM,
+    libc::{LibcFunction, LibcRecord, Part, Role, bits},
+    record::{self, ForkRecord, TaskIds},
+};
+
+use crate::{
+    current::{low_half, now, tgid},
+    filter,
+    kernel::task::Task,
+    maps::{LIBC, count},
+    ring,
+};
+
+/// 1 if wrappers of the C library are probed.
+#[unsafe(no_mangle)]
+static LIBC_ON: Global<u8> = Global::new(0);
+
+/// What every record begins as.
+static EMPTY: LibcRecord = LibcRecord::zeroed();
+
+/// The wrapper that a thread is in, if it is in one.
+#[inline(always)]
+fn inside(tid: u32) -> Option<&'static mut LibcRecord> {
+    // SAFETY: only the thread itself changes its entry, except that its parent makes it before the
+    // thread runs.
+    LIBC.get_ptr_mut(tid).and_then(|record| unsafe { record.as_mut() })
+}
+
+/// Makes an entry that is empty.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would pass the stack")]
+fn insert(tid: u32) -> Option<&'static mut LibcRecord> {
+    if LIBC.insert(tid, &EMPTY, 0).is_err() {
+        count(Counter::LibcFull);
+    }
+    inside(tid)
+}
+
+/// Enters a function of a library, the stack pointer being `sp`. Which library it is only few callers
+/// need to know.
+#[inline(always)]
+pub(crate) fn enter(function: LibcFunction, sp: u64, library: impl FnOnce() -> u32) {
+    let now = now();
+    let key = bpf_get_current_pid_tgid();
+    let tid = low_half(key);
+    let outer = inside(tid);
+    let part = match function.row().role {
+        Role::Wrapper | Role::EntryOnly => None,
+        Role::Both(part) | Role::Part(part) => Some(part),
+        Role::Around(before, after) => {
+            let is_before = outer.as_ref().is_some_and(|outer| {
+                outer.attempt_ns == 0 && !outer.has(bits::CHILD)
+            });
+            Some(if is_before { before } else { after })
+        }
+    };
+    if let Some(outer) = outer {
+        if let Some(part) = part {
+            if outer.function == LibcFunction::Fork as u32 {
+                set(outer, part, 0, now);
+                return;
+            }
+        } else if sp < outer.sp && !outer.has(bits::CHILD) {
+            // A wrapper that is called by another one belongs to that.
+            return;
+        }
+    }
+    if matches!(function.row().role, Role::Part(_) | Role::Around(..)) {
+        return;
+    }
+    let task = Task::current().by_helper();
+    if !filter::wanted(task, tgid(key)) {
+        return;
+    }
+    let Some(thread) = task.ids() else { return };
+    let Some(record) = insert(tid) else { return };
+    record.function = function as u32;
+    record.library = library();
+    record.thread = thread;
+    record.entered_ns = now;
+    record.sp = sp;
+}
+
+/// Returns from a function of a library, with `ret`.
+#[inline(always)]
+pub(crate) fn leave(function: LibcFunction, ret: u64) {
+    let now = now();
+    let tid = low_half(bpf_get_current_pid_tgid());
+    let Some(record) = inside(tid) else { return };
+    if record.function == function as u32 {
+        record.bits |= bits::RETURNED;
+        record.returned_ns = now;
+        record.ret = ret.cast_signed();
+        send(record);
+        // It was just there.
+        _ = LIBC.remove(tid);
+        return;
+    }
+    if record.function != LibcFunction::Fork as u32 {
+        return;
+    }
+    let part = match function.row().role {
+        Role::Wrapper | Role::EntryOnly => return,
+        Role::Both(part) | Role::Part(part) => part,
+        Role::Around(before, after) => {
+            if record.attempt_ns == 0 && !record.has(bits::CHILD) { before } else { after }
+        }
+    };
+    set(record, part, 1, now);
+}
+
+/// Writes down when a part was entered, or when it returned.
+#[inline(always)]
+fn set(record: &mut LibcRecord, part: Part, end: usize, at_ns: u64) {
+    if let Some(slot) = record.parts.get_mut(part as usize).and_then(|ends| ends.get_mut(end)) {
+        *slot = at_ns;
+    }
+}
+
+#[inline(always)]
+fn send(record: &LibcRecord) {
+    if !ring::send(record) {
+        count(Counter::RingFullLibc);
+    }
+}
+
+/// The calling thread begins an attempt.
+#[inline(always)]
+pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
+    if LIBC_ON.load() == 0 {
+        return;
+    }
+    let tid = low_half(key);
+    let Some(record) = inside(tid) else { return };
+    if record.has(bits::CHILD) {
+        // It has not returned from its parent's fork, and forks already: in a handler.
+        return;
+    }
+    attempt.bits |= record::bits::LIBC;
+    record.attempt_ns = attempt.start_ns;
+    let wrapper = LibcFunction::from_number(record.function);
+    if wrapper.is_some_and(|wrapper| !wrapper.returns()) {
+        send(record);
+        // It was just there.
+        _ = LIBC.remove(tid);
+    }
+}
+
+/// The attempt has made a child, which does not run yet.
+#[inline(always)]
+pub(super) fn child_made(attempt: &ForkRecord, child: TaskIds, clone_flags: u64, key: u64) {
+    if LIBC_ON.load() == 0 || !attempt.has(record::bits::LIBC) || clone_flags & CLONE_VM != 0 {
+        return;
+    }
+    let Some(outer) = inside(low_half(key)) else { return };
+    let (function, library, entered_ns, sp) =
+        (outer.function, outer.library, outer.entered_ns, outer.sp);
+    let Some(record) = insert(child.tid) else { return };
+    record.bits = bits::CHILD;
+    record.function = function;
+    record.library = library;
+    record.thread = child;
+    record.entered_ns = entered_ns;
+    record.attempt_ns = attempt.start_ns;
+    record.sp = sp;
+}
+
+/// The calling task ends, perhaps inside a wrapper.
+#[inline(always)]
+pub(super) fn task_ends(key: u64) {
+    if LIBC_ON.load() == 0 {
+        return;
+    }
+    let tid = low_half(key);
+    if let Some(record) = inside(tid) {
+        if record.attempt_ns != 0 {
+            send(record);
+        }
+        // It was just there.
+        _ = LIBC.remove(tid);
+    }
+}

@@ -1,0 +1,44 @@
+//! The C library around an attempt, as the `fork` line has it with `--libc`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::event::values::Name;
+
+/// The wrapper of the C library in which the attempt was made: its own time, before the system call
+/// and after it. All times are elapsed time: what a thread stood still for, a lock or a CPU, is part of
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Libc {
+    /// The file that holds the wrapper; absent where the kernel does not tell it (before 5.15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
+    /// The wrapper: `fork`, `vfork`, `posix_spawn`, `pthread_create` and the like.
+    pub function: Name,
+    /// From the wrapper's entry to the system call's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare_ns: Option<u64>,
+    /// From the moment when the caller ran in user space again to the wrapper's return; absent where
+    /// that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_ns: Option<u64>,
+    /// From the child's first moment in user space to its return from the wrapper; absent where that
+    /// was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_ns: Option<u64>,
+    /// Its parts, as far as the library's symbols tell where they are; the caller's, then the child's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<LibcStage>,
+}
+
+/// A part of a wrapper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LibcStage {
+    /// Its name, which says whether it is the caller's or the child's.
+    pub name: Name,
+    /// When it began: counted from the wrapper's entry, or for the child from its first moment in user
+    /// space.
+    pub start_ns: u64,
+    /// How long it took.
+    pub dur_ns: u64,
+}

@@ -1,0 +1,116 @@
+//! The functions that are probed, in one ELF file.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use fork_trace_common::libc::{FUNCTIONS, LibcFunction};
+use object::{
+    Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind,
+};
+
+use super::Library;
+
+/// Where files of debug symbols lie, by build id.
+const DEBUG: &str = "usr/lib/debug/.build-id";
+
+/// The type of a symbol whose address is only chosen when the program is loaded.
+///
+/// ELF: `STT_GNU_IFUNC`.
+const GNU_IFUNC: u8 = 10;
+
+/// Reads the library that `path` reaches and its users know as `name`. Debug symbols are looked for
+/// under `root` too.
+///
+/// # Errors
+/// It cannot be read, is no ELF file of this machine, or has none of the functions.
+pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let metadata = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+    if !metadata.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache)
+        .with_context(|| format!("{} is not an ELF file that can be read", path.display()))?;
+    if elf.architecture() != object::Architecture::X86_64 {
+        bail!("{} is for another machine ({:?})", path.display(), elf.architecture());
+    }
+    let mut addresses = BTreeSet::new();
+    collect(elf.dynamic_symbols(), &mut addresses);
+    collect(elf.symbols(), &mut addresses);
+    let mut has_debug_symbols = elf.symbols().next().is_some();
+    if let Ok(Some(id)) = elf.build_id()
+        && let Some(debug) = debug_file(id, root)
+        && let Ok(debug) = File::open(&debug)
+    {
+        let cache = ReadCache::new(debug);
+        if let Ok(debug) = object::File::parse(&cache)
+            && debug.build_id().ok().flatten() == Some(id)
+        {
+            has_debug_symbols = true;
+            collect(debug.symbols(), &mut addresses);
+        }
+    }
+    let functions: BTreeSet<_> = addresses
+        .into_iter()
+        .filter_map(|(function, address)| Some((function, file_offset(&elf, address)?)))
+        .collect();
+    if !functions.iter().any(|(function, _)| *function == LibcFunction::Fork) {
+        bail!("{} has no symbol for fork", path.display());
+    }
+    Ok(Library {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        file: (metadata.dev(), metadata.ino()),
+        functions: functions.into_iter().collect(),
+        has_debug_symbols,
+    })
+}
+
+/// The file of debug symbols for a build id, if there is one: under `root`, or on this host.
+fn debug_file(id: &[u8], root: &Path) -> Option<PathBuf> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (first, rest) = id.split_at_checked(1)?;
+    let file = format!("{DEBUG}/{}/{}.debug", hex(first), hex(rest));
+    [root, Path::new("/")].map(|root| root.join(&file)).into_iter().find(|file| file.is_file())
+}
+
+/// Adds the addresses of the functions among some symbols.
+fn collect<'data, S: object::ObjectSymbol<'data>>(
+    symbols: impl Iterator<Item = S>,
+    addresses: &mut BTreeSet<(LibcFunction, u64)>,
+) {
+    for symbol in symbols {
+        let is_function = symbol.kind() == SymbolKind::Text && !symbol.is_undefined();
+        if !is_function || is_chosen_at_load(&symbol) {
+            continue;
+        }
+        let Ok(name) = symbol.name() else { continue };
+        // A static symbol of a library may have a version in its name.
+        let name = name.split('@').next().unwrap_or(name);
+        if let Some(row) = FUNCTIONS.iter().find(|row| row.symbols.contains(&name)) {
+            addresses.insert((row.function, symbol.address()));
+        }
+    }
+}
+
+fn is_chosen_at_load<'data>(symbol: &impl object::ObjectSymbol<'data>) -> bool {
+    matches!(symbol.flags(), SymbolFlags::Elf { st_info, .. } if st_info & 0xf == GNU_IFUNC)
+}
+
+/// Where in the file an address lies.
+fn file_offset<'data, R: ReadRef<'data>>(
+    elf: &object::File<'data, R>,
+    address: u64,
+) -> Option<u64> {
+    elf.segments().find_map(|segment| {
+        let within = address.checked_sub(segment.address())?;
+        let (offset, size) = segment.file_range();
+        (within < size).then(|| offset + within)
+    })
+}

@@ -1,0 +1,203 @@
+//! Which C libraries there are: the host's own, those of running processes, and those of a program
+//! that is about to run.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use object::{Object as _, ObjectSection as _, ReadCache};
+
+use super::{Library, elf};
+
+/// How many libraries are probed at most.
+const MOST: usize = 32;
+/// How many mappings of one process are looked at.
+const MOST_MAPPINGS: usize = 65_536;
+
+/// Where a host keeps its own.
+const OWN: [&str; 7] = [
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/usr/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/libc.so.6",
+    "/usr/lib64/libc.so.6",
+    "/usr/lib/libc.so.6",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/libc.musl-x86_64.so.1",
+];
+
+/// Libraries that can be probed, and why others cannot.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Those that can be.
+    pub libraries: Vec<Library>,
+    /// Those that cannot: the file's name, and the reason.
+    pub refused: Vec<(String, String)>,
+    seen: BTreeSet<(u64, u64)>,
+}
+
+impl Found {
+    /// Adds the library that `path` reaches, unless it was added before.
+    fn add(&mut self, path: &Path, name: &str, root: &Path) {
+        let Ok(metadata) = fs::metadata(path) else { return };
+        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return;
+        }
+        if self.libraries.len() == MOST {
+            let reason = format!("{MOST} others are probed already");
+            self.refused.push((name.to_owned(), reason));
+            return;
+        }
+        match elf::library(path, name, root) {
+            Ok(library) => self.libraries.push(library),
+            Err(error) => self.refused.push((name.to_owned(), format!("{error:#}"))),
+        }
+    }
+
+    /// Adds those that a process maps, and itself if it has one built in.
+    fn add_mapped(&mut self, pid: &str) {
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        for (range, name) in mapped(pid) {
+            let path = match name.strip_suffix(" (deleted)") {
+                // The file has no name any more, but the mapping leads to it.
+                Some(_) => PathBuf::from(format!("/proc/{pid}/map_files/{range}")),
+                None => root.join(name.trim_start_matches('/')),
+            };
+            self.add(&path, &name, &root);
+        }
+    }
+}
+
+/// The libraries that forks of the traced processes may pass: those that were `named`, the host's own,
+/// and those of the processes `pids`; without any, those of every running process.
+#[must_use]
+pub fn found(named: &[PathBuf], command: Option<&Path>, pids: Option<&[u32]>) -> Found {
+    let root = Path::new("/");
+    let mut found = Found::default();
+    for path in named {
+        if fs::metadata(path).is_err() {
+            let reason = "there is no such file".to_owned();
+            found.refused.push((path.display().to_string(), reason));
+        }
+        found.add(path, &path.display().to_string(), root);
+    }
+    for path in OWN {
+        found.add(Path::new(path), path, root);
+    }
+    if let Some(library) = command.and_then(|command| interpreter_library(command, root)) {
+        found.add(&library, &library.display().to_string(), root);
+    }
+    match pids {
+        Some(pids) => pids.iter().for_each(|pid| found.add_mapped(&pid.to_string())),
+        None => {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+            names
+                .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+                .for_each(|pid| found.add_mapped(&pid));
+        }
+    }
+    found
+}
+
+/// The C library with which the program at `path` would run, under `root`: that of its interpreter, or
+/// itself if it has none. `None` where that cannot be told.
+fn interpreter_library(path: &Path, root: &Path) -> Option<PathBuf> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let elf = object::File::parse(&cache).ok()?;
+    let Some(section) = elf.section_by_name(".interp") else {
+        return Some(path.to_owned());
+    };
+    let interpreter = section.uncompressed_data().ok()?;
+    let interpreter = std::str::from_utf8(&interpreter).ok()?.trim_end_matches('\0');
+    let interpreter = root.join(interpreter.trim_start_matches('/'));
+    // musl is interpreter and library in one file.
+    if is_libc(&interpreter.to_string_lossy()) {
+        return Some(interpreter);
+    }
+    let folder = fs::canonicalize(&interpreter).ok()?.parent()?.to_owned();
+    let library = folder.join("libc.so.6");
+    library.is_file().then_some(library)
+}
+
+/// The C libraries that a process maps for running: range of addresses, and path.
+fn mapped(pid: &str) -> Vec<(String, String)> {
+    let Ok(file) = File::open(format!("/proc/{pid}/maps")) else { return Vec::new() };
+    let lines = BufReader::new(file).lines().map_while(Result::ok).take(MOST_MAPPINGS);
+    lines.filter_map(|line| libc_mapping(&line)).collect()
+}
+
+/// The range and the path of a mapping, if it is a C library's code.
+///
+/// KERNEL: `fs/proc/task_mmu.c` `show_map_vma`.
+fn libc_mapping(line: &str) -> Option<(String, String)> {
+    let mut words = line.splitn(6, ' ');
+    let (range, rights) = (words.next()?, words.next()?);
+    let path = words.nth(3)?.trim_start();
+    let is_code = rights.as_bytes().get(2) == Some(&b'x');
+    let is_wanted = is_libc(path.strip_suffix(" (deleted)").unwrap_or(path));
+    (is_code && is_wanted).then(|| (range.to_owned(), path.to_owned()))
+}
+
+/// Whether a path names a C library, or a part of one that has wrappers of its own.
+fn is_libc(path: &str) -> bool {
+    const STARTS: [&str; 5] = ["libc.so", "libc-2.", "libpthread", "ld-musl-", "libc.musl-"];
+    let name = path.rsplit('/').next().unwrap_or(path);
+    STARTS.iter().any(|start| name.starts_with(start)) && name.contains(".so")
+}
+
+#[cfg(test)]
+mod tests {
+    use fork_trace_common::libc::LibcFunction;
+
+    use super::*;
+
+    #[test]
+    fn c_libraries_are_known_by_their_names() {
+        let of = |path: &str| {
+            libc_mapping(&format!("7f00-7f20 r-xp 00001000 fe:00 123                        {path}"))
+        };
+        for path in [
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/lib/x86_64-linux-gnu/libc-2.31.so",
+            "/lib/x86_64-linux-gnu/libpthread-2.31.so",
+            "/lib/ld-musl-x86_64.so.1",
+            "/a b/libc.so.6 (deleted)",
+        ] {
+            assert_eq!(of(path), Some(("7f00-7f20".to_owned(), path.to_owned())));
+        }
+        for path in ["/lib/libcap.so.2", "/lib/libcrypt.so.1", "[vdso]", "", "/x/libc.so.6/y"] {
+            assert_eq!(of(path), None, "{path}");
+        }
+        assert_eq!(libc_mapping("7f00-7f20 r--p 0 fe:00 1 /lib/libc.so.6"), None);
+        assert_eq!(libc_mapping("broken"), None);
+    }
+
+    #[test]
+    fn the_own_library_has_its_wrappers() {
+        let found = found(&[], None, Some(&[std::process::id()]));
+        let library = found.libraries.first().unwrap_or_else(|| panic!("{found:?}"));
+        for function in [LibcFunction::Fork, LibcFunction::PosixSpawn, LibcFunction::StdioLock] {
+            assert!(library.functions.iter().any(|(of, _)| *of == function), "{function:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_library_is_told() {
+        let found = found(&["/no/such".into(), "/etc/passwd".into()], None, Some(&[]));
+        let reasons: Vec<_> = found.refused.iter().map(|(_, reason)| reason.as_str()).collect();
+        assert!(reasons[0].contains("no such file"), "{reasons:?}");
+        assert!(reasons[1].contains("not an ELF file"), "{reasons:?}");
+    }
+
+    #[test]
+    fn the_library_of_a_program_is_that_of_its_interpreter() {
+        let own = std::env::current_exe().unwrap();
+        let library = interpreter_library(&own, Path::new("/")).unwrap();
+        assert!(library.ends_with("libc.so.6"), "{library:?}");
+        assert_eq!(interpreter_library(Path::new("/etc/passwd"), Path::new("/")), None);
+    }
+}
