@@ -58,9 +58,9 @@ pub(crate) fn enter(function: LibcFunction, sp: u64, library: impl FnOnce() -> u
         Role::Wrapper | Role::EntryOnly => None,
         Role::Both(part) | Role::Part(part) => Some(part),
         Role::Around(before, after) => {
-            let is_before = outer.as_ref().is_some_and(|outer| {
-                outer.attempt_ns == 0 && !outer.has(bits::CHILD)
-            });
+            let is_before = outer
+                .as_ref()
+                .is_some_and(|outer| outer.attempt_ns == 0 && !outer.has(bits::CHILD));
             Some(if is_before { before } else { after })
         }
     };
@@ -113,7 +113,11 @@ pub(crate) fn leave(function: LibcFunction, ret: u64) {
         Role::Wrapper | Role::EntryOnly => return,
         Role::Both(part) | Role::Part(part) => part,
         Role::Around(before, after) => {
-            if record.attempt_ns == 0 && !record.has(bits::CHILD) { before } else { after }
+            if record.attempt_ns == 0 && !record.has(bits::CHILD) {
+                before
+            } else {
+                after
+            }
         }
     };
     set(record, part, 1, now);

@@ -55,7 +55,11 @@ pub(crate) fn of_one_caller(entries: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
         Record::FollowUp(record) => children.contains(&key(&record.born.child)),
         Record::Exec(exec) => children.contains(&key(&exec.life.born.child)),
         // Most attempts have none, and a plain one is what is measured.
-        Record::Functions(_) | Record::Refusal(_) | Record::Waits(_) | Record::Sample(_) => false,
+        Record::Functions(_)
+        | Record::Refusal(_)
+        | Record::Waits(_)
+        | Record::Sample(_)
+        | Record::Libc(_) => false,
     };
     let kept = entries.into_iter().zip(&records).filter(|(_, record)| is_kept(record));
     Ok(kept.map(|(entry, _)| entry).collect())

@@ -16,6 +16,7 @@ compile_error!("forker makes x86-64 system calls in assembler");
 
 mod attempt;
 mod call;
+mod handlers;
 mod held;
 mod host;
 mod journal;
@@ -127,6 +128,12 @@ enum Command {
         #[arg(value_enum)]
         work: work::Work,
     },
+    /// Fork once by libc with handlers that take their time, and print how long each took by its own clock.
+    Handlers {
+        /// Threads that allocate meanwhile.
+        #[arg(default_value_t = 0)]
+        threads: usize,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -187,6 +194,14 @@ fn main() -> anyhow::Result<ExitCode> {
             Err(why) => {
                 let mut done = Done::default();
                 done.skip("work", why);
+                done.print()?;
+            }
+        },
+        Some(Command::Handlers { threads }) => match handlers::run(threads) {
+            Ok(truth) => print(&truth)?,
+            Err(why) => {
+                let mut done = Done::default();
+                done.skip("handlers", why);
                 done.print()?;
             }
         },

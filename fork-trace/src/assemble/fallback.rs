@@ -15,7 +15,7 @@ use fork_trace_common::{
 use nix::errno::Errno;
 
 use crate::{
-    assemble::{fork, join, join::Joined, times::began_ns},
+    assemble::{fork, join, joined::Joined, times::began_ns},
     event::fork::Fork,
 };
 

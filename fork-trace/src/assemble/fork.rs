@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::{
     assemble::{
         failure::Failure,
-        join::Joined,
+        joined::Joined,
         memory::memory,
         spans::spans,
         times::{Times, began_ns, failed_stage},

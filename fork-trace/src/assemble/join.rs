@@ -7,10 +7,7 @@
 //! known to stand still on its way there, and never more than [`MOST`] at once. A child is known by
 //! its thread id and its start time, so a reused id never matches.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use foldhash::HashMap;
 use fork_trace_common::{
@@ -23,11 +20,7 @@ use fork_trace_common::{
 };
 
 use crate::assemble::{
-    decode::Record,
-    follow_up::HOLD_AWAY_NS,
-    libc::{awaits_caller, awaits_child},
-    program::{Program, Programs},
-    samples::{Sampled, Samples},
+    decode::Record, follow_up::HOLD_AWAY_NS, joined::Joined, program::Programs, samples::Samples,
     times::began_ns,
 };
 
@@ -40,79 +33,6 @@ pub const MOST_REFUSALS: usize = 1024;
 /// A task that passed the last mark of its way so long ago has left its CPU since, or it is in user
 /// space: the rest of the way takes microseconds.
 pub const SETTLED_NS: u64 = 2_000_000;
-
-/// An attempt, and what came of it beside its record.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// The attempt.
-    pub record: Box<ForkRecord>,
-    /// The functions it passed, where they are probed and were not lost.
-    pub functions: Option<Box<FunctionTimes>>,
-    /// Its child's start, if it was seen.
-    pub start: Option<StartRecord>,
-    /// The evidence of its refusal.
-    pub refusal: Option<Box<RefusalRecord>>,
-    /// The program of its caller.
-    pub program: Option<Rc<Program>>,
-    /// Where its caller stood still during the attempt.
-    pub waits: Option<Box<WaitsRecord>>,
-    /// What its caller was doing each time that a timer came, in order.
-    pub samples: Sampled,
-    /// Where its caller stood still after that, before it was in user space, in order.
-    pub waits_after: Vec<WaitsRecord>,
-    /// Where its child stood still before it was in user space, in order.
-    pub child_waits: Vec<WaitsRecord>,
-    /// Of a vfork: when its caller's call returned.
-    pub returned_ns: Option<u64>,
-    /// Its caller is back in user space.
-    pub is_back: bool,
-    /// Its child is not known to be in user space: it left its CPU on the way, and was not seen to
-    /// come back.
-    pub child_away: bool,
-    /// Some of its waits may be missing, because records of waits were lost.
-    pub waits_incomplete: bool,
-    /// The wrapper of the C library in which it was made, where those are probed.
-    pub libc: Option<Box<LibcRecord>>,
-    /// Its child's way out of the same wrapper.
-    pub child_libc: Option<Box<LibcRecord>>,
-}
-
-impl Joined {
-    /// An attempt of which nothing else is known.
-    #[must_use]
-    pub const fn alone(record: Box<ForkRecord>) -> Self {
-        Self {
-            record,
-            functions: None,
-            start: None,
-            refusal: None,
-            program: None,
-            waits: None,
-            samples: Sampled { samples: Vec::new(), stride: 0 },
-            waits_after: Vec::new(),
-            child_waits: Vec::new(),
-            returned_ns: None,
-            is_back: false,
-            child_away: false,
-            waits_incomplete: false,
-            libc: None,
-            child_libc: None,
-        }
-    }
-
-    /// Whether the attempt made a task, and its caller is not known to be back in user space.
-    #[must_use]
-    pub const fn awaits_caller(&self) -> bool {
-        self.record.has(bits::CHILD) && self.record.has(bits::ENTERED) && !self.is_back
-    }
-
-    /// Whether that is so though its call has returned, and the caller does not wait for a vfork child.
-    #[must_use]
-    pub fn awaits_return(&self) -> bool {
-        let returned = self.record.mark_ns(Mark::SysExit) != 0;
-        self.awaits_caller() && returned && !self.record.has(bits::VFORK_WAIT)
-    }
-}
 
 /// A child's thread id and start time.
 type Key = (u32, u64);
@@ -148,8 +68,8 @@ impl Held {
 
     /// Whether the caller, or the child, is known to be inside a wrapper of the C library still.
     fn is_in_wrapper(&self) -> bool {
-        !self.superseded && awaits_caller(&self.joined)
-            || self.joined.start.is_some() && awaits_child(&self.joined)
+        !self.superseded && self.joined.awaits_wrapper()
+            || self.joined.start.is_some() && self.joined.awaits_wrapper_of_child()
     }
 
     /// Whether the child is in user space by `now_ns`, or will not be heard of.
@@ -656,6 +576,59 @@ mod tests {
         joiner.push(vfork(20), 0);
         let joined = joiner.release(HOLD_NS).remove(0);
         assert!(!joined.is_back);
+    }
+
+    fn in_wrapper(tid: u32, start_ns: u64) -> Record {
+        let Record::Fork(mut record) = fork(tid, start_ns) else { unreachable!() };
+        record.bits |= bits::LIBC;
+        record.parent.tid = 7;
+        record.marks[Mark::SysExit as usize] = start_ns + 10;
+        Record::Fork(record)
+    }
+
+    fn wrapper(thread: TaskIds, attempt_ns: u64, child: bool) -> Record {
+        let mut record = LibcRecord::zeroed();
+        record.bits = libc::bits::RETURNED | if child { libc::bits::CHILD } else { 0 };
+        record.thread = thread;
+        record.attempt_ns = attempt_ns;
+        Record::Libc(Box::new(record))
+    }
+
+    #[test]
+    fn an_attempt_waits_for_its_wrapper_in_caller_and_child() {
+        let (caller, child) =
+            (TaskIds { tgid: 7, tid: 7, start_ns: 1 }, TaskIds { tgid: 9, tid: 9, start_ns: 100 });
+        let late_ns = 100 + 2 * HOLD_NS;
+        let mut joiner = Joiner::default();
+        joiner.push(in_wrapper(9, 100), 110);
+        joiner.push(start(9, 100), 120);
+        assert!(joiner.release(late_ns).is_empty(), "neither has returned");
+        joiner.push(wrapper(caller, 100, false), late_ns);
+        assert!(joiner.release(late_ns).is_empty(), "the child has not");
+        joiner.push(wrapper(child, 100, true), late_ns);
+        let joined = joiner.release(late_ns);
+        assert!(joined[0].libc.is_some() && joined[0].child_libc.is_some());
+    }
+
+    #[test]
+    fn a_lost_wrapper_is_not_waited_for_once_its_caller_forks_again() {
+        let mut joiner = Joiner::default();
+        let Record::Fork(mut first) = in_wrapper(9, 100) else { unreachable!() };
+        first.task_flags = fork_trace_common::flags::CLONE_VM;
+        joiner.push(Record::Fork(first), 110);
+        joiner.push(start(9, 100), 120);
+        joiner.push(in_wrapper(10, 100 + HOLD_NS), 100 + HOLD_NS);
+        let joined = joiner.release(100 + HOLD_NS + SETTLED_NS);
+        assert_eq!(joined.len(), 1);
+        assert!(joined[0].libc.is_none());
+    }
+
+    #[test]
+    fn a_wrapper_without_an_attempt_is_told_apart() {
+        let mut joiner = Joiner::default();
+        joiner.push(wrapper(TaskIds { tgid: 7, tid: 7, start_ns: 1 }, 0, false), 5);
+        assert_eq!(joiner.take_without_attempt().len(), 1);
+        assert!(joiner.take_without_attempt().is_empty());
     }
 
     proptest! {

@@ -1,14 +1,12 @@
 //! The C library's side of an attempt, from the records of its wrapper.
 
 use fork_trace_common::{
-    flags::CLONE_VM,
     libc::{LibcFunction, LibcRecord, Part, bits},
-    record,
     stage::{Mark, Stage},
 };
 
 use crate::{
-    assemble::join::Joined,
+    assemble::joined::Joined,
     event::{
         fork::Fork,
         libc::{Libc, LibcStage},
@@ -19,23 +17,6 @@ use crate::{
 /// The wrapper that a record is of; `None`: a newer kernel side wrote it.
 fn wrapper(record: &LibcRecord) -> Option<LibcFunction> {
     LibcFunction::from_number(record.function)
-}
-
-/// Whether the attempt's caller is inside a wrapper from which it has not returned, as far as is known.
-#[must_use]
-pub fn awaits_caller(joined: &Joined) -> bool {
-    joined.record.has(record::bits::LIBC) && joined.libc.is_none()
-}
-
-/// Whether the attempt's child is to return from the wrapper, and has not.
-#[must_use]
-pub fn awaits_child(joined: &Joined) -> bool {
-    let record = &joined.record;
-    let returns = joined.libc.as_deref().and_then(wrapper).is_none_or(LibcFunction::returns);
-    record.has(record::bits::LIBC | record::bits::CHILD)
-        && record.task_flags & CLONE_VM == 0
-        && returns
-        && joined.child_libc.is_none()
 }
 
 /// Adds what the C library did. The attempt's waits, which say when its caller and its child were in
@@ -59,7 +40,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
     }
     fork.libc = Some(Libc {
         library: library.cloned(),
-        function: Name::Borrowed(symbol(function)),
+        function: Some(Name::Borrowed(symbol(function))),
         prepare_ns: fork.mono_ns.checked_sub(caller.entered_ns),
         parent_ns: returned(caller).zip(back_ns).and_then(|(end, back)| end.checked_sub(back)),
         child_ns: child
@@ -67,6 +48,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
             .zip(in_user_ns)
             .and_then(|(end, in_user_ns)| end.checked_sub(in_user_ns)),
         stages,
+        reason: None,
     });
 }
 

@@ -12,6 +12,7 @@ pub mod fallback;
 pub mod follow_up;
 pub mod fork;
 pub mod join;
+pub mod joined;
 pub mod libc;
 pub mod memory;
 pub mod program;

@@ -14,7 +14,7 @@ use fork_trace_common::{
 };
 
 use crate::{
-    assemble::{join::Joined, times::Times},
+    assemble::{joined::Joined, times::Times},
     event::{
         fork::Fork,
         span::{Precision, Source, Span, Status},

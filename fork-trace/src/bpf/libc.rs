@@ -20,11 +20,17 @@ impl Tracer {
     ///
     /// # Errors
     /// The reason why that cannot be done.
-    pub fn probe_libc(&mut self, place: u32, library: &Library, cookies: bool) -> Result<(), String> {
+    pub fn probe_libc(
+        &mut self,
+        place: u32,
+        library: &Library,
+        cookies: bool,
+    ) -> Result<(), String> {
         let mut links = Vec::new();
         let probed = library.functions.iter().try_for_each(|(function, offset)| {
             // The return is attached first, so that no entry is seen without its return.
-            let ends: &[&str] = if function.returns() { &["uretprobe", "uprobe"] } else { &["uprobe"] };
+            let ends: &[&str] =
+                if function.returns() { &["uretprobe", "uprobe"] } else { &["uprobe"] };
             ends.iter().try_for_each(|end| {
                 let program = format!("{end}_{}", function.row().id);
                 let cookie = cookies.then_some(u64::from(place) + 1);

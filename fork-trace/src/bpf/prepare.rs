@@ -65,7 +65,8 @@ pub fn prepare(
             Err(reason) => host.facts.no_samples = Some(reason),
         }
     }
-    host.facts.libc = settings.libc.map(|found| probe_libraries(&mut tracer, found, host.cookies, stop));
+    host.facts.libc =
+        settings.libc.map(|found| probe_libraries(&mut tracer, found, host.cookies, stop));
     let plan = Plan::new(&host.facts, backend, stages)?;
     Ok(Prepared { tracer, ring, plan })
 }
@@ -83,6 +84,7 @@ fn probe_libraries(
         match tracer.probe_libc(place, library, cookies) {
             Ok(()) => {
                 probed.names.push(library.name.clone());
+                probed.files.insert(library.file);
                 probed.functions.extend(library.functions.iter().map(|(function, _)| *function));
                 if !library.has_debug_symbols {
                     probed.stripped.get_or_insert_with(|| library.name.clone());

@@ -111,10 +111,11 @@ impl Tracer {
         drop(self.links.remove(&tracepoint));
     }
 
-    /// Whether detaching takes the kernel long: it does where functions are probed.
+    /// Whether detaching takes the kernel long: it does where functions are probed, the kernel's or a C
+    /// library's.
     #[must_use]
     pub(super) fn is_slow_to_close(&self) -> bool {
-        !self.functions.is_empty()
+        !self.functions.is_empty() || !self.libc_links.is_empty()
     }
 
     /// How many runs of each program the kernel skipped; only of programs that had any.

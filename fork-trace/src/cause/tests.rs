@@ -11,7 +11,7 @@ use zerocopy::FromZeros as _;
 
 use super::*;
 use crate::{
-    assemble::{join::Joined, times::Times},
+    assemble::{joined::Joined, times::Times},
     cause::{add, case::Case, rules::RULES, window::Window},
     event::{
         cause::{Confidence, HeldBy, Holder},

@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 use crate::event::values::Name;
 
 /// The wrapper of the C library in which the attempt was made: its own time, before the system call
-/// and after it. All times are elapsed time: what a thread stood still for, a lock or a CPU, is part of
+/// and after it; or the reason why none was seen. All times are elapsed time: what a thread stood still for, a lock or a CPU, is part of
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Libc {
     /// The file that holds the wrapper; absent where the kernel does not tell it (before 5.15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<String>,
-    /// The wrapper: `fork`, `vfork`, `posix_spawn`, `pthread_create` and the like.
-    pub function: Name,
+    /// The wrapper: `fork`, `vfork`, `posix_spawn`, `pthread_create` and the like; absent where none was
+    /// seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<Name>,
     /// From the wrapper's entry to the system call's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare_ns: Option<u64>,
@@ -29,6 +31,44 @@ pub struct Libc {
     /// Its parts, as far as the library's symbols tell where they are; the caller's, then the child's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<LibcStage>,
+    /// Why no wrapper was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Unseen>,
+}
+
+/// Why no wrapper of the C library was seen around an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unseen {
+    /// The program maps a library that is probed, and made the system call itself; or it had entered the
+    /// wrapper before tracing began.
+    NotByWrapper,
+    /// The program maps no C library: it is static, or has a runtime of its own, as Go has.
+    NoLibrary,
+    /// The program maps a C library that is not probed.
+    NotProbed,
+    /// The program was gone before it could be looked at.
+    Gone,
+}
+
+impl Unseen {
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotByWrapper => {
+                "the program made the system call itself, past the wrappers of its C library"
+            }
+            Self::NoLibrary => {
+                "the program maps no C library: it is static, or has a runtime of its own as Go has"
+            }
+            Self::NotProbed => {
+                "the program's C library is not probed; `--libc=PATH` names one, and -v tells why \
+                 one cannot be"
+            }
+            Self::Gone => "the program was gone before its C library could be looked for",
+        }
+    }
 }
 
 /// A part of a wrapper.

@@ -11,6 +11,8 @@ use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepo
 pub struct ProbedLibraries {
     /// Their names, in the order of the numbers by which the kernel side knows them.
     pub names: Vec<String>,
+    /// Their files: device and inode of each.
+    pub files: BTreeSet<(u64, u64)>,
     /// The functions that at least one of them shows.
     pub functions: BTreeSet<LibcFunction>,
     /// Those that cannot be probed, each with the reason.

@@ -4,14 +4,15 @@
 //! what was lost. Outputs that take no more end a turn: then the ring fills, and the kernel side counts what
 //! it loses. After a stop, what is left is shown for a second at most; the rest is counted as lost.
 //!
-//! `stream` is the chain that a record passes, `report` what the trace says of itself, `account` the
-//! check against the kernel's own counter, `signals` what ends it, `warnings` what is odd about forks
-//! over time, and `command` the traced command.
+//! `stream` is the chain that a record passes, `report` what the trace says of itself, `account` the check
+//! against the kernel's own counter, `signals` what ends it, `warnings` what is odd about forks over time,
+//! `libc` why no wrapper was seen, and `command` the traced command.
 
 pub mod account;
 pub mod command;
 mod holders;
 pub mod kernel_side;
+mod libc;
 mod lost;
 pub mod report;
 pub mod samples;
@@ -75,8 +76,7 @@ const COUNTING: Duration = Duration::from_millis(600);
 const SHOWING: Duration = Duration::from_millis(900);
 /// How much longer an output may take to write what it was given by then. One that is stuck is left behind.
 const WRITING: Duration = Duration::from_millis(300);
-/// How long attempts are shown after the kernel has detached everything, which on a busy host may take it
-/// longer than [`SHOWING`].
+/// How long attempts are shown once everything is detached, which may take longer than [`SHOWING`].
 const SHOWING_LATE: Duration = Duration::from_millis(250);
 
 /// When to stop, apart from signals and the command's end.
@@ -434,7 +434,6 @@ impl Trace {
 fn now_ns() -> Result<u64> {
     clock::monotonic_ns().context("read the monotonic clock")
 }
-
 async fn at(end: Option<tokio::time::Instant>) {
     match end {
         Some(end) => sleep_until(end).await,

@@ -4,7 +4,7 @@ use fork_trace_common::counter::Counter;
 
 use crate::{
     assemble::{
-        join::Joined,
+        joined::Joined,
         samples::{self, Seen},
         times::began_ns,
     },

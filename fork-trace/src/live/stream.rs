@@ -16,7 +16,8 @@ use crate::{
         decode::{Record, decode},
         fallback::{Fallbacks, Tie, Tied},
         follow_up::Follower,
-        join::{Joined, Joiner},
+        join::Joiner,
+        joined::Joined,
         times::{Times, began_ns},
         waits,
     },
@@ -27,6 +28,7 @@ use crate::{
     live::{
         holders::Holders,
         kernel_side::KernelSide,
+        libc::UnseenWrappers,
         samples::Samples,
         stuck::StuckAttempts,
         waits::{Waits, explain, still_held},
@@ -110,6 +112,7 @@ pub struct Stream {
     enricher: Enricher,
     limits: LimitReader,
     holders: Holders,
+    unseen: UnseenWrappers,
     waits: Waits,
     samples: Samples,
     stuck: StuckAttempts,
@@ -156,6 +159,7 @@ impl Stream {
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             holders: Holders::new(),
+            unseen: UnseenWrappers::default(),
             waits,
             samples: Samples::default(),
             stuck,
@@ -403,7 +407,10 @@ impl Stream {
         let seen = self.waits.seen(joined, &mut self.warnings);
         waits::add(&mut fork, joined, &seen);
         sampled.add(&mut fork);
-        assemble::libc::add(&mut fork, joined, &self.plan.libraries);
+        if let Some(probed) = &self.plan.libc {
+            assemble::libc::add(&mut fork, joined, &probed.names);
+            self.unseen.add(&mut fork, record, &probed.files);
+        }
         if let Some(tie) = tie {
             tie.tell(&mut fork);
         }

@@ -7,7 +7,7 @@ use fork_trace_common::counter::Counter;
 
 use crate::{
     assemble::{
-        join::Joined,
+        joined::Joined,
         times::began_ns,
         waits::{self, Seen},
     },

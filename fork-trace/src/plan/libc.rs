@@ -34,7 +34,8 @@ pub(super) fn coverage(row: &Row, probed: Option<&ProbedLibraries>) -> Coverage 
     if probed.names.is_empty() {
         let reasons: Vec<_> =
             probed.refused.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-        let reasons = if reasons.is_empty() { "none was found".to_owned() } else { reasons.join("; ") };
+        let reasons =
+            if reasons.is_empty() { "none was found".to_owned() } else { reasons.join("; ") };
         return missing(format!("no C library can be probed: {reasons}"));
     }
     let seen = |opens: &str, closes: &str, precision| Coverage {
@@ -46,7 +47,8 @@ pub(super) fn coverage(row: &Row, probed: Option<&ProbedLibraries>) -> Coverage 
         includes: Vec::new(),
         reason: None,
     };
-    let symbol = |function: LibcFunction| function.row().symbols.first().copied().unwrap_or_default();
+    let symbol =
+        |function: LibcFunction| function.row().symbols.first().copied().unwrap_or_default();
     let of_stage = functions(row.stage);
     if let Some(function) = of_stage.iter().find(|function| probed.functions.contains(function)) {
         let symbol = symbol(*function);
@@ -98,8 +100,9 @@ fn functions(stage: Stage) -> BTreeSet<LibcFunction> {
             LibcFunction::MallocUnlockChild | LibcFunction::StdioReset | LibcFunction::NssChild
         )
     };
-    let in_caller =
-        |function: LibcFunction| matches!(function, LibcFunction::MallocUnlock | LibcFunction::StdioUnlock);
+    let in_caller = |function: LibcFunction| {
+        matches!(function, LibcFunction::MallocUnlock | LibcFunction::StdioUnlock)
+    };
     let is_child_stage = matches!(
         stage,
         Stage::ChildMallocUnlock | Stage::ChildStdioReset | Stage::ChildNss | Stage::ChildHandlers
@@ -116,6 +119,8 @@ fn functions(stage: Stage) -> BTreeSet<LibcFunction> {
             _ => is_of(row.role),
         })
         .map(|row| row.function)
-        .filter(|function| if is_child_stage { !in_caller(*function) } else { !in_child(*function) })
+        .filter(
+            |function| if is_child_stage { !in_caller(*function) } else { !in_child(*function) },
+        )
         .collect()
 }

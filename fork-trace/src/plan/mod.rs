@@ -19,7 +19,7 @@ use crate::{
         start::Coverage,
     },
     host::{
-        facts::Facts,
+        facts::{Facts, ProbedLibraries},
         functions::{Probes, affordable},
     },
     plan::{
@@ -78,8 +78,8 @@ pub struct Plan {
     pub coverage: Vec<Coverage>,
     /// The probes of functions, which hold the kernel's names for them.
     pub probes: Probes,
-    /// The C libraries that are probed, in the order of the numbers by which the kernel side knows them.
-    pub libraries: Vec<String>,
+    /// The C libraries that are probed; `None` where that was not asked for.
+    pub libc: Option<ProbedLibraries>,
     /// Every point that bounds a stage.
     points: Vec<Point>,
 }
@@ -188,7 +188,7 @@ impl Plan {
             timed,
             coverage: planner.coverage(&bounds),
             probes: facts.probes.clone(),
-            libraries: facts.libc.iter().flat_map(|probed| &probed.names).cloned().collect(),
+            libc: facts.libc.clone(),
             points: ends,
         })
     }

@@ -26,6 +26,7 @@ mod ftrace;
 mod functions;
 mod hotplug;
 mod inner;
+mod libc;
 mod little_memory;
 mod memory_bill;
 mod names;

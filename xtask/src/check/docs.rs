@@ -34,11 +34,12 @@ between the two is named after `+`, so the time between them is an upper bound f
 ";
 
 /// The parts of the page.
-const SIDES: [(Side, &str); 4] = [
-    (Side::Libc, "In the C library"),
+const SIDES: [(Side, &str); 5] = [
+    (Side::Libc, "In the C library, the parent"),
     (Side::Parent, "In the kernel, the parent"),
     (Side::Wait, "In the kernel, the parent after the attempt"),
     (Side::Child, "In the kernel, the child"),
+    (Side::ChildLibc, "In the C library, the child"),
 ];
 
 /// The head of each part's table.

@@ -54,9 +54,10 @@ pub(super) const NAMED_BY_TABLES: [&str; 3] =
     ["fork-trace/src", "fork-trace-ebpf/src", "fork-trace-common/src"];
 
 /// Where stages, kernel functions and tracepoints are named, each with the reason.
-pub(super) const TABLES_OF_NAMES: [(&str, &str); 10] = [
+pub(super) const TABLES_OF_NAMES: [(&str, &str); 11] = [
     ("fork-trace-common/src/stage", "It is the table of stages."),
     ("fork-trace-common/src/function", "It is the table of functions."),
+    ("fork-trace-common/src/libc", "It is the table of functions of C libraries."),
     (
         "fork-trace-common/src/point",
         "It is the table of marks, which are named as tracepoints are.",

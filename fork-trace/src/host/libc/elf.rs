@@ -9,11 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::libc::{FUNCTIONS, LibcFunction};
-use object::{
-    Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind,
-};
+use object::{Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind};
 
-use super::Library;
+use super::library::Library;
 
 /// Where files of debug symbols lie, by build id.
 const DEBUG: &str = "usr/lib/debug/.build-id";

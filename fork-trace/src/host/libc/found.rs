@@ -11,7 +11,7 @@ use std::{
 
 use object::{Object as _, ObjectSection as _, ReadCache};
 
-use super::{Library, elf};
+use super::{elf, library::Library};
 
 /// How many libraries are probed at most.
 const MOST: usize = 32;
@@ -57,18 +57,33 @@ impl Found {
         }
     }
 
-    /// Adds those that a process maps, and itself if it has one built in.
+    /// Adds those that a process maps.
     fn add_mapped(&mut self, pid: &str) {
         let root = PathBuf::from(format!("/proc/{pid}/root"));
-        for (range, name) in mapped(pid) {
-            let path = match name.strip_suffix(" (deleted)") {
-                // The file has no name any more, but the mapping leads to it.
-                Some(_) => PathBuf::from(format!("/proc/{pid}/map_files/{range}")),
-                None => root.join(name.trim_start_matches('/')),
-            };
+        for (path, name) in mapped(pid).into_iter().flatten() {
             self.add(&path, &name, &root);
         }
     }
+}
+
+/// The C libraries that process `pid` maps, by device and inode; `None` if that cannot be read any more.
+#[must_use]
+pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
+    let files = mapped(&pid.to_string())?.into_iter().filter_map(|(path, _)| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    });
+    Some(files.collect())
+}
+
+/// The C library with which the program at `path` runs, by device and inode; none if it is static. `None` if
+/// the program cannot be read.
+#[must_use]
+pub fn files_of_program(path: &Path) -> Option<Vec<(u64, u64)>> {
+    let library = interpreter_library(path, Path::new("/"))?;
+    let metadata = fs::metadata(&library).ok()?;
+    let file = (metadata.dev(), metadata.ino());
+    Some(if library == path { Vec::new() } else { vec![file] })
 }
 
 /// The libraries that forks of the traced processes may pass: those that were `named`, the host's own,
@@ -123,11 +138,23 @@ fn interpreter_library(path: &Path, root: &Path) -> Option<PathBuf> {
     library.is_file().then_some(library)
 }
 
-/// The C libraries that a process maps for running: range of addresses, and path.
-fn mapped(pid: &str) -> Vec<(String, String)> {
-    let Ok(file) = File::open(format!("/proc/{pid}/maps")) else { return Vec::new() };
-    let lines = BufReader::new(file).lines().map_while(Result::ok).take(MOST_MAPPINGS);
-    lines.filter_map(|line| libc_mapping(&line)).collect()
+/// The C libraries that a process maps for running: a path that reaches the file from here, and its name.
+/// `None` if the process is gone.
+fn mapped(pid: &str) -> Option<Vec<(PathBuf, String)>> {
+    let file = File::open(format!("/proc/{pid}/maps")).ok()?;
+    let mut lines =
+        BufReader::new(file).lines().map_while(Result::ok).take(MOST_MAPPINGS).peekable();
+    // A process that has ended has no mappings any more.
+    lines.peek()?;
+    let mappings = lines.filter_map(|line| libc_mapping(&line)).map(|(range, name)| {
+        let path = match name.strip_suffix(" (deleted)") {
+            // The file has no name any more, but the mapping leads to it.
+            Some(_) => PathBuf::from(format!("/proc/{pid}/map_files/{range}")),
+            None => Path::new(&format!("/proc/{pid}/root")).join(name.trim_start_matches('/')),
+        };
+        (path, name)
+    });
+    Some(mappings.collect())
 }
 
 /// The range and the path of a mapping, if it is a C library's code.
@@ -158,7 +185,9 @@ mod tests {
     #[test]
     fn c_libraries_are_known_by_their_names() {
         let of = |path: &str| {
-            libc_mapping(&format!("7f00-7f20 r-xp 00001000 fe:00 123                        {path}"))
+            libc_mapping(&format!(
+                "7f00-7f20 r-xp 00001000 fe:00 123                        {path}"
+            ))
         };
         for path in [
             "/lib/x86_64-linux-gnu/libc.so.6",

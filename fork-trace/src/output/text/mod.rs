@@ -6,6 +6,7 @@ mod cause;
 mod cells;
 mod columns;
 mod follow_up;
+mod libc;
 pub mod line;
 pub mod stuck;
 mod summary;
@@ -148,6 +149,9 @@ impl<W: Write> Text<W> {
         }
         if let Some(slow) = &fork.slow {
             self.remark(YELLOW, "why:", &slow.text)?;
+        }
+        if let Some(text) = fork.libc.as_ref().and_then(libc::words) {
+            self.remark(YELLOW, "libc:", &text)?;
         }
         let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use fork_trace_common::stage::{Row, STAGES, Stage};
+use fork_trace_common::stage::{Row, STAGES, Side, Stage};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     event::{
         clone_flags,
         fork::{ChildStart, Fork, OTHER},
+        libc::{Libc, Unseen},
         memory::PAGE_BYTES,
         memory_cost::{self, known},
         span::{Precision, Span, Status},
@@ -98,6 +99,8 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
     for wait in child_waits {
         list("child wait:", &waited(wait), line, writer)?;
     }
+    let unseen = fork.libc.as_ref().and_then(|libc| libc.reason);
+    list("libc:", unseen.map_or("", Unseen::words), line, writer)?;
     list("copied:", &copied(fork), line, writer)?;
     list("memory:", &memory(fork), line, writer)?;
     list("shared:", &sharing(shared), line, writer)?;
@@ -107,6 +110,9 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
 /// All rows, in kernel order.
 fn bars(fork: &Fork) -> Vec<Bar> {
     let mut bars = Vec::new();
+    if let Some(libc) = &fork.libc {
+        wrapper(libc, fork, &mut bars);
+    }
     let mut around: Vec<Stage> = Vec::new();
     for span in &fork.stages {
         let Some(dur_ns) = span.dur_ns else { continue };
@@ -135,10 +141,50 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         let shares = fork.stages.iter().filter(|span| is_of_other(span));
         bars.extend(shares.filter_map(|span| Some(sampled(span, span.dur_ns?, 1))));
     }
+    if let Some(libc) = &fork.libc {
+        bars.extend(libc_parts(libc, Side::Libc).filter(|(_, late)| *late).map(|(bar, _)| bar));
+    }
     if let Some(start) = &fork.child_start {
         child(start, woken_at(fork), &mut bars);
     }
+    if let Some(libc) = &fork.libc {
+        let child = |name: &str| format!("child: {name}");
+        if let Some((child_ns, function)) = libc.child_ns.zip(libc.function.as_ref()) {
+            bars.push(plain_bar(&child(function), child_ns));
+        }
+        bars.extend(
+            libc_parts(libc, Side::ChildLibc).map(|(bar, _)| Bar { name: child(&bar.name), ..bar }),
+        );
+    }
     bars
+}
+
+/// The wrapper of the C library: all of it where its end was seen, and its parts before the call.
+fn wrapper(libc: &Libc, fork: &Fork, bars: &mut Vec<Bar>) {
+    let Some(function) = &libc.function else { return };
+    let part =
+        |what: &str, ns: Option<u64>| ns.map(|ns| format!("{} {what} the call", duration(ns)));
+    let detail =
+        [part("before", libc.prepare_ns), part("after", libc.parent_ns)].into_iter().flatten();
+    let detail = detail.collect::<Vec<_>>().join(", ");
+    let all_ns = libc.prepare_ns.zip(libc.parent_ns).zip(fork.held_ns);
+    let dur_ns = all_ns.map(|((before, after), held)| before + held + after).or(libc.prepare_ns);
+    if let Some(dur_ns) = dur_ns {
+        bars.push(Bar { detail, ..plain_bar(function, dur_ns) });
+    }
+    bars.extend(libc_parts(libc, Side::Libc).filter(|(_, late)| !late).map(|(bar, _)| bar));
+}
+
+/// The parts of a wrapper on one side, and whether each comes after the call.
+fn libc_parts(libc: &Libc, side: Side) -> impl Iterator<Item = (Bar, bool)> {
+    libc.stages.iter().filter_map(move |part| {
+        let row = STAGES.iter().find(|row| row.name == part.name && row.side == side)?;
+        let late = libc.prepare_ns.is_some_and(|prepare_ns| part.start_ns >= prepare_ns);
+        // It holds the call itself, of which the rows tell more.
+        let is_call = row.stage == Stage::LibcSyscall;
+        let bar = Bar { depth: 1, ..plain_bar(&part.name, part.dur_ns) };
+        (!is_call).then_some((bar, late))
+    })
 }
 
 /// Whether a stage is a share of the time that is in no stage.

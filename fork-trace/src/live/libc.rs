@@ -1,0 +1,68 @@
+//! Why no wrapper of the C library was seen around an attempt.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use foldhash::HashMap;
+use fork_trace_common::record::{ForkRecord, bits};
+
+use crate::{
+    event::{
+        fork::Fork,
+        libc::{Libc, Unseen},
+    },
+    host::libc::{files_of, files_of_program},
+};
+
+/// How many programs are remembered.
+const MOST: usize = 4096;
+
+/// The reasons, by process id, its start, and its program: a process maps its C library when it starts a
+/// program.
+#[derive(Default)]
+pub(super) struct UnseenWrappers {
+    reasons: HashMap<(u32, u64, Option<Arc<str>>), Unseen>,
+}
+
+impl UnseenWrappers {
+    /// Adds the reason to an attempt that a program made, if no wrapper was seen around it. `files` are the
+    /// libraries that are probed.
+    pub(super) fn add(
+        &mut self,
+        fork: &mut Fork,
+        record: &ForkRecord,
+        files: &BTreeSet<(u64, u64)>,
+    ) {
+        if fork.libc.is_some() || !record.has(bits::ENTERED) || record.has(bits::LIBC) {
+            return;
+        }
+        let key = (record.parent.tgid, record.parent_process_start_ns, fork.parent.exe.clone());
+        if self.reasons.len() >= MOST && !self.reasons.contains_key(&key) {
+            self.reasons.clear();
+        }
+        let reason = *self
+            .reasons
+            .entry(key)
+            .or_insert_with(|| reason(record, fork.parent.exe.as_deref(), files));
+        fork.libc = Some(Libc {
+            library: None,
+            function: None,
+            prepare_ns: None,
+            parent_ns: None,
+            child_ns: None,
+            stages: Vec::new(),
+            reason: Some(reason),
+        });
+    }
+}
+
+fn reason(record: &ForkRecord, program: Option<&str>, files: &BTreeSet<(u64, u64)>) -> Unseen {
+    let pid = Some(record.parent_proc_pid).filter(|pid| *pid != 0);
+    // A program that is gone was most likely started from a file that is still there.
+    let of_program = || program.and_then(|path| files_of_program(Path::new(path)));
+    match pid.and_then(files_of).or_else(of_program) {
+        None => Unseen::Gone,
+        Some(mapped) if mapped.is_empty() => Unseen::NoLibrary,
+        Some(mapped) if mapped.iter().any(|file| files.contains(file)) => Unseen::NotByWrapper,
+        Some(_) => Unseen::NotProbed,
+    }
+}

@@ -1,0 +1,86 @@
+//! The C library's side of a fork: `forker handlers` registers handlers that take 1, 2 and 3 ms, and
+//! measures by its own clock how long each took.
+
+use serde_json::Value;
+
+use crate::support::{
+    Folder, fork_trace, forker, live_test, ns, of_type, one_fork, read, run, skip, slower, summary,
+};
+
+/// The library's part of a stage's name.
+fn part(libc: &Value, name: &str) -> Option<u64> {
+    let stages = libc["stages"].as_array()?;
+    let stage = stages.iter().find(|stage| stage["name"] == name)?;
+    Some(ns(&stage["dur_ns"]))
+}
+
+/// Whether a C library is probed here.
+fn is_probed(traced: &[Value]) -> bool {
+    let coverage = traced[0]["coverage"].as_array().unwrap();
+    coverage.iter().any(|row| row["name"] == "fork" && row["precision"] == "exact")
+}
+
+/// Within 5 %, or what a probe and a switch may take.
+fn close(shown: u64, truth: u64, what: &str) {
+    let most = (truth / 20).max(slower(300_000));
+    assert!(shown.abs_diff(truth) <= most, "{what}: shown {shown}, in truth {truth}");
+}
+
+#[test]
+fn handlers_are_told_on_their_side_of_the_call() {
+    live_test!();
+    for threads in ["0", "4"] {
+        let mut tool = fork_trace();
+        tool.arg("--libc");
+        let Some((truth, fork, traced)) = one_fork(tool, "handlers", threads) else {
+            continue;
+        };
+        if !is_probed(&traced) {
+            skip!("no C library can be probed");
+        }
+        let libc = &fork["libc"];
+        assert_eq!(libc["function"], "fork", "{fork}");
+        for (side, handlers) in [
+            ("prepare_ns", "__run_prefork_handlers"),
+            ("parent_ns", "__run_postfork_handlers"),
+            ("child_ns", "atfork_run_child"),
+        ] {
+            let truth = ns(&truth[side]);
+            let what = format!("{side} beside {threads} threads: {libc}");
+            // Threads that allocate are waited for, and the handlers' own time is told apart where the
+            // library's debug symbols are there.
+            match part(libc, handlers) {
+                Some(shown) => close(shown, truth, &what),
+                None if threads == "0" => close(ns(&libc[side]), truth, &what),
+                None => {}
+            }
+            assert!(ns(&libc[side]) + slower(100_000) >= truth, "{what}");
+        }
+        assert_eq!(summary(&traced)["accounted"], true);
+    }
+}
+
+#[test]
+fn wrappers_are_named_and_what_passes_none_has_a_reason() {
+    live_test!();
+    let folder = Folder::new("wrappers");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.arg("--libc").arg("-o").arg(&file).arg("--");
+    tool.arg("sh").arg("-c").arg(format!("(true); {} fork-raw", forker()));
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let traced = read(&file);
+    if !is_probed(&traced) {
+        skip!("no C library can be probed");
+    }
+    let forks = of_type(&traced, "fork");
+    let of = |comm: &str| forks.iter().filter(move |fork| fork["parent"]["comm"] == comm);
+    let shell = of("sh").next().unwrap();
+    assert!(shell["libc"]["function"].is_string(), "{shell}");
+    assert!(shell["libc"]["prepare_ns"].is_u64(), "{shell}");
+    let raw = of("forker").next().unwrap();
+    assert!(raw["libc"]["function"].is_null(), "{raw}");
+    let reason = raw["libc"]["reason"].as_str().unwrap();
+    assert!(["not-by-wrapper", "gone"].contains(&reason), "{raw}");
+}
