@@ -353,6 +353,96 @@ fn replay_reads_standard_input_and_writes_by_ending() {
 }
 
 #[test]
+fn a_summary_has_the_groups_that_were_asked_for() {
+    let forms: [&[&str]; 6] = [
+        &["-S"],
+        &["-S", "comm"],
+        &["-S=comm"],
+        &["--summary=comm"],
+        &["--summary", "comm"],
+        &["-qS", "comm"],
+    ];
+    for (place, form) in forms.into_iter().enumerate() {
+        let text = printed(&fork_trace(&[&["replay", SIMPLE], form].concat()));
+        let title = if place == 0 { "\nKIND (HELD)" } else { "\nCOMM (HELD)" };
+        assert!(text.contains(title), "{form:?}: {text}");
+    }
+    let output = fork_trace(&["replay", SIMPLE, "--summary=com"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = errors(&output);
+    assert!(said.contains("'comm'") && said.contains("similar value"), "{said}");
+}
+
+/// The last object of a stream of JSON.
+fn last_line(text: &str) -> serde_json::Value {
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn a_summary_reaches_the_terminal_wherever_the_data_goes() {
+    let path = file("summed.json", "");
+    let name = path.to_str().unwrap();
+    let closing = |text: &str| text.lines().last().unwrap_or_default().contains(" shown, ");
+    let output = fork_trace(&["replay", SIMPLE, "-o", name, "-S", "uid"]);
+    let text = printed(&output);
+    assert!(text.starts_with("UID (HELD)") && closing(&text), "{text}");
+    assert_eq!(errors(&output), "");
+    let recorded = last_line(&fs::read_to_string(&path).unwrap());
+    assert_eq!(recorded["groups"]["by"], "uid");
+    // The data has standard output for itself.
+    for args in [&["-o", name, "-o", "-"][..], &[]] {
+        let output = fork_trace(&[&["replay", SIMPLE, "--json", "-S"], args].concat());
+        assert_eq!(last_line(&printed(&output))["type"], "summary");
+        assert!(closing(&errors(&output)), "{}", errors(&output));
+    }
+    // A text that ends in the summary is enough.
+    let output = fork_trace(&["replay", SIMPLE, "-o", name, "-o", "-", "-S"]);
+    assert_eq!(printed(&output).matches("KIND (HELD)").count(), 1);
+    assert_eq!(errors(&output), "");
+    let output = fork_trace(&["replay", SIMPLE, "-o", name]);
+    assert_eq!((printed(&output).as_str(), errors(&output).as_str()), ("", ""));
+    // A summary that was recorded stays as it is until another one is asked for.
+    fork_trace(&["replay", SIMPLE, "-o", name, "-S", "comm"]);
+    assert_eq!(
+        printed(&fork_trace(&["replay", name, "--json"])),
+        fs::read_to_string(&path).unwrap()
+    );
+    let again = printed(&fork_trace(&["replay", name, "--json", "-S", "exe"]));
+    assert_eq!(last_line(&again)["groups"]["by"], "exe");
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn every_text_ends_with_what_is_shown_and_what_is_not() {
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let forks: Vec<_> = whole.lines().filter(|line| line.contains(r#""type":"fork""#)).collect();
+    let made = forks.iter().filter(|line| line.contains(r#""child":"#)).count();
+    let last = |args: &[&str]| {
+        printed(&fork_trace(&[&["replay"], args].concat())).lines().last().unwrap().to_owned()
+    };
+    let shown = forks.len();
+    assert!(last(&[SIMPLE, "-S"]).starts_with(&format!("{shown} shown, ")));
+    assert!(last(&[SIMPLE]).contains(" shown, "), "{}", last(&[SIMPLE]));
+    // What is left out here is counted with what was left out before.
+    let summary = last_line(&whole);
+    let filtered = summary["filtered"].as_u64().map(|before| before + made as u64);
+    let none = last(&[SIMPLE, "-e", "ENOANO"]);
+    let want = filtered.map_or(String::new(), |filtered| format!(" {filtered} filtered out,"));
+    assert!(none.starts_with(&format!("0 shown,{want} 0 failed, ")), "{none}");
+    assert!(none.ends_with(": the command made no fork that the filters let through"), "{none}");
+    // One that was cut off knows how long it is, and not what was filtered out.
+    let head = &whole[..whole.trim_end().rfind('\n').unwrap() + 1];
+    let cut = file("cut.json", head);
+    let name = cut.to_str().unwrap();
+    assert_eq!(last(&[name]), last(&[name, "-S"]));
+    assert!(last(&[name]).starts_with(&format!("{shown} shown, ")), "{}", last(&[name]));
+    assert!(!last(&[name]).contains("filtered"), "{}", last(&[name]));
+    let summed = last_line(&printed(&fork_trace(&["replay", name, "--json"])));
+    assert!(summed["traced_ns"].as_u64().unwrap() > 0, "{summed}");
+    fs::remove_file(cut).unwrap();
+}
+
+#[test]
 fn colour_is_written_only_to_a_terminal_or_on_request() {
     let escape = |args: &[&str]| {
         let output = fork_trace(&[&["replay", SIMPLE], args].concat());

@@ -41,6 +41,8 @@ const STREAMS: &[&str] = &[
     "hostile",
     "notes",
     "summary",
+    "groups",
+    "nothing",
     "empty",
     "life",
     "records",
@@ -97,7 +99,7 @@ fn text(events: &[Event], look: Look) -> String {
 }
 
 fn look(width: Option<usize>, stages: bool, color: bool) -> Look {
-    Look { width, color, stages, summary: true, utc: true }
+    Look { width, color, stages, summary: true, only_summary: false, utc: true }
 }
 
 /// The text of one stream in every shape, one below the other.

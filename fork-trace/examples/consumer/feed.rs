@@ -108,7 +108,7 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
         files: vec![output],
         owner: None,
         stages: false,
-        summary: false,
+        summary: None,
         color: Color::Never,
         utc: true,
         quiet: true,

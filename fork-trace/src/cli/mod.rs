@@ -3,6 +3,7 @@
 //! clap is known here only: what was typed becomes the plain structs that the other rooms take.
 //! `trace`, `replay`, `explain`, `schema`, `stuck` and `doctor` are one command each.
 
+mod by;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
@@ -14,11 +15,11 @@ pub mod trace;
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     error::UserError,
-    event::{filters::Filters, values::Kind},
+    event::{filters::Filters, summary::By, values::Kind},
     output::{
         formats::{FORMATS, Format},
         notes::Stderr,
@@ -58,7 +59,8 @@ pub struct Cli {
 /// message and exit status.
 #[must_use]
 pub fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| {
+    let words = by::joined(std::env::args_os(), Cli::command());
+    Cli::try_parse_from(words).unwrap_or_else(|error| {
         // clap quotes what was typed as it is; then its message goes out as text and without colours.
         if std::env::args_os().any(|arg| arg.to_str().is_none_or(|arg| printable(arg) != arg)) {
             let message = error.render().to_string();
@@ -265,9 +267,12 @@ pub struct OutputArgs {
         value_parser = parse::output_file())]
     /// Files to write to.
     pub files: Vec<PathBuf>,
-    /// Text: at the end, counts and percentiles by kind and stage, failures, loss
-    #[arg(short = 'S', long)]
-    pub summary: bool,
+    /// At the end, on the terminal whatever -o says: who forks most and for how long, by kind or BY; the
+    /// slowest forks and why; stages, failures, loss. -S takes the next word where it is a BY: for a
+    /// command of such a name put -- before it
+    #[arg(short = 'S', long, value_name = "BY", num_args = 0..=1, require_equals = true,
+        default_missing_value = "kind", value_parser = parse::word(GROUPS))]
+    pub summary: Option<By>,
     /// Text: when to use colour
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse::word(COLORS))]
     pub color: Color,
@@ -290,6 +295,16 @@ const KINDS: [(&str, &str, Kind); 6] = [
     ("kthread", "Kernel threads", Kind::Kthread),
     ("io-worker", "Threads of io_uring", Kind::IoWorker),
     ("other", "Other tasks that the kernel makes: helper programs, workers of vhost", Kind::Other),
+];
+
+/// By what a summary has groups: name, help, meaning.
+const GROUPS: [(&str, &str, By); 6] = [
+    ("kind", "What is made: processes, threads", By::Kind),
+    ("comm", "The caller's name", By::Comm),
+    ("exe", "The program that the caller runs", By::Exe),
+    ("cgroup", "The caller's control group", By::Cgroup),
+    ("uid", "The caller's user", By::Uid),
+    ("cause", "Why it failed", By::Cause),
 ];
 
 /// Backends: name, help, meaning.
@@ -383,14 +398,16 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_kind_and_backend_has_its_own_name() {
+    fn each_word_of_a_table_has_its_own_name() {
         for (name, _, kind) in KINDS {
             assert_eq!(name, kind.name());
+        }
+        for (name, _, by) in GROUPS {
+            assert_eq!(name, by.name());
         }
         for (name, _, backend) in BACKENDS {
             assert_eq!(name, backend.name());

@@ -12,7 +12,12 @@ use crate::{
     cli::{OutcomeArgs, OutputArgs, reported},
     error::UserError,
     event::{
-        Event, filters::Filters, notice::Loss, replay::Replay, summary::Summary, tally::Tally,
+        Event,
+        filters::Filters,
+        fork::Fork,
+        notice::Loss,
+        replay::Replay,
+        summary::{By, Summary},
     },
     live::command::Caller,
     output::{
@@ -43,26 +48,35 @@ pub fn replay(file: &Path, only: &OutcomeArgs, output: &OutputArgs) -> Result<u8
     // Before anything is opened for writing: is it a recording at all?
     let first = replay.next_event()?;
     let mut outputs = Outputs::open(&options, DefaultOutput::Stdout, input.ok(), &|| false)?;
-    let shown = show(first, &mut replay, &only.filters(), &mut outputs);
+    let shown = show(first, &mut replay, &only.filters(), output.summary, &mut outputs);
     reported(outputs.finish(None).failed)?;
     shown.map(|()| 0)
 }
 
-/// Shows event after event, as they come.
+/// Shows event after event, as they come. Where the outputs show what the recording does not, they make
+/// summaries of their own.
 fn show<R: Read>(
     first: Option<Event>,
     replay: &mut Replay<BufReader<R>>,
     filters: &Filters,
+    summary: Option<By>,
     outputs: &mut Outputs,
 ) -> Result<()> {
+    let as_recorded = summary.is_none() && *filters == Filters::default();
     let mut seen = Seen::default();
     let mut next = first;
     while let Some(event) = next {
         seen.add(&event);
-        if !matches!(&event, Event::Fork(fork) if !filters.shows(fork)) {
-            // Without end: nothing else waits for us.
-            _ = outputs.wait_for_room(None);
-            outputs.event(event);
+        // Without end: nothing else waits for us.
+        _ = outputs.wait_for_room(None);
+        match event {
+            Event::Start(mut start) => {
+                start.filters.narrow(filters);
+                outputs.event(Event::Start(start));
+            }
+            Event::Fork(fork) if !filters.shows(&fork) => seen.leave_out(&fork),
+            Event::Summary(summary) if !as_recorded => outputs.summary(seen.summary(*summary)),
+            event => outputs.event(event),
         }
         if replay.would_wait() {
             outputs.tick();
@@ -75,14 +89,19 @@ fn show<R: Read>(
     if seen.is_whole {
         return Ok(());
     }
-    outputs.event(Event::Summary(Box::new(seen.summary())));
+    let cut_off = Summary { traced_ns: seen.traced_ns(), ..seen.lost.clone() };
+    outputs.summary(seen.summary(cut_off));
     Err(replay.cut_off())
 }
 
-/// What was read so far, for the summary that a recording lacks that was cut off.
+/// What was read so far of a recording, as far as its summary does not tell it.
 #[derive(Default)]
 struct Seen {
-    tally: Tally,
+    /// When it began, and the moment of the last event.
+    began_ns: Option<u64>,
+    last_ns: Option<u64>,
+    /// New tasks that are not shown.
+    left_out: u64,
     lost: Summary,
     /// Whether its own summary came last.
     is_whole: bool,
@@ -91,21 +110,42 @@ struct Seen {
 impl Seen {
     fn add(&mut self, event: &Event) {
         self.is_whole = matches!(event, Event::Summary(_));
-        match event {
-            Event::Fork(fork) => self.tally.add(fork),
-            Event::VforkDone(done) => self.tally.add_held(done),
+        let at_ns = match event {
+            Event::Start(start) => {
+                *self = Self { began_ns: Some(start.mono_ns), ..Self::default() };
+                return;
+            }
             Event::Loss(Loss { records, by, .. }) => {
                 self.lost.lost = self.lost.lost.saturating_add(*records);
                 for (name, count) in by {
                     let lost = self.lost.lost_by.entry(name.clone()).or_default();
                     *lost = lost.saturating_add(*count);
                 }
+                return;
             }
-            _ => {}
-        }
+            Event::Fork(fork) => fork.mono_ns,
+            Event::VforkDone(done) => done.mono_ns,
+            Event::Exec(exec) => exec.mono_ns,
+            Event::Exit(exit) => exit.mono_ns,
+            Event::Stuck(stuck) => stuck.mono_ns,
+            Event::Warning(_) | Event::Summary(_) => return,
+        };
+        self.last_ns = self.last_ns.max(Some(at_ns));
     }
 
-    fn summary(self) -> Summary {
-        self.tally.complete(self.lost)
+    /// Counts an attempt that is not shown.
+    fn leave_out(&mut self, fork: &Fork) {
+        self.left_out += u64::from(fork.succeeded());
+    }
+
+    /// How long it is; `None` where nothing tells.
+    fn traced_ns(&self) -> Option<u64> {
+        self.last_ns?.checked_sub(self.began_ns?)
+    }
+
+    /// `recorded`, with what is left out here.
+    fn summary(&self, recorded: Summary) -> Summary {
+        let filtered = recorded.filtered.map(|tasks| tasks.saturating_add(self.left_out));
+        Summary { filtered, ..recorded }
     }
 }

@@ -55,6 +55,15 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// Adds the filters by outcome of a replay to those of the recording. Where both name errors, those of
+    /// the replay are told: it shows no others.
+    pub fn narrow(&mut self, replayed: &Self) {
+        self.failed = self.failed.or(replayed.failed);
+        if !replayed.errnos.is_empty() {
+            self.errnos.clone_from(&replayed.errnos);
+        }
+    }
+
     /// Whether these filters show a recorded `fork`. Only its outcome is compared, with `failed`
     /// and `errnos`, for the other filters were applied before it was recorded.
     #[must_use]

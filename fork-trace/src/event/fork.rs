@@ -9,6 +9,7 @@ use crate::event::{
     values::{Call, HexFlags, Kind, Name, Ts},
     wait::{Slow, Wait, WaitsMore},
 };
+use fork_trace_common::stage::Stage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +138,25 @@ impl Fork {
         self.child.is_some()
     }
 
+    /// Whether it failed, and nothing was made instead.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        !self.succeeded() && self.fell_back_to.is_none()
+    }
+
+    /// Under what its failure is counted.
+    #[must_use]
+    pub fn failure(&self) -> Name {
+        if let Some(cause) = &self.cause {
+            return Name::Borrowed(cause.kind.name());
+        }
+        let number = || self.errno.map(|errno| Name::Owned(format!("errno {errno}")));
+        // An attempt without an error number has made no task by the time when its caller was last seen, as
+        // one that was killed in the middle of it.
+        let unseen = Name::Borrowed("return-not-seen");
+        self.errno_name.clone().or_else(number).unwrap_or(unseen)
+    }
+
     /// How long it kept its caller: until the caller was back in user space; of a task that the
     /// kernel makes for itself, its total. `None` where that is not known, as long as it is held.
     #[must_use]
@@ -167,6 +187,17 @@ impl Fork {
         let other = self.other_ns.filter(|_| !self.stages.is_empty());
         let other = other.map(|ns| (OTHER, ns.saturating_sub(shares(OTHER))));
         other.into_iter().chain(timed).max_by_key(|(_, self_ns)| *self_ns)
+    }
+
+    /// The same, where the wait of a vfork counts as a stage: it is no part of `total_ns`.
+    #[must_use]
+    pub fn slowest_with_wait(&self) -> Option<(&str, u64)> {
+        let total_ns = self.total_ns?;
+        let in_call_ns = total_ns.saturating_add(self.return_ns.unwrap_or_default());
+        let waited_ns = self.took_ns().unwrap_or(total_ns).saturating_sub(in_call_ns);
+        let wait = (Stage::WaitForVforkDone.row().name, waited_ns);
+        let wait = Some(wait).filter(|_| self.kind == Some(Kind::Vfork) && waited_ns > 0);
+        self.slowest().into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)
     }
 }
 

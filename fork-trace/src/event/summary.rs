@@ -2,9 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::event::values::Name;
+use crate::event::{
+    stuck::Task,
+    values::{Kind, Name},
+    wait::Slow,
+};
 
 /// The last line: counts, and whether they agree with the kernel's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +56,10 @@ pub struct Summary {
     /// Outputs that could not be written to their end. Absent where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_outputs: Option<u64>,
+    /// How long was traced: from the `start` line until no further attempt was followed. Of a recording
+    /// that was cut off, until its last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced_ns: Option<u64>,
     /// What tracing cost.
     #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
@@ -60,10 +68,128 @@ pub struct Summary {
     /// Absent where none was.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missed_runs: BTreeMap<Name, u64>,
-    /// `total_ns` by kind.
+    /// `held_ns` by kind, of attempts that made a task.
     pub totals: BTreeMap<Name, Percentiles>,
-    /// `dur_ns` and `self_ns` by stage, in kernel order.
+    /// `dur_ns`, `self_ns` and `off_cpu_ns` by stage, in kernel order.
     pub by_stage: Vec<StageTimes>,
+    /// The attempts shown, in groups. Absent where none were asked for (`--summary`), as are `slowest`
+    /// and `failed_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
+    /// The ten attempts that held their callers longest, the longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slowest: Vec<SlowAttempt>,
+    /// Who failed, by what `failures_by_cause` counts: the five that failed most, the most first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_by: BTreeMap<Name, Vec<FailedBy>>,
+}
+
+/// By what attempts are put into groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The kind of task that is made.
+    Kind,
+    /// The caller's name.
+    Comm,
+    /// The program that the caller runs.
+    Exe,
+    /// The caller's control group.
+    Cgroup,
+    /// The caller's user.
+    Uid,
+    /// Why an attempt failed; those that did not are in no group.
+    Cause,
+}
+
+impl By {
+    /// Its name in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Comm => "comm",
+            Self::Exe => "exe",
+            Self::Cgroup => "cgroup",
+            Self::Uid => "uid",
+            Self::Cause => "cause",
+        }
+    }
+}
+
+/// The attempts shown, in groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Groups {
+    /// By what.
+    pub by: By,
+    /// The groups whose attempts held their callers longest all together, these first; 32 at most.
+    pub rows: Vec<Group>,
+    /// The attempts of all other groups; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Group>,
+    /// How many other groups these are; absent where there are none, and where there were too many to
+    /// count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_groups: Option<u64>,
+}
+
+/// A group of attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// What they have in common: a kind, a name, a path, a user's id or a cause. Absent where that is not
+    /// known of them, and of the other groups together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    /// The name of the user, where the group is a user's and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// How many attempts.
+    pub count: u64,
+    /// Of these, those that failed; absent where none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u64,
+    /// Their `held_ns`, those that failed included; absent where it is known of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Percentiles>,
+    /// `true`: there were so many groups that earlier attempts of this one may be counted in `other`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<bool>,
+}
+
+/// One of the attempts that held their callers longest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SlowAttempt {
+    /// Its `id`.
+    pub fork_id: String,
+    /// The task that called.
+    pub parent: Task,
+    /// What it made, or would have made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// How long it held its caller.
+    pub held_ns: u64,
+    /// The error, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_name: Option<Name>,
+    /// What took the time, as its own line says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Slow>,
+    /// Where its line does not: the stage with the largest time of its own, or `other`; absent where no
+    /// stage can be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Name>,
+    /// That time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_ns: Option<u64>,
+}
+
+/// Callers of one name, and how often their attempts failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedBy {
+    /// The name of the callers.
+    pub comm: String,
+    /// How many failures.
+    pub count: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
@@ -89,6 +215,9 @@ pub struct Own {
 pub struct Percentiles {
     /// How many.
     pub count: u64,
+    /// All together; absent where that is more than a number can hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum_ns: Option<u64>,
     /// Half are at or below.
     pub p50_ns: u64,
     /// 90 % are at or below.
@@ -109,4 +238,7 @@ pub struct StageTimes {
     /// Its `self_ns`: without the stages within it. Absent where it is the same.
     #[serde(rename = "self", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Percentiles>,
+    /// Its `off_cpu_ns`, of those attempts that waited in it; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_cpu: Option<Percentiles>,
 }

@@ -47,6 +47,20 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// How many of `number` within `ns` came each second, with three significant digits: `3.01/s`. `None` where no
+/// time passed.
+pub(crate) fn per_second(number: u64, ns: u64) -> Option<String> {
+    let hundredths =
+        (u128::from(number) * 100_000_000_000 + u128::from(ns) / 2).checked_div(u128::from(ns))?;
+    let rate = match hundredths {
+        0 if number > 0 => "<0.01".to_owned(),
+        0..1_000 => format!("{}.{:02}", hundredths / 100, hundredths % 100),
+        1_000..10_000 => format!("{}.{}", (hundredths + 5) / 100, (hundredths + 5) / 10 % 10),
+        _ => count(u64::try_from((hundredths + 50) / 100).unwrap_or(u64::MAX)),
+    };
+    Some(rate + "/s")
+}
+
 /// A count with a comma before each three digits: `20,000`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -110,6 +124,17 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(20_000), "20,000");
         assert_eq!(count(1_234_567), "1,234,567");
+        for (number, ns, rate) in [
+            (0, 1_000_000_000, "0.00/s"),
+            (1, 1_000_000_000_000, "<0.01/s"),
+            (3, 1_000_000_000, "3.00/s"),
+            (12_344, 1_000_000_000_000, "12.3/s"),
+            (99_960, 1_000_000_000_000, "100.0/s"),
+            (1_234_567, 1_000_000_000, "1,234,567/s"),
+        ] {
+            assert_eq!(per_second(number, ns).as_deref(), Some(rate));
+        }
+        assert_eq!(per_second(1, 0), None);
         assert_eq!(counted(1, "record"), "1 record");
         assert_eq!(counted(1_200, "record"), "1,200 records");
     }

@@ -147,6 +147,7 @@ pub fn summary(
         under_way_tasks: Some(with_child + counts.under_way_tasks),
         kernel_forks: differences.and_then(|(began, ended)| (new_tasks + ended).checked_sub(began)),
         accounted: differences.map(|(began, ended)| began == ended && seen == received),
+        traced_ns: stream.traced_ns(),
         own: Some(own(costs)?),
         missed_runs: missed_runs(tracer),
         ..Summary::default()

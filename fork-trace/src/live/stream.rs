@@ -185,6 +185,13 @@ impl Stream {
         self.closed_ns = closed_ns;
     }
 
+    /// For how long attempts were followed; `None` until [`Self::close`].
+    #[must_use]
+    pub fn traced_ns(&self) -> Option<u64> {
+        let closed_ns = Some(self.closed_ns).filter(|closed_ns| *closed_ns < u64::MAX)?;
+        closed_ns.checked_sub(self.attached_ns)
+    }
+
     /// Whether as many attempts are shown, or owed, as are wanted.
     #[must_use]
     pub fn is_enough(&self) -> bool {

@@ -37,6 +37,13 @@ pub static FORMATS: [Format; 2] = [
 ];
 
 impl Format {
+    /// The format that is used where nothing else is said: text.
+    #[must_use]
+    pub const fn text() -> &'static Self {
+        let [text, ..] = &FORMATS;
+        text
+    }
+
     /// The format of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {

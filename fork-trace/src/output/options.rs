@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::output::{files::Owner, formats::Format};
+use crate::{
+    event::summary::By,
+    output::{files::Owner, formats::Format},
+};
 
 /// What is wanted of the outputs, whoever said so.
 #[derive(Clone, Debug)]
@@ -15,8 +18,9 @@ pub struct OutputOptions {
     pub owner: Option<Owner>,
     /// Text: the stages stand below each fork.
     pub stages: bool,
-    /// Text: the summary stands at the end.
-    pub summary: bool,
+    /// The summary has groups by this. As text it stands at the end, and where neither standard output nor
+    /// standard error is text, it stands there alone.
+    pub summary: Option<By>,
     /// Text: when to use colour.
     pub color: Color,
     /// Text: times are in UTC instead of local time.

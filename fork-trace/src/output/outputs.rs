@@ -82,6 +82,9 @@ impl Outputs {
         if options.files.is_empty() {
             targets.push(Target::standard(default));
         }
+        if options.summary.is_some() {
+            targets.extend(Target::summary(&targets, default, options));
+        }
         let wrong = wrong.or_else(|| clash(&targets, input));
         let emptied = wrong.map_or_else(|| targets.iter().try_for_each(Target::empty), Err);
         if let Err(error) = emptied {
@@ -120,7 +123,7 @@ impl Outputs {
             let unwritten = Unwritten::default();
             let told = unwritten.clone();
             let sinks = move || makings.into_iter().map(|make| make(told.clone())).collect();
-            let writer = Writer::start(name.clone(), unwritten, sinks);
+            let writer = Writer::start(name.clone(), unwritten, options.summary, sinks);
             open.push(writer.map_err(|error| output_error(&name, &error))?);
         }
         let notes = (!noted).then(|| Notes::new(Stderr::busy()));
@@ -182,12 +185,13 @@ impl Outputs {
         }
     }
 
-    /// Hands over the summary of a live trace; each output fills in what it shows, and what it left out.
+    /// Hands over a summary; each output fills in what it shows, and what it left out.
     pub fn summary(&mut self, summary: Summary) {
         self.tick();
         let failed = u64::try_from(self.failed.len()).ok().filter(|failed| *failed > 0);
         for writer in &self.open {
-            writer.end_with(Summary { failed_outputs: failed, ..summary.clone() });
+            let failed_outputs = failed.or(summary.failed_outputs);
+            writer.end_with(Summary { failed_outputs, ..summary.clone() });
         }
     }
 
@@ -269,6 +273,8 @@ struct Target<'a> {
     /// `None`: the system does not say, and so it is like no other.
     id: Option<FileId>,
     place: Place<'a>,
+    /// It takes the summary and nothing else.
+    only_summary: bool,
 }
 
 enum Place<'a> {
@@ -289,7 +295,7 @@ impl<'a> Target<'a> {
         let opened = files::open(path, options.owner, stop);
         let opened = opened.map_err(|error| output_error(&name, &error))?;
         let (id, format) = (Some(opened.id), Format::of_file(path));
-        Ok(Self { name, format, id, place: Place::File(path, opened) })
+        Ok(Self { name, format, id, place: Place::File(path, opened), only_summary: false })
     }
 
     fn standard(stream: DefaultOutput) -> Self {
@@ -298,7 +304,22 @@ impl<'a> Target<'a> {
             DefaultOutput::Stderr => (STDERR, Standard::error()),
         };
         let id = FileId::of(standard).ok();
-        Self { name: name.to_owned(), format: None, id, place: Place::Standard(standard) }
+        let place = Place::Standard(standard);
+        Self { name: name.to_owned(), format: None, id, place, only_summary: false }
+    }
+
+    /// Where the summary goes by itself: the place that data goes to where no file is named, or standard error
+    /// where that place has lines of another format. `None` where it has text, which ends in a summary anyway.
+    fn summary(targets: &[Self], default: DefaultOutput, options: &OutputOptions) -> Option<Self> {
+        let standard = targets.iter().find(|target| matches!(target.place, Place::Standard(_)));
+        let is_text =
+            |target: &Self| target.format.unwrap_or(options.format).name == Format::text().name;
+        if standard.is_some_and(is_text) {
+            return None;
+        }
+        let place = if standard.is_some() { DefaultOutput::Stderr } else { default };
+        let text = Some(Format::text());
+        Some(Self { format: text, only_summary: true, ..Self::standard(place) })
     }
 
     fn empty(&self) -> Result<(), UserError> {
@@ -319,8 +340,8 @@ impl<'a> Target<'a> {
     fn making(self, options: &OutputOptions) -> Making {
         let format = self.format.unwrap_or(options.format);
         match self.place {
-            Place::File(_, opened) => making(options, format, opened.file),
-            Place::Standard(standard) => making(options, format, standard),
+            Place::File(_, opened) => making(options, format, false, opened.file),
+            Place::Standard(standard) => making(options, format, self.only_summary, standard),
         }
     }
 }
@@ -381,6 +402,7 @@ fn output_error(name: &str, error: &io::Error) -> UserError {
 fn making(
     options: &OutputOptions,
     format: &'static Format,
+    only_summary: bool,
     stream: impl Write + AsFd + Send + 'static,
 ) -> Making {
     let terminal = stream.as_fd().is_terminal();
@@ -388,7 +410,8 @@ fn making(
         width: terminal.then(|| width(&stream)).flatten(),
         color: color(options.color, terminal),
         stages: options.stages,
-        summary: options.summary,
+        summary: options.summary.is_some(),
+        only_summary,
         utc: options.utc,
     };
     Box::new(move |unwritten| (format.open)(Box::new(Lines::new(stream, unwritten)), look))
@@ -435,7 +458,7 @@ mod tests {
         let writer = |kind: &io::ErrorKind| {
             let kind = *kind;
             let failing = move || vec![Box::new(Failing(kind)) as _];
-            Writer::start("x".to_owned(), Unwritten::default(), failing).unwrap()
+            Writer::start("x".to_owned(), Unwritten::default(), None, failing).unwrap()
         };
         let open = kinds.iter().map(writer).collect();
         Outputs { open, notes: None, batch: Vec::new(), failed: Vec::new() }

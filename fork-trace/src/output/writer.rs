@@ -21,7 +21,7 @@ use crate::{
     event::{
         Event,
         notice::{Loss, UNWRITTEN, UNWRITTEN_FOLLOW_UPS},
-        summary::Summary,
+        summary::{By, Summary},
         tally::Tally,
     },
     output::sink::{Sink, send},
@@ -182,13 +182,14 @@ pub(super) enum End {
 
 impl Writer {
     /// Starts the thread; `sinks` makes what it writes with, in the thread itself. Its [`Lines`] count in
-    /// `unwritten`.
+    /// `unwritten`. A summary has groups `by` this, where it was asked for.
     ///
     /// # Errors
     /// There can be no thread.
     pub(super) fn start(
         name: String,
         unwritten: Unwritten,
+        by: Option<By>,
         sinks: impl FnOnce() -> Vec<Box<dyn Sink>> + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
@@ -200,8 +201,8 @@ impl Writer {
                     log::info!("drop the capabilities of an output: {error}");
                 }
             }
-            let mut worker =
-                Worker { queue: &far, sinks: sinks(), tally: Tally::new(), left: Left::default() };
+            let (sinks, left) = (sinks(), Left::default());
+            let mut worker = Worker { queue: &far, sinks, by, tally: Tally::new(by), left };
             let ended = worker.run().map(|()| worker.left.events());
             // Before anybody learns of the end: the file is closed by then.
             drop(worker);
@@ -338,6 +339,8 @@ impl Left {
 struct Worker<'a> {
     queue: &'a Queue,
     sinks: Vec<Box<dyn Sink>>,
+    /// By what a summary has groups, where it was asked for.
+    by: Option<By>,
     /// What was written.
     tally: Tally,
     left: Left,
@@ -363,6 +366,8 @@ impl Worker<'_> {
                     }
                     written = true;
                     match &*event {
+                        // What is replayed may be several recordings, one after the other.
+                        Event::Start(_) => self.tally = Tally::new(self.by),
                         Event::Fork(fork) => self.tally.add(fork),
                         Event::VforkDone(done) => self.tally.add_held(done),
                         _ => {}
@@ -445,7 +450,7 @@ mod tests {
     fn json(pipe: io::PipeWriter) -> Writer {
         let unwritten = Unwritten::default();
         let lines = Lines::new(pipe, unwritten.clone());
-        Writer::start("x".to_owned(), unwritten, || vec![Box::new(Json::new(lines))]).unwrap()
+        Writer::start("x".to_owned(), unwritten, None, || vec![Box::new(Json::new(lines))]).unwrap()
     }
 
     /// Bytes of an event's line.

@@ -14,8 +14,8 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Background, Folder, HostTrace, check, fork_trace, forker, live_test, of_type, read, run,
-    slowness, summary, tool,
+    Background, Folder, HostTrace, check, fork_trace, forker, live_test, number, of_type, read,
+    run, slowness, summary, tool,
 };
 
 /// A user without rights.
@@ -110,6 +110,46 @@ fn an_output_that_fails_is_told_and_counted_and_the_others_go_on() {
     assert_eq!(summary(&shown)["failed_outputs"], 1);
     let warnings = of_type(&shown, "warning");
     assert!(warnings.iter().any(|warning| warning["code"] == "output-failed"), "{warnings:?}");
+}
+
+#[test]
+fn a_summary_goes_to_the_terminal_beside_the_file_and_agrees_with_its_forks() {
+    live_test!();
+    let folder = Folder::new("summed");
+    let file = folder.file("forks.json");
+    let script = "for i in 1 2 3; do (true); done; echo own";
+    let output = run(fork_trace()
+        .args(["--as-root", "-S", "comm", "-o"])
+        .arg(&file)
+        .args(["--", "sh", "-c", script]));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"own\n", "it belongs to the command");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last = said.lines().last().unwrap();
+    let shown = read(&file);
+    check(&shown);
+    let (forks, summary) = (of_type(&shown, "fork"), summary(&shown));
+    assert!(said.contains("COMM (HELD)") && said.contains("SLOWEST, BY"), "{said}");
+    assert!(last.starts_with(&format!("{} shown, ", forks.len())), "{said}");
+    let rows = summary["groups"]["rows"].as_array().unwrap();
+    let own = rows.iter().find(|row| row["name"] == "sh").unwrap();
+    assert_eq!(number(&own["count"]), 3, "{summary}");
+    let held: u64 = forks.iter().filter_map(|fork| fork["held_ns"].as_u64()).sum();
+    assert_eq!(rows.iter().map(|row| number(&row["held"]["sum_ns"])).sum::<u64>(), held);
+    let slowest = &summary["slowest"][0];
+    let longest = forks.iter().filter_map(|fork| fork["held_ns"].as_u64()).max().unwrap();
+    assert_eq!(number(&slowest["held_ns"]), longest);
+    assert!(number(&summary["traced_ns"]) > held, "{summary}");
+}
+
+#[test]
+fn a_command_without_forks_is_told_so() {
+    live_test!();
+    let output = run(fork_trace().args(["--as-root", "--", "true"]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("0 shown, "), "{said}");
+    assert!(last.ends_with(" 0 failed, 0 lost: the command made no fork"), "{said}");
 }
 
 #[test]

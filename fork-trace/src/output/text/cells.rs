@@ -113,7 +113,7 @@ fn parent(fork: &Fork, room: usize) -> String {
 }
 
 /// `tail` after as much of `head` as there is room for.
-fn before(head: &str, tail: &str, room: usize) -> String {
+pub(super) fn before(head: &str, tail: &str, room: usize) -> String {
     format!("{}{tail}", shorten(head, room.saturating_sub(tail.len())))
 }
 
@@ -146,14 +146,8 @@ fn slowest(fork: &Fork, room: usize) -> Option<String> {
         let share = format!(" {}", percent(slow.share.0.into(), 1000));
         return Some(before(&printable(&slow.kind), &share, room));
     }
-    let total_ns = fork.total_ns?;
-    let took_ns = fork.took_ns().unwrap_or(total_ns);
-    let stage = fork.slowest();
-    // A vfork's wait is no part of its total.
-    let waited_ns = took_ns.saturating_sub(total_ns + fork.return_ns.unwrap_or_default());
-    let wait = (Stage::WaitForVforkDone.row().name, waited_ns);
-    let wait = Some(wait).filter(|_| fork.kind == Some(Kind::Vfork) && waited_ns > 0);
-    let (name, self_ns) = stage.into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)?;
+    let took_ns = fork.took_ns().or(fork.total_ns)?;
+    let (name, self_ns) = fork.slowest_with_wait()?;
     let share = format!(" {}", percent(self_ns, took_ns));
     Some(before(&printable(name), &share, room))
 }

@@ -4,12 +4,14 @@
 mod bar;
 mod cause;
 mod cells;
+mod closing;
 mod columns;
 mod follow_up;
 mod libc;
 pub mod line;
 pub mod stuck;
 mod summary;
+mod table;
 mod waterfall;
 
 use std::io::{self, Write};
@@ -18,7 +20,7 @@ use anstyle::Style;
 use jiff::tz::TimeZone;
 
 use crate::{
-    event::{Event, fork::Fork, values::Ts},
+    event::{Event, filters::Filters, fork::Fork, summary::Summary, values::Ts},
     output::{
         sink::Sink,
         text::{
@@ -40,6 +42,8 @@ pub struct Look {
     pub stages: bool,
     /// With the summary at the end.
     pub summary: bool,
+    /// Nothing but the summary.
+    pub only_summary: bool,
     /// Times in UTC instead of local time.
     pub utc: bool,
 }
@@ -52,6 +56,8 @@ pub struct Text<W> {
     context: Context,
     line: Line,
     began: bool,
+    /// What the last `start` line says of them.
+    filters: Filters,
 }
 
 impl<W: Write> Text<W> {
@@ -62,7 +68,7 @@ impl<W: Write> Text<W> {
         let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
         let context = Context { zone, errors_in_child };
         let line = Line::new(look.width, look.color);
-        Self { writer, look, columns, context, line, began: false }
+        Self { writer, look, columns, context, line, began: false, filters: Filters::default() }
     }
 
     fn header(&mut self) -> io::Result<()> {
@@ -137,6 +143,19 @@ impl<W: Write> Text<W> {
         write(&place, &mut self.line, &mut self.writer)
     }
 
+    /// The end: the summary if it was asked for, and the line that every text ends with.
+    fn end(&mut self, summary: &Summary) -> io::Result<()> {
+        let Self { writer, line, look, filters, .. } = self;
+        // A waterfall ends in a blank line by itself.
+        if self.began && !look.stages {
+            line.end(writer)?;
+        }
+        if look.summary {
+            summary::write(summary, line, writer)?;
+        }
+        closing::write(summary, filters, line, writer)
+    }
+
     /// The columns a cell may take.
     fn room(&self, slot: &Slot) -> usize {
         if self.look.width.is_some() { slot.width } else { usize::MAX }
@@ -180,11 +199,16 @@ impl<W: Write> Text<W> {
 
 impl<W: Write> Sink for Text<W> {
     fn fork(&mut self, fork: &Fork) -> io::Result<()> {
-        self.write(fork)
+        if self.look.only_summary { Ok(()) } else { self.write(fork) }
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match event {
+            Event::VforkDone(_) | Event::Exec(_) | Event::Exit(_) | Event::Stuck(_)
+                if self.look.only_summary =>
+            {
+                Ok(())
+            }
             Event::VforkDone(done) => self.follow_up(done.ts, |place, line, out| {
                 follow_up::vfork_done(done, place, line, out)
             }),
@@ -198,17 +222,12 @@ impl<W: Write> Sink for Text<W> {
                 self.begin()?;
                 self.remark(YELLOW, "stuck:", &stuck::words(stuck))
             }
-            Event::Summary(summary) if self.look.summary => {
-                if self.began && !self.look.stages {
-                    self.line.end(&mut self.writer)?;
-                }
-                summary::write(summary, &mut self.line, &mut self.writer)
+            Event::Start(start) => {
+                self.filters = start.filters.clone();
+                Ok(())
             }
-            Event::Start(_)
-            | Event::Fork(_)
-            | Event::Loss(_)
-            | Event::Warning(_)
-            | Event::Summary(_) => Ok(()),
+            Event::Summary(summary) => self.end(summary),
+            Event::Fork(_) | Event::Loss(_) | Event::Warning(_) => Ok(()),
         }
     }
 
