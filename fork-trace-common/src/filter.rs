@@ -31,7 +31,7 @@ pub mod property {
     pub const UID: u32 = 1 << 1;
     /// The name of the calling task.
     pub const COMM: u32 = 1 << 2;
-    /// The id of the caller's cgroup in the unified hierarchy.
+    /// A control group that the caller is in or below, in whichever hierarchy.
     pub const CGROUP: u32 = 1 << 3;
     /// The error number of the outcome.
     pub const ERRNO: u32 = 1 << 4;
@@ -39,7 +39,9 @@ pub mod property {
 
 /// A key of the map of filters, which stands for a value that is accepted. The first word is the
 /// property, one of [`property`]. The value follows, in one word, or in two for the bytes of a
-/// name.
+/// name. A control group has two as well: its id, which is unique in its hierarchy only, and the
+/// number of that hierarchy. A key with the id 0 says that some group of a hierarchy is wanted, so
+/// that the others need not be looked at.
 pub type FilterKey = [u64; 3];
 
 /// The symbol of the kinds that are wanted: a `u32`, with bits of [`kind`].

@@ -119,6 +119,11 @@ macro_rules! for_each_offset {
             PID_NS_PID_MAX: "pid_namespace", "pid_max", optional;
             PID_NS_INUM: "pid_namespace", "ns.inum", optional;
             CSET_SUBSYS: "css_set", "subsys", optional;
+            CSET_LINKS: "css_set", "cgrp_links", optional;
+            LINK_CGROUP: "cgrp_cset_link", "cgrp", optional;
+            LINK_NEXT: "cgrp_cset_link", "cgrp_link", optional;
+            CGROUP_ROOT: "cgroup", "root", optional;
+            ROOT_HIERARCHY: "cgroup_root", "hierarchy_id", optional;
             CSS_PARENT: "cgroup_subsys_state", "parent", optional;
             CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional;
             PIDS_COUNTER: "pids_cgroup", "counter", optional;
@@ -214,6 +219,9 @@ for_each_offset!(table);
 /// The symbol of the switch that limits tracing to the processes in the map `FOLLOW` and their
 /// descendants: a `u8`, 0 or 1.
 pub const FOLLOW_ONLY: &str = "FOLLOW_ONLY";
+
+/// The symbol of the switch that measures where a fork stands still: a `u8`, 0 or 1.
+pub const MEASURE_WAITS: &str = "MEASURE_WAITS";
 
 /// The symbol of the switch that sends every exec of every child: a `u8`, 0 or 1.
 pub const FOLLOW_EXECS: &str = "FOLLOW_EXECS";

@@ -4,10 +4,7 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_get_current_uid_gid,
-    },
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
 };
 use fork_trace_common::{
     counter::Counter,
@@ -18,7 +15,7 @@ use fork_trace_common::{
 };
 
 use crate::{
-    kernel::task::Task,
+    kernel::{groups::Groups, task::Task},
     maps::{FILTER, FOLLOW, count},
 };
 
@@ -64,12 +61,8 @@ fn caller_wanted(task: Task) -> bool {
     {
         return false;
     }
-    if filtered_by(property::CGROUP) {
-        // SAFETY: the helper has no preconditions.
-        let cgroup = unsafe { bpf_get_current_cgroup_id() };
-        if !accepted(property::CGROUP, cgroup, 0) {
-            return false;
-        }
+    if filtered_by(property::CGROUP) && caller_in_wanted_group() == 0 {
+        return false;
     }
     if filtered_by(property::COMM) {
         let Ok(comm) = bpf_get_current_comm() else { return false };
@@ -80,14 +73,48 @@ fn caller_wanted(task: Task) -> bool {
     true
 }
 
+/// How many control groups of a caller are looked at, in all hierarchies together.
+///
+/// VERIFIER: each one more costs load time.
+const MOST_GROUPS: u32 = 128;
+
+/// 1 if the calling task is in a wanted control group, or below one; otherwise 0.
+///
+/// VERIFIER: it is a global function for the reasons that `global_functions` gives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn caller_in_wanted_group() -> u64 {
+    if !filtered_by(property::CGROUP) {
+        return 0;
+    }
+    let groups = Task::current().by_helper().groups();
+    let Some(mut hierarchies) = groups.and_then(Groups::hierarchies) else { return 0 };
+    let mut hierarchy = 0;
+    let mut group = None;
+    for _ in 0..MOST_GROUPS {
+        let Some(at) = group else {
+            let Some((number, own)) = hierarchies.next() else { return 0 };
+            hierarchy = number;
+            group = accepted(property::CGROUP, 0, number).then_some(own);
+            continue;
+        };
+        let Some(id) = at.id() else { return 0 };
+        if accepted(property::CGROUP, id, hierarchy) {
+            return 1;
+        }
+        group = at.parent();
+    }
+    0
+}
+
 /// Whether there is a filter for a property.
 #[inline(always)]
 fn filtered_by(property: u32) -> bool {
     FILTERED_BY.load() & property != 0
 }
 
-/// Whether the filter for a property accepts a value. `more` is the second half of a name, and 0
-/// for every other property.
+/// Whether the filter for a property accepts a value. `more` is the second half of a name, the
+/// hierarchy of a control group, and 0 for every other property.
 #[inline(always)]
 fn accepted(property: u32, value: u64, more: u64) -> bool {
     let key: FilterKey = [u64::from(property), value, more];

@@ -97,6 +97,17 @@ pub enum UserError {
         /// What else it is.
         other: String,
     },
+    /// There is no program with which a command could begin.
+    NoProgram {
+        /// How it is called.
+        name: String,
+        /// Whether it was looked for on PATH.
+        bare: bool,
+        /// The subcommand that may have been meant.
+        meant: Option<String>,
+        /// Where it is on the PATH of the user who called sudo.
+        elsewhere: Option<String>,
+    },
     /// The command cannot be run.
     Command {
         /// The command.
@@ -122,6 +133,15 @@ pub enum UserError {
     Unexplained {
         /// The name.
         word: String,
+        /// Which one may have been meant, as a question; or nothing.
+        near: String,
+    },
+    /// There is no help about this.
+    NoTopic {
+        /// The word.
+        word: String,
+        /// Which one may have been meant, as a question; or nothing.
+        near: String,
     },
     /// Records were lost, and `--fail-on-loss` was given.
     Lost {
@@ -149,7 +169,8 @@ impl UserError {
             | Self::CutOff { .. } => 1,
             Self::Filter { .. } | Self::SameFile { .. } | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
-            Self::Unexplained { .. } => 2,
+            Self::NoProgram { .. } => 127,
+            Self::Unexplained { .. } | Self::NoTopic { .. } => 2,
             Self::Lost { .. } => 4,
         }
     }
@@ -163,8 +184,9 @@ impl UserError {
                 trace \
                 from the host"
                 .to_owned(),
-            Self::NotPermitted { .. } => "run it with sudo, or grant the program both: \
-                sudo setcap cap_bpf,cap_perfmon+ep \"$(command -v fork-trace)\""
+            Self::NotPermitted { .. } => "run it with sudo, or grant the program both, with \
+                cap_syslog for more stages and names of kernel functions: \
+                sudo setcap cap_bpf,cap_perfmon,cap_syslog+ep \"$(command -v fork-trace)\""
                 .to_owned(),
             Self::CannotLook { .. } => {
                 "run it with sudo: it reads the system calls and kernel stacks of all tasks".to_owned()
@@ -197,7 +219,7 @@ impl UserError {
             Self::Refused { .. } => "a security policy or a container's seccomp filter may forbid \
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),
-            Self::Filter { .. } => "see `fork-trace --help` for what each filter takes".to_owned(),
+            Self::Filter { .. } => "see `fork-trace --help all` for what each filter takes".to_owned(),
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
@@ -207,7 +229,14 @@ impl UserError {
             Self::SameFile { .. } => {
                 "give each output a file of its own, and none that is read".to_owned()
             }
-            Self::Command { status: 127, .. } => {
+            Self::NoProgram { elsewhere: Some(path), .. } => format!(
+                "sudo looks for programs where its secure_path says, and not on your own PATH, where \
+                 it is {path}: give that path"
+            ),
+            Self::NoProgram { meant: Some(name), .. } => {
+                format!("a subcommand comes first: fork-trace {name}; `fork-trace --help` lists them")
+            }
+            Self::NoProgram { .. } | Self::Command { status: 127, .. } => {
                 "check its spelling, or give its full path".to_owned()
             }
             Self::Command { .. } => "check its permissions and those of its folder".to_owned(),
@@ -221,6 +250,9 @@ impl UserError {
             }
             Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
                 flag, a flags word such as 0x1200011, an errno, a kind of cause, or the reason of a wait"
+                .to_owned(),
+            Self::NoTopic { .. } => "`fork-trace help all` describes every option; `fork-trace explain \
+                WHAT` says what a stage, a flag or an error is"
                 .to_owned(),
             Self::Lost { .. } => {
                 "give the ring more room, for example with --buffer 64M".to_owned()
@@ -256,10 +288,19 @@ impl fmt::Display for UserError {
                  written"
             ),
             Self::SameFile { path, other } => write!(f, "{path} and {other} are the same file"),
+            Self::NoProgram { name, bare: false, .. } => write!(f, "there is no program {name}"),
+            Self::NoProgram { name, meant, .. } => {
+                write!(f, "no program `{name}` is on PATH")?;
+                match meant {
+                    Some(meant) => write!(f, "; did you mean the subcommand `{meant}`?"),
+                    None => Ok(()),
+                }
+            }
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
             Self::CutOff { place } => write!(f, "{place}: the recording is cut off here"),
-            Self::Unexplained { word } => write!(f, "nothing is called {word}"),
+            Self::Unexplained { word, near } => write!(f, "nothing is called {word}{near}"),
+            Self::NoTopic { word, near } => write!(f, "there is no help about {word}{near}"),
             Self::Lost { records } => write!(f, "{records} records were lost"),
         }
     }

@@ -10,7 +10,7 @@ use fork_trace::{
 use log::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = cli::parse();
+    let cli = cli::command_line::parse();
     let result = match &cli.task {
         None => {
             listen(cli.trace.output.verbose);
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Schema) => cli::schema::schema(),
         Some(Task::Stuck { json }) => cli::stuck::stuck(*json),
+        Some(Task::Help { topic }) => cli::help::help(topic.as_deref()),
         Some(Task::Doctor { json }) => cli::doctor::doctor(*json),
     };
     ExitCode::from(result.unwrap_or_else(|error| cli::failure::tell(&error)))

@@ -39,20 +39,129 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 fn help_and_version_are_printed() {
     let help = fork_trace(&["--help"]);
     assert!(help.status.success());
-    for part in ["-- CMD ARGS", "replay", "doctor", "--stages", "--json", "Exit status"] {
+    for part in ["[--] [CMD ARGS", "replay", "doctor", "--stages", "--json", "Exit status"] {
         assert!(printed(&help).contains(part), "{part}");
     }
     let version = fork_trace(&["--version"]);
     assert_eq!(printed(&version), concat!("fork-trace ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
+/// Runs fork-trace for a terminal of 80 columns.
+fn in_80_columns(args: &[&str]) -> Output {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_fork-trace"));
+    tool.env("COLUMNS", "80").args(args).output().unwrap()
+}
+
+#[test]
+fn help_is_one_screen_or_all() {
+    let screen = printed(&in_80_columns(&["--help"]));
+    assert!(screen.lines().count() <= 50, "{} lines:\n{screen}", screen.lines().count());
+    for line in screen.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(screen.contains("--help all") && !screen.contains("--backend"), "{screen}");
+    assert_eq!(printed(&in_80_columns(&["-h"])), screen);
+    assert_eq!(printed(&in_80_columns(&["help"])), screen);
+    let all = printed(&in_80_columns(&["help", "all"]));
+    for part in ["--backend", "--no-waits", "--as-root", "--cgroup", "--max-events", "tracepoint"] {
+        assert!(all.contains(part), "{part}");
+    }
+    assert_eq!(printed(&in_80_columns(&["--help", "all"])), all);
+    assert_eq!(printed(&in_80_columns(&["-x", "-h", "all"])), all);
+    let replay = printed(&in_80_columns(&["replay", "--help"]));
+    assert!(replay.contains("fork-trace replay") && !replay.contains("--pid"), "{replay}");
+    assert!(printed(&fork_trace(&["help", "replay"])).contains("fork-trace replay"));
+    let wrong = fork_trace(&["help", "repaly"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(errors(&wrong).contains("no help about repaly; did you mean replay?"));
+}
+
+#[test]
+fn a_program_that_is_missing_is_told_before_anything_else() {
+    let missing = |args: &[&str]| {
+        let output = fork_trace(args);
+        assert_eq!(output.status.code(), Some(127), "{args:?}: {}", errors(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+        errors(&output)
+    };
+    let said = missing(&["repaly", SIMPLE, "--json"]);
+    let wanted = "no program `repaly` is on PATH; did you mean the subcommand `replay`?";
+    assert!(said.contains(wanted), "{said}");
+    let said = missing(&["-x", "--stages", "no-such-program", "--no-such-option"]);
+    assert!(said.contains("no program `no-such-program` is on PATH\n"), "{said}");
+    let said = missing(&["--", "./repaly"]);
+    assert!(said.contains("there is no program ./repaly\n"), "{said}");
+}
+
+/// A script of this name stands for sudo: it gives what it starts another PATH.
+#[test]
+fn a_program_on_the_path_of_who_called_sudo_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = std::env::temp_dir().join(format!("fork-trace-cli-{}-sudo", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for (name, text) in
+        [("sudo", "#!/bin/sh\nPATH=/usr/sbin \"$@\"\nexit $?\n"), ("of-mine", "#!/bin/sh\n")]
+    {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let run = |program: &str| {
+        let mut sudo = Command::new(folder.join("sudo"));
+        sudo.env("PATH", format!("/no/such:{}", folder.display()));
+        sudo.args([env!("CARGO_BIN_EXE_fork-trace"), "-x", program]).output().unwrap()
+    };
+    let output = run("of-mine");
+    assert_eq!(output.status.code(), Some(127));
+    let said = errors(&output);
+    let place = folder.join("of-mine");
+    assert!(said.contains("secure_path") && said.contains(place.to_str().unwrap()), "{said}");
+    let said = errors(&run("of-nobody"));
+    assert!(!said.contains("secure_path") && said.contains("check its spelling"), "{said}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_wrong_word_gets_the_nearest_right_one() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["--stages=copy_mn"], "did you mean copy_mm?"),
+        (&["-e", "EAGIAN"], "did you mean EAGAIN?"),
+        (&["explain", "ENOMEN"], "did you mean ENOMEM?"),
+        (&["explain", "mmap_lok"], "did you mean mmap_lock?"),
+        (&["-k", "proces"], "'process'"),
+        (&["--backend", "fentri"], "'fentry'"),
+        (&["--stagse"], "'--stages'"),
+    ];
+    for (args, wanted) in cases {
+        let output = fork_trace(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(errors(&output).contains(wanted), "{args:?}: {}", errors(&output));
+    }
+    let output = fork_trace(&["-x", "replay", SIMPLE]);
+    assert!(errors(&output).contains("'replay' has to come first"), "{}", errors(&output));
+    let output = fork_trace(&["-D", "soon"]);
+    let again = fork_trace(&["--min-duration", "soon"]);
+    for output in [output, again] {
+        assert!(errors(&output).contains("such as 5 (seconds), 5s, 500ms or 1m30s"));
+    }
+}
+
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 22] = [
         &["--no-such-option"],
         &["-o", "/no/such/folder/x.csv"],
         &["replay", SIMPLE, "-o", "x.csv"],
-        &["no-such-task"],
+        &["-x", "replay", SIMPLE],
+        &["-p", "0"],
+        &["-p", "-1"],
+        &["-P", "0"],
+        &["-P", "99999999999"],
+        &["--max-events", "-1"],
+        &["--sample", "10001"],
+        &["--no-waits", "--sample", "1"],
+        &["--no-waits", "--min-duration", "1ms"],
+        &["--min-duration", "0"],
         &["-D", "soon"],
         &["-D", "0"],
         &["--max-events", "0"],

@@ -18,7 +18,7 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext as _, Global,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_stack},
     programs::BtfTracePointContext,
 };
@@ -37,6 +37,10 @@ use crate::{
     maps::{AWAY, IN_FORK, OFF_CPU, WAITS, count},
     ring,
 };
+
+/// 1 if it is measured where a fork stands still.
+#[unsafe(no_mangle)]
+static MEASURE_WAITS: Global<u8> = Global::new(1);
 
 /// What the waits of every task begin as.
 static EMPTY: WaitsRecord = WaitsRecord::zeroed();
@@ -72,6 +76,9 @@ pub(super) fn may_run() -> bool {
 /// Whether the task that leaves this CPU may be inside a fork; of the next one that is not known.
 #[inline(always)]
 pub(crate) fn may_leave() -> bool {
+    if MEASURE_WAITS.load() == 0 {
+        return false;
+    }
     let Some(may_be) = IN_FORK.get_ptr_mut(0) else { return false };
     // SAFETY: the slot is this CPU's own, and no task runs on it at this moment.
     let was = unsafe { may_be.replace(0) };
@@ -81,7 +88,7 @@ pub(crate) fn may_leave() -> bool {
 /// Whether a task is away that was inside a fork when it left its CPU.
 #[inline(always)]
 pub(crate) fn may_come_back() -> bool {
-    AWAY.get(0).is_some_and(|away| *away != 0)
+    MEASURE_WAITS.load() != 0 && AWAY.get(0).is_some_and(|away| *away != 0)
 }
 
 /// Adds to the count of tasks that are away.

@@ -1,4 +1,4 @@
-//! How often a task's own control groups have refused something.
+//! A task's control groups: which it is in, and how often its own have refused something.
 //!
 //! The counters are read when a call begins, and again when it was refused. If one grew in between,
 //! its group is what refused the call.
@@ -7,10 +7,11 @@ use fork_trace_common::settings::ABSENT;
 
 use super::{
     offsets::{
-        CSET_SUBSYS, MEMORY_CGRP_ID, MEMORY_EVENTS_LOCAL, MEMORY_OOM, PIDS_CGRP_ID,
-        PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, TASK_CGROUPS, element,
+        CGROUP_KN, CGROUP_ROOT, CSET_LINKS, CSET_SUBSYS, CSS_CGROUP, CSS_PARENT, KN_ID,
+        LINK_CGROUP, LINK_NEXT, MEMORY_CGRP_ID, MEMORY_EVENTS_LOCAL, MEMORY_OOM, PIDS_CGRP_ID,
+        PIDS_EVENTS_LIMIT, PIDS_EVENTS_LOCAL, PIDS_FORKFAIL, ROOT_HIERARCHY, TASK_CGROUPS, element,
     },
-    pointer::Ptr,
+    pointer::{Ptr, field},
     task::Task,
 };
 
@@ -31,7 +32,60 @@ impl Task {
     }
 }
 
+/// The hierarchies that a task is in, the old ones and the unified one alike.
+///
+/// KERNEL: kernel/cgroup/cgroup-internal.h: a `css_set` has a list of `cgrp_cset_link`, one for each
+/// hierarchy.
+pub(crate) struct Hierarchies {
+    /// Where the list begins and ends.
+    head: u64,
+    /// The next element of the list, which lies in a link.
+    next: u64,
+}
+
+/// A control group, or its own `cgroup_subsys_state`, with which it begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Group(Ptr);
+
+impl Hierarchies {
+    /// The number of the next hierarchy, and the task's group in it.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Option<(u64, Group)> {
+        if self.next == self.head || LINK_NEXT.load() == ABSENT {
+            return None;
+        }
+        let link = Ptr::at(self.next.wrapping_sub(u64::from(LINK_NEXT.load())));
+        let group = link.follow(LINK_CGROUP.load())?;
+        let number = field!(group.follow(CGROUP_ROOT.load())?, ROOT_HIERARCHY: u32)?;
+        self.next = field!(link, LINK_NEXT: u64)?;
+        Some((u64::from(number), Group(group)))
+    }
+}
+
+impl Group {
+    /// The id of the group: that of its directory.
+    #[inline(always)]
+    pub(crate) fn id(self) -> Option<u64> {
+        let directory = self.0.follow(CSS_CGROUP.load())?.follow(CGROUP_KN.load())?;
+        field!(directory, KN_ID: u64)
+    }
+
+    /// The group around it; `None` for the root of its hierarchy.
+    #[inline(always)]
+    pub(crate) fn parent(self) -> Option<Self> {
+        self.0.follow(CSS_PARENT.load()).map(Self)
+    }
+}
+
 impl Groups {
+    /// The hierarchies that the task is in. They have to be asked of a task whose fields are read by
+    /// a helper.
+    #[inline(always)]
+    pub(crate) fn hierarchies(self) -> Option<Hierarchies> {
+        let head = self.0.address as u64 + u64::from(CSET_LINKS.load());
+        Some(Hierarchies { head, next: field!(self.0, CSET_LINKS: u64)? })
+    }
+
     /// How many tasks the pids controller has refused to the task's own group. It counts there,
     /// even if a group above was the one that was full.
     ///

@@ -176,6 +176,7 @@ fn start(plan: &Plan) -> Start {
         backend: Name::Borrowed(plan.backend.name()),
         filters: Filters::default(),
         sample_hz: None,
+        waits: None,
         ring_bytes: None,
         coverage: plan.coverage.clone(),
     }
@@ -187,7 +188,7 @@ const fn clock() -> Clock {
 
 fn stream(plan: Plan) -> Stream {
     let followed = Followed { by_outcome: false, exits: true, min_held_ns: 0 };
-    let (stuck, waits) = (StuckAttempts::new(Vec::new(), 0), Waits::new(&[]));
+    let (stuck, waits) = (StuckAttempts::new(Vec::new(), 0), Waits::new(&[], true));
     Stream::new(plan, Features::default(), clock(), stuck, waits, followed, None)
 }
 

@@ -11,7 +11,10 @@ use crate::{
     error::UserError,
     event::{bytes::bytes, errno::parse_errno, filters::Filters, values::Kind},
     host::{
-        process::{cgroup, ids::Ids},
+        process::{
+            cgroup_path::{self, Group},
+            ids::Ids,
+        },
         users::User,
     },
 };
@@ -71,7 +74,10 @@ impl Filter {
             want(property::COMM, first, second);
         }
         for path in &wanted.cgroups {
-            want(property::CGROUP, cgroup(path)?, 0);
+            for Group { hierarchy, id } in cgroups(path)? {
+                want(property::CGROUP, id, hierarchy);
+                want(property::CGROUP, 0, hierarchy);
+            }
         }
         for name in &wanted.errnos {
             want(property::ERRNO, errno(name)?, 0);
@@ -142,17 +148,18 @@ fn comm(name: &str) -> Result<[u64; 2], UserError> {
         .map(|half| half.first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes))))
 }
 
-fn cgroup(path: &str) -> Result<u64, UserError> {
-    if !cgroup::is_mounted() {
-        return Err(UserError::Surroundings {
-            what: format!(
-                "--cgroup {path}: the unified hierarchy of control groups is not mounted"
-            ),
-            cure: "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
-        });
+fn cgroups(path: &str) -> Result<Vec<Group>, UserError> {
+    let found = cgroup_path::named(path);
+    if !found.is_empty() {
+        return Ok(found);
     }
-    let id = cgroup::id(path);
-    id.ok_or_else(|| refused("--cgroup", path, "the unified hierarchy has no such group"))
+    if cgroup_path::is_mounted() {
+        return Err(refused("--cgroup", path, "no hierarchy of control groups has such a group"));
+    }
+    Err(UserError::Surroundings {
+        what: format!("--cgroup {path}: no hierarchy of control groups is mounted"),
+        cure: "mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
+    })
 }
 
 fn errno(name: &str) -> Result<u64, UserError> {
@@ -180,7 +187,7 @@ mod tests {
         assert_eq!(comm("123456789012345").unwrap()[1], u64::from_ne_bytes(*b"9012345\0"));
         assert_eq!(comm("\\xff").unwrap(), [u64::from_ne_bytes(*b"\xff\0\0\0\0\0\0\0"), 0]);
         assert!(comm("").is_err() && comm("1234567890123456").is_err());
-        assert!(cgroup("/no/such/group").is_err());
+        assert!(cgroups("/no/such/group").is_err());
     }
 
     #[test]

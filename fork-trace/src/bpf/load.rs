@@ -10,7 +10,10 @@ use fork_trace_common::{
     filter::{FAILED_ONLY, FILTERED_BY, KINDS},
     function::{ARITY, FUNCTIONS_ON},
     libc::{COOKIES, LIBC_ON},
-    settings::{CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, PER_CPU_OFFSETS, TASK_REGS, TYPED},
+    settings::{
+        CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, MEASURE_WAITS, PER_CPU_OFFSETS, TASK_REGS,
+        TYPED,
+    },
     task_seen::{PROC_LEVEL, PROC_NS},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -62,6 +65,9 @@ pub struct Settings {
     pub execs: bool,
     /// Whether the end of every child is reported.
     pub exits: bool,
+    /// Whether it is not measured where a fork stands still. Samples need that measured: they tell what
+    /// a fork did while it had a CPU.
+    pub no_waits: bool,
     /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
     pub sample_hz: u32,
     /// The C libraries to probe; `None`: none, and no attempt is linked with a wrapper.
@@ -155,6 +161,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let (proc_level, proc_ns) = host.ids.of_proc();
     let functions = u8::from(settings.functions);
     let (libc, cookies) = (u8::from(settings.libc.is_some()), u8::from(host.cookies));
+    let measure_waits = u8::from(!settings.no_waits);
     let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let arities: Vec<(String, u8)> = host
         .candidates
@@ -174,6 +181,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(KINDS, &filter.kinds, true);
     loader.override_global(FILTERED_BY, &properties, true);
     loader.override_global(FAILED_ONLY, &failed_only, true);
+    loader.override_global(MEASURE_WAITS, &measure_waits, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);
@@ -194,6 +202,9 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.map_max_entries("FILTER", entries(filter.keys.len()).max(1));
     if settings.libc.is_none() {
         loader.map_max_entries("LIBC", 1);
+    }
+    if settings.no_waits {
+        loader.map_max_entries("OFF_CPU", 1);
     }
     if functions == 0 {
         loader.map_max_entries("FUNCTION_TIMES", 1);

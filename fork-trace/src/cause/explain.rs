@@ -13,7 +13,12 @@ use crate::{
         rules::{RULES, Rule},
         waits,
     },
-    event::{cause::CauseKind, clone_flags, errno::parse_errno, values::Call},
+    event::{
+        cause::CauseKind,
+        clone_flags,
+        errno::{errno_names, parse_errno},
+        values::Call,
+    },
 };
 
 /// The text above the tables of docs/FAILURES.md.
@@ -44,6 +49,17 @@ pub fn explain(word: &str) -> Option<String> {
     // A word may be in more than one: `vfork` is a flag and a reason.
     let texts: Vec<_> = tables.iter().filter_map(|table| table(word)).collect();
     (!texts.is_empty()).then(|| texts.join("\n"))
+}
+
+/// Every word that is explained, flags words and numbers of errors apart.
+#[must_use]
+pub fn words() -> Vec<String> {
+    let stages = STAGES.iter().map(|row| row.name);
+    let flags = FLAGS.iter().map(|(_, name)| *name);
+    let kinds = CauseKind::ALL.iter().map(|kind| kind.name());
+    let rules = RULES.iter().map(|rule| rule.name);
+    let fixed = stages.chain(flags).chain(kinds).chain(rules).chain(waits::names());
+    fixed.map(str::to_owned).chain(errno_names()).collect()
 }
 
 fn errno(word: &str) -> Option<String> {
@@ -218,5 +234,8 @@ mod tests {
             "{word}"
         );
         assert_eq!(explain("nonsense"), None);
+        for word in words() {
+            assert!(explain(&word).is_some(), "{word}");
+        }
     }
 }

@@ -230,6 +230,11 @@ fn around(fork: &Fork, from_ns: u64, to_ns: u64) -> Option<Name> {
     lasts.max_by_key(|span| depth(&span.name)).map(|span| span.name.clone())
 }
 
+/// The names of all reasons.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REASONS.iter().chain([&UNKNOWN]).map(|reason| reason.name)
+}
+
 /// What `fork-trace explain` says of a reason.
 #[must_use]
 pub fn explain(word: &str) -> Option<String> {

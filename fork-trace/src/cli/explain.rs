@@ -2,7 +2,12 @@
 
 use anyhow::Result;
 
-use crate::{cause::explain, error::UserError, output::outputs::print};
+use crate::{
+    cause::explain,
+    error::UserError,
+    event::nearest::{did_you_mean, nearest},
+    output::outputs::print,
+};
 
 /// Prints what is known of each of `words`, or everything as docs/FAILURES.md; returns the exit
 /// status.
@@ -11,7 +16,11 @@ use crate::{cause::explain, error::UserError, output::outputs::print};
 /// [`UserError::Unexplained`] or [`UserError::Output`].
 pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
     let known = |word: &String| {
-        explain::explain(word).ok_or_else(|| UserError::Unexplained { word: word.clone() })
+        explain::explain(word).ok_or_else(|| {
+            let words = explain::words();
+            let near = nearest(word, words.iter().map(String::as_str));
+            UserError::Unexplained { word: word.clone(), near: did_you_mean(near) }
+        })
     };
     let texts = match markdown {
         true => vec![explain::page()],

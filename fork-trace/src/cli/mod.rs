@@ -4,9 +4,11 @@
 //! `trace`, `replay`, `explain`, `schema`, `stuck` and `doctor` are one command each.
 
 mod by;
+pub mod command_line;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod help;
 mod parse;
 pub mod replay;
 pub mod schema;
@@ -15,7 +17,7 @@ pub mod trace;
 
 use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
     error::UserError,
@@ -24,28 +26,28 @@ use crate::{
         formats::{FORMATS, Format},
         notes::Stderr,
         options::{Color, OutputOptions},
-        text::line::printable,
     },
     plan::{backend::Backend, stages::Stages},
 };
 
-/// Shows what this Linux host really does when a process forks: every fork, vfork, clone and
-/// clone3, stage by stage, also those that fail.
+/// Shows where every fork of this host spends its time, and why some fail.
 ///
 /// Without a command it traces the whole host until Ctrl-C. With one it traces the command and all
-/// its descendants, ends with it and exits with its status.
+/// its descendants, ends with it and exits with its status. The first word that is no option begins
+/// the command, and all that follows belongs to it; a program that is called like one of the
+/// subcommands needs -- before it.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
-#[command(override_usage = "fork-trace [OPTIONS] [-- CMD ARGS...]\n       \
-    fork-trace replay FILE [OPTIONS]\n       fork-trace stuck [--json]\n       \
-    fork-trace doctor [--json]\n       fork-trace explain WHAT...\n       fork-trace schema")]
+#[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
+#[command(override_usage = "fork-trace [OPTIONS] [--] [CMD ARGS...]\n       \
+    fork-trace COMMAND [...]")]
 #[command(after_help = "Examples:\n  \
     sudo fork-trace                          every fork of the host, one line each\n  \
-    sudo fork-trace --stages -- make -j8     a build, each fork as a waterfall of stages\n  \
-    sudo fork-trace -o forks.json -S -D 10s  ten seconds into a file, a summary at the end\n  \
+    sudo fork-trace --stages make -j8        a build, with the stages of each fork\n  \
+    sudo fork-trace -o forks.json -S -D 10s  ten seconds to a file, a summary\n  \
     fork-trace replay forks.json --stages    the same again, on any machine\n\n\
-    Exit status: 0 fine; 1 failed; 2 bad usage; 3 this host or user cannot trace; 4 records lost\n\
-    (with --fail-on-loss); with CMD its own, 128+n if a signal ended it.")]
+    Exit status: 0 fine; 1 failed; 2 bad usage; 3 this host or user cannot trace;\n\
+    4 records lost (--fail-on-loss); with CMD its own, 128+n if a signal ended it.")]
 pub struct Cli {
     /// Another task than tracing.
     #[command(subcommand)]
@@ -53,36 +55,20 @@ pub struct Cli {
     /// Options of tracing.
     #[command(flatten)]
     pub trace: TraceArgs,
-}
-
-/// What was typed. A wrong option, `--help` or `--version` ends this process here, with clap's own
-/// message and exit status.
-#[must_use]
-pub fn parse() -> Cli {
-    let words = by::joined(std::env::args_os(), Cli::command());
-    Cli::try_parse_from(words).unwrap_or_else(|error| {
-        // clap quotes what was typed as it is; then its message goes out as text and without colours.
-        if std::env::args_os().any(|arg| arg.to_str().is_none_or(|arg| printable(arg) != arg)) {
-            let message = error.render().to_string();
-            let lines: Vec<_> = message.lines().map(printable).collect();
-            // Nobody listens: nothing to be done.
-            writeln!(Stderr::patient(), "{}", lines.join("\n")).ok();
-            exit(error.exit_code())
-        }
-        error.exit()
-    })
-}
-
-/// Ends this process.
-#[expect(clippy::disallowed_methods, clippy::exit, reason = "as clap does it after its messages")]
-fn exit(status: i32) -> ! {
-    std::process::exit(status)
+    /// Print this screen; --help all: every option
+    #[arg(short, long, action = ArgAction::HelpShort, global = true, help_heading = "Run")]
+    pub help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Run")]
+    pub version: Option<bool>,
 }
 
 /// Tasks other than tracing.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Read the tool's own JSON and show it in any format; this needs no root and works anywhere
+    /// Show a recording again, in any format; this needs no root
+    ///
+    /// It reads the tool's own JSON, and works on any machine.
     Replay {
         /// What --json or -o FILE.json wrote; - is standard input
         file: PathBuf,
@@ -95,15 +81,17 @@ pub enum Task {
     },
     /// Say what the kernel does at a stage, with a flag, or for an error
     Explain {
-        /// A stage, a CLONE_ flag, a flags word (0x1200011), an errno, a rule or a kind of cause
+        /// A stage, a CLONE_ flag, a flags word (0x1200011), an errno, a rule, a kind of cause, or the
+        /// reason of a wait
         #[arg(value_name = "WHAT", required_unless_present = "markdown")]
         words: Vec<String>,
         /// Everything, as docs/FAILURES.md
         #[arg(long, hide = true)]
         markdown: bool,
     },
-    /// Show the tasks of the whole host that stand still inside a fork, without tracing; exits with 1
-    /// if there is one
+    /// Show the tasks of the host that stand still inside a fork
+    ///
+    /// Nothing is traced for that. The exit status is 1 if there is such a task.
     Stuck {
         /// Print one JSON object for each
         #[arg(long)]
@@ -111,11 +99,19 @@ pub enum Task {
     },
     /// Print the JSON Schema of the lines that --json writes
     Schema,
-    /// Say what this host lets us see of each stage: how precisely, by which source, and why
+    /// Say what this host lets us see of each stage, and why not more
+    ///
+    /// Of each stage it says how precisely it is seen, by which source, and why.
     Doctor {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Print this help, or that of a subcommand; all: everything
+    Help {
+        /// A subcommand, or all
+        #[arg(value_name = "TOPIC")]
+        topic: Option<String>,
     },
 }
 
@@ -144,7 +140,7 @@ pub struct TraceArgs {
 #[command(next_help_heading = "Command")]
 pub struct CommandArgs {
     /// Trace this command and all its descendants
-    #[arg(last = true, value_name = "CMD ARGS", help_heading = "Arguments")]
+    #[arg(trailing_var_arg = true, value_name = "CMD ARGS", help_heading = "Arguments")]
     pub cmd: Vec<OsString>,
     /// Run CMD as root instead of as the user who called sudo
     #[arg(long, requires = "cmd")]
@@ -156,30 +152,38 @@ pub struct CommandArgs {
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
     /// Only forks by this process; repeatable
-    #[arg(short = 'p', long = "pid", value_name = "PID")]
+    #[arg(short = 'p', long = "pid", value_name = "PID", value_parser = parse::pid())]
     pub pids: Vec<u32>,
     /// With -p: by its descendants too
     #[arg(short = 'f', long, requires = "pids")]
     pub follow: bool,
     /// Only forks by children of this process; repeatable
-    #[arg(short = 'P', long = "ppid", value_name = "PID")]
+    #[arg(short = 'P', long = "ppid", value_name = "PID", value_parser = parse::pid())]
     pub ppids: Vec<u32>,
-    /// Only forks by this user, by name or number; repeatable
+    /// Only forks by this user: name or number; repeatable
     #[arg(short = 'u', long = "uid", value_name = "USER")]
     pub users: Vec<String>,
     /// Only forks by tasks of this name; repeatable
+    ///
+    /// The kernel keeps the first 15 bytes of a name, so a longer one is cut to that.
     #[arg(short = 'n', long = "comm", value_name = "NAME")]
     pub comms: Vec<String>,
-    /// Only forks in this cgroup itself, a path of the unified hierarchy; repeatable
+    /// Only forks in or below this group; repeatable
+    ///
+    /// PATH is a path of a control group as this program prints it, or one below /sys/fs/cgroup. One
+    /// that several hierarchies of version 1 have means the groups of all of them.
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<String>,
     /// Only these kinds, separated by commas; default: all but kthread and io-worker
     #[arg(short = 'k', long = "kind", value_name = "KIND", value_delimiter = ',',
         value_parser = parse::word(KINDS))]
     pub kinds: Vec<Kind>,
-    /// Only attempts that took at least so long: 1ms, 500us
-    #[arg(long, value_name = "TIME", value_parser = parse::min_duration_ns)]
-    pub min_duration: Option<u64>,
+    /// Only attempts that held their caller so long: 1ms
+    ///
+    /// It is 5, 5s, 500us or 1m30s; a number without a unit is in seconds. A vfork's wait for its child
+    /// is part of that time.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub min_duration: Option<Duration>,
     /// Only those with an outcome.
     #[command(flatten)]
     pub outcome: OutcomeArgs,
@@ -192,7 +196,9 @@ pub struct OutcomeArgs {
     /// Only attempts that failed
     #[arg(short = 'x', long)]
     pub failed: bool,
-    /// Only attempts that failed with this error, by name or number; repeatable
+    /// Only those that failed with this error; repeatable
+    ///
+    /// It is given by its name or its number.
     #[arg(short = 'e', long = "errno", value_name = "NAME", value_parser = parse::errno)]
     pub errnos: Vec<String>,
 }
@@ -209,17 +215,26 @@ pub struct MeasureArgs {
         value_parser = parse::word(BACKENDS))]
     pub backend: Backend,
     /// Look HZ times a second what a fork is doing, on each CPU on which one runs, and split the time
-    /// of its stages by that; 0: never
-    #[arg(long, value_name = "HZ", default_value_t = SAMPLE_HZ,
-        value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub sample: u32,
-    /// Measure the C library's side too: what fork, posix_spawn or pthread_create do around the system
-    /// call, and the child before it returns from fork; PATH adds a library that no process maps yet;
-    /// repeatable
+    /// of its stages by that; 0: never; 1000 unless it is said otherwise
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub sample: Option<u32>,
+    /// Measure where forks stand still, and why, which is done unless --no-waits says otherwise
+    #[arg(long, overrides_with = "no_waits")]
+    pub waits: bool,
+    /// Do not measure where forks stand still
+    ///
+    /// Then nothing is told that follows from it: waits, time off the CPU, how long the caller was
+    /// held, why a fork was slow, and which attempts are stuck. No samples are taken either.
+    #[arg(long, overrides_with = "waits", conflicts_with = "min_duration")]
+    pub no_waits: bool,
+    /// Measure the C library's side too; PATH adds a library that no process maps yet; repeatable
+    ///
+    /// That is what fork, posix_spawn or pthread_create do around the system call, and the child before
+    /// it returns from fork.
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true,
         default_missing_value = "")]
     pub libc: Vec<OsString>,
-    /// Tell when a child runs another program, which, and with which arguments
+    /// Tell when a child runs another program, and which
     #[arg(long)]
     pub exec: bool,
     /// Tell when a child process ends, and how
@@ -231,7 +246,9 @@ pub struct MeasureArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Run")]
 pub struct RunArgs {
-    /// Stop after this time: 10s, 500ms, 1m30s, or seconds
+    /// Stop after this time: 5, 5s, 500ms, 1m30s
+    ///
+    /// A number without a unit is in seconds.
     #[arg(short = 'D', long, value_name = "TIME", value_parser = parse::duration)]
     pub duration: Option<Duration>,
     /// Stop after N attempts
@@ -250,9 +267,10 @@ pub struct RunArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Text: show the stages as an indented waterfall under each fork; SET says which to measure:
-    /// default, all (also those whose functions run often outside of forks), none (which costs the
-    /// traced programs least), or names separated by commas
+    /// Text: show the stages of each fork as a waterfall
+    ///
+    /// SET says which to measure: default, all (also those whose functions run often outside of
+    /// forks), none (which costs the traced programs least), or names separated by commas.
     #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
         default_missing_value = "default", value_parser = parse::stages)]
     pub stages: Option<Stages>,
@@ -263,8 +281,8 @@ pub struct OutputArgs {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    #[arg(short = 'o', long = "output", value_name = "FILE", help = files_help(),
-        value_parser = parse::output_file())]
+    #[arg(short = 'o', long = "output", value_name = "FILE", help = "Write to FILE; repeatable",
+        long_help = files_help(), value_parser = parse::output_file())]
     /// Files to write to.
     pub files: Vec<PathBuf>,
     /// At the end, on the terminal whatever -o says: who forks most and for how long, by kind or BY; the
@@ -283,7 +301,7 @@ pub struct OutputArgs {
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Say what is done; twice: also the verifier's words; three times: also the kernel side's
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 }
 
@@ -336,6 +354,12 @@ fn files_help() -> String {
 }
 
 impl FilterArgs {
+    /// The names that are longer than those that the kernel keeps, and what they are cut to.
+    fn cut_names(&self) -> impl Iterator<Item = (&str, String)> {
+        let names = self.comms.iter().map(|name| (name.as_str(), parse::comm(name)));
+        names.filter(|(name, cut)| name != cut)
+    }
+
     /// What is wanted, as the `start` line tells it; `command` is what is traced.
     fn filters(&self, command: Option<Vec<String>>) -> Filters {
         Filters {
@@ -344,10 +368,10 @@ impl FilterArgs {
             follow: self.follow.then_some(true),
             ppids: self.ppids.clone(),
             users: self.users.clone(),
-            comms: self.comms.clone(),
+            comms: self.comms.iter().map(|name| parse::comm(name)).collect(),
             cgroups: self.cgroups.clone(),
             kinds: self.kinds.clone(),
-            min_duration_ns: self.min_duration,
+            min_duration_ns: self.min_duration.map(parse::nanoseconds),
             ..self.outcome.filters()
         }
     }
@@ -398,6 +422,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 

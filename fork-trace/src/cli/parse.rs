@@ -2,11 +2,21 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    PathBufValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
+};
 use fork_trace_common::stage::STAGES;
 use jiff::SignedDuration;
 
-use crate::{event::errno::parse_errno, output::formats::Format, plan::stages::Stages};
+use crate::{
+    event::{
+        bytes::{bytes, text},
+        errno::{errno_names, parse_errno},
+        nearest::{did_you_mean, nearest},
+    },
+    output::formats::Format,
+    plan::stages::Stages,
+};
 
 /// A parser of one word out of a table: a name, its help line, and what it means.
 pub(super) fn word<T: Clone + Send + Sync + 'static>(
@@ -41,17 +51,42 @@ pub(super) fn stages(text: &str) -> Result<Stages, String> {
     }
     let stage = |name: &str| {
         let row = STAGES.iter().find(|row| row.name == name);
-        row.map(|row| row.stage)
-            .ok_or_else(|| format!("there is no stage {name}; `fork-trace doctor` lists them all"))
+        row.map(|row| row.stage).ok_or_else(|| {
+            match nearest(name, STAGES.iter().map(|row| row.name).chain(["default", "all", "none"]))
+            {
+                Some(near) => format!("there is no stage {name}{}", did_you_mean(Some(near))),
+                None => format!("there is no stage {name}; `fork-trace doctor` lists them all"),
+            }
+        })
     };
     text.split(',').map(stage).collect::<Result<_, _>>().map(Stages::Only)
+}
+
+/// The id of a process: one that the kernel may give.
+pub(super) fn pid() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+/// A task's name as the kernel keeps it.
+///
+/// KERNEL: include/linux/sched.h: `TASK_COMM_LEN` is 16, with the NUL.
+pub(super) fn comm(typed: &str) -> String {
+    const KEPT: usize = 15;
+    bytes(typed).get(..KEPT).filter(|_| bytes(typed).len() > KEPT).map_or(typed.to_owned(), text)
 }
 
 /// An error's name or number, as it was typed, if there is such an error.
 pub(super) fn errno(text: &str) -> Result<String, String> {
     match parse_errno(text) {
         Some(_) => Ok(text.to_owned()),
-        None => Err(format!("there is no error {text}: give a name such as EAGAIN, or its number")),
+        None => {
+            let names = errno_names();
+            let cure = match nearest(text, names.iter().map(String::as_str)) {
+                Some(near) => did_you_mean(Some(near)),
+                None => ": give a name such as EAGAIN, or its number".to_owned(),
+            };
+            Err(format!("there is no error {text}{cure}"))
+        }
     }
 }
 
@@ -68,15 +103,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
             Err("that is more than a hundred years: leave it out".to_owned())
         }
         Some(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("give a time such as 10s, 500ms or 1m30s".to_owned()),
+        _ => Err("give a time such as 5 (seconds), 5s, 500ms or 1m30s".to_owned()),
     }
 }
 
-/// A least duration, in nanoseconds.
-pub(super) fn min_duration_ns(text: &str) -> Result<u64, String> {
-    let duration = text.parse::<SignedDuration>().ok();
-    let ns = duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok());
-    ns.filter(|ns| *ns > 0).ok_or_else(|| "give a time such as 1ms, 500us or 1s".to_owned())
+/// A duration in nanoseconds; [`duration`] has seen to it that it fits.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A size in bytes, with a unit or without.
@@ -110,7 +143,9 @@ mod tests {
         assert!(stages("none").unwrap().is_none() && !stages("default").unwrap().is_none());
         let only = stages("copy_mm,alloc_pid").unwrap();
         assert!(only.wants(Stage::CopyMm) && !only.wants(Stage::CopyFs));
-        assert!(stages("copy_mm,nothing").unwrap_err().contains("no stage nothing"));
+        assert!(stages("copy_mm,nothing").unwrap_err().contains("no stage nothing; `fork-trace"));
+        assert!(stages("copy_mn").unwrap_err().ends_with("; did you mean copy_mm?"));
+        assert!(stages("dfault").unwrap_err().ends_with("; did you mean default?"));
     }
 
     #[test]
@@ -118,14 +153,24 @@ mod tests {
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for bad in ["", "0", "-1s", "ten", "1e400", "NaN", "1e19", "1e10", "99999999999h"] {
+        for bad in [
+            "",
+            "0",
+            "0s",
+            "-1s",
+            "5 parsecs",
+            "ten",
+            "1e400",
+            "NaN",
+            "1e19",
+            "1e10",
+            "99999999999h",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
-        assert_eq!(min_duration_ns("1ms"), Ok(1_000_000));
-        assert_eq!(min_duration_ns("500us"), Ok(500_000));
-        for bad in ["", "0s", "-1s", "x"] {
-            assert!(min_duration_ns(bad).is_err(), "{bad}");
-        }
+        assert_eq!(duration("5"), duration("5s"));
+        assert_eq!(duration("500us").map(nanoseconds), Ok(500_000));
+        assert_eq!(nanoseconds(Duration::MAX), u64::MAX);
         assert_eq!(size("4M"), Ok(4 << 20));
         assert_eq!(size("4096"), Ok(4096));
         assert_eq!(size("1G"), Ok(1 << 30));
@@ -139,5 +184,18 @@ mod tests {
         assert_eq!(errno("EAGAIN"), Ok("EAGAIN".to_owned()));
         assert_eq!(errno("22"), Ok("22".to_owned()));
         assert!(errno("EWHAT").unwrap_err().contains("there is no error EWHAT"));
+        assert_eq!(
+            errno("EAGIAN"),
+            Err("there is no error EAGIAN; did you mean EAGAIN?".to_owned())
+        );
+    }
+
+    #[test]
+    fn names_are_cut_as_the_kernel_cuts_them() {
+        assert_eq!(comm("sh"), "sh");
+        assert_eq!(comm("123456789012345"), "123456789012345");
+        assert_eq!(comm("1234567890123456"), "123456789012345");
+        assert_eq!(comm("12345678901234\u{e4}"), "12345678901234\\xc3", "half a letter");
+        assert_eq!(comm("\\xff2345678901234"), "\\xff2345678901234", "a byte that is no text");
     }
 }

@@ -1,12 +1,6 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io::Write as _,
-    os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
-    time::Instant,
-};
+use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, time::Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -20,24 +14,32 @@ use crate::{
         prepare::{Prepared, prepare},
         tasks,
     },
-    cli::{TraceArgs, reported},
+    cli::{
+        SAMPLE_HZ, TraceArgs,
+        help::{definition, subcommands},
+        reported,
+    },
     error::UserError,
     event::{bytes::text, filters::Filters},
     host::{
-        Host, features, hurry,
+        Host,
+        callers_path::on_path,
+        features, hurry,
         libc::{Found, found},
         rights, surroundings,
     },
     live::{
-        Before, Ended, Limits, Stop, Trace, Wanted,
+        Before, Ended, Stop, Trace,
         command::{self, Caller},
         signals::{self, HeldSignals, Signals},
         stream::Followed,
+        wanted::{Limits, Wanted},
     },
     output::{
         notes::Stderr,
         options::{DefaultOutput, OutputOptions},
         outputs::Outputs,
+        text::line::printable,
     },
     plan::stages::Stages,
 };
@@ -48,6 +50,7 @@ use crate::{
 /// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn trace(args: &TraceArgs) -> Result<u8> {
     let since = Instant::now();
+    command::look_for(&args.command.cmd, &subcommands(&definition()))?;
     let held = HeldSignals::new()?;
     surroundings::check()?;
     rights::check_capabilities()?;
@@ -62,6 +65,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     host.ids.translate(&mut filters);
     let whole = filters == Filters::default();
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
+    let no_waits = args.measure.no_waits;
     // Samples tell of stages only.
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
@@ -69,7 +73,11 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         execs: args.measure.exec,
         exits: args.measure.exit,
         libc: libraries(args, &filters),
-        sample_hz: if stages.is_none() { 0 } else { args.measure.sample },
+        no_waits,
+        sample_hz: match args.measure.sample {
+            _ if stages.is_none() || no_waits => 0,
+            sample => sample.unwrap_or(SAMPLE_HZ),
+        },
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };
@@ -79,7 +87,8 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         min_held_ns: settings.filter.min_duration_ns,
     };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
-    let wanted = Wanted { filters, followed, limits, ring_bytes: settings.ring_bytes, since };
+    let ring_bytes = settings.ring_bytes;
+    let wanted = Wanted { filters, followed, limits, no_waits, ring_bytes, since };
     let stop = || held.arrived().is_some();
     let prepared = prepare(&mut host, args.measure.backend, stages, settings, since, &stop);
     if let Some(signal) = held.arrived() {
@@ -98,7 +107,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
             return Err(error.into());
         }
     };
-    let before = Before::look(&wanted.filters, &mut host);
+    let before = Before::look(&wanted, &mut host);
     prepared.tracer.attach(&prepared.plan, &stop)?;
     if let Some(signal) = held.arrived() {
         return interrupted(signal, Some(prepared));
@@ -107,7 +116,15 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     runtime.context("start the event loop")?.block_on(async {
         let trace = Trace::begin(&host, prepared, before, wanted, outputs)?;
         let caller = caller.filter(|_| !args.command.as_root);
-        run(trace, held, command, whole, caller, args.run.fail_on_loss).await
+        let cut = args.filter.cut_names().map(|(name, cut)| {
+            format!(
+                "-n {}: the kernel keeps 15 bytes of a name: {}",
+                printable(name),
+                printable(&cut)
+            )
+        });
+        let notes = beginning(command, whole).into_iter().chain(cut).collect();
+        run(trace, held, command, notes, caller, args.run.fail_on_loss).await
     })
 }
 
@@ -121,13 +138,22 @@ fn interrupted(signal: Signal, prepared: Option<Prepared>) -> Result<u8> {
     Ok(signals::exit_status(signal))
 }
 
-/// Starts the command, runs the trace to its end, and waits for a command that outlives it. With `whole`
-/// nothing is filtered.
+/// What is said when a trace without a command begins; with `whole` nothing is filtered.
+fn beginning(command: &[OsString], whole: bool) -> Option<String> {
+    let which = if whole { "every fork" } else { "the chosen forks" };
+    command.is_empty().then(|| {
+        format!(
+            "tracing {which} of this host; `fork-trace doctor` shows what can be seen; Ctrl-C ends it"
+        )
+    })
+}
+
+/// Starts the command, says `notes`, runs the trace to its end, and waits for a command that outlives it.
 async fn run(
     mut trace: Trace,
     held: HeldSignals,
     command: &[OsString],
-    whole: bool,
+    notes: Vec<String>,
     caller: Option<Caller>,
     fail_on_loss: bool,
 ) -> Result<u8> {
@@ -148,11 +174,8 @@ async fn run(
     hurry::allow();
     rights::drop_capabilities()?;
     let mut signals = held.release()?;
-    if command.is_empty() {
-        let which = if whole { "every fork" } else { "the chosen forks" };
-        trace.say(&format!(
-            "tracing {which} of this host; `fork-trace doctor` shows what can be seen; Ctrl-C ends it"
-        ));
+    for note in notes {
+        trace.say(&note);
     }
     let traced = match before {
         Some(signal) => Ok(Stop::Signal(signal)),
@@ -202,22 +225,13 @@ async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8> {
 fn libraries(args: &TraceArgs, filters: &Filters) -> Option<Found> {
     let named = args.measure.libc.iter().filter(|path| !path.is_empty());
     let named: Vec<_> = named.map(PathBuf::from).collect();
-    let command = args.command.cmd.first().and_then(|program| path_of(program));
+    let command = args.command.cmd.first().and_then(|program| on_path(program));
     let pids = match &filters.pids[..] {
         // What a command runs may be seen only later; what processes run already is a good guess.
         [] => None,
         pids => Some(pids),
     };
     (!args.measure.libc.is_empty()).then(|| found(&named, command.as_deref(), pids))
-}
-
-/// Where the program of the command lies, as a shell would find it.
-fn path_of(program: &OsStr) -> Option<PathBuf> {
-    if program.as_bytes().contains(&b'/') {
-        return Some(program.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn words(command: &[OsString]) -> Vec<String> {

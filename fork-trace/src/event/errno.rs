@@ -17,13 +17,26 @@ pub fn errno_name(errno: u32) -> Name {
 /// none.
 #[must_use]
 pub fn parse_errno(word: &str) -> Option<Errno> {
-    let known =
-        |number: i32| Some(Errno::from_raw(number)).filter(|errno| *errno != Errno::UnknownErrno);
     if let Ok(number) = word.parse::<i32>() {
         return known(number);
     }
     let wanted = word.to_ascii_uppercase();
-    (1..=133).filter_map(known).find(|errno| format!("{errno:?}") == wanted)
+    all().find(|errno| format!("{errno:?}") == wanted)
+}
+
+/// The names of all errors.
+#[must_use]
+pub fn errno_names() -> Vec<String> {
+    all().map(|errno| format!("{errno:?}")).collect()
+}
+
+/// All errors that have a name.
+fn all() -> impl Iterator<Item = Errno> {
+    (1..=133).filter_map(known)
+}
+
+fn known(number: i32) -> Option<Errno> {
+    Some(Errno::from_raw(number)).filter(|errno| *errno != Errno::UnknownErrno)
 }
 
 #[cfg(test)]

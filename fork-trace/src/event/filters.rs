@@ -37,7 +37,7 @@ pub struct Filters {
     /// Only callers with one of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comms: Vec<String>,
-    /// Only callers in these control groups, as the user typed them.
+    /// Only callers in these control groups or below them, as the user typed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<String>,
     /// Only attempts of these kinds; where it is empty, all kinds but `kthread` and `io-worker`.

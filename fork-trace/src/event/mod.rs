@@ -18,6 +18,7 @@ pub mod fork;
 pub mod libc;
 pub mod memory;
 pub mod memory_cost;
+pub mod nearest;
 pub mod notice;
 pub mod replay;
 pub mod schema;

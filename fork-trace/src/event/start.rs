@@ -33,6 +33,11 @@ pub struct Start {
     /// How many samples of kernel stacks are taken a second on each CPU; absent: none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_hz: Option<u32>,
+    /// `false`: it was not measured where forks stand still (`--no-waits`), so nothing is told that
+    /// follows from it: `waits`, `off_cpu_ns`, `held_ns` and `return_ns`, `to_user_ns`, `slow`, and
+    /// `stuck` lines. Absent: it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<bool>,
     /// How many bytes of records the kernel side holds until they are read: what comes when it is full
     /// is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]

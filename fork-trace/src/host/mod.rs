@@ -2,6 +2,7 @@
 
 mod btf;
 pub mod call_sites;
+pub mod callers_path;
 pub mod clock;
 pub mod counts;
 pub mod descriptors;

@@ -16,8 +16,8 @@ use tokio::process::{Child, Command};
 
 use crate::{
     error::UserError,
-    event::bytes::text,
-    host::{descriptors, users::User},
+    event::{bytes::text, nearest::nearest},
+    host::{callers_path, descriptors, users::User},
 };
 
 /// The user who called sudo.
@@ -94,6 +94,27 @@ fn number(name: &'static str) -> Result<Option<u32>, UserError> {
         Some(number) => Ok(Some(number)),
         None => Err(wrong("it should be a number of a user or group")),
     }
+}
+
+/// Looks for the program that the command begins with, before anything is done for it; `subcommands` may
+/// have been meant.
+///
+/// # Errors
+/// [`UserError::NoProgram`].
+pub fn look_for(command: &[OsString], subcommands: &[String]) -> Result<(), UserError> {
+    let Some(name) = command.first().filter(|name| !callers_path::may_exist(name)) else {
+        return Ok(());
+    };
+    let shown = text(name.as_bytes());
+    let bare = !shown.contains('/');
+    let meant = nearest(&shown, subcommands.iter().map(String::as_str));
+    let elsewhere = bare.then(|| callers_path::find(name)).flatten();
+    Err(UserError::NoProgram {
+        bare,
+        meant: meant.filter(|_| bare).map(str::to_owned),
+        elsewhere: elsewhere.map(|path| text(path.as_os_str().as_bytes())),
+        name: shown,
+    })
 }
 
 /// Starts `words` as `caller`, or with this process's own rights; it blocks the signals in `blocked`, and

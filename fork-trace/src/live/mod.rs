@@ -20,6 +20,7 @@ pub mod signals;
 pub mod stream;
 pub mod stuck;
 pub mod waits;
+pub mod wanted;
 pub mod warnings;
 
 use std::{
@@ -42,7 +43,6 @@ use crate::{
     event::{
         Event,
         clock::Clock,
-        filters::Filters,
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
@@ -51,9 +51,10 @@ use crate::{
         account::Account,
         report::{Costs, Losses, nanos},
         signals::Signals,
-        stream::{Followed, Stream},
+        stream::Stream,
         stuck::StuckAttempts,
         waits::Waits,
+        wanted::{Limits, Wanted},
         warnings::{no_inner_marks, no_samples},
     },
     output::outputs::{Closed, Outputs},
@@ -78,29 +79,6 @@ const SHOWING: Duration = Duration::from_millis(900);
 const WRITING: Duration = Duration::from_millis(300);
 /// How long attempts are shown once everything is detached, which may take longer than [`SHOWING`].
 const SHOWING_LATE: Duration = Duration::from_millis(250);
-
-/// When to stop, apart from signals and the command's end.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// After this time.
-    pub duration: Option<Duration>,
-    /// After this many attempts.
-    pub max_events: Option<u64>,
-}
-
-/// What is wanted of a trace.
-pub struct Wanted {
-    /// Whose attempts, as the `start` line tells it.
-    pub filters: Filters,
-    /// What becomes of children.
-    pub followed: Followed,
-    /// When to stop.
-    pub limits: Limits,
-    /// The size of the ring.
-    pub ring_bytes: u32,
-    /// When the program was started: attaching is counted from here.
-    pub since: Instant,
-}
 
 /// Why a trace stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +113,12 @@ pub struct Before {
 }
 
 impl Before {
-    /// Looks for tasks that `filters` want, and takes from `host` what gives names to kernel stacks.
+    /// Looks for tasks that are wanted, and takes from `host` what gives names to kernel stacks.
     #[must_use]
-    pub fn look(filters: &Filters, host: &mut Host) -> Self {
-        let waits = Waits::new(&std::mem::take(&mut host.kernel_functions));
-        Self { older: stuck::older(filters), waits }
+    pub fn look(wanted: &Wanted, host: &mut Host) -> Self {
+        let waits = Waits::new(&std::mem::take(&mut host.kernel_functions), !wanted.no_waits);
+        let older = if wanted.no_waits { Vec::new() } else { stuck::older(&wanted.filters) };
+        Self { older, waits }
     }
 }
 
@@ -169,7 +148,7 @@ impl Trace {
         mut outputs: Outputs,
     ) -> Result<Self> {
         let Prepared { tracer, ring, plan } = prepared;
-        let Wanted { filters, followed, limits, ring_bytes, since } = wanted;
+        let Wanted { filters, followed, limits, no_waits, ring_bytes, since } = wanted;
         let Before { older, waits } = before;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
@@ -185,6 +164,7 @@ impl Trace {
             backend: Name::Borrowed(plan.backend.name()),
             filters,
             sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
+            waits: no_waits.then_some(false),
             ring_bytes: Some(ring_bytes),
             coverage: plan.coverage.clone(),
         })));

@@ -310,6 +310,9 @@ impl Stream {
     /// # Errors
     /// The maps of the kernel side cannot be read.
     pub fn look_for_stuck(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
+        if !self.waits.are_measured {
+            return Ok(());
+        }
         let stacks = &self.waits.stacks;
         let stuck = self.stuck.look(tracer, &self.plan, stacks, self.clock, now_ns)?;
         self.owed
@@ -424,6 +427,10 @@ impl Stream {
         self.enricher.add(&mut fork, record.parent_proc_pid);
         explain(&mut fork, joined, &seen);
         cause::slow::add(&mut fork);
+        if !self.waits.are_measured {
+            // The `start` line says so once for all attempts.
+            fork.waits_incomplete = None;
+        }
         fork
     }
 

@@ -42,6 +42,8 @@ impl cause::waits::Lookup for Processes {
 pub struct Waits {
     /// The names of the kernel's functions.
     pub stacks: Stacks,
+    /// Whether waits are measured at all.
+    pub are_measured: bool,
     /// Whether it was said that the kernel hides its addresses.
     told_hidden: bool,
     /// Records of waits that were lost.
@@ -51,8 +53,9 @@ pub struct Waits {
 impl Waits {
     /// Before anything was seen; `kernel_functions` are the lines of functions in `/proc/kallsyms`.
     #[must_use]
-    pub fn new(kernel_functions: &[u8]) -> Self {
-        Self { stacks: Stacks::of(kernel_functions), told_hidden: false, lost: Lost::default() }
+    pub fn new(kernel_functions: &[u8], are_measured: bool) -> Self {
+        let stacks = Stacks::of(kernel_functions);
+        Self { stacks, are_measured, told_hidden: false, lost: Lost::default() }
     }
 
     /// Looks whether waits were lost. Nobody knows whose they were: they may be missing of each
@@ -62,10 +65,10 @@ impl Waits {
         self.lost.look(count(Counter::OffCpuFull) + count(Counter::RingFullOffCpu), now_ns);
     }
 
-    /// Whether waits of an attempt may be among those that were lost.
+    /// Whether waits of an attempt may be among those that were lost, or were not measured.
     #[must_use]
     pub fn may_lack(&self, joined: &Joined) -> bool {
-        self.lost.may_concern(began_ns(&joined.record))
+        !self.are_measured || self.lost.may_concern(began_ns(&joined.record))
     }
 
     /// The waits of an attempt with the functions on their stacks. If the kernel hides its functions,

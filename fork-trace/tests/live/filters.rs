@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -180,6 +182,84 @@ fn callers_are_found_by_their_parent_and_by_their_cgroup() {
     assert_eq!(forks.len(), 1, "one of the two was made inside: {forks:?}");
 }
 
+/// A control group of some hierarchy, which goes away.
+struct Group(PathBuf);
+
+impl Group {
+    fn make(path: PathBuf) -> Option<Self> {
+        fs::create_dir(&path).ok()?;
+        Some(Self(path))
+    }
+}
+
+/// What a shell does to get into a group.
+fn enter(group: &Path) -> String {
+    format!("echo $$ > {}/cgroup.procs", group.display())
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+/// Where a hierarchy is mounted that has what controllers need to have tasks in nested groups: the
+/// unified one, and one of version 1.
+fn hierarchies() -> Vec<&'static str> {
+    let all = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/freezer"];
+    let mounted = all.into_iter().filter(|at| Path::new(at).join("cgroup.procs").exists());
+    mounted.collect()
+}
+
+#[test]
+fn a_control_group_is_taken_with_all_below_it_of_either_version() {
+    live_test!();
+    let own = std::process::id();
+    let (wanted, other) = (format!("fork-trace-{own}-a"), format!("fork-trace-{own}-b"));
+    let mut looked = 0;
+    for mount in hierarchies() {
+        let mount = Path::new(mount);
+        let Some(outer) = Group::make(mount.join(&wanted)) else { continue };
+        let Some(stranger) = Group::make(mount.join(&other)) else { continue };
+        looked += 1;
+        let inner = outer.0.join("inner");
+        // As the output prints it, by its place, and by a file in it.
+        let paths = [
+            format!("/{wanted}"),
+            outer.0.display().to_string(),
+            format!("{}/cgroup.procs", outer.0.display()),
+        ];
+        for path in paths {
+            let trace = FileTrace::start(&["--cgroup", &path]);
+            // The inner group is made while the trace runs, and its task is in a third one below it.
+            let deepest = inner.join("deepest");
+            let script = format!(
+                "(exit 0); {}; (exit 0); (exit 0); mkdir -p {}; {}; (exit 0); (exit 0); (exit 0); {}; \
+                 (exit 0); :",
+                enter(&outer.0),
+                deepest.display(),
+                enter(&deepest),
+                enter(&stranger.0),
+            );
+            let mut shell = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+            let pid = shell.id();
+            assert!(shell.wait().unwrap().success());
+            let traced = trace.stop();
+            fs::remove_dir(&deepest).unwrap();
+            fs::remove_dir(&inner).unwrap();
+            accounted(&traced);
+            let forks = of_type(&traced, "fork");
+            let own = forks.iter().filter(|fork| fork["parent"]["pid"] == pid);
+            // Two and mkdir, three, and nothing before or after.
+            assert_eq!(own.count(), 6, "{path}: {forks:?}");
+            assert_eq!(forks.len(), 6, "{path}: nobody else is in it: {forks:?}");
+        }
+    }
+    if looked == 0 {
+        skip!("there is no hierarchy to make a group in");
+    }
+}
+
 /// Makes a polling thread of `io_uring`, or says that it cannot.
 const RING: &str = r#"
 import ctypes, struct, sys
@@ -224,7 +304,8 @@ fn a_filter_that_names_nothing_is_refused() {
     let cases = [
         ["-p", "4194304"],
         ["-u", "no such user"],
-        ["-n", "longer than fifteen"],
+        ["-P", "4194304"],
+        ["-n", ""],
         ["--cgroup", "/no/such/group"],
         ["-e", "EWHAT"],
     ];

@@ -16,6 +16,7 @@
 
 mod around;
 mod causes;
+mod command_line;
 mod containers;
 mod endings;
 mod failed_stages;

@@ -14,7 +14,7 @@ use std::{
 
 use foldhash::{HashMap, HashSet};
 
-use crate::event::bytes::{bytes, text};
+use crate::event::bytes::text;
 
 /// Paths remembered of each sort; a cache starts anew when it is full.
 const MOST: usize = 4096;
@@ -79,28 +79,6 @@ fn remember<K: Eq + Hash>(paths: &mut HashMap<K, Arc<str>>, key: K, path: &[u8])
     path
 }
 
-/// The id of the cgroup at `path`, either below the mount of the unified hierarchy or with it; `None`
-/// where that hierarchy has no such group. A byte of it that is no UTF-8 is spelt as [`text`] does.
-///
-/// KERNEL: a cgroup's id is the inode number of its directory.
-#[must_use]
-pub fn id(path: &str) -> Option<u64> {
-    let path = bytes(path);
-    let places: Vec<_> = if MOUNTS.iter().any(|mount| path.starts_with(mount.as_bytes())) {
-        vec![PathBuf::from(OsStr::from_bytes(&path))]
-    } else {
-        MOUNTS.iter().map(|mount| below(mount, &path)).collect()
-    };
-    let group = places.iter().find(|place| place.join("cgroup.controllers").exists())?;
-    fs::metadata(group).ok().map(|data| data.ino())
-}
-
-/// Whether the unified hierarchy is mounted where it is looked for.
-#[must_use]
-pub fn is_mounted() -> bool {
-    MOUNTS.iter().any(|mount| PathBuf::from(mount).join("cgroup.procs").exists())
-}
-
 /// The path of the group of process `pid` that a controller sees, now: in the controller's own
 /// hierarchy, or else in the unified one; `None` where the process is gone.
 #[must_use]
@@ -128,10 +106,13 @@ fn below(mount: &str, path: &[u8]) -> PathBuf {
 }
 
 /// A line of `/proc/PID/cgroup`.
-struct Line<'a> {
-    hierarchy: &'a [u8],
-    controllers: &'a [u8],
-    path: &'a [u8],
+pub(super) struct Line<'a> {
+    /// The number of the hierarchy; 0 is the unified one.
+    pub(super) hierarchy: &'a [u8],
+    /// The controllers of the hierarchy, or its name; empty for the unified one.
+    pub(super) controllers: &'a [u8],
+    /// The path of the process's group.
+    pub(super) path: &'a [u8],
 }
 
 impl Line<'_> {
@@ -142,7 +123,7 @@ impl Line<'_> {
 }
 
 /// The lines that are whole.
-fn lines(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
+pub(super) fn lines(file: &[u8]) -> impl Iterator<Item = Line<'_>> {
     file.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.splitn(3, |byte| *byte == b':');
         let (hierarchy, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);

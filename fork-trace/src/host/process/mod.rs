@@ -1,6 +1,7 @@
 //! Processes, as `/proc` shows them a moment later.
 
 pub mod cgroup;
+pub mod cgroup_path;
 pub mod container;
 pub mod forking;
 pub mod id_holder;

@@ -1,0 +1,30 @@
+//! What is wanted of a trace, whoever said so.
+
+use std::time::{Duration, Instant};
+
+use crate::{event::filters::Filters, live::stream::Followed};
+
+/// When to stop, apart from signals and the command's end.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// After this time.
+    pub duration: Option<Duration>,
+    /// After this many attempts.
+    pub max_events: Option<u64>,
+}
+
+/// What is wanted of a trace.
+pub struct Wanted {
+    /// Whose attempts, as the `start` line tells it.
+    pub filters: Filters,
+    /// What becomes of children.
+    pub followed: Followed,
+    /// When to stop.
+    pub limits: Limits,
+    /// Whether it is not measured where a fork stands still.
+    pub no_waits: bool,
+    /// The size of the ring.
+    pub ring_bytes: u32,
+    /// When the program was started: attaching is counted from here.
+    pub since: Instant,
+}
