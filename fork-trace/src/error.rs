@@ -76,6 +76,8 @@ pub enum UserError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tree of processes was asked for, and no output can draw it.
+    NoTree,
     /// An output cannot be opened or written.
     Output {
         /// Where to.
@@ -167,7 +169,10 @@ impl UserError {
             | Self::Stuck { .. }
             | Self::Replay { .. }
             | Self::CutOff { .. } => 1,
-            Self::Filter { .. } | Self::SameFile { .. } | Self::Environment { .. } => 2,
+            Self::Filter { .. }
+            | Self::NoTree
+            | Self::SameFile { .. }
+            | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::NoProgram { .. } => 127,
             Self::Unexplained { .. } | Self::NoTopic { .. } => 2,
@@ -220,6 +225,9 @@ impl UserError {
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),
             Self::Filter { .. } => "see `fork-trace --help all` for what each filter takes".to_owned(),
+            Self::NoTree => "leave --tree out, for the lines fork, exec and exit of the JSON say all that the \
+                tree is drawn from; or add a text output such as -o FILE.txt"
+                .to_owned(),
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
@@ -281,6 +289,7 @@ impl fmt::Display for UserError {
                 write!(f, "backend {name} cannot be used here: {reason}")
             }
             Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
+            Self::NoTree => f.write_str("--tree is drawn as text, and no output is text"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
             Self::Stuck { path, missing } => write!(
                 f,

@@ -148,7 +148,7 @@ fn a_wrong_word_gets_the_nearest_right_one() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 22] = [
+    let cases: [&[&str]; 23] = [
         &["--no-such-option"],
         &["-o", "/no/such/folder/x.csv"],
         &["replay", SIMPLE, "-o", "x.csv"],
@@ -171,6 +171,7 @@ fn bad_usage_exits_with_2() {
         &["--as-root"],
         &["-e", "EWHAT"],
         &["explain"],
+        &["replay", SIMPLE, "--tree", "--per-stage"],
     ];
     for case in cases {
         let output = fork_trace(case);
@@ -578,4 +579,89 @@ fn a_closed_pipe_ends_a_replay_quietly() {
     fs::remove_file(path).unwrap();
     assert!(output.status.success(), "{:?}", output.status);
     assert_eq!(errors(&output), "");
+}
+
+/// A stream in `tests/golden`.
+fn golden(name: &str) -> String {
+    format!("{}/tests/golden/{name}.jsonl", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_tree_is_text_and_says_so_before_anything_is_written() {
+    let tree = golden("tree");
+    let path = std::env::temp_dir().join(format!("fork-trace-cli-{}.json", std::process::id()));
+    let json = path.to_str().unwrap();
+    let wrong: [&[&str]; 4] = [
+        &["replay", &tree, "--tree", "--json"],
+        &["replay", &tree, "--tree", "-o", json],
+        &["--tree", "--json", "--", "true"],
+        &["--tree", "-o", json, "--", "true"],
+    ];
+    for args in wrong {
+        let output = fork_trace(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", errors(&output));
+        let errors = errors(&output);
+        assert!(errors.contains("no output is text") && errors.contains("hint: "), "{errors}");
+        assert!(output.stdout.is_empty() && !path.exists(), "{args:?}");
+    }
+    let output = fork_trace(&["replay", &tree, "--tree", "-o", json, "-o", "-"]);
+    assert!(printed(&output).contains("make -j2 all"), "{}", printed(&output));
+    assert!(!printed(&output).contains("PARENT"), "attempts are not told beside the tree");
+    assert!(fs::read_to_string(&path).unwrap().starts_with(&fs::read_to_string(&tree).unwrap()));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_tree_says_what_its_recording_lacks() {
+    let whole = fs::read_to_string(golden("tree")).unwrap();
+    let without = |types: &[&str]| {
+        let wanted =
+            |line: &&str| !types.iter().any(|name| line.contains(&format!(r#""type":"{name}""#)));
+        let lines: Vec<_> = whole.lines().filter(wanted).collect();
+        let path = file("lacking", lines.join("\n") + "\n");
+        let output = fork_trace(&["replay", path.to_str().unwrap(), "--tree"]);
+        fs::remove_file(path).unwrap();
+        printed(&output)
+    };
+    let missing = ["record with --exec", "record with --exit"];
+    let said = |text: &str| missing.map(|words| text.contains(words));
+    assert_eq!(said(&without(&[])), [false, false]);
+    assert_eq!(said(&without(&["exec"])), [true, false]);
+    assert_eq!(said(&without(&["exit"])), [false, true]);
+    let bare = without(&["exec", "exit"]);
+    assert_eq!(said(&bare), [true, true]);
+    assert!(bare.contains("FORKS") && !bare.contains("LIFETIME"), "{bare}");
+    assert_eq!(without(&["exec", "exit", "fork", "vfork_done"]), "0 processes\n");
+    let output = fork_trace(&["replay", &golden("stages"), "--tree"]);
+    assert!(printed(&output).contains("record without --per-stage"), "{}", printed(&output));
+}
+
+#[test]
+fn stages_are_lines_of_their_own_and_such_a_recording_is_read() {
+    let output = fork_trace(&["replay", &golden("failures"), "--per-stage", "--json"]);
+    let lines = printed(&output);
+    let refused = lines.lines().filter(|line| line.contains(r#""errno":11"#)).collect::<Vec<_>>();
+    let forks = fs::read_to_string(golden("failures")).unwrap();
+    let want = forks.lines().filter(|line| line.contains(r#""errno":11"#)).count();
+    assert_eq!(refused.len(), want, "each refused attempt says its error once");
+    assert!(refused.iter().all(|line| line.contains(r#""type":"stage""#)), "{refused:?}");
+    assert!(refused[0].contains(r#""limit":"pids.max""#), "{}", refused[0]);
+
+    // What was recorded of stages is told as stages; where it is cut off, its summary is made of them.
+    let recording = fs::read_to_string(golden("stages")).unwrap();
+    let cut: Vec<_> = recording.lines().filter(|line| !line.contains(r#""summary""#)).collect();
+    let path = file("stages", cut.join("\n") + "\n");
+    let output = fork_trace(&["replay", path.to_str().unwrap(), "-S", "--utc"]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "it is cut off");
+    let mut ids: Vec<_> = cut.iter().filter_map(|line| line.split_once(r#""fork_id":""#)).collect();
+    ids.retain(|(head, _)| head.contains(r#""stage""#));
+    let ids: std::collections::BTreeSet<_> =
+        ids.iter().filter_map(|(_, rest)| rest.split('"').next()).collect();
+    assert!(text.contains(&format!("\n{} attempts: ", ids.len())), "{} of {text}", ids.len());
+    assert!(text.lines().next().unwrap().contains("STAGE"), "{text}");
+    let failed = fork_trace(&["replay", path.to_str().unwrap(), "-x", "--json"]);
+    fs::remove_file(path).unwrap();
+    let failed = printed(&failed);
+    assert!(failed.contains(r#""errno":11"#) && !failed.contains(r#""child_tid""#), "{failed}");
 }

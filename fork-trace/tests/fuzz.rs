@@ -33,6 +33,7 @@ use fork_trace::{
         notes::Notes,
         sink::{Sink as _, send},
         text::{Look, Text},
+        told::Told,
     },
     plan::{Plan, backend::Backend, stages::Stages},
 };
@@ -214,13 +215,14 @@ proptest! {
         changes in vec((any::<Index>(), change()), 0..6),
         width in prop_oneof![Just(None), (0..200_usize).prop_map(Some)],
         stages in any::<bool>(),
+        told in prop_oneof![Just(Told::Forks), Just(Told::Stages), Just(Told::Tree)],
     ) {
         let mut recording = which.get(recordings()).clone();
         for (at, change) in &changes {
             apply(&mut recording, *at, change);
         }
         let mut replay = Replay::new(&recording[..], "x".to_owned());
-        let look = Look { width, stages, summary: true, ..Look::default() };
+        let look = Look { width, stages, told, summary: true, ..Look::default() };
         loop {
             match replay.next_event() {
                 Ok(Some(event)) => {

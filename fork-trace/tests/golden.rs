@@ -9,6 +9,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     env,
     fmt::Write as _,
     fs,
@@ -25,6 +26,7 @@ use fork_trace::{
         notes::Notes,
         sink::{Sink, send},
         text::Look,
+        told::Told,
     },
 };
 use serde_json::Value;
@@ -48,6 +50,8 @@ const STREAMS: &[&str] = &[
     "records",
     "waits",
     "samples",
+    "tree",
+    "stages",
 ];
 
 fn path(file: &str) -> PathBuf {
@@ -99,11 +103,15 @@ fn text(events: &[Event], look: Look) -> String {
 }
 
 fn look(width: Option<usize>, stages: bool, color: bool) -> Look {
-    Look { width, color, stages, summary: true, only_summary: false, utc: true }
+    Look { width, color, told: Told::Forks, stages, summary: true, only_summary: false, utc: true }
+}
+
+fn telling(width: Option<usize>, color: bool, told: Told) -> Look {
+    Look { told, ..look(width, false, color) }
 }
 
 /// The text of one stream in every shape, one below the other.
-fn shapes(events: &[Event]) -> String {
+fn shapes(events: &[Event], with_tree: bool) -> String {
     let mut out = String::new();
     let mut section = |title: &str, text: &str| {
         write!(out, "== {title} ==\n{}\n", text.replace('\x1b', "␛")).unwrap();
@@ -118,6 +126,13 @@ fn shapes(events: &[Event]) -> String {
     }
     section("no terminal, stages", &text(events, look(None, true, false)));
     section("width 120, stages, colour", &text(events, look(Some(120), true, true)));
+    if with_tree {
+        for width in [Some(60), Some(80), Some(100), Some(120), Some(160), None] {
+            let title = width.map_or("no terminal".to_owned(), |width| format!("width {width}"));
+            section(&format!("{title}, tree"), &text(events, telling(width, false, Told::Tree)));
+        }
+        section("width 120, tree, colour", &text(events, telling(Some(120), true, Told::Tree)));
+    }
     let mut notes = Vec::new();
     send_all(events, &mut Notes::new(&mut notes));
     section("notes", &String::from_utf8(notes).unwrap());
@@ -148,7 +163,7 @@ fn text_is_as_in_the_files() {
     let update = env::var_os("UPDATE_GOLDEN").is_some();
     for stream in STREAMS {
         let file = format!("{stream}.txt");
-        let got = shapes(&events(stream));
+        let got = shapes(&events(stream), *stream == "tree");
         if update {
             fs::write(path(&file), got).unwrap();
             continue;
@@ -176,8 +191,14 @@ fn no_line_is_wider_than_the_terminal_or_ends_in_blanks() {
     for stream in STREAMS {
         let events = events(stream);
         for width in 1..=220 {
-            for stages in [false, true] {
-                for line in text(&events, look(Some(width), stages, false)).lines() {
+            let looks = [
+                look(Some(width), false, false),
+                look(Some(width), true, false),
+                telling(Some(width), false, Told::Tree),
+                telling(Some(width), false, Told::Stages),
+            ];
+            for look in looks {
+                for line in text(&events, look).lines() {
                     assert!(line.width() <= width, "{stream} at {width}: {line}");
                     assert_eq!(line.trim_end(), line, "{stream} at {width}");
                 }
@@ -190,24 +211,61 @@ fn no_line_is_wider_than_the_terminal_or_ends_in_blanks() {
 fn colour_changes_nothing_but_colour() {
     for stream in STREAMS {
         let events = events(stream);
-        for width in [Some(80), Some(160), None] {
+        let looks = [Some(80), Some(160), None].map(|width| look(width, true, true));
+        let others = [Told::Tree, Told::Stages].map(|told| telling(None, true, told));
+        for look in looks.into_iter().chain(others) {
             let mut bare = String::new();
-            let mut colored = text(&events, look(width, true, true));
+            let mut colored = text(&events, look);
             while let Some((before, after)) = colored.split_once("\x1b[") {
                 bare.push_str(before);
                 colored = after.split_once('m').unwrap().1.to_owned();
             }
             bare.push_str(&colored);
-            assert_eq!(bare, text(&events, look(width, true, false)), "{stream}");
+            assert_eq!(bare, text(&events, Look { color: false, ..look }), "{stream}");
         }
     }
 }
 
 #[test]
 fn no_control_character_of_a_name_reaches_the_terminal() {
-    let text = text(&events("hostile"), look(Some(160), true, false));
     let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
-    assert_eq!(text.chars().find(|c| harmful(*c)), None);
+    let others = [Told::Tree, Told::Stages].map(|told| telling(Some(160), false, told));
+    for look in others.into_iter().chain([look(Some(160), true, false)]) {
+        for stream in ["hostile", "tree"] {
+            let text = text(&events(stream), look);
+            assert_eq!(text.chars().find(|c| harmful(*c)), None, "{stream}");
+        }
+    }
+}
+
+#[test]
+fn stages_are_told_alike_live_and_replayed() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let [json, text] = ["json", "text"].map(|name| Format::named(name).unwrap());
+    for stream in STREAMS {
+        let events = events(stream);
+        let look = telling(Some(160), false, Told::Stages);
+        let lines = written(&events, json, look);
+        assert!(!lines.contains(r#""type":"fork""#), "{stream}");
+        for line in lines.lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            assert!(validator.is_valid(&value), "{stream}: {line}");
+        }
+        let mut replay = Replay::new(lines.as_bytes(), (*stream).to_owned());
+        let again: Vec<_> = iter::from_fn(|| replay.next_event().unwrap()).collect();
+        assert_eq!(written(&again, json, Look::default()), lines, "{stream}");
+        assert_eq!(written(&again, text, look), written(&events, text, look), "{stream}");
+        // Each attempt has a line.
+        let count = |kind: &str, id: &str, text: &str| {
+            let values = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let of_kind = values.filter(|value| value["type"] == kind);
+            of_kind.map(|value| value[id].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        };
+        let forks = written(&events, json, Look::default());
+        let mut want = count("fork", "id", &forks);
+        want.extend(count("stage", "fork_id", &forks));
+        assert_eq!(count("stage", "fork_id", &lines), want, "{stream}");
+    }
 }
 
 #[test]

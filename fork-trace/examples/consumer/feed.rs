@@ -28,6 +28,7 @@ use fork_trace::{
         formats::Format,
         options::{Color, DefaultOutput, OutputOptions},
         outputs::Outputs,
+        told::Told,
     },
     plan::{Plan, backend::Backend, stages::Stages},
 };
@@ -104,6 +105,7 @@ pub(crate) fn feed(path: &Path, forks: u64, output: PathBuf) -> Result<String> {
     let (mut entries, span_ns) = timed(recording)?;
     let format = Format::of_file(&output).context("the ending of the output names no format")?;
     let options = OutputOptions {
+        told: Told::Forks,
         format,
         files: vec![output],
         owner: None,

@@ -26,6 +26,7 @@ use crate::{
         formats::{FORMATS, Format},
         notes::Stderr,
         options::{Color, OutputOptions},
+        told::Told,
     },
     plan::{backend::Backend, stages::Stages},
 };
@@ -274,6 +275,13 @@ pub struct OutputArgs {
     #[arg(long, value_name = "SET", num_args = 0..=1, require_equals = true,
         default_missing_value = "default", value_parser = parse::stages)]
     pub stages: Option<Stages>,
+    /// One event for each stage in place of one for each attempt: in JSON of the type stage, in text one line
+    #[arg(long)]
+    pub per_stage: bool,
+    /// Text: in place of the attempts, at the end the tree of processes, with command lines, lifetimes, exit
+    /// codes, and what their forks cost; tracing, this includes --exec and --exit
+    #[arg(long, conflicts_with = "per_stage")]
+    pub tree: bool,
     /// Format where a file's ending does not tell it
     #[arg(long, value_name = "FORMAT", default_value = "text",
         value_parser = parse::word(FORMATS.iter().map(|row| (row.name, row.help, row))))]
@@ -392,7 +400,13 @@ impl OutputArgs {
     /// What is wanted of the outputs.
     fn options(&self) -> OutputOptions {
         let json = FORMATS.iter().find(|format| self.json && format.name == "json");
+        let told = match (self.per_stage, self.tree) {
+            (true, _) => Told::Stages,
+            (_, true) => Told::Tree,
+            _ => Told::Forks,
+        };
         OutputOptions {
+            told,
             format: json.unwrap_or(self.format),
             files: self.files.clone(),
             owner: None,

@@ -14,9 +14,9 @@ use crate::{
     event::{
         Event,
         filters::Filters,
-        fork::Fork,
         notice::Loss,
         replay::Replay,
+        stage::StageLine,
         summary::{By, Summary},
     },
     live::command::Caller,
@@ -32,6 +32,7 @@ use crate::{
 /// # Errors
 /// [`UserError::Replay`], [`UserError::CutOff`], [`UserError::Output`] or [`UserError::SameFile`].
 pub fn replay(file: &Path, only: &OutcomeArgs, output: &OutputArgs) -> Result<u8> {
+    output.options().check()?;
     let name = file.display().to_string();
     let unreadable =
         |error: &io::Error| UserError::Replay { place: name.clone(), cause: error.to_string() };
@@ -74,7 +75,13 @@ fn show<R: Read>(
                 start.filters.narrow(filters);
                 outputs.event(Event::Start(start));
             }
-            Event::Fork(fork) if !filters.shows(&fork) => seen.leave_out(&fork),
+            Event::Fork(fork) if !filters.shows(fork.succeeded(), fork.errno) => {
+                seen.leave_out(fork.succeeded());
+            }
+            // Of the stages of an attempt that failed only the one that refused it has the error.
+            Event::Stage(stage) if !filters.shows(stage.child_tid.is_some(), stage.errno) => {
+                seen.leave_out_stage(&stage);
+            }
             Event::Summary(summary) if !as_recorded => outputs.summary(seen.summary(*summary)),
             event => outputs.event(event),
         }
@@ -102,6 +109,8 @@ struct Seen {
     last_ns: Option<u64>,
     /// New tasks that are not shown.
     left_out: u64,
+    /// The last attempt whose stages are not shown.
+    left_out_last: String,
     lost: Summary,
     /// Whether its own summary came last.
     is_whole: bool,
@@ -124,6 +133,7 @@ impl Seen {
                 return;
             }
             Event::Fork(fork) => fork.mono_ns,
+            Event::Stage(stage) => stage.mono_ns,
             Event::VforkDone(done) => done.mono_ns,
             Event::Exec(exec) => exec.mono_ns,
             Event::Exit(exit) => exit.mono_ns,
@@ -134,8 +144,16 @@ impl Seen {
     }
 
     /// Counts an attempt that is not shown.
-    fn leave_out(&mut self, fork: &Fork) {
-        self.left_out += u64::from(fork.succeeded());
+    fn leave_out(&mut self, succeeded: bool) {
+        self.left_out += u64::from(succeeded);
+    }
+
+    /// The same of one of which this is a stage; its stages come one after the other.
+    fn leave_out_stage(&mut self, stage: &StageLine) {
+        if self.left_out_last != stage.fork_id {
+            self.left_out_last.clone_from(&stage.fork_id);
+            self.leave_out(stage.child_tid.is_some());
+        }
     }
 
     /// How long it is; `None` where nothing tells.

@@ -1,6 +1,8 @@
 //! `fork-trace` itself: a live trace, from the options to the exit status.
 
-use std::{ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, time::Instant};
+use std::{
+    ffi::OsString, io::Write as _, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Instant,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -51,6 +53,7 @@ use crate::{
 pub fn trace(args: &TraceArgs) -> Result<u8> {
     let since = Instant::now();
     command::look_for(&args.command.cmd, &subcommands(&definition()))?;
+    args.output.options().check()?;
     let held = HeldSignals::new()?;
     surroundings::check()?;
     rights::check_capabilities()?;
@@ -70,14 +73,14 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
         ring_bytes: ring_bytes(args.run.buffer, host.info.cpus),
-        execs: args.measure.exec,
-        exits: args.measure.exit,
         libc: libraries(args, &filters),
         no_waits,
         sample_hz: match args.measure.sample {
             _ if stages.is_none() || no_waits => 0,
             sample => sample.unwrap_or(SAMPLE_HZ),
         },
+        execs: args.measure.exec || args.output.tree,
+        exits: args.measure.exit || args.output.tree,
         kernel_log: args.output.verbose >= 3,
         ..Settings::default()
     };

@@ -1,4 +1,4 @@
-//! The task that called: the `parent` of a `fork` line.
+//! The task that called: the `parent` of a line.
 
 use std::sync::Arc;
 
@@ -60,6 +60,17 @@ pub struct Parent {
     /// Who traces the calling task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ptrace: Option<Ptrace>,
+}
+
+/// A task by its ids and its name alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Task {
+    /// Process id, initial pid namespace.
+    pub pid: u32,
+    /// Thread id, initial pid namespace.
+    pub tid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// The container a process runs in, as its cgroup path tells.

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{errno::parse_errno, fork::Fork, values::Kind};
+use crate::event::{errno::parse_errno, values::Kind};
 
 /// Which attempts are shown. Without any filter these are all attempts of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,15 +64,16 @@ impl Filters {
         }
     }
 
-    /// Whether these filters show a recorded `fork`. Only its outcome is compared, with `failed`
-    /// and `errnos`, for the other filters were applied before it was recorded.
+    /// Whether these filters show what was recorded of an attempt that succeeded or failed with `errno`. Only
+    /// the outcome is compared, with `failed` and `errnos`, for the other filters were applied before it was
+    /// recorded.
     #[must_use]
-    pub fn shows(&self, fork: &Fork) -> bool {
+    pub fn shows(&self, succeeded: bool, errno: Option<u32>) -> bool {
         let is = |name: &String| {
-            let errno = parse_errno(name).and_then(|errno| u32::try_from(errno as i32).ok());
-            errno.is_some() && errno == fork.errno
+            let wanted = parse_errno(name).and_then(|errno| u32::try_from(errno as i32).ok());
+            wanted.is_some() && wanted == errno
         };
-        (self.failed != Some(true) || !fork.succeeded())
+        (self.failed != Some(true) || !succeeded)
             && (self.errnos.is_empty() || self.errnos.iter().any(is))
     }
 }

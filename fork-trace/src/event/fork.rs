@@ -147,14 +147,7 @@ impl Fork {
     /// Under what its failure is counted.
     #[must_use]
     pub fn failure(&self) -> Name {
-        if let Some(cause) = &self.cause {
-            return Name::Borrowed(cause.kind.name());
-        }
-        let number = || self.errno.map(|errno| Name::Owned(format!("errno {errno}")));
-        // An attempt without an error number has made no task by the time when its caller was last seen, as
-        // one that was killed in the middle of it.
-        let unseen = Name::Borrowed("return-not-seen");
-        self.errno_name.clone().or_else(number).unwrap_or(unseen)
+        failure(self.cause.as_ref(), self.errno, self.errno_name.as_ref())
     }
 
     /// How long it kept its caller: until the caller was back in user space; of a task that the
@@ -199,6 +192,19 @@ impl Fork {
         let wait = Some(wait).filter(|_| self.kind == Some(Kind::Vfork) && waited_ns > 0);
         self.slowest().into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)
     }
+}
+
+/// Under what a failure is counted: its cause, or else its error.
+#[must_use]
+pub fn failure(cause: Option<&Cause>, errno: Option<u32>, errno_name: Option<&Name>) -> Name {
+    if let Some(cause) = cause {
+        return Name::Borrowed(cause.kind.name());
+    }
+    let number = || errno.map(|errno| Name::Owned(format!("errno {errno}")));
+    // An attempt without an error number has made no task by the time when its caller was last seen, as
+    // one that was killed in the middle of it.
+    let unseen = Name::Borrowed("return-not-seen");
+    errno_name.cloned().or_else(number).unwrap_or(unseen)
 }
 
 /// The new task.

@@ -23,6 +23,7 @@ pub mod notice;
 pub mod replay;
 pub mod schema;
 pub mod span;
+pub mod stage;
 pub mod start;
 pub mod stuck;
 pub mod summary;
@@ -38,6 +39,7 @@ use crate::event::{
     follow_up::{Exec, Exit, VforkDone},
     fork::Fork,
     notice::{Loss, Warning},
+    stage::StageLine,
     start::Start,
     stuck::Stuck,
     summary::Summary,
@@ -51,6 +53,8 @@ pub enum Event {
     Start(Box<Start>),
     /// One attempt to make a task.
     Fork(Box<Fork>),
+    /// One stage of an attempt, in a stream that has these lines instead of `fork` lines.
+    Stage(Box<StageLine>),
     /// The parent of a vfork continues.
     VforkDone(VforkDone),
     /// A child began to run another program.

@@ -9,8 +9,7 @@ use crate::{
     error::UserError,
     event::{
         Event,
-        fork::Fork,
-        span::by_name,
+        span::{Span, by_name},
         start::{Coverage, SCHEMA_VERSION},
     },
 };
@@ -85,7 +84,8 @@ impl<R: BufRead> Replay<R> {
             _ if self.line == 1 => {
                 return Err(self.error("the first line is not a `start` line".to_owned()));
             }
-            Event::Fork(fork) => cover(fork, &self.coverage),
+            Event::Fork(fork) => cover(&mut fork.stages, &self.coverage),
+            Event::Stage(stage) => cover(std::slice::from_mut(&mut stage.span), &self.coverage),
             _ => {}
         }
         Ok(Some(event))
@@ -101,10 +101,10 @@ impl<R: BufRead> Replay<R> {
     }
 }
 
-/// Tells the stages of an attempt what the `start` line says of them. Both are in the kernel's order.
-fn cover(fork: &mut Fork, coverage: &[Coverage]) {
+/// Tells stages what the `start` line says of them. Both are in the kernel's order.
+fn cover(stages: &mut [Span], coverage: &[Coverage]) {
     let mut find = by_name(coverage, |coverage| &coverage.name);
-    for span in &mut fork.stages {
+    for span in stages {
         if let Some((_, coverage)) = find(&span.name) {
             span.cover(coverage.precision, coverage.source);
         }

@@ -103,9 +103,18 @@ mod tests {
         let schema = schema();
         let text = schema.to_string();
         assert!(!text.contains("null"), "{text}");
-        for name in
-            ["start", "fork", "vfork_done", "exec", "exit", "stuck", "loss", "warning", "summary"]
-        {
+        for name in [
+            "start",
+            "fork",
+            "stage",
+            "vfork_done",
+            "exec",
+            "exit",
+            "stuck",
+            "loss",
+            "warning",
+            "summary",
+        ] {
             assert!(text.contains(&format!(r#""const":"{name}""#)), "{name}");
         }
     }

@@ -20,6 +20,16 @@ pub enum Precision {
     Missing,
 }
 
+impl Precision {
+    /// What stands before a time that is not exact.
+    pub(crate) const fn mark(self) -> &'static str {
+        match self {
+            Self::Bounded | Self::Sampled => "~",
+            Self::Exact | Self::Missing => "",
+        }
+    }
+}
+
 /// What marks a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

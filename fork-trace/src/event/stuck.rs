@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
+    caller::Task,
     values::{Name, Ts},
     wait::{Keeper, WaitState},
 };
@@ -40,15 +41,4 @@ pub struct Stuck {
     /// The functions on its kernel stack, the innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<Name>,
-}
-
-/// A task that is stuck.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Task {
-    /// Process id.
-    pub pid: u32,
-    /// Thread id.
-    pub tid: u32,
-    /// Its name.
-    pub comm: String,
 }

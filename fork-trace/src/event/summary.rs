@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::event::{
-    stuck::Task,
+    caller::Task,
     values::{Kind, Name},
     wait::Slow,
 };

@@ -20,9 +20,10 @@ use crate::{
     bpf::tracer::Tracer,
     cause,
     event::{
+        caller::Task,
         clock::Clock,
         filters::Filters,
-        stuck::{Stuck, Task},
+        stuck::Stuck,
         values::Name,
         wait::{Keeper, WaitState},
     },

@@ -16,6 +16,8 @@ pub struct Format {
     pub endings: &'static [&'static str],
     /// What it is, for the help.
     pub help: &'static str,
+    /// Whether it can draw the tree of processes.
+    pub draws_tree: bool,
     /// Opens a sink of this format onto a buffered writer.
     pub open: fn(Box<dyn Write>, Look) -> Box<dyn Sink>,
 }
@@ -26,13 +28,15 @@ pub static FORMATS: [Format; 2] = [
         name: "text",
         endings: &["txt"],
         help: "For people: a line per attempt",
+        draws_tree: true,
         open: |writer, look| Box::new(Text::new(writer, look)),
     },
     Format {
         name: "json",
         endings: &["json", "jsonl"],
         help: "For programs: one object a line",
-        open: |writer, _| Box::new(Json::new(writer)),
+        draws_tree: false,
+        open: |writer, look| Box::new(Json::telling(writer, look.told)),
     },
 ];
 

@@ -10,4 +10,5 @@ pub mod options;
 pub mod outputs;
 pub mod sink;
 pub mod text;
+pub mod told;
 mod writer;

@@ -105,6 +105,7 @@ impl<W: Write> Sink for Notes<W> {
             Event::Loss(loss) => self.loss(loss),
             Event::Start(_)
             | Event::Fork(_)
+            | Event::Stage(_)
             | Event::VforkDone(_)
             | Event::Exec(_)
             | Event::Exit(_)

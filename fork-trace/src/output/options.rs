@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::{
+    error::UserError,
     event::summary::By,
-    output::{files::Owner, formats::Format},
+    output::{files::Owner, formats::Format, told::Told},
 };
 
 /// What is wanted of the outputs, whoever said so.
@@ -16,6 +17,8 @@ pub struct OutputOptions {
     pub files: Vec<PathBuf>,
     /// To whom new files belong; `None`: to this process's user.
     pub owner: Option<Owner>,
+    /// What is told.
+    pub told: Told,
     /// Text: the stages stand below each fork.
     pub stages: bool,
     /// The summary has groups by this. As text it stands at the end, and where neither standard output nor
@@ -27,6 +30,21 @@ pub struct OutputOptions {
     pub utc: bool,
     /// No notes go to standard error.
     pub quiet: bool,
+}
+
+impl OutputOptions {
+    /// Looks for an output that tells what is wanted.
+    ///
+    /// # Errors
+    /// [`UserError::NoTree`]: a tree is wanted, and no output is text.
+    pub fn check(&self) -> Result<(), UserError> {
+        let draws = |path: &PathBuf| Format::of_file(path).unwrap_or(self.format).draws_tree;
+        let drawn = match self.files.as_slice() {
+            [] => self.format.draws_tree,
+            files => files.iter().any(draws),
+        };
+        if self.told == Told::Tree && !drawn { Err(UserError::NoTree) } else { Ok(()) }
+    }
 }
 
 /// When to use colour.

@@ -409,6 +409,7 @@ fn making(
     let look = Look {
         width: terminal.then(|| width(&stream)).flatten(),
         color: color(options.color, terminal),
+        told: options.told,
         stages: options.stages,
         summary: options.summary.is_some(),
         only_summary,

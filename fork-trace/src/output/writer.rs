@@ -309,8 +309,9 @@ impl Left {
             Event::VforkDone(done) => done.mono_ns,
             Event::Exec(exec) => exec.mono_ns,
             Event::Exit(exit) => exit.mono_ns,
-            // There are few of them, and they say what was lost.
+            // There are few of them, and they say what was lost; stages come only from a recording.
             Event::Start(_)
+            | Event::Stage(_)
             | Event::Stuck(_)
             | Event::Loss(_)
             | Event::Warning(_)
@@ -369,6 +370,7 @@ impl Worker<'_> {
                         // What is replayed may be several recordings, one after the other.
                         Event::Start(_) => self.tally = Tally::new(self.by),
                         Event::Fork(fork) => self.tally.add(fork),
+                        Event::Stage(stage) => self.tally.add_stage(stage),
                         Event::VforkDone(done) => self.tally.add_held(done),
                         _ => {}
                     }

@@ -39,5 +39,6 @@ mod samples;
 mod stopping;
 mod storm;
 mod support;
+mod tree;
 mod truth;
 mod waits;

@@ -11,8 +11,9 @@ use fork_trace_common::stage::{Row, STAGES};
 
 use crate::event::{
     follow_up::VforkDone,
-    fork::Fork,
-    span::by_name,
+    fork::{Fork, failure},
+    span::{Span, by_name},
+    stage::StageLine,
     summary::{By, FailedBy, StageTimes, Summary},
     tally::{
         distribution::Distribution,
@@ -45,6 +46,8 @@ pub struct Tally {
     totals: BTreeMap<Kind, Distribution>,
     /// Attempts by id that were shown while their callers were held: no more than [`MOST_HELD`].
     held: BTreeMap<String, Held>,
+    /// The attempt of the latest `stage` line.
+    of_line: String,
     /// What only a summary tells that was asked for.
     asked: Option<Asked>,
     /// A place for each row of [`STAGES`].
@@ -111,6 +114,7 @@ impl Tally {
             failures: BTreeMap::new(),
             totals: BTreeMap::new(),
             held: BTreeMap::new(),
+            of_line: String::new(),
             asked: by.map(|by| Asked {
                 groups: Grouped::new(by),
                 slowest: Slowest::default(),
@@ -143,7 +147,27 @@ impl Tally {
         } else {
             *self.failures.entry(fork.failure()).or_default() += 1;
         }
-        self.add_stages(fork);
+        self.add_stages(&fork.stages);
+    }
+
+    /// Counts a `stage` line; the lines of an attempt come one after the other. How long an attempt took is not
+    /// in them.
+    pub fn add_stage(&mut self, line: &StageLine) {
+        if self.of_line != line.fork_id {
+            self.of_line.clone_from(&line.fork_id);
+            self.attempts += 1;
+            self.succeeded += u64::from(line.child_tid.is_some());
+            if let Some(kind) = line.kind {
+                *self.by_kind.entry(kind).or_default() += 1;
+            }
+        }
+        if line.fell_back_to.is_some() {
+            self.fell_back += 1;
+        } else if line.errno.is_some() {
+            let name = failure(line.cause.as_ref(), line.errno, line.errno_name.as_ref());
+            *self.failures.entry(name).or_default() += 1;
+        }
+        self.add_stages(std::slice::from_ref(&line.span));
     }
 
     /// Counts the time of an attempt that was shown while its caller was held: it is over.
@@ -162,9 +186,9 @@ impl Tally {
         }
     }
 
-    fn add_stages(&mut self, fork: &Fork) {
+    fn add_stages(&mut self, stages: &[Span]) {
         let mut find = by_name(STAGES, |row| row.name);
-        for span in &fork.stages {
+        for span in stages {
             let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
             let Some((place, _)) = find(&span.name) else { continue };
             if let Some(stage) = self.stages.get_mut(place) {
@@ -197,7 +221,7 @@ impl Tally {
         Summary {
             attempts: self.attempts,
             succeeded: self.succeeded,
-            failed: self.attempts - self.succeeded - self.fell_back,
+            failed: self.attempts.saturating_sub(self.succeeded + self.fell_back),
             fell_back: self.fell_back,
             by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
@@ -314,6 +338,27 @@ mod tests {
         assert_eq!(summary.totals.get("process"), Some(&process));
         let stages: Vec<&str> = summary.by_stage.iter().map(|stage| stage.name.as_ref()).collect();
         assert_eq!(stages, ["copy_process", "sys_exit"]);
+    }
+
+    #[test]
+    fn the_lines_of_stages_count_as_their_attempts_do() {
+        let child = r#""child":{"pid":2,"tid":2}"#;
+        let spans = [span("sys_exit", 5), span("copy_process", 70)].join(",");
+        let forks = [
+            format!(r#""id":"1-1","kind":"process",{child},"stages":[{spans}]"#),
+            format!(r#""id":"1-2","kind":"thread",{child},"stages":[{spans}]"#),
+            r#""id":"1-3","kind":"process","errno":11,"errno_name":"EAGAIN""#.to_owned(),
+            r#""id":"1-4","errno":38,"fell_back_to":"1-2""#.to_owned(),
+        ];
+        let (mut forked, mut staged) = (Tally::default(), Tally::default());
+        for json in forks {
+            let (id, rest) = json.split_once(',').unwrap();
+            let mut fork = fork(rest);
+            fork.id = id.trim_start_matches(r#""id":""#).trim_end_matches('"').to_owned();
+            forked.add(&fork);
+            crate::event::stage::lines(&fork).for_each(|line| staged.add_stage(&line));
+        }
+        assert_eq!(staged.complete(Summary::default()), forked.complete(Summary::default()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use fork_trace_common::stage::Stage;
 
-use crate::event::{fork::Fork, stuck::Task, summary::SlowAttempt, values::Name};
+use crate::event::{caller::Task, fork::Fork, summary::SlowAttempt, values::Name};
 
 /// How many are kept.
 const MOST: usize = 10;

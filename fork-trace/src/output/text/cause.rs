@@ -5,7 +5,8 @@ use fork_trace_common::stage::{Row, STAGES};
 use crate::{
     event::{
         cause::{Cause, CauseKind, Confidence, Tasks, ZOMBIE},
-        fork::Fork,
+        fork::{Fork, OTHER},
+        stage::StageLine,
         units::{count, size},
         values::Kind,
     },
@@ -19,15 +20,42 @@ pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
         .as_ref()
         .map(|id| ("note:", format!("made instead of {id}, which was refused")));
     let Some(cause) = &fork.cause else { return after.into_iter().collect() };
-    let errno = fork.errno_name.as_deref().unwrap_or("failed");
-    let place = fork.failed_stage.as_deref().map(|stage| format!(" in {}", function(stage)));
-    let first = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, fork, true));
-    let others = fork.other_causes.iter().map(|other| ("or:", words(other, fork, false)));
-    let then = fork.fell_back_to.as_ref();
-    let then = then.map(|id| ("note:", format!("no failure: {id} was made instead")));
+    let user = fork.parent.user.as_deref().map(|name| (fork.parent.uid, name));
+    let first = first(cause, fork.errno_name.as_deref(), fork.failed_stage.as_deref(), user);
+    let others = fork.other_causes.iter().map(|other| ("or:", words(other, user, false)));
+    first
+        .into_iter()
+        .chain(others)
+        .chain(instead(fork.fell_back_to.as_deref()))
+        .chain(after)
+        .collect()
+}
+
+/// The same of the stage that refused an attempt; other stages have no cause.
+pub(super) fn lines_of_stage(line: &StageLine) -> Vec<(&'static str, String)> {
+    let Some(cause) = &line.cause else { return Vec::new() };
+    let stage = Some(line.span.name.as_ref()).filter(|stage| *stage != OTHER);
+    let first = first(cause, line.errno_name.as_deref(), stage, None);
+    first.into_iter().chain(instead(line.fell_back_to.as_deref())).collect()
+}
+
+/// The cause that counts, and who fills its limit.
+fn first(
+    cause: &Cause,
+    errno: Option<&str>,
+    stage: Option<&str>,
+    user: Option<(u32, &str)>,
+) -> Vec<(&'static str, String)> {
+    let errno = errno.unwrap_or("failed");
+    let place = stage.map(|stage| format!(" in {}", function(stage)));
+    let why = format!("{errno}{}: {}", place.unwrap_or_default(), words(cause, user, true));
     let holders = holders(cause).map(|words| ("held by:", words));
-    let first = std::iter::once(("why:", first)).chain(holders);
-    first.chain(others).chain(then).chain(after).collect()
+    std::iter::once(("why:", why)).chain(holders).collect()
+}
+
+/// The attempt that was made instead.
+fn instead(id: Option<&str>) -> Option<(&'static str, String)> {
+    id.map(|id| ("note:", format!("no failure: {id} was made instead")))
 }
 
 /// The kernel function in which a stage lies.
@@ -37,7 +65,8 @@ fn function(stage: &str) -> &str {
     place.filter(|(_, word)| !word.contains(' ')).map_or(stage, |(_, function)| function)
 }
 
-fn words(cause: &Cause, fork: &Fork, with_confidence: bool) -> String {
+/// What is known of a cause; `user` is the name of a user by id.
+fn words(cause: &Cause, user: Option<(u32, &str)>, with_confidence: bool) -> String {
     let mut text = String::new();
     if with_confidence && cause.confidence == Confidence::Likely && cause.kind != CauseKind::Unknown
     {
@@ -52,7 +81,7 @@ fn words(cause: &Cause, fork: &Fork, with_confidence: bool) -> String {
         text.push_str(&format!(": {id}"));
     }
     if let Some(uid) = cause.uid {
-        let name = fork.parent.user.as_deref().filter(|_| uid == fork.parent.uid);
+        let name = user.filter(|(of, _)| *of == uid).map(|(_, name)| name);
         text.push_str(&name.map_or_else(|| format!(" of uid {uid}"), |name| format!(" of {name}")));
     }
     if let Some(path) = &cause.path {

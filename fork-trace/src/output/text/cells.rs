@@ -1,4 +1,4 @@
-//! What each column says about a fork.
+//! What each column says about a fork or a stage.
 
 use anstyle::Style;
 use fork_trace_common::stage::Stage;
@@ -9,6 +9,7 @@ use crate::{
     event::{
         fork::Fork,
         span::Status,
+        stage::StageLine,
         units::{counted, duration, percent},
         values::{Kind, Ts},
     },
@@ -60,10 +61,14 @@ pub(super) struct Context {
 pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) -> Cell {
     match column {
         Column::Time => vec![(DIM, time(fork.ts, &context.zone))],
-        Column::Parent => plain(parent(fork, room)),
+        Column::Parent => {
+            plain(parent((fork.parent.pid, fork.parent.tid), &fork.parent.comm, room))
+        }
         Column::Child => match &fork.child {
             Some(child) => plain(child.tid.to_string()),
-            None if context.errors_in_child && !fork.succeeded() => vec![(RED, error(fork, room))],
+            None if context.errors_in_child && !fork.succeeded() => {
+                vec![(RED, error(fork.errno_name.as_deref(), fork.errno, room))]
+            }
             None => plain(NONE),
         },
         Column::Kind => plain(fork.kind.map_or(NONE, Kind::name)),
@@ -79,7 +84,53 @@ pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) 
         Column::Slowest => plain(slowest(fork, room).unwrap_or_else(|| NONE.to_owned())),
         Column::ChildWait => plain(child_wait(fork, room).unwrap_or_else(|| NONE.to_owned())),
         Column::Result => result(fork, room),
+        // Only stages have these.
+        Column::Stage | Column::Start | Column::Own | Column::OffCpu => Cell::new(),
     }
+}
+
+/// The text of `column` of a stage.
+pub(super) fn stage_cell(column: Column, line: &StageLine, room: usize, context: &Context) -> Cell {
+    let span = &line.span;
+    let ns = |ns: Option<u64>| plain(ns.map_or_else(|| NONE.to_owned(), duration));
+    match column {
+        Column::Time => vec![(DIM, time(line.ts, &context.zone))],
+        Column::Parent => {
+            plain(parent((line.parent.pid, line.parent.tid), &line.parent.comm, room))
+        }
+        Column::Child => {
+            plain(line.child_tid.map_or_else(|| NONE.to_owned(), |tid| tid.to_string()))
+        }
+        Column::Kind => plain(line.kind.map_or(NONE, Kind::name)),
+        Column::Stage => plain(span.name.clone()),
+        Column::Start => ns(span.start_ns),
+        Column::Total => match span.dur_ns {
+            Some(ns) => plain(format!("{}{}", span.precision.mark(), duration(ns))),
+            None => plain(NONE),
+        },
+        Column::Own => ns(span.self_ns),
+        Column::OffCpu => ns(span.off_cpu_ns),
+        Column::Result => stage_result(line, room),
+        // Only forks have these.
+        Column::Shared | Column::Slowest | Column::ChildWait => Cell::new(),
+    }
+}
+
+/// What became of a stage, and what else fits.
+fn stage_result(line: &StageLine, room: usize) -> Cell {
+    let span = &line.span;
+    let refused = line.errno.is_some().then(|| error(line.errno_name.as_deref(), line.errno, room));
+    let first = match (refused, span.status) {
+        (Some(error), _) => (RED, error),
+        (None, Status::Failed) => (RED, "failed".to_owned()),
+        (None, Status::Shared) => (DIM, "shared".to_owned()),
+        (None, Status::Done) => (PLAIN, "ok".to_owned()),
+    };
+    let taken = first.1.width();
+    let sampled = || Some(format!(", of {} by samples", span.of.as_deref()?));
+    let undone = span.includes_undo.map(|_| ", with undoing".to_owned());
+    let rest = undone.or_else(sampled).filter(|rest| taken + printable(rest).width() <= room);
+    std::iter::once(first).chain(rest.map(|rest| (PLAIN, rest))).collect()
 }
 
 /// Whether the caller was still held when the line was made.
@@ -98,13 +149,12 @@ pub(super) fn time(ts: Ts, zone: &TimeZone) -> String {
 }
 
 /// Name and process id; the thread id too where it differs and there is room for it.
-fn parent(fork: &Fork, room: usize) -> String {
-    let parent = &fork.parent;
-    let comm = if parent.comm.is_empty() { "\"\"" } else { &parent.comm };
+fn parent((pid, tid): (u32, u32), comm: &str, room: usize) -> String {
+    let comm = if comm.is_empty() { "\"\"" } else { comm };
     let comm = printable(comm);
-    let mut ids = format!(" {}", parent.pid);
-    if parent.tid != parent.pid {
-        let both = format!("{ids}/{}", parent.tid);
+    let mut ids = format!(" {pid}");
+    if tid != pid {
+        let both = format!("{ids}/{tid}");
         if comm.width() + both.len() <= room {
             ids = both;
         }
@@ -168,7 +218,8 @@ fn child_wait(fork: &Fork, room: usize) -> Option<String> {
 
 /// `ok` or the error, and what else fits.
 fn result(fork: &Fork, room: usize) -> Cell {
-    let mut pieces = if fork.succeeded() { plain("ok") } else { vec![(RED, error(fork, room))] };
+    let refused = || vec![(RED, error(fork.errno_name.as_deref(), fork.errno, room))];
+    let mut pieces = if fork.succeeded() { plain("ok") } else { refused() };
     let mut taken = pieces.iter().map(|(_, text)| text.width()).sum::<usize>();
     let mut add = |style, text: String| {
         if taken + text.len() <= room {
@@ -186,9 +237,9 @@ fn result(fork: &Fork, room: usize) -> Cell {
 }
 
 /// The error's name; its number where that is all there is or fits.
-fn error(fork: &Fork, room: usize) -> String {
-    let name = fork.errno_name.as_deref().filter(|name| printable(name).width() <= room);
-    match (name, fork.errno) {
+fn error(name: Option<&str>, number: Option<u32>, room: usize) -> String {
+    let name = name.filter(|name| printable(name).width() <= room);
+    match (name, number) {
         (Some(name), _) => name.to_owned(),
         (None, Some(number)) => format!("E{number}"),
         (None, None) => "failed".to_owned(),

@@ -1,4 +1,4 @@
-//! The columns of a fork's line, and which of them a terminal has room for.
+//! The columns of a fork's line and of a stage's, and which of them a terminal has room for.
 
 /// A column; the order is that on the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,15 +7,22 @@ pub(super) enum Column {
     Parent,
     Child,
     Kind,
+    Stage,
+    Start,
     Total,
+    Own,
+    OffCpu,
     Shared,
     Slowest,
     ChildWait,
     Result,
 }
 
-/// Every column with its narrowest useful and its full width, in the order in which they get room.
-const BY_NEED: [(Column, usize, usize); 9] = [
+/// A column with its narrowest useful and its full width.
+type Need = (Column, usize, usize);
+
+/// The columns of a fork, in the order in which they get room.
+pub(super) const OF_FORK: &[Need] = &[
     (Column::Parent, 17, 23),
     (Column::Child, 7, 7),
     (Column::Total, 7, 7),
@@ -25,6 +32,20 @@ const BY_NEED: [(Column, usize, usize); 9] = [
     (Column::Result, 6, 14),
     (Column::ChildWait, 10, 24),
     (Column::Shared, 14, 24),
+];
+
+/// The columns of a stage, in the order in which they get room.
+pub(super) const OF_STAGE: &[Need] = &[
+    (Column::Parent, 17, 23),
+    (Column::Stage, 19, 25),
+    (Column::Total, 8, 8),
+    (Column::Result, 8, 24),
+    (Column::Time, 15, 15),
+    (Column::Child, 7, 7),
+    (Column::Own, 7, 7),
+    (Column::OffCpu, 7, 7),
+    (Column::Start, 7, 7),
+    (Column::Kind, 7, 7),
 ];
 
 /// Room for a thread id beside the process id, on wide terminals.
@@ -41,7 +62,11 @@ impl Column {
             Self::Parent => "PARENT",
             Self::Child => "CHILD",
             Self::Kind => "KIND",
+            Self::Stage => "STAGE",
+            Self::Start => "START",
             Self::Total => "TOTAL",
+            Self::Own => "SELF",
+            Self::OffCpu => "OFF CPU",
             Self::Shared => "SHARED / NEW",
             Self::Slowest => "SLOWEST STAGE",
             Self::ChildWait => "CHILD WAIT",
@@ -51,7 +76,7 @@ impl Column {
 
     /// Whether its cells end, rather than begin, below each other.
     pub(super) const fn is_right_aligned(self) -> bool {
-        matches!(self, Self::Total)
+        matches!(self, Self::Start | Self::Total | Self::Own | Self::OffCpu)
     }
 }
 
@@ -66,11 +91,11 @@ pub(super) struct Slot {
     pub(super) width: usize,
 }
 
-/// The columns that fit, left to right; without a width all, at their full width.
-pub(super) fn fitting(width: Option<usize>) -> Vec<Slot> {
+/// Those of `columns` that fit, left to right; without a width all, at their full width.
+pub(super) fn fitting(columns: &[Need], width: Option<usize>) -> Vec<Slot> {
     let mut room = width.unwrap_or(usize::MAX);
-    let mut chosen: Vec<(Column, usize, usize)> = Vec::new();
-    for (column, least, full) in BY_NEED {
+    let mut chosen: Vec<Need> = Vec::new();
+    for &(column, least, full) in columns {
         let gap = if chosen.is_empty() { 0 } else { GAP };
         if chosen.is_empty() && least > room {
             return vec![Slot { column, start: 0, width: room }];
@@ -105,8 +130,10 @@ mod tests {
 
     #[test]
     fn columns_fit_their_width() {
-        for width in 0..250 {
-            let slots = fitting(Some(width));
+        for (columns, width) in
+            [OF_FORK, OF_STAGE].into_iter().flat_map(|of| (0..250).map(move |width| (of, width)))
+        {
+            let slots = fitting(columns, Some(width));
             let last = slots.last().unwrap();
             assert!(last.start + last.width <= width, "{width}: {slots:?}");
             for pair in slots.windows(2) {
@@ -118,8 +145,9 @@ mod tests {
     #[test]
     fn what_each_width_shows() {
         use Column::{Child, ChildWait, Kind, Parent, Result, Shared, Slowest, Time, Total};
-        let columns =
-            |width| -> Vec<Column> { fitting(width).into_iter().map(|slot| slot.column).collect() };
+        let columns = |width| -> Vec<Column> {
+            fitting(OF_FORK, width).into_iter().map(|slot| slot.column).collect()
+        };
         let all = [Time, Parent, Child, Kind, Total, Shared, Slowest, ChildWait, Result];
         assert_eq!(columns(None), all);
         assert_eq!(columns(Some(160)), all);

@@ -105,7 +105,8 @@ fn write(
     line.end(writer)
 }
 
-fn signal_name(signal: u32) -> String {
+/// The name of a signal, or its number.
+pub(super) fn signal_name(signal: u32) -> String {
     let known = i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
     known.map_or_else(|| format!("signal {signal}"), |known| known.as_str().to_owned())
 }

@@ -12,6 +12,7 @@ pub mod line;
 pub mod stuck;
 mod summary;
 mod table;
+mod tree;
 mod waterfall;
 
 use std::io::{self, Write};
@@ -20,14 +21,23 @@ use anstyle::Style;
 use jiff::tz::TimeZone;
 
 use crate::{
-    event::{Event, filters::Filters, fork::Fork, summary::Summary, values::Ts},
+    event::{
+        Event,
+        filters::Filters,
+        fork::Fork,
+        stage::{self, StageLine},
+        summary::Summary,
+        values::Ts,
+    },
     output::{
         sink::Sink,
         text::{
-            cells::Context,
+            cells::{Cell, Context},
             columns::{Column, Slot},
             line::{DIM, Line, PLAIN, RED, YELLOW},
+            tree::Tree,
         },
+        told::Told,
     },
 };
 
@@ -38,6 +48,8 @@ pub struct Look {
     pub width: Option<usize>,
     /// With colours.
     pub color: bool,
+    /// What is told of the attempts.
+    pub told: Told,
     /// With the stages below each fork.
     pub stages: bool,
     /// With the summary at the end.
@@ -55,6 +67,8 @@ pub struct Text<W> {
     columns: Vec<Slot>,
     context: Context,
     line: Line,
+    /// The tree, where it is told in place of the attempts.
+    tree: Option<Tree>,
     began: bool,
     /// What the last `start` line says of them.
     filters: Filters,
@@ -63,12 +77,15 @@ pub struct Text<W> {
 impl<W: Write> Text<W> {
     /// Onto `writer`, which should be buffered.
     pub fn new(writer: W, look: Look) -> Self {
-        let columns = columns::fitting(look.width);
+        let wanted = if look.told == Told::Stages { columns::OF_STAGE } else { columns::OF_FORK };
+        let columns = columns::fitting(wanted, look.width);
         let zone = if look.utc { TimeZone::UTC } else { TimeZone::system() };
         let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
         let context = Context { zone, errors_in_child };
         let line = Line::new(look.width, look.color);
-        Self { writer, look, columns, context, line, began: false, filters: Filters::default() }
+        let tree = (look.told == Told::Tree).then(Tree::new);
+        let filters = Filters::default();
+        Self { writer, look, columns, context, line, tree, began: false, filters }
     }
 
     fn header(&mut self) -> io::Result<()> {
@@ -82,14 +99,14 @@ impl<W: Write> Text<W> {
             }
         }
         self.line.end(&mut self.writer)?;
-        if self.look.stages {
+        if self.look.stages && self.look.told == Told::Forks {
             waterfall::legend(&mut self.line, &mut self.writer)?;
         }
         Ok(())
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        if !self.began {
+        if !self.began && self.tree.is_none() {
             self.header()?;
             self.began = true;
         }
@@ -98,7 +115,7 @@ impl<W: Write> Text<W> {
 
     fn write(&mut self, fork: &Fork) -> io::Result<()> {
         self.begin()?;
-        self.headline(fork)?;
+        self.row(|column, room, context| cells::cell(column, fork, room, context))?;
         self.remarks(fork)?;
         if self.look.stages {
             waterfall::write(fork, &mut self.line, &mut self.writer)?;
@@ -106,10 +123,26 @@ impl<W: Write> Text<W> {
         Ok(())
     }
 
-    fn headline(&mut self, fork: &Fork) -> io::Result<()> {
+    fn stage(&mut self, stage: &StageLine) -> io::Result<()> {
+        if self.look.told != Told::Stages {
+            // A recording of stages: its columns are others than those of attempts.
+            self.look.told = Told::Stages;
+            self.columns = columns::fitting(columns::OF_STAGE, self.look.width);
+            self.began = false;
+        }
+        self.begin()?;
+        self.row(|column, room, context| cells::stage_cell(column, stage, room, context))?;
+        for (label, text) in cause::lines_of_stage(stage) {
+            self.remark(RED, label, &text)?;
+        }
+        Ok(())
+    }
+
+    /// One line, of the text of each column.
+    fn row(&mut self, cell: impl Fn(Column, usize, &Context) -> Cell) -> io::Result<()> {
         for slot in &self.columns {
             let room = self.room(slot);
-            let cell = cells::cell(slot.column, fork, room, &self.context);
+            let cell = cell(slot.column, room, &self.context);
             if slot.column.is_right_aligned() {
                 let text: String = cell.iter().map(|(_, text)| text.as_str()).collect();
                 let style = cell.first().map_or(PLAIN, |(style, _)| *style);
@@ -147,7 +180,7 @@ impl<W: Write> Text<W> {
     fn end(&mut self, summary: &Summary) -> io::Result<()> {
         let Self { writer, line, look, filters, .. } = self;
         // A waterfall ends in a blank line by itself.
-        if self.began && !look.stages {
+        if self.began && !(look.stages && look.told == Told::Forks) {
             line.end(writer)?;
         }
         if look.summary {
@@ -199,16 +232,41 @@ impl<W: Write> Text<W> {
 
 impl<W: Write> Sink for Text<W> {
     fn fork(&mut self, fork: &Fork) -> io::Result<()> {
-        if self.look.only_summary { Ok(()) } else { self.write(fork) }
+        if self.look.only_summary {
+            return Ok(());
+        }
+        match (self.look.told, &mut self.tree) {
+            (_, Some(tree)) => tree.fork(fork),
+            (Told::Stages, _) => {
+                for line in stage::lines(fork) {
+                    self.stage(&line)?;
+                }
+            }
+            _ => self.write(fork)?,
+        }
+        Ok(())
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        if let Some(tree) = &mut self.tree {
+            tree.event(event);
+            match event {
+                Event::Summary(_) => {
+                    tree.write(&mut self.line, &mut self.writer)?;
+                    self.began = true;
+                }
+                // What hangs is told while it does.
+                Event::Stuck(_) => {}
+                _ => return Ok(()),
+            }
+        }
         match event {
             Event::VforkDone(_) | Event::Exec(_) | Event::Exit(_) | Event::Stuck(_)
                 if self.look.only_summary =>
             {
                 Ok(())
             }
+            Event::Stage(stage) => self.stage(stage),
             Event::VforkDone(done) => self.follow_up(done.ts, |place, line, out| {
                 follow_up::vfork_done(done, place, line, out)
             }),
@@ -233,5 +291,12 @@ impl<W: Write> Sink for Text<W> {
 
     fn tick(&mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if let Some(tree) = &mut self.tree {
+            tree.write(&mut self.line, &mut self.writer)?;
+        }
+        self.tick()
     }
 }

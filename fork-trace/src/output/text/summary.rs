@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     event::{
-        stuck::Task,
+        caller::Task,
         summary::{
             By, FailedBy, Group, Groups, Own, Percentiles, SlowAttempt, StageTimes, Summary,
         },

@@ -288,9 +288,11 @@ impl Widths {
 fn row(bar: &Bar, widths: &Widths, total_ns: Option<u64>, line: &mut Line) {
     line.pad_to(INDENT + bar.depth * NEST);
     line.push(PLAIN, &bar.name);
-    let about = matches!(bar.precision, Precision::Bounded | Precision::Sampled);
-    let mark = if about { "~" } else { "" };
-    line.push_right(PLAIN, &format!("{mark}{}", duration(bar.dur_ns)), widths.dur_end());
+    line.push_right(
+        PLAIN,
+        &format!("{}{}", bar.precision.mark(), duration(bar.dur_ns)),
+        widths.dur_end(),
+    );
     let Some(total_ns) = total_ns else { return };
     if bar.is_part {
         line.push_right(PLAIN, &percent(bar.dur_ns, total_ns), widths.share_end());
