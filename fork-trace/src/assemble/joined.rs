@@ -97,7 +97,8 @@ impl Joined {
     pub fn awaits_wrapper_of_child(&self) -> bool {
         let record = &self.record;
         let wrapper = self.libc.as_ref().and_then(|libc| LibcFunction::from_number(libc.function));
-        record.has(bits::LIBC | bits::CHILD)
+        record.has(bits::LIBC)
+            && record.has(bits::CHILD)
             && record.task_flags & CLONE_VM == 0
             && wrapper.is_none_or(LibcFunction::returns)
             && self.child_libc.is_none()
