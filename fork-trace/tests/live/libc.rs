@@ -67,7 +67,7 @@ fn wrappers_are_named_and_what_passes_none_has_a_reason() {
     let file = folder.file("forks.json");
     let mut tool = fork_trace();
     tool.arg("--libc").arg("-o").arg(&file).arg("--");
-    tool.arg("sh").arg("-c").arg(format!("(true); {} fork-raw", forker()));
+    tool.arg("sh").arg("-c").arg(format!("(true); {} fork-raw", forker().display()));
     let output = run(&mut tool);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let traced = read(&file);
@@ -75,11 +75,11 @@ fn wrappers_are_named_and_what_passes_none_has_a_reason() {
         skip!("no C library can be probed");
     }
     let forks = of_type(&traced, "fork");
-    let of = |comm: &str| forks.iter().filter(move |fork| fork["parent"]["comm"] == comm);
-    let shell = of("sh").next().unwrap();
+    let of = |comm: &str| forks.iter().find(|fork| fork["parent"]["comm"] == comm).unwrap();
+    let shell = of("sh");
     assert!(shell["libc"]["function"].is_string(), "{shell}");
     assert!(shell["libc"]["prepare_ns"].is_u64(), "{shell}");
-    let raw = of("forker").next().unwrap();
+    let raw = of("forker");
     assert!(raw["libc"]["function"].is_null(), "{raw}");
     let reason = raw["libc"]["reason"].as_str().unwrap();
     assert!(["not-by-wrapper", "gone"].contains(&reason), "{raw}");
