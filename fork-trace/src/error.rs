@@ -99,6 +99,15 @@ pub enum UserError {
         /// What else it is.
         other: String,
     },
+    /// A terminal would get what only programs can read.
+    Terminal {
+        /// Which output.
+        path: String,
+        /// The format's name.
+        format: &'static str,
+        /// An ending of its files.
+        ending: &'static str,
+    },
     /// There is no program with which a command could begin.
     NoProgram {
         /// How it is called.
@@ -172,6 +181,7 @@ impl UserError {
             Self::Filter { .. }
             | Self::NoTree
             | Self::SameFile { .. }
+            | Self::Terminal { .. }
             | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::NoProgram { .. } => 127,
@@ -236,6 +246,9 @@ impl UserError {
                 .to_owned(),
             Self::SameFile { .. } => {
                 "give each output a file of its own, and none that is read".to_owned()
+            }
+            Self::Terminal { ending, .. } => {
+                format!("write it to a file with -o FILE.{ending}, or into a pipe")
             }
             Self::NoProgram { elsewhere: Some(path), .. } => format!(
                 "sudo looks for programs where its secure_path says, and not on your own PATH, where \
@@ -305,6 +318,10 @@ impl fmt::Display for UserError {
                     None => Ok(()),
                 }
             }
+            Self::Terminal { path, format, .. } => write!(
+                f,
+                "{path} is a terminal, on which nobody can read what is written for programs ({format})"
+            ),
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
             Self::CutOff { place } => write!(f, "{place}: the recording is cut off here"),

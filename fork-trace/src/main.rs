@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         }
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Schema) => cli::schema::schema(),
+        Some(Task::Completions { shell }) => cli::generated::completions(*shell),
+        Some(Task::Man) => cli::generated::man(),
         Some(Task::Stuck { json }) => cli::stuck::stuck(*json),
         Some(Task::Help { topic }) => cli::help::help(topic.as_deref()),
         Some(Task::Doctor { json }) => cli::doctor::doctor(*json),

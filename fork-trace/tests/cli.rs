@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    os::fd::{FromRawFd as _, OwnedFd},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -148,10 +149,14 @@ fn a_wrong_word_gets_the_nearest_right_one() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    let cases: [&[&str]; 23] = [
+    let cases: [&[&str]; 27] = [
         &["--no-such-option"],
         &["-o", "/no/such/folder/x.csv"],
         &["replay", SIMPLE, "-o", "x.csv"],
+        &["replay", SIMPLE, "-o", "x.csv.gz"],
+        &["replay", SIMPLE, "-o", "x.json.xz"],
+        &["completions"],
+        &["completions", "tcsh"],
         &["-x", "replay", SIMPLE],
         &["-p", "0"],
         &["-p", "-1"],
@@ -665,4 +670,160 @@ fn stages_are_lines_of_their_own_and_such_a_recording_is_read() {
     fs::remove_file(path).unwrap();
     let failed = printed(&failed);
     assert!(failed.contains(r#""errno":11"#) && !failed.contains(r#""child_tid""#), "{failed}");
+}
+
+#[test]
+fn a_wrong_ending_is_answered_with_those_that_there_are() {
+    let output = fork_trace(&["replay", SIMPLE, "-o", "x.csv"]);
+    for ending in [".txt", ".json", ".jsonl", ".pftrace", ".gz or .zst"] {
+        assert!(errors(&output).contains(ending), "{ending}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn compressed_recordings_come_back_whatever_they_are_called() {
+    let whole = fs::read(SIMPLE).unwrap();
+    for ending in ["gz", "zst"] {
+        let packed = file(&format!("packed.json.{ending}"), "");
+        let output = fork_trace(&["replay", SIMPLE, "-o", packed.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", errors(&output));
+        let bytes = fs::read(&packed).unwrap();
+        assert!(bytes.len() < whole.len() / 2, "{} of {}", bytes.len(), whole.len());
+        // What it is tells its content, not its name.
+        let other = file(&format!("packed-{ending}.txt"), &bytes);
+        let output = fork_trace(&["replay", other.to_str().unwrap(), "--json"]);
+        assert!(output.status.success(), "{}", errors(&output));
+        assert_eq!(output.stdout, whole);
+        // The programs that such files are made for agree, where they are there.
+        let program = if ending == "gz" { "gzip" } else { "zstd" };
+        match Command::new(program).args(["-q", "-d", "-c"]).arg(&packed).output() {
+            Ok(output) => assert_eq!(output.stdout, whole, "{program}: {}", errors(&output)),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{program}"),
+        }
+
+        // Cut off in the middle: what is there is shown, and the rest is told to be missing.
+        fs::write(&other, &bytes[..bytes.len() - 30]).unwrap();
+        let output = fork_trace(&["replay", other.to_str().unwrap(), "--json"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(errors(&output).contains("the recording is cut off here"), "{}", errors(&output));
+        assert!(printed(&output).starts_with(r#"{"type":"start","#) || ending == "zst");
+        fs::remove_file(packed).unwrap();
+        fs::remove_file(other).unwrap();
+    }
+}
+
+#[test]
+fn every_format_goes_to_standard_output() {
+    let text = fork_trace(&["replay", SIMPLE, "--format", "text", "-o", "-"]);
+    assert!(printed(&text).starts_with("TIME"), "{}", printed(&text));
+    let json = fork_trace(&["replay", SIMPLE, "--format", "json", "-o", "-"]);
+    assert_eq!(json.stdout, fs::read(SIMPLE).unwrap());
+    let path = file("x.pftrace", "");
+    let written = fork_trace(&["replay", SIMPLE, "-o", path.to_str().unwrap()]);
+    assert!(written.status.success(), "{}", errors(&written));
+    let printed = fork_trace(&["replay", SIMPLE, "--format", "perfetto", "-o", "-"]);
+    assert!(printed.status.success(), "{}", errors(&printed));
+    assert!(printed.stdout.len() > 1_000);
+    assert_eq!(printed.stdout, fs::read(&path).unwrap());
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn no_terminal_gets_bytes_that_only_programs_read() {
+    let (mut master, mut terminal) = (0, 0);
+    let none = std::ptr::null_mut();
+    // SAFETY: it writes two descriptors, and what may be null is null.
+    let made = unsafe { libc::openpty(&mut master, &mut terminal, none, none.cast(), none.cast()) };
+    assert_eq!(made, 0);
+    // SAFETY: nobody else has the two that were just made.
+    let [_master, terminal] = [master, terminal].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    for args in [&["--format", "perfetto"][..], &["--format", "perfetto", "-o", "-"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fork-trace"))
+            .args(["replay", SIMPLE])
+            .args(args)
+            .stdout(terminal.try_clone().unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = errors(&output);
+        assert!(said.contains("standard output is a terminal"), "{said}");
+        assert!(said.contains("hint: write it to a file with -o FILE.pftrace"), "{said}");
+    }
+}
+
+/// Runs a program on `text` by standard input; `None` where it is not installed.
+fn run_on(program: &str, args: &[&str], text: &str) -> Option<Output> {
+    let child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    // A test says by itself what it asserts without the program.
+    let mut child = child.ok()?;
+    let mut stdin = child.stdin.take().unwrap();
+    let text = text.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()).ok());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Some(output)
+}
+
+#[test]
+fn bash_completes_what_was_begun() {
+    let script = printed(&fork_trace(&["completions", "bash"]));
+    let checked = run_on("bash", &["-n"], &script).unwrap();
+    assert!(checked.status.success(), "{}", errors(&checked));
+    let complete = |words: &[&str]| {
+        let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({})\nCOMP_CWORD={}\n\
+             $(complete -p fork-trace | sed 's/.*-F \\([^ ]*\\).*/\\1/') fork-trace '{last}' '{before}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            quoted.join(" "),
+            words.len() - 1
+        );
+        let output = run_on("bash", &["--norc"], &ask).unwrap();
+        assert_eq!(errors(&output), "");
+        printed(&output)
+    };
+    assert_eq!(complete(&["fork-trace", "--sta"]), "--stages\n");
+    assert!(complete(&["fork-trace", "repl"]).contains("replay\n"));
+    assert_eq!(complete(&["fork-trace", "--format", "perf"]), "perfetto\n");
+    assert_eq!(complete(&["fork-trace", "completions", "z"]), "zsh\n");
+}
+
+#[test]
+fn zsh_and_fish_take_their_completions() {
+    for (shell, head) in [("zsh", "#compdef fork-trace\n"), ("fish", "# Print an optspec")] {
+        let script = printed(&fork_trace(&["completions", shell]));
+        assert!(script.starts_with(head), "{shell}: {}", &script[..80]);
+        for word in ["stages", "replay", "completions", "perfetto", "min-duration"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        if let Some(checked) = run_on(shell, &["-n"], &script) {
+            assert!(checked.status.success(), "{shell}: {}", errors(&checked));
+        }
+    }
+}
+
+#[test]
+fn the_manual_page_is_sound() {
+    let page = printed(&fork_trace(&["man"]));
+    for part in [".TH fork-trace 1", ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH FILTERS"] {
+        assert!(page.contains(part), "{part}");
+    }
+    for part in
+        ["\\-\\-stages", "\\-\\-backend", "\\-\\-format", "\nfork\\-trace replay\n", "Exit status"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    if let Some(checked) = run_on("groff", &["-man", "-ww", "-Tutf8", "-P-cbou"], &page) {
+        assert!(checked.status.success());
+        assert_eq!(errors(&checked), "");
+        assert!(printed(&checked).contains("--min-duration"));
+    }
 }

@@ -2,10 +2,17 @@
 //! `tests/golden`.
 //!
 //! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes;
-//! there the character ESC is spelt `␛`. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden`
-//! writes the `.txt` files anew.
+//! there the character ESC is spelt `␛`. `NAME.perfetto` is the Perfetto trace that is written for it, read
+//! back. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden` writes both kinds of files anew.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod perfetto;
 
 use std::{
     cell::RefCell,
@@ -29,6 +36,7 @@ use fork_trace::{
         told::Told,
     },
 };
+use perfetto::Trace;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -91,15 +99,19 @@ impl Write for Kept {
     }
 }
 
-/// The text that `format` writes for `events`.
-fn written(events: &[Event], format: &Format, look: Look) -> String {
+/// What `format` writes for `events`.
+fn written(events: &[Event], format: &Format, look: Look) -> Vec<u8> {
     let out = Kept::default();
     send_all(events, (format.open)(Box::new(out.clone()), look).as_mut());
-    String::from_utf8(out.0.take()).unwrap()
+    out.0.take()
 }
 
 fn text(events: &[Event], look: Look) -> String {
-    written(events, Format::named("text").unwrap(), look)
+    String::from_utf8(written(events, Format::named("text").unwrap(), look)).unwrap()
+}
+
+fn pftrace(events: &[Event]) -> Vec<u8> {
+    written(events, Format::named("perfetto").unwrap(), Look::default())
 }
 
 fn look(width: Option<usize>, stages: bool, color: bool) -> Look {
@@ -143,7 +155,7 @@ fn shapes(events: &[Event], with_tree: bool) -> String {
 fn json_is_written_as_it_was_read() {
     for stream in STREAMS {
         let out = written(&events(stream), Format::named("json").unwrap(), Look::default());
-        assert_eq!(out, read(&format!("{stream}.jsonl")), "{stream}");
+        assert_eq!(String::from_utf8(out).unwrap(), read(&format!("{stream}.jsonl")), "{stream}");
     }
 }
 
@@ -158,23 +170,72 @@ fn every_format_writes_every_stream() {
     }
 }
 
+/// Compares what was made for `file` with it, line by line, or writes it anew.
+fn compare(file: &str, got: &str) {
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path(file), got).unwrap();
+        return;
+    }
+    let want = read(file);
+    let mut lines = got.lines().zip(want.lines()).enumerate();
+    if let Some((number, (got, want))) = lines.find(|(_, (got, want))| got != want) {
+        panic!("{file}:{}\n got {got}\nwant {want}", number + 1);
+    }
+    assert_eq!(got.len(), want.len(), "{file}: one of the two is longer");
+}
+
 #[test]
 fn text_is_as_in_the_files() {
-    let update = env::var_os("UPDATE_GOLDEN").is_some();
     for stream in STREAMS {
-        let file = format!("{stream}.txt");
-        let got = shapes(&events(stream), *stream == "tree");
-        if update {
-            fs::write(path(&file), got).unwrap();
+        compare(&format!("{stream}.txt"), &shapes(&events(stream), *stream == "tree"));
+    }
+}
+
+#[test]
+fn perfetto_traces_are_as_in_the_files() {
+    for stream in STREAMS {
+        let trace = Trace::read(&pftrace(&events(stream)));
+        trace.has_ended();
+        compare(&format!("{stream}.perfetto"), &(trace.lines.join("\n") + "\n"));
+    }
+}
+
+#[test]
+fn a_perfetto_trace_that_is_cut_off_is_one_up_to_there() {
+    for stream in ["simple", "hostile"] {
+        let bytes = pftrace(&events(stream));
+        let whole = Trace::read(&bytes).lines;
+        let mut read = 0;
+        for end in 0..bytes.len() {
+            let lines = Trace::read(&bytes[..end]).lines;
+            assert!(whole.starts_with(&lines) && lines.len() >= read, "{stream} {end}");
+            read = lines.len();
+        }
+        assert_eq!(read, whole.len() - 1, "{stream}");
+    }
+}
+
+#[test]
+fn each_arrow_leads_from_one_call_to_one_child() {
+    let mut arrows = 0;
+    for stream in STREAMS {
+        let events = events(stream);
+        let ids = events.iter().filter_map(|event| match event {
+            Event::Fork(fork) => Some(fork.id.as_str()),
+            _ => None,
+        });
+        let ids: Vec<_> = ids.collect();
+        if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+            // Made up, and no attempts of one boot.
             continue;
         }
-        let want = read(&file);
-        let mut lines = got.lines().zip(want.lines()).enumerate();
-        if let Some((number, (got, want))) = lines.find(|(_, (got, want))| got != want) {
-            panic!("{file}:{}\n got {got}\nwant {want}", number + 1);
+        let trace = Trace::read(&pftrace(&events));
+        for (arrow, (from, to)) in &trace.arrows {
+            assert!(*from == 1 && *to <= 1, "{stream}: {arrow:x} from {from} to {to}");
         }
-        assert_eq!(got.len(), want.len(), "{file}: one of the two is longer");
+        arrows += trace.arrows.len();
     }
+    assert!(arrows > 30, "{arrows}");
 }
 
 #[test]
@@ -236,6 +297,11 @@ fn no_control_character_of_a_name_reaches_the_terminal() {
             assert_eq!(text.chars().find(|c| harmful(*c)), None, "{stream}");
         }
     }
+    // Perfetto's own shell prints them too.
+    let bytes = pftrace(&events("hostile"));
+    for name in ["\x1b[", "\u{200d}", "\u{202e}"] {
+        assert!(!bytes.windows(name.len()).any(|window| window == name.as_bytes()), "{name:?}");
+    }
 }
 
 #[test]
@@ -245,7 +311,9 @@ fn stages_are_told_alike_live_and_replayed() {
     for stream in STREAMS {
         let events = events(stream);
         let look = telling(Some(160), false, Told::Stages);
-        let lines = written(&events, json, look);
+        let json_of =
+            |events: &[Event], look| String::from_utf8(written(events, json, look)).unwrap();
+        let lines = json_of(&events, look);
         assert!(!lines.contains(r#""type":"fork""#), "{stream}");
         for line in lines.lines() {
             let value: Value = serde_json::from_str(line).unwrap();
@@ -253,7 +321,7 @@ fn stages_are_told_alike_live_and_replayed() {
         }
         let mut replay = Replay::new(lines.as_bytes(), (*stream).to_owned());
         let again: Vec<_> = iter::from_fn(|| replay.next_event().unwrap()).collect();
-        assert_eq!(written(&again, json, Look::default()), lines, "{stream}");
+        assert_eq!(json_of(&again, Look::default()), lines, "{stream}");
         assert_eq!(written(&again, text, look), written(&events, text, look), "{stream}");
         // Each attempt has a line.
         let count = |kind: &str, id: &str, text: &str| {
@@ -261,7 +329,7 @@ fn stages_are_told_alike_live_and_replayed() {
             let of_kind = values.filter(|value| value["type"] == kind);
             of_kind.map(|value| value[id].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
         };
-        let forks = written(&events, json, Look::default());
+        let forks = json_of(&events, Look::default());
         let mut want = count("fork", "id", &forks);
         want.extend(count("stage", "fork_id", &forks));
         assert_eq!(count("stage", "fork_id", &lines), want, "{stream}");

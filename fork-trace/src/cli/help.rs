@@ -32,6 +32,9 @@ const ONE_SCREEN: [&str; 16] = [
     "help",
 ];
 
+/// Subcommands that are not on the one screen: they are needed once.
+const ONCE: [&str; 2] = ["completions", "man"];
+
 /// The command line's definition.
 #[must_use]
 pub fn definition() -> Command {
@@ -74,6 +77,11 @@ pub fn help(topic: Option<&str>) -> Result<u8> {
 /// Prints the help of a subcommand or of the whole, all of it or what a screen takes.
 pub(super) fn print(subcommand: Option<&str>, all: bool) -> Result<u8> {
     let mut whole = definition();
+    if !all {
+        for name in ONCE {
+            whole = whole.mut_subcommand(name, |command| command.hide(true));
+        }
+    }
     // Only then do the subcommands know how they are called.
     whole.build();
     let command = match subcommand.filter(|name| whole.find_subcommand(name).is_some()) {

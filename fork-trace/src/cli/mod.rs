@@ -1,13 +1,15 @@
 //! What was typed, and an outline for each command.
 //!
 //! clap is known here only: what was typed becomes the plain structs that the other rooms take.
-//! `trace`, `replay`, `explain`, `schema`, `stuck` and `doctor` are one command each.
+//! `trace`, `replay`, `explain`, `schema`, `stuck`, `doctor`, and what is `generated` from the definitions
+//! here, are one command each.
 
 mod by;
 pub mod command_line;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod generated;
 pub mod help;
 mod parse;
 pub mod replay;
@@ -18,6 +20,7 @@ pub mod trace;
 use std::{ffi::OsString, io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::{
     error::UserError,
@@ -100,6 +103,14 @@ pub enum Task {
     },
     /// Print the JSON Schema of the lines that --json writes
     Schema,
+    /// Print what completes this command line in a shell
+    Completions {
+        /// The shell
+        #[arg(value_parser = parse::word(SHELLS))]
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Say what this host lets us see of each stage, and why not more
     ///
     /// Of each stage it says how precisely it is seen, by which source, and why.
@@ -344,6 +355,17 @@ const BACKENDS: [(&str, &str, Backend); 5] = [
         Backend::Inner,
     ),
     ("tracepoint", "Only fork's own tracepoints", Backend::Tracepoint),
+];
+
+/// Shells that can complete: name, where the text goes, meaning.
+const SHELLS: [(&str, &str, Shell); 3] = [
+    (
+        "bash",
+        "/usr/share/bash-completion/completions/fork-trace, or source it in ~/.bashrc",
+        Shell::Bash,
+    ),
+    ("zsh", "_fork-trace in a folder of $fpath", Shell::Zsh),
+    ("fish", "~/.config/fish/completions/fork-trace.fish", Shell::Fish),
 ];
 
 /// When to use colour: name, help, meaning.

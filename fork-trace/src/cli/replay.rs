@@ -21,6 +21,7 @@ use crate::{
     },
     live::command::Caller,
     output::{
+        compress,
         files::FileId,
         options::{DefaultOutput, OutputOptions},
         outputs::Outputs,
@@ -36,13 +37,14 @@ pub fn replay(file: &Path, only: &OutcomeArgs, output: &OutputArgs) -> Result<u8
     let name = file.display().to_string();
     let unreadable =
         |error: &io::Error| UserError::Replay { place: name.clone(), cause: error.to_string() };
-    let (reader, input): (Box<dyn Read>, _) = if name == "-" {
-        (Box::new(io::stdin()), FileId::of(io::stdin()))
+    let (reader, input) = if name == "-" {
+        (compress::reader(io::stdin()), FileId::of(io::stdin()))
     } else {
         let file = File::open(file).map_err(|error| unreadable(&error))?;
         let input = FileId::of(&file);
-        (Box::new(file), input)
+        (compress::reader(file), input)
     };
+    let reader = reader.map_err(|error| unreadable(&error))?;
     let owner = Caller::of_sudo()?.map(|caller| caller.ids());
     let options = OutputOptions { owner, ..output.options() };
     let mut replay = Replay::new(BufReader::new(reader), name);

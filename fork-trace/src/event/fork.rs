@@ -157,6 +157,15 @@ impl Fork {
         self.held_ns.or_else(|| self.total_ns.filter(|_| self.syscall.is_none()))
     }
 
+    /// When the child became runnable, from the start of the attempt, where the stage that wakes it has a
+    /// time.
+    #[must_use]
+    pub fn woken_ns(&self) -> Option<u64> {
+        let name = Stage::WakeUpNewTask.row().name;
+        let span = self.stages.iter().find(|span| span.name == name)?;
+        span.start_ns?.checked_add(span.dur_ns?)
+    }
+
     /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
     /// of the time is in no stage that is shown. `None` where waits may be missing: then that time may
     /// be a wait, and in another stage.

@@ -1,6 +1,6 @@
 //! The tool's own JSON back to events.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -55,8 +55,15 @@ impl<R: BufRead> Replay<R> {
         self.line += 1;
         let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
         let mut limited = Read::take(&mut self.reader, limit);
-        let read = limited.read_until(b'\n', &mut bytes);
-        read.map_err(|error| self.error(error.to_string()))?;
+        match limited.read_until(b'\n', &mut bytes) {
+            // It is compressed, and its end is missing: what was read is all there is.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                if self.line == 1 {
+                    return Err(self.cut_off());
+                }
+            }
+            read => _ = read.map_err(|error| self.error(error.to_string()))?,
+        }
         if bytes.is_empty() {
             return if self.line == 1 {
                 Err(self.error("it is empty".to_owned()))

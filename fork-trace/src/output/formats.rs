@@ -3,7 +3,9 @@
 use std::{fmt, io::Write, path::Path};
 
 use crate::output::{
+    compress::Compression,
     json::Json,
+    perfetto::Perfetto,
     sink::Sink,
     text::{Look, Text},
 };
@@ -18,17 +20,20 @@ pub struct Format {
     pub help: &'static str,
     /// Whether it can draw the tree of processes.
     pub draws_tree: bool,
+    /// Nobody can read it on a terminal, and no line of text may stand between its bytes.
+    pub binary: bool,
     /// Opens a sink of this format onto a buffered writer.
     pub open: fn(Box<dyn Write>, Look) -> Box<dyn Sink>,
 }
 
 /// Every format; the first is the one that is used where nothing else is said.
-pub static FORMATS: [Format; 2] = [
+pub static FORMATS: [Format; 3] = [
     Format {
         name: "text",
         endings: &["txt"],
         help: "For people: a line per attempt",
         draws_tree: true,
+        binary: false,
         open: |writer, look| Box::new(Text::new(writer, look)),
     },
     Format {
@@ -36,7 +41,16 @@ pub static FORMATS: [Format; 2] = [
         endings: &["json", "jsonl"],
         help: "For programs: one object a line",
         draws_tree: false,
+        binary: false,
         open: |writer, look| Box::new(Json::telling(writer, look.told)),
+    },
+    Format {
+        name: "perfetto",
+        endings: &["pftrace", "perfetto-trace"],
+        help: "A timeline for the Perfetto viewer and its trace processor",
+        draws_tree: false,
+        binary: true,
+        open: |writer, _| Box::new(Perfetto::new(writer)),
     },
 ];
 
@@ -58,19 +72,23 @@ impl Format {
     #[must_use]
     pub fn all_endings() -> String {
         let endings = FORMATS.iter().flat_map(|format| format.endings);
-        endings.map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ")
+        let endings = endings.map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(", ");
+        format!("{endings}; {} after it compresses", Compression::all_endings())
     }
 
-    /// Whether a file of this name can be written: one with an ending needs a format of that ending.
+    /// Whether a file of this name can be written: one with an ending needs a format of that ending. The
+    /// ending of a compression may follow.
     #[must_use]
     pub fn takes(path: &Path) -> bool {
-        path.extension().is_none() || Self::of_file(path).is_some()
+        let name = Compression::of_file(path).map_or_else(|| path.to_owned(), |(_, name)| name);
+        name.extension().is_none() || Self::of_file(path).is_some()
     }
 
-    /// The format that a file's ending names.
+    /// The format that a file's ending names, or the ending before that of a compression.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<&'static Self> {
-        let ending = path.extension()?.to_str()?;
+        let name = Compression::of_file(path).map_or_else(|| path.to_owned(), |(_, name)| name);
+        let ending = name.extension()?.to_str()?;
         FORMATS.iter().find(|format| format.endings.contains(&ending))
     }
 }
@@ -101,10 +119,13 @@ mod tests {
         assert_eq!(name("a/b.json"), Some("json"));
         assert_eq!(name("x.jsonl"), Some("json"));
         assert_eq!(name("x.txt"), Some("text"));
-        assert_eq!(name("x.data"), None);
+        assert_eq!((name("x.json.gz"), name("x.jsonl.zst")), (Some("json"), Some("json")));
+        assert_eq!(name("x.pftrace"), Some("perfetto"));
+        assert_eq!((name("x.data"), name("x.gz")), (None, None));
         let taken = |path: &str| Format::takes(Path::new(path));
         assert!(taken("x.json") && taken("x") && taken("-") && taken("a.b/x") && taken(".hidden"));
-        assert!(!taken("x.csv") && !taken("x.JSON"));
+        assert!(taken("x.gz") && taken("x.json.zst"), "--format says what is compressed");
+        assert!(!taken("x.csv") && !taken("x.JSON") && !taken("x.csv.gz") && !taken("x.json.xz"));
         assert_eq!(name("txt"), None);
     }
 }

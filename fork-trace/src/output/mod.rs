@@ -2,13 +2,16 @@
 //!
 //! A sink knows events and its writer, nothing else.
 
+pub mod compress;
 pub mod files;
 pub mod formats;
 pub mod json;
 pub mod notes;
 pub mod options;
 pub mod outputs;
+pub mod perfetto;
 pub mod sink;
+mod target;
 pub mod text;
 pub mod told;
 mod writer;

@@ -6,37 +6,28 @@
 //! and the others get every event all the same. Notes go to standard error.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
-    os::fd::AsFd,
-    path::Path,
+    io::{self, Write as _},
     sync::Arc,
     time::Instant,
 };
 
 use nix::sys::signal::{SigHandler, Signal, signal};
-use terminal_size::{Width, terminal_size_of};
 
 use crate::{
     error::UserError,
     event::{Event, notice::Warning, summary::Summary, units::counted, values::Name},
     output::{
-        files::{self, FileId, Opened, Standard},
-        formats::Format,
+        files::{FileId, Standard},
         notes::{Notes, Stderr},
-        options::{Color, DefaultOutput, OutputOptions},
-        sink::{Sink, send},
-        text::Look,
+        options::{DefaultOutput, OutputOptions},
+        sink::send,
+        target::{Making, STDOUT, Target, clash, output_error},
         writer::{End, Lines, Unwritten, Writer},
     },
 };
 
 /// Events that are handed over at once.
 const BATCH: usize = 128;
-
-/// How standard output is called in messages.
-const STDOUT: &str = "standard output";
-/// How standard error is called in messages.
-const STDERR: &str = "standard error";
 
 /// The outputs that are open.
 pub struct Outputs {
@@ -86,6 +77,7 @@ impl Outputs {
             targets.extend(Target::summary(&targets, default, options));
         }
         let wrong = wrong.or_else(|| clash(&targets, input));
+        let wrong = wrong.or_else(|| targets.iter().find_map(|target| target.unfit(options)));
         let emptied = wrong.map_or_else(|| targets.iter().try_for_each(Target::empty), Err);
         if let Err(error) = emptied {
             for target in &targets {
@@ -104,6 +96,8 @@ impl Outputs {
         let mut places: Vec<(Option<FileId>, String, Vec<Making>)> = Vec::new();
         for target in targets {
             let (id, name) = (target.id, target.name.clone());
+            // No line of text may come between the bytes of such a format.
+            noted |= id.is_some() && id == stderr && target.is_binary(options);
             let same =
                 |place: &&mut (Option<FileId>, String, Vec<Making>)| id.is_some() && place.0 == id;
             let making = target.making(options);
@@ -263,105 +257,6 @@ impl Outputs {
     }
 }
 
-/// Makes a sink, in the thread that will write with it; what it has not written yet is counted.
-type Making = Box<dyn FnOnce(Unwritten) -> Box<dyn Sink> + Send>;
-
-/// An output that is open and has no thread yet.
-struct Target<'a> {
-    name: String,
-    format: Option<&'static Format>,
-    /// `None`: the system does not say, and so it is like no other.
-    id: Option<FileId>,
-    place: Place<'a>,
-    /// It takes the summary and nothing else.
-    only_summary: bool,
-}
-
-enum Place<'a> {
-    File(&'a Path, Opened),
-    Standard(Standard),
-}
-
-impl<'a> Target<'a> {
-    fn open(
-        path: &'a Path,
-        options: &OutputOptions,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Self, UserError> {
-        let name = path.display().to_string();
-        if name == "-" {
-            return Ok(Self::standard(DefaultOutput::Stdout));
-        }
-        let opened = files::open(path, options.owner, stop);
-        let opened = opened.map_err(|error| output_error(&name, &error))?;
-        let (id, format) = (Some(opened.id), Format::of_file(path));
-        Ok(Self { name, format, id, place: Place::File(path, opened), only_summary: false })
-    }
-
-    fn standard(stream: DefaultOutput) -> Self {
-        let (name, standard) = match stream {
-            DefaultOutput::Stdout => (STDOUT, Standard::output()),
-            DefaultOutput::Stderr => (STDERR, Standard::error()),
-        };
-        let id = FileId::of(standard).ok();
-        let place = Place::Standard(standard);
-        Self { name: name.to_owned(), format: None, id, place, only_summary: false }
-    }
-
-    /// Where the summary goes by itself: the place that data goes to where no file is named, or standard error
-    /// where that place has lines of another format. `None` where it has text, which ends in a summary anyway.
-    fn summary(targets: &[Self], default: DefaultOutput, options: &OutputOptions) -> Option<Self> {
-        let standard = targets.iter().find(|target| matches!(target.place, Place::Standard(_)));
-        let is_text =
-            |target: &Self| target.format.unwrap_or(options.format).name == Format::text().name;
-        if standard.is_some_and(is_text) {
-            return None;
-        }
-        let place = if standard.is_some() { DefaultOutput::Stderr } else { default };
-        let text = Some(Format::text());
-        Some(Self { format: text, only_summary: true, ..Self::standard(place) })
-    }
-
-    fn empty(&self) -> Result<(), UserError> {
-        match &self.place {
-            Place::File(_, opened) => {
-                opened.empty().map_err(|error| output_error(&self.name, &error))
-            }
-            Place::Standard(_) => Ok(()),
-        }
-    }
-
-    fn undo(&self) {
-        if let Place::File(path, opened) = &self.place {
-            opened.undo(path);
-        }
-    }
-
-    fn making(self, options: &OutputOptions) -> Making {
-        let format = self.format.unwrap_or(options.format);
-        match self.place {
-            Place::File(_, opened) => making(options, format, false, opened.file),
-            Place::Standard(standard) => making(options, format, self.only_summary, standard),
-        }
-    }
-}
-
-/// Two outputs of one file, or one of the file that is read.
-fn clash(targets: &[Target<'_>], input: Option<FileId>) -> Option<UserError> {
-    let clashes = |target: &Target<'_>, other: Option<FileId>| {
-        target.id.zip(other).is_some_and(|(id, other)| id.clashes(other))
-    };
-    targets.iter().enumerate().find_map(|(place, target)| {
-        let other = if clashes(target, input) {
-            "the file that is read".to_owned()
-        } else {
-            let before = targets.get(..place)?;
-            before.iter().find(|before| clashes(target, before.id))?.name.clone()
-        };
-        Some(UserError::SameFile { path: target.name.clone(), other })
-    })
-}
-
 /// A file that has reached `RLIMIT_FSIZE` is a full disk: write(2) fails, and says so. The signal that comes
 /// with it would end this process. It is caught rather than ignored, because a command that we start would
 /// inherit that.
@@ -392,52 +287,12 @@ pub fn print(text: &str) -> Result<(), UserError> {
     }
 }
 
-fn output_error(name: &str, error: &io::Error) -> UserError {
-    // What the system said, without its number.
-    let text = error.to_string();
-    let cause = text.split(" (os error").next().unwrap_or(&text).to_owned();
-    UserError::Output { path: name.to_owned(), cause }
-}
-
-fn making(
-    options: &OutputOptions,
-    format: &'static Format,
-    only_summary: bool,
-    stream: impl Write + AsFd + Send + 'static,
-) -> Making {
-    let terminal = stream.as_fd().is_terminal();
-    let look = Look {
-        width: terminal.then(|| width(&stream)).flatten(),
-        color: color(options.color, terminal),
-        told: options.told,
-        stages: options.stages,
-        summary: options.summary.is_some(),
-        only_summary,
-        utc: options.utc,
-    };
-    Box::new(move |unwritten| (format.open)(Box::new(Lines::new(stream, unwritten)), look))
-}
-
-fn width(stream: &impl AsFd) -> Option<usize> {
-    terminal_size_of(stream).map(|(Width(columns), _)| usize::from(columns))
-}
-
-fn color(color: Color, terminal: bool) -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => terminal && !set("NO_COLOR") && !dumb,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::fork::Fork;
+    use crate::{event::fork::Fork, output::sink::Sink};
 
     struct Failing(io::ErrorKind);
 

@@ -38,6 +38,8 @@ const FULL: usize = 8 << 10;
 pub(super) struct Lines<W> {
     to: W,
     bytes: Vec<u8>,
+    /// There are no lines: what comes in one piece stays in one piece.
+    binary: bool,
     /// How many of these bytes `unwritten` knows of.
     told: usize,
     unwritten: Unwritten,
@@ -48,22 +50,27 @@ pub(super) struct Lines<W> {
 pub(super) struct Unwritten(Arc<AtomicU64>);
 
 impl Unwritten {
-    fn add(&self, bytes: usize) {
+    pub(super) fn add(&self, bytes: usize) {
         self.0.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn take(&self, bytes: usize) {
+    pub(super) fn take(&self, bytes: usize) {
         self.0.fetch_sub(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl<W: Write> Lines<W> {
     pub(super) const fn new(to: W, unwritten: Unwritten) -> Self {
-        Self { to, bytes: Vec::new(), told: 0, unwritten }
+        Self { to, bytes: Vec::new(), binary: false, told: 0, unwritten }
+    }
+
+    /// The same for bytes of a format without lines.
+    pub(super) fn binary(to: W, unwritten: Unwritten) -> Self {
+        Self { binary: true, ..Self::new(to, unwritten) }
     }
 
     fn tell(&mut self) {
@@ -92,7 +99,7 @@ impl<W: Write> Lines<W> {
 impl<W: Write> Write for Lines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
-        if bytes.ends_with(b"\n") {
+        if self.binary || bytes.ends_with(b"\n") {
             self.tell();
             if self.bytes.len() >= FULL {
                 self.flush()?;

@@ -175,17 +175,20 @@ fn a_file_size_limit_is_a_full_disk() {
 fn a_recording_of_a_tracer_that_was_killed_can_be_replayed() {
     live_test!();
     let folder = Folder::new("crash");
-    let file = folder.file("forks.json");
-    let storm = Background::start(Command::new(forker()).args(["loop", "--count", "100000000"]));
-    let trace = HostTrace::of(fork_trace().arg("-o").arg(&file));
-    sleep(Duration::from_secs(1).mul_f64(slowness().sqrt()));
-    assert_eq!(trace.stop(Signal::SIGKILL).status.signal(), Some(9));
-    drop(storm);
-    let output = run(tool().arg("replay").arg(&file).arg("--json"));
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the recording is cut off here"), "{said}");
-    let shown = crate::support::lines(&output.stdout);
-    check(&shown);
-    assert!(of_type(&shown, "fork").len() > 100);
+    for (name, least) in [("forks.json", 100), ("forks.json.gz", 10), ("forks.json.zst", 10)] {
+        let file = folder.file(name);
+        let storm =
+            Background::start(Command::new(forker()).args(["loop", "--count", "100000000"]));
+        let trace = HostTrace::of(fork_trace().arg("-o").arg(&file));
+        sleep(Duration::from_secs(1).mul_f64(slowness().sqrt()));
+        assert_eq!(trace.stop(Signal::SIGKILL).status.signal(), Some(9));
+        drop(storm);
+        let output = run(tool().arg("replay").arg(&file).arg("--json"));
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("the recording is cut off here"), "{name}: {said}");
+        let shown = crate::support::lines(&output.stdout);
+        check(&shown);
+        assert!(of_type(&shown, "fork").len() > least, "{name}");
+    }
 }

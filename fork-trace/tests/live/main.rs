@@ -23,6 +23,7 @@ mod failed_stages;
 mod files;
 mod filters;
 mod follow_up;
+mod formats;
 mod ftrace;
 mod functions;
 mod hotplug;
@@ -32,6 +33,9 @@ mod little_memory;
 mod memory_bill;
 mod names;
 mod namespaces;
+#[path = "../perfetto/mod.rs"]
+mod perfetto;
+mod python;
 mod readme;
 mod records;
 mod rights;

@@ -106,7 +106,7 @@ fn write(
 }
 
 /// The name of a signal, or its number.
-pub(super) fn signal_name(signal: u32) -> String {
+pub(in crate::output) fn signal_name(signal: u32) -> String {
     let known = i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok());
     known.map_or_else(|| format!("signal {signal}"), |known| known.as_str().to_owned())
 }

@@ -6,7 +6,7 @@ mod cause;
 mod cells;
 mod closing;
 mod columns;
-mod follow_up;
+pub(super) mod follow_up;
 mod libc;
 pub mod line;
 pub mod stuck;

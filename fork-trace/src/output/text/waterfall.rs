@@ -145,7 +145,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         bars.extend(libc_parts(libc, Side::Libc).filter(|(_, late)| *late).map(|(bar, _)| bar));
     }
     if let Some(start) = &fork.child_start {
-        child(start, woken_at(fork), &mut bars);
+        child(start, fork.woken_ns(), &mut bars);
     }
     if let Some(libc) = &fork.libc {
         let child = |name: &str| format!("child: {name}");
@@ -252,13 +252,6 @@ fn plain_bar(name: &str, dur_ns: u64) -> Bar {
         is_part: false,
         detail: String::new(),
     }
-}
-
-/// When the child became runnable, from the start of the attempt.
-fn woken_at(fork: &Fork) -> Option<u64> {
-    let name = Stage::WakeUpNewTask.row().name;
-    let span = fork.stages.iter().find(|span| span.name == name)?;
-    span.start_ns?.checked_add(span.dur_ns?)
 }
 
 fn row_of(span: &Span) -> Option<&'static Row> {
