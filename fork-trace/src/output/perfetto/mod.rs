@@ -32,7 +32,7 @@ use crate::{
             counters::{Second, Seconds},
             proto::{Message, Type, clock, event, packet, track},
             slices::{Slice, Step, hold, nest},
-            tracks::{Latest, Process, Thread, number},
+            tracks::{Latest, Process, Task, Thread, number},
         },
         sink::Sink,
         text::follow_up::signal_name,
@@ -55,18 +55,6 @@ pub struct Perfetto<W> {
     rates: Option<[u64; 2]>,
     /// The latest moment that was told of, for what has none itself.
     latest_ns: u64,
-}
-
-/// A task, as far as an event tells.
-struct Task<'a> {
-    pid: u32,
-    tid: u32,
-    /// Its name; absent where only its process is known.
-    comm: Option<&'a str>,
-    /// Of its process.
-    start_ns: Option<u64>,
-    exe: Option<&'a str>,
-    argv: &'a [String],
 }
 
 impl<W: Write> Perfetto<W> {
@@ -379,13 +367,6 @@ impl<W: Write> Perfetto<W> {
             (None, None) => "exit".to_owned(),
         };
         self.instant(exit.mono_ns, track, "exit", &name, &json(exit)?)
-    }
-}
-
-impl<'a> Task<'a> {
-    /// One of which no more is known.
-    const fn of(pid: u32, tid: u32) -> Self {
-        Self { pid, tid, comm: None, start_ns: None, exe: None, argv: &[] }
     }
 }
 

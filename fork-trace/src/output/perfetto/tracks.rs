@@ -14,6 +14,25 @@ use foldhash::fast::FixedState;
 /// the track begins anew under the same name.
 const MOST: usize = 1 << 16;
 
+/// A task, as far as an event tells.
+pub(super) struct Task<'a> {
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    /// Its name; absent where only its process is known.
+    pub(super) comm: Option<&'a str>,
+    /// Of its process.
+    pub(super) start_ns: Option<u64>,
+    pub(super) exe: Option<&'a str>,
+    pub(super) argv: &'a [String],
+}
+
+impl<'a> Task<'a> {
+    /// One of which no more is known.
+    pub(super) const fn of(pid: u32, tid: u32) -> Self {
+        Self { pid, tid, comm: None, start_ns: None, exe: None, argv: &[] }
+    }
+}
+
 /// The process that a track belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {

@@ -1,0 +1,78 @@
+//! The words that options take, each with its help and its meaning.
+
+use clap_complete::Shell;
+
+use crate::{
+    event::{summary::By, values::Kind},
+    output::options::Color,
+    plan::backend::Backend,
+};
+
+/// Kinds of tasks: name, help, meaning.
+pub(super) const KINDS: [(&str, &str, Kind); 6] = [
+    ("process", "Processes", Kind::Process),
+    ("vfork", "Processes for which the caller waits: vfork, posix_spawn", Kind::Vfork),
+    ("thread", "Threads", Kind::Thread),
+    ("kthread", "Kernel threads", Kind::Kthread),
+    ("io-worker", "Threads of io_uring", Kind::IoWorker),
+    ("other", "Other tasks that the kernel makes: helper programs, workers of vhost", Kind::Other),
+];
+
+/// By what a summary has groups: name, help, meaning.
+pub(super) const GROUPS: [(&str, &str, By); 6] = [
+    ("kind", "What is made: processes, threads", By::Kind),
+    ("comm", "The caller's name", By::Comm),
+    ("exe", "The program that the caller runs", By::Exe),
+    ("cgroup", "The caller's control group", By::Cgroup),
+    ("uid", "The caller's user", By::Uid),
+    ("cause", "Why it failed", By::Cause),
+];
+
+/// Backends: name, help, meaning.
+pub(super) const BACKENDS: [(&str, &str, Backend); 5] = [
+    ("auto", "The best this host has, stage by stage", Backend::Auto),
+    ("fentry", "Kernel functions, by BTF trampoline", Backend::Fentry),
+    ("kprobe", "Kernel functions, by breakpoint", Backend::Kprobe),
+    (
+        "inner",
+        "Also tracepoints that fire inside a fork: slab call sites, timers, locks, FPU",
+        Backend::Inner,
+    ),
+    ("tracepoint", "Only fork's own tracepoints", Backend::Tracepoint),
+];
+
+/// Shells that can complete: name, where the text goes, meaning.
+pub(super) const SHELLS: [(&str, &str, Shell); 3] = [
+    (
+        "bash",
+        "/usr/share/bash-completion/completions/fork-trace, or source it in ~/.bashrc",
+        Shell::Bash,
+    ),
+    ("zsh", "_fork-trace in a folder of $fpath", Shell::Zsh),
+    ("fish", "~/.config/fish/completions/fork-trace.fish", Shell::Fish),
+];
+
+/// When to use colour: name, help, meaning.
+pub(super) const COLORS: [(&str, &str, Color); 3] = [
+    ("auto", "On a terminal, unless `NO_COLOR` is set", Color::Auto),
+    ("always", "Always", Color::Always),
+    ("never", "Never", Color::Never),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_of_a_table_has_its_own_name() {
+        for (name, _, kind) in KINDS {
+            assert_eq!(name, kind.name());
+        }
+        for (name, _, by) in GROUPS {
+            assert_eq!(name, by.name());
+        }
+        for (name, _, backend) in BACKENDS {
+            assert_eq!(name, backend.name());
+        }
+    }
+}
