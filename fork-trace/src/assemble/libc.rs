@@ -25,7 +25,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
     let Some(caller) = joined.libc.as_deref() else { return };
     let Some(function) = wrapper(caller) else { return };
     let place = usize::try_from(caller.library).ok().and_then(|place| place.checked_sub(1));
-    let library = place.and_then(|place| libraries.get(place)).or_else(|| match libraries {
+    let library = place.and_then(|place| libraries.get(place)).or(match libraries {
         [only] => Some(only),
         _ => None,
     });

@@ -243,8 +243,8 @@ pub struct MeasureArgs {
     pub no_waits: bool,
     /// Measure the C library's side too; PATH adds a library that no process maps yet; repeatable
     ///
-    /// That is what fork, posix_spawn or pthread_create do around the system call, and the child before
-    /// it returns from fork.
+    /// That is what the library's functions do around the system call, and what the child does before it
+    /// returns from fork.
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true,
         default_missing_value = "")]
     pub libc: Vec<OsString>,
