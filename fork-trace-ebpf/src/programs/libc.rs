@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::libc::LibcFunction;
 
-use crate::attempt::libc;
+use crate::{attempt::libc, current::low_half};
 
 /// 1 if the kernel tells which attachment ran.
 #[unsafe(no_mangle)]
@@ -23,7 +23,7 @@ fn library(ctx: *mut c_void) -> u32 {
         return 0;
     }
     // SAFETY: the context is the one that the kernel has passed.
-    unsafe { bpf_get_attach_cookie(ctx) as u32 }
+    low_half(unsafe { bpf_get_attach_cookie(ctx) })
 }
 
 #[inline(always)]
