@@ -15,7 +15,10 @@ use fork_trace_common::{
 };
 
 use crate::{
-    kernel::{groups::Groups, task::Task},
+    kernel::{
+        groups::{Group, Groups},
+        task::Task,
+    },
     maps::{FILTER, FOLLOW, count},
 };
 
@@ -76,7 +79,7 @@ fn caller_wanted(task: Task) -> bool {
 /// How many control groups of a caller are looked at, in all hierarchies together.
 ///
 /// VERIFIER: each one more costs load time.
-const MOST_GROUPS: u32 = 128;
+const MOST_GROUPS: u64 = 128;
 
 /// 1 if the calling task is in a wanted control group, or below one; otherwise 0.
 ///
@@ -90,19 +93,19 @@ extern "C" fn caller_in_wanted_group() -> u64 {
     let groups = Task::current().by_helper().groups();
     let Some(mut hierarchies) = groups.and_then(Groups::hierarchies) else { return 0 };
     let mut hierarchy = 0;
-    let mut group = None;
+    let mut group = Group::NONE;
     for _ in 0..MOST_GROUPS {
-        let Some(at) = group else {
+        if group.is_none() {
             let Some((number, own)) = hierarchies.next() else { return 0 };
             hierarchy = number;
-            group = accepted(property::CGROUP, 0, number).then_some(own);
+            group = if accepted(property::CGROUP, 0, number) { own } else { Group::NONE };
             continue;
-        };
-        let Some(id) = at.id() else { return 0 };
+        }
+        let Some(id) = group.id() else { return 0 };
         if accepted(property::CGROUP, id, hierarchy) {
             return 1;
         }
-        group = at.parent();
+        group = group.parent();
     }
     0
 }

@@ -43,9 +43,11 @@ pub(crate) struct Hierarchies {
     next: u64,
 }
 
-/// A control group, or its own `cgroup_subsys_state`, with which it begins.
+/// Where a control group lies, and its own `cgroup_subsys_state`, with which it begins; 0 for none.
+///
+/// VERIFIER: 5.10 keeps few values apart in a loop, so this is a number and no pointer of two sorts.
 #[derive(Clone, Copy)]
-pub(crate) struct Group(Ptr);
+pub(crate) struct Group(u64);
 
 impl Hierarchies {
     /// The number of the next hierarchy, and the task's group in it.
@@ -58,22 +60,33 @@ impl Hierarchies {
         let group = link.follow(LINK_CGROUP.load())?;
         let number = field!(group.follow(CGROUP_ROOT.load())?, ROOT_HIERARCHY: u32)?;
         self.next = field!(link, LINK_NEXT: u64)?;
-        Some((u64::from(number), Group(group)))
+        Some((u64::from(number), Group(group.address as u64)))
     }
 }
 
 impl Group {
+    /// No group.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Whether it is none.
+    #[inline(always)]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     /// The id of the group: that of its directory.
     #[inline(always)]
     pub(crate) fn id(self) -> Option<u64> {
-        let directory = self.0.follow(CSS_CGROUP.load())?.follow(CGROUP_KN.load())?;
+        let directory = Ptr::at(self.0).follow(CSS_CGROUP.load())?.follow(CGROUP_KN.load())?;
         field!(directory, KN_ID: u64)
     }
 
-    /// The group around it; `None` for the root of its hierarchy.
+    /// The group around it; none for the root of its hierarchy.
     #[inline(always)]
-    pub(crate) fn parent(self) -> Option<Self> {
-        self.0.follow(CSS_PARENT.load()).map(Self)
+    pub(crate) fn parent(self) -> Self {
+        Ptr::at(self.0)
+            .follow(CSS_PARENT.load())
+            .map_or(Self::NONE, |parent| Self(parent.address as u64))
     }
 }
 
