@@ -47,8 +47,8 @@ pub enum Unseen {
     NoLibrary,
     /// The program maps a C library that is not probed.
     NotProbed,
-    /// The program was gone before it could be looked at.
-    Gone,
+    /// The program's C library could not be looked at: the program was gone, or may not be looked into.
+    Unknown,
 }
 
 impl Unseen {
@@ -66,7 +66,10 @@ impl Unseen {
                 "the program's C library is not probed; `--libc=PATH` names one, and -v tells why \
                  one cannot be"
             }
-            Self::Gone => "the program was gone before its C library could be looked for",
+            Self::Unknown => {
+                "the program's C library could not be looked at: the program was gone, or may not be \
+                 looked into"
+            }
         }
     }
 }

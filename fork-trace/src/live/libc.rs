@@ -60,7 +60,7 @@ fn reason(record: &ForkRecord, program: Option<&str>, files: &BTreeSet<(u64, u64
     // A program that is gone was most likely started from a file that is still there.
     let of_program = || program.and_then(|path| files_of_program(Path::new(path)));
     match pid.and_then(files_of).or_else(of_program) {
-        None => Unseen::Gone,
+        None => Unseen::Unknown,
         Some(mapped) if mapped.is_empty() => Unseen::NoLibrary,
         Some(mapped) if mapped.iter().any(|file| files.contains(file)) => Unseen::NotByWrapper,
         Some(_) => Unseen::NotProbed,

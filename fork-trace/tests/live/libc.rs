@@ -82,5 +82,5 @@ fn wrappers_are_named_and_what_passes_none_has_a_reason() {
     let raw = of("forker");
     assert!(raw["libc"]["function"].is_null(), "{raw}");
     let reason = raw["libc"]["reason"].as_str().unwrap();
-    assert!(["not-by-wrapper", "gone"].contains(&reason), "{raw}");
+    assert!(["not-by-wrapper", "unknown"].contains(&reason), "{raw}");
 }

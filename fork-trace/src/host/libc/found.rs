@@ -66,14 +66,14 @@ impl Found {
     }
 }
 
-/// The C libraries that process `pid` maps, by device and inode; `None` if that cannot be read any more.
+/// The C libraries that process `pid` maps, by device and inode; `None` if one of them cannot be looked at.
 #[must_use]
 pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
-    let files = mapped(&pid.to_string())?.into_iter().filter_map(|(path, _)| {
+    let files = mapped(&pid.to_string())?.into_iter().map(|(path, _)| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.dev(), metadata.ino()))
     });
-    Some(files.collect())
+    files.collect()
 }
 
 /// The C library with which the program at `path` runs, by device and inode; none if it is static. `None` if
