@@ -51,10 +51,10 @@ pub fn named(path: &str) -> Vec<Group> {
     found
 }
 
-/// Whether any hierarchy is mounted.
+/// Whether any hierarchy is mounted where it can be seen: another mount may cover it.
 #[must_use]
 pub fn is_mounted() -> bool {
-    !mounts().is_empty()
+    mounts().iter().any(|mount| mount.place.join("cgroup.procs").exists())
 }
 
 /// The group whose directory, or a file in it, is at `place`.
