@@ -232,7 +232,7 @@ fn what_is_not_mounted_is_said_with_its_cure() {
         true => run(inside(&mut trace, without)),
         false => run(&mut trace),
     };
-    refused(&output, "not mounted", "mount -t cgroup2");
+    refused(&output, "no hierarchy of control groups is mounted", "mount -t cgroup2");
 }
 
 #[test]
