@@ -46,7 +46,9 @@ const NARROWED: [(&str, &str); 4] = [
 
 /// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
 /// emulation is slow.
-const ONCE: [(&str, &str); 21] = [
+const ONCE: [(&str, &str); 23] = [
+    ("5.10", "command_line::"),
+    ("6.1", "tree::"),
     ("5.10", "files::"),
     ("5.10", "formats::"),
     ("5.10", "names::"),
