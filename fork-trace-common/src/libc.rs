@@ -7,65 +7,53 @@
 
 use crate::{record::TaskIds, stage::Stage};
 
-/// A part of a wrapper: a place in [`LibcRecord::parts`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Part {
-    /// The handlers that run before the call.
-    PreforkHandlers = 0,
-    /// The state of the name service is saved.
-    NssPrepare,
-    /// The list of stdio streams is locked.
-    StdioLock,
-    /// The arenas of malloc are locked.
-    MallocLock,
-    /// `_Fork`, which makes the call. In the child only its return is seen.
-    InnerFork,
-    /// The arenas of malloc are unlocked.
-    MallocUnlock,
-    /// The list of stdio streams is unlocked.
-    StdioUnlock,
-    /// The name service in the child.
-    NssChild,
-    /// The handlers that run after the call.
-    PostforkHandlers,
+macro_rules! parts {
+    ($($(#[doc = $doc:literal])* $part:ident = $stage:ident;)*) => {
+        /// A part of a wrapper: a place in [`LibcRecord::parts`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Part { $($(#[doc = $doc])* $part,)* }
+
+        impl Part {
+            /// All.
+            pub const ALL: &[Self] = &[$(Self::$part),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Its stage.
+            #[must_use]
+            pub const fn stage(self) -> Stage {
+                match self { $(Self::$part => Stage::$stage,)* }
+            }
+        }
+    };
 }
 
-impl Part {
-    /// How many there are.
-    pub const COUNT: usize = 9;
-    /// All, in the order in which glibc runs them.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::PreforkHandlers,
-        Self::NssPrepare,
-        Self::StdioLock,
-        Self::MallocLock,
-        Self::InnerFork,
-        Self::MallocUnlock,
-        Self::StdioUnlock,
-        Self::NssChild,
-        Self::PostforkHandlers,
-    ];
-
-    /// Its stage in the caller, or in the child.
-    #[must_use]
-    pub const fn stage(self, in_child: bool) -> Option<Stage> {
-        Some(match (self, in_child) {
-            (Self::PreforkHandlers, false) => Stage::RunPreforkHandlers,
-            (Self::NssPrepare, false) => Stage::NssPrepare,
-            (Self::StdioLock, false) => Stage::StdioLock,
-            (Self::MallocLock, false) => Stage::MallocLock,
-            (Self::InnerFork, false) => Stage::LibcSyscall,
-            (Self::MallocUnlock, false) => Stage::MallocUnlock,
-            (Self::StdioUnlock, false) => Stage::StdioUnlock,
-            (Self::PostforkHandlers, false) => Stage::RunPostforkHandlers,
-            (Self::MallocUnlock, true) => Stage::ChildMallocUnlock,
-            (Self::StdioUnlock, true) => Stage::ChildStdioReset,
-            (Self::NssChild, true) => Stage::ChildNss,
-            (Self::PostforkHandlers, true) => Stage::ChildHandlers,
-            _ => return None,
-        })
-    }
+parts! {
+    /// The handlers that run before the call.
+    PreforkHandlers = RunPreforkHandlers;
+    /// The state of the name service is saved.
+    NssPrepare = NssPrepare;
+    /// The list of stdio streams is locked.
+    StdioLock = StdioLock;
+    /// The arenas of malloc are locked.
+    MallocLock = MallocLock;
+    /// `_Fork`, which makes the call. In the child only its return is seen.
+    InnerFork = LibcSyscall;
+    /// The arenas of malloc are unlocked.
+    MallocUnlock = MallocUnlock;
+    /// The list of stdio streams is unlocked.
+    StdioUnlock = StdioUnlock;
+    /// The handlers that run after the call.
+    PostforkHandlers = RunPostforkHandlers;
+    /// The arenas of malloc in the child.
+    ChildMallocUnlock = ChildMallocUnlock;
+    /// The list of stdio streams in the child.
+    ChildStdioReset = ChildStdioReset;
+    /// The name service in the child.
+    ChildNss = ChildNss;
+    /// The handlers that run in the child.
+    ChildHandlers = ChildHandlers;
 }
 
 /// What a probed function is.
@@ -80,8 +68,29 @@ pub enum Role {
     Both(Part),
     /// A part of `fork`.
     Part(Part),
-    /// A part of `fork` before the call, and another one after it.
-    Around(Part, Part),
+    /// What runs the handlers after the call: a part of `fork` in the caller, and another one in the child.
+    HandlersAfter,
+    /// What runs all of them, in a glibc before 2.36: also those before the call.
+    Handlers,
+}
+
+impl Role {
+    /// Whether it is this part of `fork`, in one place or another.
+    #[must_use]
+    pub fn is(self, part: Part) -> bool {
+        match self {
+            Self::Wrapper | Self::EntryOnly => false,
+            Self::Both(own) | Self::Part(own) => own == part,
+            Self::HandlersAfter => matches!(part, Part::PostforkHandlers | Part::ChildHandlers),
+            Self::Handlers => part == Part::PreforkHandlers || Self::HandlersAfter.is(part),
+        }
+    }
+
+    /// Whether programs call it to make a task.
+    #[must_use]
+    pub const fn is_wrapper(self) -> bool {
+        matches!(self, Self::Wrapper | Self::EntryOnly | Self::Both(_))
+    }
 }
 
 /// One probed function of a C library.
@@ -111,25 +120,23 @@ macro_rules! for_each_libc_function {
             Clone = clone ["clone", "__clone"] EntryOnly;
             PreforkHandlers = prefork_handlers ["__run_prefork_handlers"]
                 Part(Part::PreforkHandlers);
-            ForkHandlers = fork_handlers ["__run_fork_handlers", "__fork_handler"]
-                Around(Part::PreforkHandlers, Part::PostforkHandlers);
+            PostforkHandlers = postfork_handlers ["__run_postfork_handlers"] HandlersAfter;
+            ForkHandlers = fork_handlers ["__run_fork_handlers"] Handlers;
             NssPrepare = nss_prepare ["__nss_database_fork_prepare_parent"] Part(Part::NssPrepare);
             StdioLock = stdio_lock ["_IO_list_lock"] Part(Part::StdioLock);
             MallocLock = malloc_lock ["__malloc_fork_lock_parent"] Part(Part::MallocLock);
             MallocUnlock = malloc_unlock ["__malloc_fork_unlock_parent"] Part(Part::MallocUnlock);
-            MallocUnlockChild = malloc_unlock_child ["__malloc_fork_unlock_child"]
-                Part(Part::MallocUnlock);
             StdioUnlock = stdio_unlock ["_IO_list_unlock"] Part(Part::StdioUnlock);
-            StdioReset = stdio_reset ["_IO_list_resetlock"] Part(Part::StdioUnlock);
-            NssChild = nss_child ["__nss_database_fork_subprocess"] Part(Part::NssChild);
-            PostforkHandlers = postfork_handlers ["__run_postfork_handlers"]
-                Part(Part::PostforkHandlers);
+            ChildMallocUnlock = child_malloc_unlock ["__malloc_fork_unlock_child"]
+                Part(Part::ChildMallocUnlock);
+            ChildStdioReset = child_stdio_reset ["_IO_list_resetlock"] Part(Part::ChildStdioReset);
+            ChildNss = child_nss ["__nss_database_fork_subprocess"] Part(Part::ChildNss);
         }
     };
 }
 
 macro_rules! table {
-    ($($function:ident = $id:ident [$($symbol:literal),+] $role:ident $(($($part:expr),+))?;)*) => {
+    ($($function:ident = $id:ident [$($symbol:literal),+] $role:ident $(($part:expr))?;)*) => {
         /// A function of a C library that is probed; the discriminant is its place in [`FUNCTIONS`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
@@ -140,7 +147,7 @@ macro_rules! table {
             function: LibcFunction::$function,
             id: stringify!($id),
             symbols: &[$($symbol),+],
-            role: Role::$role $(($($part),+))?,
+            role: Role::$role $(($part))?,
         },)*];
     };
 }
@@ -162,6 +169,16 @@ impl LibcFunction {
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         FUNCTIONS.get(number as usize).map(|row| row.function)
+    }
+
+    /// The name by which programs call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        let row = self.row();
+        match row.symbols {
+            [name, ..] => name,
+            [] => row.id,
+        }
     }
 
     /// Whether its return is probed.
@@ -194,11 +211,12 @@ pub struct LibcRecord {
     pub bits: u32,
     /// The wrapper, a [`LibcFunction`].
     pub function: u32,
-    /// The library: its place in user space's list, plus 1; 0 where the kernel does not tell it.
+    /// The library: its place in user space's list, plus 1; 0 where the kernel does not tell it, and in
+    /// the child's record.
     pub library: u32,
     /// The thread that ran it.
     pub thread: TaskIds,
-    /// When the caller entered it, in the child's record too.
+    /// When it was entered; 0 in the child's record.
     pub entered_ns: u64,
     /// When it returned, with [`bits::RETURNED`].
     pub returned_ns: u64,
@@ -207,7 +225,7 @@ pub struct LibcRecord {
     pub attempt_ns: u64,
     /// What it returned, with [`bits::RETURNED`].
     pub ret: i64,
-    /// The stack pointer at its entry.
+    /// The stack pointer at its entry; 0 in the child's record.
     pub sp: u64,
     /// When each [`Part`] was entered and when it returned; 0 where that was not seen.
     pub parts: [[u64; 2]; Part::COUNT],

@@ -83,6 +83,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// The row of the stage with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        STAGES.iter().find(|row| row.name == name)
+    }
+
     /// How deep the stage is nested; 0 for a stage that is part of no other.
     #[must_use]
     pub fn depth(&self) -> usize {

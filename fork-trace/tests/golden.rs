@@ -58,6 +58,7 @@ const STREAMS: &[&str] = &[
     "records",
     "waits",
     "samples",
+    "libc",
     "tree",
     "stages",
 ];

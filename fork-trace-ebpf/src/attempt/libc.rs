@@ -46,6 +46,23 @@ fn insert(tid: u32) -> Option<&'static mut LibcRecord> {
     inside(tid)
 }
 
+/// The part of `fork` that a function is now, in a thread that is inside of `fork`.
+#[inline(always)]
+fn part(record: &LibcRecord, function: LibcFunction) -> Option<Part> {
+    if record.function != LibcFunction::Fork as u32 {
+        return None;
+    }
+    match function.row().role {
+        Role::Wrapper | Role::EntryOnly => None,
+        Role::Both(part) | Role::Part(part) => Some(part),
+        Role::Handlers if record.attempt_ns == 0 => Some(Part::PreforkHandlers),
+        Role::Handlers | Role::HandlersAfter if record.has(bits::CHILD) => {
+            Some(Part::ChildHandlers)
+        }
+        Role::Handlers | Role::HandlersAfter => Some(Part::PostforkHandlers),
+    }
+}
+
 /// Enters a function of a library, the stack pointer being `sp`. Which library it is only few callers
 /// need to know.
 #[inline(always)]
@@ -53,29 +70,18 @@ pub(crate) fn enter(function: LibcFunction, sp: u64, library: impl FnOnce() -> u
     let now = now();
     let key = bpf_get_current_pid_tgid();
     let tid = low_half(key);
-    let outer = inside(tid);
-    let part = match function.row().role {
-        Role::Wrapper | Role::EntryOnly => None,
-        Role::Both(part) | Role::Part(part) => Some(part),
-        Role::Around(before, after) => {
-            let is_before = outer
-                .as_ref()
-                .is_some_and(|outer| outer.attempt_ns == 0 && !outer.has(bits::CHILD));
-            Some(if is_before { before } else { after })
+    if let Some(outer) = inside(tid) {
+        if let Some(part) = part(outer, function) {
+            set(outer, part, 0, now);
+            return;
         }
-    };
-    if let Some(outer) = outer {
-        if let Some(part) = part {
-            if outer.function == LibcFunction::Fork as u32 {
-                set(outer, part, 0, now);
-                return;
-            }
-        } else if sp < outer.sp && !outer.has(bits::CHILD) {
+        let returns = LibcFunction::from_number(outer.function).is_some_and(LibcFunction::returns);
+        if returns && sp < outer.sp {
             // A wrapper that is called by another one belongs to that.
             return;
         }
     }
-    if matches!(function.row().role, Role::Part(_) | Role::Around(..)) {
+    if !function.row().role.is_wrapper() {
         return;
     }
     let task = Task::current().by_helper();
@@ -104,23 +110,9 @@ pub(crate) fn leave(function: LibcFunction, ret: u64) {
         send(record);
         // It was just there.
         _ = LIBC.remove(tid);
-        return;
+    } else if let Some(part) = part(record, function) {
+        set(record, part, 1, now);
     }
-    if record.function != LibcFunction::Fork as u32 {
-        return;
-    }
-    let part = match function.row().role {
-        Role::Wrapper | Role::EntryOnly => return,
-        Role::Both(part) | Role::Part(part) => part,
-        Role::Around(before, after) => {
-            if record.attempt_ns == 0 && !record.has(bits::CHILD) {
-                before
-            } else {
-                after
-            }
-        }
-    };
-    set(record, part, 1, now);
 }
 
 /// Writes down when a part was entered, or when it returned.
@@ -138,6 +130,13 @@ fn send(record: &LibcRecord) {
     }
 }
 
+/// How many bytes a wrapper whose return is not probed takes of the stack at most, before it makes the
+/// call.
+const SMALL_FRAME: u64 = 512;
+
+/// How many bytes lie between a wrapper's entry and its caller's frame: the address to which it returns.
+const RETURN_ADDRESS: u64 = 8;
+
 /// The calling thread begins an attempt.
 #[inline(always)]
 pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
@@ -150,11 +149,17 @@ pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
         // It has not returned from its parent's fork, and forks already: in a handler.
         return;
     }
-    attempt.bits |= record::bits::LIBC;
-    record.attempt_ns = attempt.start_ns;
-    let wrapper = LibcFunction::from_number(record.function);
-    if wrapper.is_some_and(|wrapper| !wrapper.returns()) {
-        send(record);
+    let returns = LibcFunction::from_number(record.function).is_some_and(LibcFunction::returns);
+    let frame = (record.sp + RETURN_ADDRESS).wrapping_sub(attempt.sp);
+    // Of a wrapper whose return is not probed the entry may be older: its call was not seen.
+    if returns || frame <= SMALL_FRAME {
+        attempt.bits |= record::bits::LIBC;
+        record.attempt_ns = attempt.start_ns;
+    }
+    if !returns {
+        if record.attempt_ns != 0 {
+            send(record);
+        }
         // It was just there.
         _ = LIBC.remove(tid);
     }
@@ -166,17 +171,24 @@ pub(super) fn child_made(attempt: &ForkRecord, child: TaskIds, clone_flags: u64,
     if LIBC_ON.load() == 0 || !attempt.has(record::bits::LIBC) || clone_flags & CLONE_VM != 0 {
         return;
     }
+    // It is gone where its return is not probed.
     let Some(outer) = inside(low_half(key)) else { return };
-    let (function, library, entered_ns, sp) =
-        (outer.function, outer.library, outer.entered_ns, outer.sp);
+    let function = outer.function;
     let Some(record) = insert(child.tid) else { return };
     record.bits = bits::CHILD;
     record.function = function;
-    record.library = library;
     record.thread = child;
-    record.entered_ns = entered_ns;
     record.attempt_ns = attempt.start_ns;
-    record.sp = sp;
+}
+
+/// The calling thread runs another program, in which it is in no wrapper. `tid` is its id before that: a thread
+/// that is not the first one of its process takes the id of that one.
+#[inline(always)]
+pub(crate) fn execs(tid: u32) {
+    if LIBC_ON.load() != 0 {
+        // Most threads are in no wrapper when they do.
+        _ = LIBC.remove(tid);
+    }
 }
 
 /// The calling task ends, perhaps inside a wrapper.

@@ -43,7 +43,7 @@ fn leave(ctx: *mut c_void, function: LibcFunction) -> i32 {
 
 /// Defines the two programs of each function.
 macro_rules! programs {
-    ($($function:ident = $id:ident $symbols:tt $role:ident $(($($part:expr),+))?;)*) => {
+    ($($function:ident = $id:ident $symbols:tt $role:ident $(($part:expr))?;)*) => {
         $(mod $id {
             use super::*;
 

@@ -8,7 +8,8 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, marks, start, taken, waits},
+    attempt::{begin, child, finish, libc, marks, start, taken, waits},
+    current::low_half,
     follow_up,
     kernel::{
         program::Program,
@@ -125,6 +126,7 @@ pub(crate) fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    libc::execs(low_half(ctx.arg(1)));
     follow_up::execs(Task::new(ctx.arg(0)), Program::new(ctx.arg(2)));
     0
 }

@@ -4,7 +4,7 @@ use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VFORK, PF_IO_WORKER, PF_KTHREAD},
     record::{ForkRecord, StartRecord, Syscall, bits},
     refusal::known,
-    stage::{Mark, STAGES, Stage},
+    stage::{Mark, Row, Stage},
 };
 use nix::errno::Errno;
 
@@ -84,8 +84,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
 /// the failure is what the cause says of it.
 pub fn settle(fork: &mut Fork, joined: &Joined, plan: &Plan) {
     let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
-    let named = |name: &Name| STAGES.iter().find(|row| row.name == *name);
-    let decided = fork.failed_stage.as_ref().and_then(named).map(|row| row.stage);
+    let decided = fork.failed_stage.as_deref().and_then(Row::named).map(|row| row.stage);
     add_stages(fork, times, plan, decided);
 }
 

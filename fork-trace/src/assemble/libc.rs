@@ -14,16 +14,11 @@ use crate::{
     },
 };
 
-/// The wrapper that a record is of; `None`: a newer kernel side wrote it.
-fn wrapper(record: &LibcRecord) -> Option<LibcFunction> {
-    LibcFunction::from_number(record.function)
-}
-
 /// Adds what the C library did. The attempt's waits, which say when its caller and its child were in
 /// user space, were added before. `libraries` are the files that were probed.
 pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
     let Some(caller) = joined.libc.as_deref() else { return };
-    let Some(function) = wrapper(caller) else { return };
+    let Some(function) = LibcFunction::from_number(caller.function) else { return };
     let place = usize::try_from(caller.library).ok().and_then(|place| place.checked_sub(1));
     let library = place.and_then(|place| libraries.get(place)).or(match libraries {
         [only] => Some(only),
@@ -33,14 +28,14 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
     let back_ns = fork.held_ns.map(|held_ns| fork.mono_ns + held_ns);
     let child = joined.child_libc.as_deref();
     let in_user_ns = child_in_user_ns(fork, joined);
-    let mut stages = parts(caller, caller.entered_ns, false);
+    let mut stages = parts(caller, caller.entered_ns);
     if let (Some(child), Some(in_user_ns)) = (child, in_user_ns) {
         stages.extend(setup(child, in_user_ns));
-        stages.extend(parts(child, in_user_ns, true));
+        stages.extend(parts(child, in_user_ns));
     }
     fork.libc = Some(Libc {
         library: library.cloned(),
-        function: Some(Name::Borrowed(symbol(function))),
+        function: Some(Name::Borrowed(function.name())),
         prepare_ns: fork.mono_ns.checked_sub(caller.entered_ns),
         parent_ns: returned(caller).zip(back_ns).and_then(|(end, back)| end.checked_sub(back)),
         child_ns: child
@@ -52,11 +47,6 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
     });
 }
 
-/// The name by which programs call a wrapper.
-fn symbol(function: LibcFunction) -> &'static str {
-    function.row().symbols.first().copied().unwrap_or(function.row().id)
-}
-
 /// When the child first ran in user space.
 fn child_in_user_ns(fork: &Fork, joined: &Joined) -> Option<u64> {
     let woken_ns = Some(joined.record.mark_ns(Mark::SchedWakeupNew)).filter(|at_ns| *at_ns != 0)?;
@@ -65,12 +55,12 @@ fn child_in_user_ns(fork: &Fork, joined: &Joined) -> Option<u64> {
 }
 
 /// The parts that were seen whole, in order of time; their begin is counted from `from_ns`.
-fn parts(record: &LibcRecord, from_ns: u64, in_child: bool) -> Vec<LibcStage> {
+fn parts(record: &LibcRecord, from_ns: u64) -> Vec<LibcStage> {
     let part = |part: &Part| {
         let [entered_ns, returned_ns] = record.parts.get(*part as usize).copied()?;
         let dur_ns = returned_ns.checked_sub(entered_ns).filter(|_| entered_ns != 0)?;
         let start_ns = entered_ns.checked_sub(from_ns)?;
-        let name = Name::Borrowed(part.stage(in_child)?.row().name);
+        let name = Name::Borrowed(part.stage().row().name);
         Some(LibcStage { name, start_ns, dur_ns })
     };
     let mut stages: Vec<_> = Part::ALL.iter().filter_map(part).collect();

@@ -10,11 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use foldhash::HashMap;
-use fork_trace_common::{
-    callee::sampled_stage,
-    sample::SampleRecord,
-    stage::{STAGES, Stage},
-};
+use fork_trace_common::{callee::sampled_stage, sample::SampleRecord, stage::Stage};
 
 use crate::event::{
     fork::{Fork, OTHER},
@@ -227,14 +223,10 @@ fn place(fork: &Fork, since_ns: u64, on_stack: &[Stage]) -> Option<Place> {
         let is_interval = span.runs.is_none() && span.source != Some(Source::Switch);
         is_interval && (start_ns..start_ns.saturating_add(dur_ns)).contains(&since_ns)
     });
-    let depth = |span: &Span| stage(span).map(|stage| stage.row().depth());
+    let depth = |span: &Span| span.stage().map(|stage| stage.row().depth());
     let innermost = lasts.max_by_key(|(_, span)| depth(span)).map(|(place, _)| place);
     let within = fork.total_ns.is_some_and(|total_ns| since_ns < total_ns);
     (innermost.is_some() || within).then_some(innermost)
-}
-
-fn stage(span: &Span) -> Option<Stage> {
-    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
 }
 
 /// Whether a stage has a time of its own that is exact, at another place: then nothing has to be said
@@ -253,8 +245,9 @@ fn work_ns(fork: &Fork, place: Place) -> Option<u64> {
                 let around = |outer: &Span| {
                     let timed = outer.dur_ns.is_some() && !outer.is_sampled();
                     timed
-                        && stage(span)
-                            .zip(stage(outer))
+                        && span
+                            .stage()
+                            .zip(outer.stage())
                             .is_some_and(|(span, outer)| span.is_within(outer))
                 };
                 !fork.stages.iter().any(around)
@@ -319,6 +312,7 @@ fn split(fork: &mut Fork, place: Place, within: &InStage, period_ns: u64) {
 
 #[cfg(test)]
 mod tests {
+    use fork_trace_common::stage::STAGES;
     use proptest::prelude::*;
 
     use super::*;

@@ -9,7 +9,7 @@
 use fork_trace_common::{
     callee::stage_of,
     record::bits::KERNEL_MADE,
-    stage::{Mark, ORDER, Point, STAGES, Stage},
+    stage::{Mark, ORDER, Point, Stage},
     wait::{Phase, Wait, WaitsRecord},
 };
 
@@ -216,10 +216,6 @@ fn is(span: &Span, stage: Stage) -> bool {
     span.name == stage.row().name
 }
 
-fn stage(span: &Span) -> Option<Stage> {
-    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
-}
-
 /// The innermost stage that lasted from `left_ns` to `back_ns`.
 fn around(stages: &[Span], left_ns: u64, back_ns: u64) -> Option<Stage> {
     let lasts = stages.iter().filter(|span| {
@@ -227,14 +223,14 @@ fn around(stages: &[Span], left_ns: u64, back_ns: u64) -> Option<Stage> {
         let ends = span.start_ns.zip(span.dur_ns).map(|(start_ns, dur_ns)| start_ns + dur_ns);
         span.runs.is_none() && begins && ends.is_some_and(|ends| ends >= back_ns)
     });
-    lasts.filter_map(stage).max_by_key(|stage| stage.row().depth())
+    lasts.filter_map(Span::stage).max_by_key(|stage| stage.row().depth())
 }
 
 /// Adds time off the CPU to a stage and to those around it.
 fn charge(stages: &mut [Span], of: Option<Stage>, off_ns: u64) {
     let Some(of) = of else { return };
     for span in stages {
-        if let Some(stage) = stage(span)
+        if let Some(stage) = span.stage()
             && (stage == of || of.is_within(stage))
             && let Some(dur_ns) = span.dur_ns
         {
@@ -269,7 +265,7 @@ fn take_out(stages: &mut [Span], by_marks: Stage, told: Stage, left_ns: u64, bac
     if !nested {
         // Stages around the one, but not around the other, are shorter too.
         for span in stages.iter_mut() {
-            if let Some(stage) = stage(span)
+            if let Some(stage) = span.stage()
                 && by_marks.is_within(stage)
                 && !told.is_within(stage)
             {
@@ -292,7 +288,7 @@ fn put_in(
     (left_ns, moved_ns): (u64, u64),
 ) {
     for span in stages.iter_mut().filter(|span| span.dur_ns.is_some()) {
-        let Some(stage) = stage(span) else { continue };
+        let Some(stage) = span.stage() else { continue };
         let outer = told.is_within(stage)
             && by_marks.is_none_or(|by_marks| stage != by_marks && !by_marks.is_within(stage));
         if outer || stage == told {
@@ -310,7 +306,7 @@ fn put_in(
     // The stage that refused may stand there without a time.
     let failed = stages.iter().any(|span| is(span, told) && span.status == Status::Failed);
     stages.retain(|span| !is(span, told));
-    let next = stages.iter().position(|span| stage(span).is_some_and(|stage| stage > told));
+    let next = stages.iter().position(|span| span.stage().is_some_and(|stage| stage > told));
     let span = Span {
         name: Name::Borrowed(told.row().name),
         start_ns: Some(left_ns),
@@ -334,6 +330,7 @@ fn put_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fork_trace_common::stage::STAGES;
 
     fn span(stage: Stage, start_ns: u64, dur_ns: u64, self_ns: u64) -> Span {
         Span {

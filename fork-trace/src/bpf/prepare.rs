@@ -78,6 +78,9 @@ fn probe_libraries(
     cookies: bool,
     stop: &dyn Fn() -> bool,
 ) -> ProbedLibraries {
+    for (name, reason) in &found.refused {
+        log::info!("cannot probe {name}: {reason}");
+    }
     let mut probed = ProbedLibraries { refused: found.refused, ..ProbedLibraries::default() };
     for library in found.libraries.iter().take_while(|_| !stop()) {
         let place = u32::try_from(probed.names.len()).unwrap_or(u32::MAX);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fork_trace_common::{
     flags::FLAGS,
-    stage::{STAGES, Stage},
+    stage::{Row, STAGES, Stage},
 };
 
 use crate::{
@@ -88,7 +88,7 @@ fn rule(word: &str) -> Option<String> {
 }
 
 fn stage(word: &str) -> Option<String> {
-    let row = STAGES.iter().find(|row| row.name == word)?;
+    let row = Row::named(word)?;
     let mut text = format!("{word}: {}\n  source: {}\n", row.what, row.at);
     if row.shared_by != 0 {
         let names = FLAGS.iter().filter(|(flag, _)| row.shared_by & flag != 0);

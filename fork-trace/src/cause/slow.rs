@@ -3,7 +3,7 @@
 //! Time off the CPU is never taken for work: what a stage worked is its own time without its waits.
 //! Where no single wait or stage took a good part of the time, there is no verdict.
 
-use fork_trace_common::stage::{STAGES, Stage};
+use fork_trace_common::stage::Stage;
 
 use crate::{
     cause::reasons::{REASONS, Reason, UNKNOWN},
@@ -80,10 +80,6 @@ fn longest_work(fork: &Fork) -> Option<(&Span, u64)> {
     stages.max_by_key(|(_, work_ns)| *work_ns)
 }
 
-fn stage(span: &Span) -> Option<Stage> {
-    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
-}
-
 fn row(name: &str) -> &'static Reason {
     REASONS.iter().find(|reason| reason.name == name).unwrap_or(&UNKNOWN)
 }
@@ -145,7 +141,7 @@ fn keeper(by: &Keeper, state: WaitState) -> String {
 
 fn work(fork: &Fork, span: &Span, ns: u64, took_ns: u64) -> Slow {
     let share = percent(ns, took_ns);
-    let stage = stage(span);
+    let stage = span.stage();
     let kind = Name::Owned(format!("work:{}", span.name));
     let memory =
         stage.is_some_and(|stage| stage.is_within(Stage::CopyMm) || stage == Stage::CopyMm);

@@ -153,7 +153,7 @@ fn examine(report: &mut Report) -> Result<()> {
         filter: Filter::all(),
         sample_hz: SAMPLE_HZ,
         // The host's own.
-        libc: Some(found(&[], None, Some(&[]))),
+        libc: Some(found(&[], None, Some(&[]))?),
         ..Settings::default()
     };
     let since = Instant::now();

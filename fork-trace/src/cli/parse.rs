@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use clap::builder::{
     PathBufValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
 };
-use fork_trace_common::stage::STAGES;
+use fork_trace_common::stage::{Row, STAGES};
 use jiff::SignedDuration;
 
 use crate::{
@@ -50,8 +50,7 @@ pub(super) fn stages(text: &str) -> Result<Stages, String> {
         _ => {}
     }
     let stage = |name: &str| {
-        let row = STAGES.iter().find(|row| row.name == name);
-        row.map(|row| row.stage).ok_or_else(|| {
+        Row::named(name).map(|row| row.stage).ok_or_else(|| {
             match nearest(name, STAGES.iter().map(|row| row.name).chain(["default", "all", "none"]))
             {
                 Some(near) => format!("there is no stage {name}{}", did_you_mean(Some(near))),

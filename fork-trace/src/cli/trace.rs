@@ -73,7 +73,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
         ring_bytes: ring_bytes(args.run.buffer, host.info.cpus),
-        libc: libraries(args, &filters),
+        libc: libraries(args, &filters)?,
         no_waits,
         sample_hz: match args.measure.sample {
             _ if stages.is_none() || no_waits => 0,
@@ -225,16 +225,16 @@ async fn wait(child: &mut Child, signals: &mut Signals) -> Result<u8> {
 }
 
 /// The C libraries to probe, if that is wanted.
-fn libraries(args: &TraceArgs, filters: &Filters) -> Option<Found> {
+fn libraries(args: &TraceArgs, filters: &Filters) -> Result<Option<Found>, UserError> {
+    if args.measure.libc.is_empty() {
+        return Ok(None);
+    }
     let named = args.measure.libc.iter().filter(|path| !path.is_empty());
     let named: Vec<_> = named.map(PathBuf::from).collect();
     let command = args.command.cmd.first().and_then(|program| on_path(program));
-    let pids = match &filters.pids[..] {
-        // What a command runs may be seen only later; what processes run already is a good guess.
-        [] => None,
-        pids => Some(pids),
-    };
-    (!args.measure.libc.is_empty()).then(|| found(&named, command.as_deref(), pids))
+    // What a command runs may be seen only later; what processes run already is a good guess.
+    let pids = (!filters.pids.is_empty()).then_some(filters.pids.as_slice());
+    found(&named, command.as_deref(), pids).map(Some)
 }
 
 fn words(command: &[OsString]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The C library around an attempt, as the `fork` line has it with `--libc`.
 
+use fork_trace_common::stage::{Row, Side, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,38 @@ impl Unseen {
                  looked into"
             }
         }
+    }
+}
+
+/// When a part of a wrapper runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// In the caller, before the call.
+    Before,
+    /// It holds the call itself.
+    Call,
+    /// In the caller, after the call.
+    After,
+    /// In the child.
+    Child,
+}
+
+impl Libc {
+    /// Its parts that run then, in order.
+    pub fn parts(&self, when: When) -> impl Iterator<Item = &LibcStage> {
+        self.stages.iter().filter(move |part| self.when(part) == Some(when))
+    }
+
+    fn when(&self, part: &LibcStage) -> Option<When> {
+        let row = Row::named(&part.name)?;
+        Some(match row.side {
+            Side::ChildLibc => When::Child,
+            _ if row.stage == Stage::LibcSyscall => When::Call,
+            _ if self.prepare_ns.is_none_or(|prepare_ns| part.start_ns < prepare_ns) => {
+                When::Before
+            }
+            _ => When::After,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One stage of one attempt, and how well its time is known.
 
-use fork_trace_common::stage::{STAGES, Stage};
+use fork_trace_common::stage::{Row, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
@@ -219,6 +219,12 @@ fn field<L: SerializeStruct, V: Serialize>(
 }
 
 impl Span {
+    /// The stage that it is of; `None` where this version does not know it.
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        Row::named(&self.name).map(|row| row.stage)
+    }
+
     /// Whether it is a share of another stage's own time.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
@@ -263,16 +269,12 @@ pub fn worked_ns(stages: &[Span], span: &Span) -> Option<u64> {
 
 /// Whether `outer` is the nearest timed stage around `inner`.
 fn is_next_around(stages: &[Span], outer: &Span, inner: &Span) -> bool {
-    let (Some(outer), Some(inner)) = (stage(outer), stage(inner)) else { return false };
+    let (Some(outer), Some(inner)) = (outer.stage(), inner.stage()) else { return false };
     let timed = |candidate: &Stage| {
         let is = |span: &Span| span.dur_ns.is_some() && !span.is_sampled();
-        stages.iter().any(|span| is(span) && stage(span) == Some(*candidate))
+        stages.iter().any(|span| is(span) && span.stage() == Some(*candidate))
     };
     inner.around().find(timed) == Some(outer)
-}
-
-fn stage(span: &Span) -> Option<Stage> {
-    STAGES.iter().find(|row| row.name == span.name).map(|row| row.stage)
 }
 
 #[cfg(test)]

@@ -61,6 +61,22 @@ pub struct HostInfo {
     pub boot_id: String,
 }
 
+impl Coverage {
+    /// Of a stage that is seen so precisely; nothing else is said of it yet.
+    #[must_use]
+    pub const fn new(name: Name, precision: Precision) -> Self {
+        Self {
+            name,
+            precision,
+            source: None,
+            opens: None,
+            closes: None,
+            includes: Vec::new(),
+            reason: None,
+        }
+    }
+}
+
 /// What can be seen of one stage on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {

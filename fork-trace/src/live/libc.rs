@@ -20,7 +20,7 @@ const MOST: usize = 4096;
 /// program.
 #[derive(Default)]
 pub(super) struct UnseenWrappers {
-    reasons: HashMap<(u32, u64, Option<Arc<str>>), Unseen>,
+    reasons: HashMap<(u32, u64, Arc<str>), Unseen>,
 }
 
 impl UnseenWrappers {
@@ -35,14 +35,18 @@ impl UnseenWrappers {
         if fork.libc.is_some() || !record.has(bits::ENTERED) || record.has(bits::LIBC) {
             return;
         }
-        let key = (record.parent.tgid, record.parent_process_start_ns, fork.parent.exe.clone());
-        if self.reasons.len() >= MOST && !self.reasons.contains_key(&key) {
-            self.reasons.clear();
-        }
-        let reason = *self
-            .reasons
-            .entry(key)
-            .or_insert_with(|| reason(record, fork.parent.exe.as_deref(), files));
+        let reason = match fork.parent.exe.clone() {
+            // It may run another program by the next time.
+            None => reason(record, None, files),
+            Some(exe) => {
+                let program =
+                    (record.parent.tgid, record.parent_process_start_ns, Arc::clone(&exe));
+                if self.reasons.len() >= MOST && !self.reasons.contains_key(&program) {
+                    self.reasons.clear();
+                }
+                *self.reasons.entry(program).or_insert_with(|| reason(record, Some(&exe), files))
+            }
+        };
         fork.libc = Some(Libc {
             library: None,
             function: None,

@@ -67,12 +67,12 @@ pub fn no_clone(wrapper: &LibcRecord) -> Option<Warning> {
     if !returns_errno || !wrapper.has(libc::bits::RETURNED) || errno > 4095 {
         return None;
     }
-    let name = function.row().symbols.first().copied().unwrap_or_default();
     let TaskIds { tgid, tid, .. } = wrapper.thread;
     Some(Warning {
         code: Name::Borrowed("no-clone"),
         text: format!(
-            "{name} in thread {tid} of process {tgid} returned {}, and made no clone",
+            "{} in thread {tid} of process {tgid} returned {}, and made no clone",
+            function.name(),
             errno_name(errno)
         ),
         hint: Some(

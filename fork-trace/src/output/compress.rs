@@ -1,6 +1,6 @@
 //! Compressed files: one row a compression, read and written without C.
 //!
-//! What is written is pushed out at each pause, and whenever [`HELD`] bytes have come together: so much of the
+//! What is written is pushed out at each pause, and whenever `HELD` bytes have come together: so much of the
 //! text is lost at most if this process is killed.
 
 use std::{

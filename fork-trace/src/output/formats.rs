@@ -1,6 +1,10 @@
 //! The table of formats: one row a format. `--format`, `-o`, the help and the tests read it.
 
-use std::{fmt, io::Write, path::Path};
+use std::{
+    fmt,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use crate::output::{
     compress::Compression,
@@ -80,14 +84,13 @@ impl Format {
     /// ending of a compression may follow.
     #[must_use]
     pub fn takes(path: &Path) -> bool {
-        let name = Compression::of_file(path).map_or_else(|| path.to_owned(), |(_, name)| name);
-        name.extension().is_none() || Self::of_file(path).is_some()
+        uncompressed(path).extension().is_none() || Self::of_file(path).is_some()
     }
 
     /// The format that a file's ending names, or the ending before that of a compression.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<&'static Self> {
-        let name = Compression::of_file(path).map_or_else(|| path.to_owned(), |(_, name)| name);
+        let name = uncompressed(path);
         let ending = name.extension()?.to_str()?;
         FORMATS.iter().find(|format| format.endings.contains(&ending))
     }
@@ -97,6 +100,11 @@ impl fmt::Debug for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
+}
+
+/// The name without the ending of a compression.
+fn uncompressed(path: &Path) -> PathBuf {
+    Compression::of_file(path).map_or_else(|| path.to_owned(), |(_, name)| name)
 }
 
 #[cfg(test)]

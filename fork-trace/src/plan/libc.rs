@@ -1,9 +1,7 @@
 //! What can be seen of the stages in the C library.
 
-use std::collections::BTreeSet;
-
 use fork_trace_common::{
-    libc::{FUNCTIONS, LibcFunction, Part, Role},
+    libc::{self, FUNCTIONS, LibcFunction, Part},
     stage::{Row, Stage},
 };
 
@@ -20,13 +18,8 @@ use crate::{
 pub(super) fn coverage(row: &Row, probed: Option<&ProbedLibraries>) -> Coverage {
     let name = Name::Borrowed(row.name);
     let missing = |reason: String| Coverage {
-        name: name.clone(),
-        precision: Precision::Missing,
-        source: None,
-        opens: None,
-        closes: None,
-        includes: Vec::new(),
         reason: Some(reason),
+        ..Coverage::new(name.clone(), Precision::Missing)
     };
     let Some(probed) = probed else {
         return missing("the C library is probed only with --libc".to_owned());
@@ -38,38 +31,31 @@ pub(super) fn coverage(row: &Row, probed: Option<&ProbedLibraries>) -> Coverage 
             if reasons.is_empty() { "none was found".to_owned() } else { reasons.join("; ") };
         return missing(format!("no C library can be probed: {reasons}"));
     }
-    let seen = |opens: &str, closes: &str, precision| Coverage {
-        name: name.clone(),
-        precision,
+    let seen = |opens: String, closes: String, precision| Coverage {
         source: Some(Source::Uprobe),
-        opens: Some(Name::Owned(opens.to_owned())),
-        closes: Some(Name::Owned(closes.to_owned())),
-        includes: Vec::new(),
-        reason: None,
+        opens: Some(Name::Owned(opens)),
+        closes: Some(Name::Owned(closes)),
+        ..Coverage::new(name.clone(), precision)
     };
-    let symbol =
-        |function: LibcFunction| function.row().symbols.first().copied().unwrap_or_default();
-    let of_stage = functions(row.stage);
-    if let Some(function) = of_stage.iter().find(|function| probed.functions.contains(function)) {
-        let symbol = symbol(*function);
-        return seen(&format!("enter {symbol}"), &format!("leave {symbol}"), Precision::Exact);
-    }
-    match row.stage {
-        Stage::ChildFork => seen("sys_exit of the child", "leave fork", Precision::Exact),
-        Stage::ChildSetup => {
-            let parts = [Stage::ChildMallocUnlock, Stage::ChildStdioReset, Stage::ChildHandlers];
-            let first = parts.into_iter().flat_map(functions);
-            match first.into_iter().find(|function| probed.functions.contains(function)) {
-                Some(function) => seen(
-                    "sys_exit of the child",
-                    &format!("enter {}", symbol(function)),
-                    Precision::Bounded,
-                ),
+    let in_user_space = || "sys_exit of the child".to_owned();
+    let probed_of = |stage| functions(stage).find(|function| probed.functions.contains(function));
+    match (row.stage, probed_of(row.stage)) {
+        (_, Some(function)) => {
+            let symbol = function.name();
+            seen(format!("enter {symbol}"), format!("leave {symbol}"), Precision::Exact)
+        }
+        (Stage::ChildFork, _) => seen(in_user_space(), "leave fork".to_owned(), Precision::Exact),
+        (Stage::ChildSetup, _) => {
+            let later = [Stage::ChildMallocUnlock, Stage::ChildStdioReset, Stage::ChildHandlers];
+            match later.into_iter().find_map(probed_of) {
+                Some(next) => {
+                    seen(in_user_space(), format!("enter {}", next.name()), Precision::Bounded)
+                }
                 None => missing(no_symbol(probed)),
             }
         }
         // They are inlined, or they are no functions.
-        Stage::PopenLock | Stage::ChildLoaderReset | Stage::ChildReclaimStacks => {
+        (Stage::PopenLock | Stage::ChildLoaderReset | Stage::ChildReclaimStacks, _) => {
             missing(format!("no function of its own; its time falls into {}", parent(row)))
         }
         _ => missing(format!("{}; its time falls into {}", no_symbol(probed), parent(row))),
@@ -92,35 +78,11 @@ fn no_symbol(probed: &ProbedLibraries) -> String {
 }
 
 /// The functions of which one is the stage.
-fn functions(stage: Stage) -> BTreeSet<LibcFunction> {
-    let is_part = |part: Part| [false, true].map(|child| part.stage(child)).contains(&Some(stage));
-    let in_child = |function: LibcFunction| {
-        matches!(
-            function,
-            LibcFunction::MallocUnlockChild | LibcFunction::StdioReset | LibcFunction::NssChild
-        )
+fn functions(stage: Stage) -> impl Iterator<Item = LibcFunction> {
+    let part = Part::ALL.iter().find(move |part| part.stage() == stage);
+    let is_of = move |row: &&libc::Row| match part {
+        Some(part) => row.role.is(*part),
+        None => stage == Stage::LibcFork && row.function == LibcFunction::Fork,
     };
-    let in_caller = |function: LibcFunction| {
-        matches!(function, LibcFunction::MallocUnlock | LibcFunction::StdioUnlock)
-    };
-    let is_child_stage = matches!(
-        stage,
-        Stage::ChildMallocUnlock | Stage::ChildStdioReset | Stage::ChildNss | Stage::ChildHandlers
-    );
-    let is_of = |role: Role| match role {
-        Role::Wrapper | Role::EntryOnly => false,
-        Role::Both(part) | Role::Part(part) => is_part(part),
-        Role::Around(before, after) => is_part(before) || is_part(after),
-    };
-    FUNCTIONS
-        .iter()
-        .filter(|row| match stage {
-            Stage::LibcFork => row.function == LibcFunction::Fork,
-            _ => is_of(row.role),
-        })
-        .map(|row| row.function)
-        .filter(
-            |function| if is_child_stage { !in_caller(*function) } else { !in_child(*function) },
-        )
-        .collect()
+    FUNCTIONS.iter().filter(is_of).map(|row| row.function)
 }

@@ -138,22 +138,13 @@ impl Planner<'_> {
             }
             match bounds {
                 Err(reason) if self.facts.sampled.contains(&row.stage) => Coverage {
-                    name,
-                    precision: Precision::Sampled,
                     source: Some(Source::Sample),
-                    opens: None,
-                    closes: None,
-                    includes: Vec::new(),
                     reason: Some(reason.clone()),
+                    ..Coverage::new(name, Precision::Sampled)
                 },
                 Err(reason) => Coverage {
-                    name,
-                    precision: Precision::Missing,
-                    source: None,
-                    opens: None,
-                    closes: None,
-                    includes: Vec::new(),
                     reason: Some(reason.clone()),
+                    ..Coverage::new(name, Precision::Missing)
                 },
                 Ok(bounds) => Coverage {
                     name,

@@ -84,3 +84,29 @@ fn wrappers_are_named_and_what_passes_none_has_a_reason() {
     let reason = raw["libc"]["reason"].as_str().unwrap();
     assert!(["not-by-wrapper", "unknown"].contains(&reason), "{raw}");
 }
+
+#[test]
+fn a_vfork_that_is_not_shown_is_not_taken_for_the_wrapper_of_a_later_fork() {
+    live_test!();
+    let folder = Folder::new("unshown-wrapper");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.args(["--libc", "-k", "process", "-o"]).arg(&file).arg("--").arg("sh");
+    // A shell may start a program by vfork. Then it makes a shell of its own by fork, and becomes a program that
+    // forks past its library.
+    let script = "FORKER true; (:); FORKER true; exec FORKER fork-raw";
+    tool.arg("-c").arg(script.replace("FORKER", &forker().display().to_string()));
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let traced = read(&file);
+    if !is_probed(&traced) {
+        skip!("no C library can be probed");
+    }
+    let forks = of_type(&traced, "fork");
+    let of = |comm: &str| forks.iter().rfind(|fork| fork["parent"]["comm"] == comm).unwrap();
+    let shell = &of("sh")["libc"];
+    assert_eq!(shell["function"], "fork", "{shell}");
+    assert!(shell["parent_ns"].is_u64() && shell["child_ns"].is_u64(), "{shell}");
+    let raw = &of("forker")["libc"];
+    assert!(raw["function"].is_null() && raw["prepare_ns"].is_null(), "{raw}");
+}

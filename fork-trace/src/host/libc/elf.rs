@@ -27,16 +27,15 @@ const GNU_IFUNC: u8 = 10;
 /// # Errors
 /// It cannot be read, is no ELF file of this machine, or has none of the functions.
 pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
-    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    let metadata = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+    let file = File::open(path).context("cannot be opened")?;
+    let metadata = file.metadata().context("cannot be looked at")?;
     if !metadata.is_file() {
-        bail!("{} is no file", path.display());
+        bail!("no file");
     }
     let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache)
-        .with_context(|| format!("{} is not an ELF file that can be read", path.display()))?;
+    let elf = object::File::parse(&cache).context("not an ELF file that can be read")?;
     if elf.architecture() != object::Architecture::X86_64 {
-        bail!("{} is for another machine ({:?})", path.display(), elf.architecture());
+        bail!("for another machine ({:?})", elf.architecture());
     }
     let mut addresses = BTreeSet::new();
     collect(elf.dynamic_symbols(), &mut addresses);
@@ -58,8 +57,8 @@ pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
         .into_iter()
         .filter_map(|(function, address)| Some((function, file_offset(&elf, address)?)))
         .collect();
-    if !functions.iter().any(|(function, _)| *function == LibcFunction::Fork) {
-        bail!("{} has no symbol for fork", path.display());
+    if !functions.iter().any(|(function, _)| function.row().role.is_wrapper()) {
+        bail!("no symbol of a function that makes a task");
     }
     Ok(Library {
         name: name.to_owned(),

@@ -12,6 +12,7 @@ use std::{
 use object::{Object as _, ObjectSection as _, ReadCache};
 
 use super::{elf, library::Library};
+use crate::error::UserError;
 
 /// How many libraries are probed at most.
 const MOST: usize = 32;
@@ -42,8 +43,7 @@ pub struct Found {
 impl Found {
     /// Adds the library that `path` reaches, unless it was added before.
     fn add(&mut self, path: &Path, name: &str, root: &Path) {
-        let Ok(metadata) = fs::metadata(path) else { return };
-        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+        if !file_id(path).is_some_and(|file| self.seen.insert(file)) {
             return;
         }
         if self.libraries.len() == MOST {
@@ -69,40 +69,49 @@ impl Found {
 /// The C libraries that process `pid` maps, by device and inode; `None` if one of them cannot be looked at.
 #[must_use]
 pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
-    let files = mapped(&pid.to_string())?.into_iter().map(|(path, _)| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    });
-    files.collect()
+    mapped(&pid.to_string())?.iter().map(|(path, _)| file_id(path)).collect()
 }
 
 /// The C library with which the program at `path` runs, by device and inode; none if it is static. `None` if
 /// the program cannot be read.
 #[must_use]
 pub fn files_of_program(path: &Path) -> Option<Vec<(u64, u64)>> {
-    let library = interpreter_library(path, Path::new("/"))?;
-    let metadata = fs::metadata(&library).ok()?;
-    let file = (metadata.dev(), metadata.ino());
-    Some(if library == path { Vec::new() } else { vec![file] })
+    let library = interpreter_library(path)?;
+    if library == path { Some(Vec::new()) } else { Some(vec![file_id(&library)?]) }
+}
+
+/// The device and the inode of a file.
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// The libraries that forks of the traced processes may pass: those that were `named`, the host's own,
 /// and those of the processes `pids`; without any, those of every running process.
-#[must_use]
-pub fn found(named: &[PathBuf], command: Option<&Path>, pids: Option<&[u32]>) -> Found {
+///
+/// # Errors
+/// [`UserError::Filter`]: one that was named cannot be probed.
+pub fn found(
+    named: &[PathBuf],
+    command: Option<&Path>,
+    pids: Option<&[u32]>,
+) -> Result<Found, UserError> {
     let root = Path::new("/");
     let mut found = Found::default();
     for path in named {
-        if fs::metadata(path).is_err() {
-            let reason = "there is no such file".to_owned();
-            found.refused.push((path.display().to_string(), reason));
+        let library = elf::library(path, &path.display().to_string(), root);
+        let library = library.map_err(|error| UserError::Filter {
+            option: "--libc",
+            value: path.display().to_string(),
+            reason: format!("{error:#}"),
+        })?;
+        if found.seen.insert(library.file) {
+            found.libraries.push(library);
         }
-        found.add(path, &path.display().to_string(), root);
     }
     for path in OWN {
         found.add(Path::new(path), path, root);
     }
-    if let Some(library) = command.and_then(|command| interpreter_library(command, root)) {
+    if let Some(library) = command.and_then(interpreter_library) {
         found.add(&library, &library.display().to_string(), root);
     }
     match pids {
@@ -115,12 +124,12 @@ pub fn found(named: &[PathBuf], command: Option<&Path>, pids: Option<&[u32]>) ->
                 .for_each(|pid| found.add_mapped(&pid));
         }
     }
-    found
+    Ok(found)
 }
 
-/// The C library with which the program at `path` would run, under `root`: that of its interpreter, or
-/// itself if it has none. `None` where that cannot be told.
-fn interpreter_library(path: &Path, root: &Path) -> Option<PathBuf> {
+/// The C library with which the program at `path` would run: that of its interpreter, or itself if it has
+/// none. `None` where that cannot be told.
+fn interpreter_library(path: &Path) -> Option<PathBuf> {
     let cache = ReadCache::new(File::open(path).ok()?);
     let elf = object::File::parse(&cache).ok()?;
     let Some(section) = elf.section_by_name(".interp") else {
@@ -128,7 +137,7 @@ fn interpreter_library(path: &Path, root: &Path) -> Option<PathBuf> {
     };
     let interpreter = section.uncompressed_data().ok()?;
     let interpreter = std::str::from_utf8(&interpreter).ok()?.trim_end_matches('\0');
-    let interpreter = root.join(interpreter.trim_start_matches('/'));
+    let interpreter = PathBuf::from(interpreter);
     // musl is interpreter and library in one file.
     if is_libc(&interpreter.to_string_lossy()) {
         return Some(interpreter);
@@ -207,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_own_library_has_its_wrappers() {
-        let found = found(&[], None, Some(&[std::process::id()]));
+        let found = found(&[], None, Some(&[std::process::id()])).unwrap();
         let library = found.libraries.first().unwrap_or_else(|| panic!("{found:?}"));
         for function in [LibcFunction::Fork, LibcFunction::PosixSpawn, LibcFunction::StdioLock] {
             assert!(library.functions.iter().any(|(of, _)| *of == function), "{function:?}");
@@ -215,18 +224,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_library_is_told() {
-        let found = found(&["/no/such".into(), "/etc/passwd".into()], None, Some(&[]));
-        let reasons: Vec<_> = found.refused.iter().map(|(_, reason)| reason.as_str()).collect();
-        assert!(reasons[0].contains("no such file"), "{reasons:?}");
-        assert!(reasons[1].contains("not an ELF file"), "{reasons:?}");
+    fn what_was_named_and_is_no_library_is_an_error() {
+        let said = |path: &str| found(&[path.into()], None, Some(&[])).unwrap_err().to_string();
+        assert!(
+            said("/no/such").contains("--libc /no/such: cannot be opened: "),
+            "{}",
+            said("/no/such")
+        );
+        assert!(said("/etc/passwd").contains("not an ELF file"), "{}", said("/etc/passwd"));
+        assert!(said("/bin/sh").contains("no symbol of a function"), "{}", said("/bin/sh"));
     }
 
     #[test]
     fn the_library_of_a_program_is_that_of_its_interpreter() {
         let own = std::env::current_exe().unwrap();
-        let library = interpreter_library(&own, Path::new("/")).unwrap();
+        let library = interpreter_library(&own).unwrap();
         assert!(library.ends_with("libc.so.6"), "{library:?}");
-        assert_eq!(interpreter_library(Path::new("/etc/passwd"), Path::new("/")), None);
+        assert_eq!(interpreter_library(Path::new("/etc/passwd")), None);
     }
 }

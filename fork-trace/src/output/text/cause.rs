@@ -1,6 +1,6 @@
 //! Why a fork failed, in words.
 
-use fork_trace_common::stage::{Row, STAGES};
+use fork_trace_common::stage::Row;
 
 use crate::{
     event::{
@@ -60,8 +60,7 @@ fn instead(id: Option<&str>) -> Option<(&'static str, String)> {
 
 /// The kernel function in which a stage lies.
 fn function(stage: &str) -> &str {
-    let named = |row: &&Row| row.name == stage;
-    let place = STAGES.iter().find(named).and_then(|row| row.at.split_once(".c "));
+    let place = Row::named(stage).and_then(|row| row.at.split_once(".c "));
     place.filter(|(_, word)| !word.contains(' ')).map_or(stage, |(_, function)| function)
 }
 

@@ -2,10 +2,8 @@
 
 use std::cmp::Reverse;
 
-use fork_trace_common::stage::{Row, STAGES, Side, Stage};
-
 use crate::event::{
-    libc::{Libc, LibcStage},
+    libc::{Libc, When},
     units::duration,
 };
 
@@ -15,10 +13,10 @@ const LONG_NS: u64 = 1_000_000;
 /// What took the C library long; `None`: nothing did.
 pub(super) fn words(libc: &Libc) -> Option<String> {
     let function = libc.function.as_ref()?;
-    let side = |ns: Option<u64>, name: &str, is_of: &dyn Fn(&LibcStage) -> bool| {
+    let side = |ns: Option<u64>, name: &str, when: When| {
         let ns = ns.filter(|ns| *ns >= LONG_NS)?;
         let mut parts: Vec<_> =
-            libc.stages.iter().filter(|part| is_of(part) && part.dur_ns >= LONG_NS / 10).collect();
+            libc.parts(when).filter(|part| part.dur_ns >= LONG_NS / 10).collect();
         parts.sort_by_key(|part| Reverse(part.dur_ns));
         let parts: Vec<_> =
             parts.iter().map(|part| format!("{} {}", part.name, duration(part.dur_ns))).collect();
@@ -26,13 +24,10 @@ pub(super) fn words(libc: &Libc) -> Option<String> {
             if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
         Some(format!("{} {name}{parts}", duration(ns)))
     };
-    let prepare_ns = libc.prepare_ns.unwrap_or(u64::MAX);
-    let before = |part: &LibcStage| !in_child(part) && part.start_ns < prepare_ns;
-    let after = |part: &LibcStage| !in_child(part) && part.start_ns >= prepare_ns && !is_call(part);
     let told = [
-        side(libc.prepare_ns, "before the call", &|part| before(part) && !is_call(part)),
-        side(libc.parent_ns, "after it", &after),
-        side(libc.child_ns, "in the child", &in_child),
+        side(libc.prepare_ns, "before the call", When::Before),
+        side(libc.parent_ns, "after it", When::After),
+        side(libc.child_ns, "in the child", When::Child),
     ];
     let told: Vec<_> = told.into_iter().flatten().collect();
     let library =
@@ -40,23 +35,10 @@ pub(super) fn words(libc: &Libc) -> Option<String> {
     (!told.is_empty()).then(|| format!("{function}{library}: {}", told.join(", ")))
 }
 
-fn row(part: &LibcStage) -> Option<&'static Row> {
-    STAGES.iter().find(|row| row.name == part.name)
-}
-
-fn in_child(part: &LibcStage) -> bool {
-    row(part).is_some_and(|row| row.side == Side::ChildLibc)
-}
-
-/// Whether the part holds the call itself.
-fn is_call(part: &LibcStage) -> bool {
-    row(part).is_some_and(|row| row.stage == Stage::LibcSyscall)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::values::Name;
+    use crate::event::{libc::LibcStage, values::Name};
 
     fn libc(times: [u64; 3], stages: &[(&'static str, u64, u64)]) -> Libc {
         let [prepare_ns, parent_ns, child_ns] = times.map(Some);

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use fork_trace_common::stage::{Row, STAGES, Side, Stage};
+use fork_trace_common::stage::{Row, Stage};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     event::{
         clone_flags,
         fork::{ChildStart, Fork, OTHER},
-        libc::{Libc, Unseen},
+        libc::{Libc, Unseen, When},
         memory::PAGE_BYTES,
         memory_cost::{self, known},
         span::{Precision, Span, Status},
@@ -111,7 +111,7 @@ pub(super) fn write(fork: &Fork, line: &mut Line, writer: &mut impl Write) -> io
 fn bars(fork: &Fork) -> Vec<Bar> {
     let mut bars = Vec::new();
     if let Some(libc) = &fork.libc {
-        wrapper(libc, fork, &mut bars);
+        wrapper(libc, fork.held_ns, &mut bars);
     }
     let mut around: Vec<Stage> = Vec::new();
     for span in &fork.stages {
@@ -122,7 +122,7 @@ fn bars(fork: &Fork) -> Vec<Bar> {
             }
             continue;
         }
-        let stage = row_of(span);
+        let stage = Row::named(&span.name);
         around.retain(|outer| stage.is_some_and(|row| row.stage.is_within(*outer)));
         bars.push(Bar {
             name: span.name.clone().into_owned(),
@@ -141,50 +141,40 @@ fn bars(fork: &Fork) -> Vec<Bar> {
         let shares = fork.stages.iter().filter(|span| is_of_other(span));
         bars.extend(shares.filter_map(|span| Some(sampled(span, span.dur_ns?, 1))));
     }
-    if let Some(libc) = &fork.libc {
-        bars.extend(libc_parts(libc, Side::Libc).filter(|(_, late)| *late).map(|(bar, _)| bar));
+    let wrapper = fork.libc.as_ref().and_then(|libc| Some((libc, libc.function.as_ref()?)));
+    if let Some((libc, function)) = wrapper {
+        let name = format!("{function}: after the call");
+        side(libc, When::After, &name, libc.parent_ns, &mut bars);
     }
     if let Some(start) = &fork.child_start {
         child(start, fork.woken_ns(), &mut bars);
     }
-    if let Some(libc) = &fork.libc {
-        let child = |name: &str| format!("child: {name}");
-        if let Some((child_ns, function)) = libc.child_ns.zip(libc.function.as_ref()) {
-            bars.push(plain_bar(&child(function), child_ns));
-        }
-        bars.extend(
-            libc_parts(libc, Side::ChildLibc).map(|(bar, _)| Bar { name: child(&bar.name), ..bar }),
-        );
+    if let Some((libc, function)) = wrapper {
+        side(libc, When::Child, &format!("child: {function}"), libc.child_ns, &mut bars);
     }
     bars
 }
 
-/// The wrapper of the C library: all of it where its end was seen, and its parts before the call.
-fn wrapper(libc: &Libc, fork: &Fork, bars: &mut Vec<Bar>) {
+/// The wrapper of the C library up to the call; all of it where its end was seen.
+fn wrapper(libc: &Libc, held_ns: Option<u64>, bars: &mut Vec<Bar>) {
     let Some(function) = &libc.function else { return };
-    let part =
-        |what: &str, ns: Option<u64>| ns.map(|ns| format!("{} {what} the call", duration(ns)));
-    let detail =
-        [part("before", libc.prepare_ns), part("after", libc.parent_ns)].into_iter().flatten();
-    let detail = detail.collect::<Vec<_>>().join(", ");
-    let all_ns = libc.prepare_ns.zip(libc.parent_ns).zip(fork.held_ns);
-    let dur_ns = all_ns.map(|((before, after), held)| before + held + after).or(libc.prepare_ns);
-    if let Some(dur_ns) = dur_ns {
-        bars.push(Bar { detail, ..plain_bar(function, dur_ns) });
+    let all_ns = libc.prepare_ns.zip(libc.parent_ns).zip(held_ns);
+    if let Some(((before, after), held)) = all_ns {
+        bars.push(plain_bar(function, before + held + after));
     }
-    bars.extend(libc_parts(libc, Side::Libc).filter(|(_, late)| !late).map(|(bar, _)| bar));
+    side(libc, When::Before, &format!("{function}: before the call"), libc.prepare_ns, bars);
 }
 
-/// The parts of a wrapper on one side, and whether each comes after the call.
-fn libc_parts(libc: &Libc, side: Side) -> impl Iterator<Item = (Bar, bool)> {
-    libc.stages.iter().filter_map(move |part| {
-        let row = STAGES.iter().find(|row| row.name == part.name && row.side == side)?;
-        let late = libc.prepare_ns.is_some_and(|prepare_ns| part.start_ns >= prepare_ns);
-        // It holds the call itself, of which the rows tell more.
-        let is_call = row.stage == Stage::LibcSyscall;
-        let bar = Bar { depth: 1, ..plain_bar(&part.name, part.dur_ns) };
-        (!is_call).then_some((bar, late))
-    })
+/// What the C library did on one side of the call, or in the child, and the parts of it.
+fn side(libc: &Libc, when: When, name: &str, ns: Option<u64>, bars: &mut Vec<Bar>) {
+    let Some(ns) = ns else { return };
+    bars.push(plain_bar(name, ns));
+    bars.extend(libc.parts(when).map(|part| {
+        // It is bounded by what comes next.
+        let is_bounded = part.name == Stage::ChildSetup.row().name;
+        let precision = if is_bounded { Precision::Bounded } else { Precision::Exact };
+        Bar { depth: 1, precision, ..plain_bar(&part.name, part.dur_ns) }
+    }));
 }
 
 /// Whether a stage is a share of the time that is in no stage.
@@ -254,10 +244,6 @@ fn plain_bar(name: &str, dur_ns: u64) -> Bar {
     }
 }
 
-fn row_of(span: &Span) -> Option<&'static Row> {
-    STAGES.iter().find(|row| row.name == span.name)
-}
-
 impl Widths {
     /// Of a duration with its `~`.
     const DUR: usize = 8;
@@ -304,7 +290,7 @@ fn sharing<'a>(spans: impl Iterator<Item = &'a Span>) -> String {
     let mut groups: Vec<(u64, Vec<&str>)> = Vec::new();
     let mut named: Vec<Stage> = Vec::new();
     for span in spans {
-        let row = row_of(span);
+        let row = Row::named(&span.name);
         if row.is_some_and(|row| named.iter().any(|outer| row.stage.is_within(*outer))) {
             continue;
         }
