@@ -72,6 +72,8 @@ pub enum Role {
     HandlersAfter,
     /// What runs all of them, in a glibc before 2.36: also those before the call.
     Handlers,
+    /// What registers handlers. Only its entry is probed.
+    Registers,
 }
 
 impl Role {
@@ -79,7 +81,7 @@ impl Role {
     #[must_use]
     pub fn is(self, part: Part) -> bool {
         match self {
-            Self::Wrapper | Self::EntryOnly => false,
+            Self::Wrapper | Self::EntryOnly | Self::Registers => false,
             Self::Both(own) | Self::Part(own) => own == part,
             Self::HandlersAfter => matches!(part, Part::PostforkHandlers | Part::ChildHandlers),
             Self::Handlers => part == Part::PreforkHandlers || Self::HandlersAfter.is(part),
@@ -131,6 +133,7 @@ macro_rules! for_each_libc_function {
                 Part(Part::ChildMallocUnlock);
             ChildStdioReset = child_stdio_reset ["_IO_list_resetlock"] Part(Part::ChildStdioReset);
             ChildNss = child_nss ["__nss_database_fork_subprocess"] Part(Part::ChildNss);
+            RegisterAtfork = register_atfork ["__register_atfork", "pthread_atfork"] Registers;
         }
     };
 }
@@ -184,8 +187,32 @@ impl LibcFunction {
     /// Whether its return is probed.
     #[must_use]
     pub const fn returns(self) -> bool {
-        !matches!(self.row().role, Role::EntryOnly)
+        returns(self as u32)
     }
+}
+
+/// The functions whose return is not probed, one bit each. It is a number and no table, so that the kernel side
+/// need not look into memory at a place that the verifier cannot follow.
+const WITHOUT_RETURN: u64 = {
+    let mut bits = 0;
+    let mut place = 0;
+    let mut rows = FUNCTIONS;
+    while let [row, rest @ ..] = rows {
+        if matches!(row.role, Role::EntryOnly | Role::Registers) {
+            bits |= 1 << place;
+        }
+        (rows, place) = (rest, place + 1);
+    }
+    bits
+};
+
+const _: () = assert!(FUNCTIONS.len() <= 64);
+
+/// Whether the return of the function with this number is probed.
+#[must_use]
+#[inline(always)]
+pub const fn returns(function: u32) -> bool {
+    function < u64::BITS && (WITHOUT_RETURN >> function) & 1 == 0
 }
 
 /// What is known of a run of a wrapper; `bits` of [`LibcRecord`].
@@ -195,6 +222,30 @@ pub mod bits {
     /// `returned_ns` and `ret` were taken. Without it the thread ended inside the wrapper, or the
     /// return is not probed.
     pub const RETURNED: u32 = 1 << 1;
+}
+
+/// How many runs of handlers one run of a wrapper keeps.
+pub const HANDLER_RUNS: usize = 12;
+
+/// One run of a handler that a program has registered with `pthread_atfork`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct HandlerRun {
+    /// The number that user space has given to the handler.
+    pub handler: u64,
+    /// When it was entered.
+    pub entered_ns: u64,
+    /// When it returned; 0 where that was not seen.
+    pub returned_ns: u64,
+}
+
+impl HandlerRun {
+    /// A run with every byte zero.
+    pub const ZEROED: Self = Self { handler: 0, entered_ns: 0, returned_ns: 0 };
 }
 
 /// One run of a wrapper, in the caller or in the child.
@@ -229,6 +280,10 @@ pub struct LibcRecord {
     pub sp: u64,
     /// When each [`Part`] was entered and when it returned; 0 where that was not seen.
     pub parts: [[u64; 2]; Part::COUNT],
+    /// How many handlers ran that are probed; the last of them may be more than are kept.
+    pub handlers: u64,
+    /// The first of these, in order.
+    pub runs: [HandlerRun; HANDLER_RUNS],
 }
 
 impl LibcRecord {
@@ -247,6 +302,8 @@ impl LibcRecord {
             ret: 0,
             sp: 0,
             parts: [[0; 2]; Part::COUNT],
+            handlers: 0,
+            runs: [HandlerRun::ZEROED; HANDLER_RUNS],
         }
     }
 
@@ -258,6 +315,31 @@ impl LibcRecord {
     }
 }
 
+/// A process registers handlers with `pthread_atfork`, or runs another program and so loses them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct AtforkRecord {
+    /// [`RecordKind::Atfork`](crate::record::RecordKind::Atfork).
+    pub kind: u32,
+    /// The process.
+    pub tgid: u32,
+    /// The process's id as /proc of user space's pid namespace has it; 0 where it has none there.
+    pub proc_pid: u32,
+    /// 1: it runs another program.
+    pub execs: u32,
+    /// When that happened.
+    pub at_ns: u64,
+    /// The addresses of the handlers before the fork, after it in the caller, and in the child; 0 for none.
+    pub handlers: [u64; 3],
+}
+
+// There is no padding.
+const _: () = assert!(size_of::<AtforkRecord>() == 16 + 8 + 24);
+
 /// The symbol of the switch that links attempts with the wrappers around them: a `u8`, 0 or 1.
 pub const LIBC_ON: &str = "LIBC_ON";
 /// The symbol of the switch that the kernel tells which library it is
@@ -267,7 +349,8 @@ pub const COOKIES: &str = "COOKIES";
 pub const COOKIE_HELPER: &str = "bpf_get_attach_cookie_trace";
 
 // There is no padding: nothing would set a byte that no field names before it leaves the kernel.
-const _: () = assert!(size_of::<LibcRecord>() == 16 + 16 + 40 + 16 * Part::COUNT);
+const _: () =
+    assert!(size_of::<LibcRecord>() == 16 + 16 + 40 + 16 * Part::COUNT + 8 + 24 * HANDLER_RUNS);
 const _: () = assert!(align_of::<LibcRecord>() == 8);
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub enum RecordKind {
     Sample = 12,
     /// A [`LibcRecord`](crate::libc::LibcRecord).
     Libc = 13,
+    /// An [`AtforkRecord`](crate::libc::AtforkRecord).
+    Atfork = 14,
 }
 
 /// The system call of an attempt.

@@ -29,6 +29,13 @@ pub(crate) fn send<T>(record: &T) -> bool {
     RING.output::<T>(record, wake_up()).is_ok()
 }
 
+/// Sends a record that user space has to act on at once; returns whether it fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_now<T>(record: &T) -> bool {
+    RING.output::<T>(record, BPF_RB_FORCE_WAKEUP).is_ok()
+}
+
 /// Sends a record that another one follows at once, so that user space need not be woken for it;
 /// returns whether it fitted into the ring.
 #[inline(always)]

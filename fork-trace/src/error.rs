@@ -76,6 +76,13 @@ pub enum UserError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A recording does not tell what an option asks for.
+    Untold {
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// The tree of processes was asked for, and no output can draw it.
     NoTree,
     /// An output cannot be opened or written.
@@ -179,6 +186,7 @@ impl UserError {
             | Self::Replay { .. }
             | Self::CutOff { .. } => 1,
             Self::Filter { .. }
+            | Self::Untold { .. }
             | Self::NoTree
             | Self::SameFile { .. }
             | Self::Terminal { .. }
@@ -235,6 +243,9 @@ impl UserError {
                 bpf(2): try outside the container; `fork-trace doctor` shows more"
                 .to_owned(),
             Self::Filter { .. } => "see `fork-trace --help all` for what each filter takes".to_owned(),
+            Self::Untold { option, .. } => {
+                format!("leave {option} out, or record again without what is named here")
+            }
             Self::NoTree => "leave --tree out, for the lines fork, exec and exit of the JSON say all that the \
                 tree is drawn from; or add a text output such as -o FILE.txt"
                 .to_owned(),
@@ -269,8 +280,9 @@ impl UserError {
                  written"
                     .to_owned()
             }
-            Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a CLONE_ \
-                flag, a flags word such as 0x1200011, an errno, a kind of cause, or the reason of a wait"
+            Self::Unexplained { .. } => "give a stage (`fork-trace doctor` lists them), a \
+                function, a call, a CLONE_ flag, a flags word such as 0x1200011, an errno, a word of the JSON, \
+                or an option"
                 .to_owned(),
             Self::NoTopic { .. } => "`fork-trace help all` describes every option; `fork-trace explain \
                 WHAT` says what a stage, a flag or an error is"
@@ -302,6 +314,7 @@ impl fmt::Display for UserError {
                 write!(f, "backend {name} cannot be used here: {reason}")
             }
             Self::Filter { option, value, reason } => write!(f, "{option} {value}: {reason}"),
+            Self::Untold { option, reason } => write!(f, "{option}: {reason}"),
             Self::NoTree => f.write_str("--tree is drawn as text, and no output is text"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
             Self::Stuck { path, missing } => write!(

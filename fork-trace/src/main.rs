@@ -16,9 +16,12 @@ fn main() -> ExitCode {
             listen(cli.trace.output.verbose);
             cli::trace::trace(&cli.trace)
         }
-        Some(Task::Replay { file, only, output }) => {
-            listen(output.verbose);
-            cli::replay::replay(file, only, output)
+        Some(Task::Replay(args)) => {
+            listen(args.output.verbose);
+            match &args.arrange.against {
+                Some(other) => cli::compare::compare(args, other),
+                None => cli::replay::replay(args),
+            }
         }
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Schema) => cli::schema::schema(),

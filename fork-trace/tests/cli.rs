@@ -70,7 +70,7 @@ fn help_is_one_screen_or_all() {
     assert_eq!(printed(&in_80_columns(&["--help", "all"])), all);
     assert_eq!(printed(&in_80_columns(&["-x", "-h", "all"])), all);
     let replay = printed(&in_80_columns(&["replay", "--help"]));
-    assert!(replay.contains("fork-trace replay") && !replay.contains("--pid"), "{replay}");
+    assert!(replay.contains("fork-trace replay") && !replay.contains("--buffer"), "{replay}");
     assert!(printed(&fork_trace(&["help", "replay"])).contains("fork-trace replay"));
     let wrong = fork_trace(&["help", "repaly"]);
     assert_eq!(wrong.status.code(), Some(2));
@@ -215,6 +215,167 @@ fn only_the_failures_asked_for_are_shown() {
     assert!(two.len() > 1);
     assert_eq!(errnos(&["-e", "EAGAIN", "--errno", "12"]), two);
     fs::remove_file(&path).unwrap();
+}
+
+/// The objects that a replay of a golden stream writes with these options.
+fn replayed(stream: &str, args: &[&str]) -> Vec<serde_json::Value> {
+    let output = fork_trace(&[&["replay", &golden(stream), "--json"], args].concat());
+    assert!(
+        errors(&output).lines().all(|line| line.contains("cut off") || line.contains("hint: "))
+    );
+    printed(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The ids of the attempts among them.
+fn ids(lines: &[serde_json::Value]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line["id"].as_str()).collect()
+}
+
+#[test]
+fn every_filter_works_in_a_replay() {
+    let all = replayed("simple", &[]);
+    let count = |args: &[&str]| ids(&replayed("simple", args)).len();
+    assert_eq!(count(&[]), 6);
+    for (args, wanted) in [
+        (&["-p", "4250"][..], 2),
+        (&["-p", "4250", "-p", "4400"], 3),
+        (&["-p", "4242", "-f"], 5),
+        (&["-P", "4242"], 2),
+        (&["-u", "ada"], 5),
+        (&["-u", "1000", "-u", "0"], 6),
+        (&["-u", "ada", "-n", "make"], 2),
+        (&["-k", "thread,process"], 4),
+        (&["--min-duration", "1ms"], 2),
+        (&["--min-duration", "1ms", "-x"], 0),
+        (&["--cgroup", "/"], 0),
+    ] {
+        let lines = replayed("simple", args);
+        assert_eq!(ids(&lines).len(), wanted, "{args:?}");
+        let (recorded, summary) = (all.last().unwrap(), lines.last().unwrap());
+        assert_eq!(summary["attempts"], wanted, "{args:?}");
+        let tasks = |summary: &serde_json::Value| {
+            summary["succeeded"].as_u64().unwrap() + summary["filtered"].as_u64().unwrap()
+        };
+        assert_eq!(tasks(summary), tasks(recorded), "{args:?}");
+        assert_ne!(lines[0]["filters"], all[0]["filters"], "{args:?}");
+    }
+    let filters = &replayed("simple", &["-P", "4242", "-k", "vfork"])[0]["filters"];
+    assert_eq!((&filters["ppids"][0], &filters["kinds"][0]), (&4242.into(), &"vfork".into()));
+    assert_eq!(filters["command"], all[0]["filters"]["command"]);
+    let worker = "/system.slice/worker.service";
+    for path in [worker, "system.slice", &format!("/sys/fs/cgroup{worker}/cpu.max")] {
+        assert_eq!(ids(&replayed("waits", &["--cgroup", path])).len(), 4, "{path}");
+    }
+    assert_eq!(ids(&replayed("waits", &["--cgroup", "/system.slice/work"])).len(), 0);
+    let note = fork_trace(&["replay", SIMPLE, "-n", "a-name-of-many-bytes"]);
+    assert!(errors(&note).contains("the kernel keeps 15 bytes"), "{}", errors(&note));
+}
+
+#[test]
+fn what_became_of_a_child_is_shown_with_its_fork() {
+    let lines = replayed("tree", &["-p", "4242", "-k", "vfork"]);
+    let fork = "4242-7000003000000";
+    assert_eq!(ids(&lines), [fork]);
+    let of = lines.iter().filter_map(|line| line["fork_id"].as_str()).collect::<Vec<_>>();
+    assert_eq!(of, [fork; 3], "its vfork_done, exec and exit");
+}
+
+#[test]
+fn what_a_recording_does_not_tell_is_no_filter() {
+    for (args, option) in [
+        (&["-u", "root"][..], "-u: "),
+        (&["-P", "1"], "-P: "),
+        (&["--cgroup", "/"], "--cgroup: "),
+        (&["--min-duration", "1ms"], "--min-duration: "),
+        (&["--sort", "held"], "--sort: "),
+    ] {
+        let output = fork_trace(&[&["replay", &golden("stages")], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = errors(&output);
+        assert!(said.contains(option) && said.contains("hint: "), "{said}");
+    }
+    let whole = fs::read_to_string(SIMPLE).unwrap();
+    let path = file("no-waits", whole.replacen(r#""filters":"#, r#""waits":false,"filters":"#, 1));
+    let out = file("kept.json", "precious");
+    let names = [&path, &out].map(|path| path.to_str().unwrap());
+    let output = fork_trace(&["replay", names[0], "--min-duration", "1ms", "-o", names[1]]);
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert!(errors(&output).contains("--no-waits"), "{}", errors(&output));
+    assert_eq!(fs::read(&out).unwrap(), b"precious");
+    [path, out].iter().for_each(|path| fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn the_largest_come_first_and_no_more_than_are_wanted() {
+    let held = |args: &[&str]| -> Vec<u64> {
+        let lines = replayed("simple", args);
+        let forks = lines.iter().filter(|line| line["type"] == "fork");
+        forks.map(|fork| fork["held_ns"].as_u64().unwrap()).collect()
+    };
+    let recorded = held(&[]);
+    let mut sorted = recorded.clone();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    assert_ne!(recorded, sorted);
+    assert_eq!(held(&["--sort", "held"]), sorted);
+    assert_eq!(held(&["--sort", "held", "--max-events", "2"]), sorted[..2]);
+    assert_eq!(held(&["--max-events", "2"]), recorded[..2]);
+    assert_eq!(held(&["--sort", "time"]), recorded);
+    let all = replayed("simple", &[]);
+    for args in [&["--max-events", "2"][..], &["--max-events", "2", "--sort", "total"]] {
+        let lines = replayed("simple", args);
+        let (summary, recorded) = (lines.last().unwrap(), all.last().unwrap());
+        assert_eq!(summary["attempts"], 2);
+        let filtered = |summary: &serde_json::Value| summary["filtered"].as_u64().unwrap();
+        assert_eq!(filtered(summary), filtered(recorded) + 4, "{args:?}");
+    }
+    // A child's follow-ups come right after its fork.
+    let lines = replayed("tree", &["--sort", "held"]);
+    let of = |line: &serde_json::Value| {
+        line["id"].as_str().or(line["fork_id"].as_str()).map(str::to_owned)
+    };
+    let order: Vec<_> = lines.iter().filter_map(of).collect();
+    let mut groups = order.clone();
+    groups.dedup();
+    let each: std::collections::BTreeSet<_> = order.iter().collect();
+    assert_eq!(groups.len(), each.len(), "{order:?}");
+    assert_eq!(groups[0], "4242-7000003000000", "the vfork was held longest");
+    for wrong in [&["--sort", "held", "--tree"][..], &["--sort", "size"], &["--max-events", "0"]] {
+        let output = fork_trace(&[&["replay", SIMPLE], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn two_recordings_are_compared() {
+    let (simple, waits) = (golden("simple"), golden("waits"));
+    let compare = |args: &[&str]| fork_trace(&[&["replay"], args].concat());
+    let same = compare(&[&simple, "--against", &simple, "--json"]);
+    assert!(same.status.success(), "{}", errors(&same));
+    let object = last_line(&printed(&same));
+    assert_eq!((&object["type"], &object["schema_version"]), (&"compare".into(), &2.into()));
+    assert_eq!(object["a"], object["b"]);
+    assert_eq!(object["a"]["attempts"], 6);
+    assert!(object["kinds"].as_array().unwrap().iter().all(|kind| kind["p50_moved_ns"] == 0));
+    // The other one is cut off: it is compared as far as it goes.
+    let other = compare(&[&simple, "--against", &waits]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(errors(&other).contains("waits.jsonl") && errors(&other).contains("cut off"));
+    let text = printed(&other);
+    for part in ["A  ", "B  ", ", cut off", "KIND (HELD)", "STAGE (TOTAL)", "P50 A", "* fewer"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let filtered = compare(&[&simple, "--against", &simple, "--json", "-n", "make"]);
+    assert_eq!(last_line(&printed(&filtered))["b"]["attempts"], 2);
+    for wrong in [
+        &["-", "--against", "-"][..],
+        &[&simple, "--against", &waits, "-o", "x.json"],
+        &[&simple, "--against", &waits, "--tree"],
+        &[&simple, "--against", &waits, "--sort", "held"],
+    ] {
+        let output = compare(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", errors(&output));
+    }
+    assert_eq!(compare(&[&simple, "--against", "/no/such.json"]).status.code(), Some(1));
 }
 
 #[test]

@@ -27,12 +27,18 @@ use std::{
 };
 
 use fork_trace::{
-    event::{Event, replay::Replay, schema::schema},
+    event::{
+        Event,
+        compare::{Printed, Recorded},
+        replay::Replay,
+        schema::schema,
+        tally::sample::Sample,
+    },
     output::{
         formats::{FORMATS, Format},
         notes::Notes,
         sink::{Sink, send},
-        text::Look,
+        text::{Look, compare::write as write_compare},
         told::Told,
     },
 };
@@ -238,12 +244,64 @@ fn each_arrow_leads_from_one_call_to_one_child() {
     assert!(arrows > 30, "{arrows}");
 }
 
+/// A stream in figures.
+fn sample(stream: &str) -> (Sample, Recorded) {
+    let events = events(stream);
+    let Some(Event::Start(start)) = events.first() else { panic!("{stream} has no start") };
+    let mut recorded = Recorded::new(format!("{stream}.json"), start);
+    let mut sample = Sample::default();
+    for event in &events {
+        sample.add(event);
+        if let Event::Summary(summary) = event {
+            recorded.traced_ns = summary.traced_ns;
+            recorded.lost = summary.lost;
+        }
+    }
+    (sample, recorded)
+}
+
+/// Pairs of streams that are put beside each other.
+const PAIRS: [[&str; 2]; 4] =
+    [["tree", "waits"], ["failures", "causes"], ["hostile", "empty"], ["stages", "stages"]];
+
+#[test]
+fn comparisons_are_as_in_the_file_and_as_the_schema_says() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let mut out = String::new();
+    for pair in PAIRS {
+        let figures = Sample::compare(pair.map(sample));
+        let text = |width, color| {
+            let mut text = Vec::new();
+            write_compare(&figures, width, color, &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        for width in [Some(80), Some(100), Some(160), None] {
+            let name = width.map_or("no terminal".to_owned(), |width| format!("width {width}"));
+            let text = text(width, false);
+            write!(out, "== {} and {}, {name} ==\n{text}\n", pair[0], pair[1]).unwrap();
+        }
+        write!(out, "== colour ==\n{}\n", text(Some(120), true).replace('\x1b', "␛")).unwrap();
+        for width in 1..=200 {
+            for line in text(Some(width), false).lines() {
+                assert!(line.width() <= width && line.trim_end() == line, "at {width}: {line}");
+            }
+        }
+        let value = serde_json::to_value(Printed::Compare(Box::new(figures.clone()))).unwrap();
+        let wrong: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}: {value}");
+        let mut wrong = value.clone();
+        wrong["kinds"] = "many".into();
+        assert!(!validator.is_valid(&wrong));
+    }
+    compare("compare.txt", &out);
+}
+
 #[test]
 fn every_file_belongs_to_a_stream() {
     for entry in fs::read_dir(path("")).unwrap() {
         let file = entry.unwrap().path();
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        assert!(STREAMS.contains(&name.as_str()), "{name}");
+        assert!(STREAMS.contains(&name.as_str()) || name == "compare", "{name}");
     }
 }
 

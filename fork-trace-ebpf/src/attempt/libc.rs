@@ -9,8 +9,8 @@ use aya_ebpf::{Global, helpers::bpf_get_current_pid_tgid};
 use fork_trace_common::{
     counter::Counter,
     flags::CLONE_VM,
-    libc::{LibcFunction, LibcRecord, Part, Role, bits},
-    record::{self, ForkRecord, TaskIds},
+    libc::{AtforkRecord, LibcFunction, LibcRecord, Part, Role, bits, returns},
+    record::{self, ForkRecord, RecordKind, TaskIds},
 };
 
 use crate::{
@@ -53,7 +53,7 @@ fn part(record: &LibcRecord, function: LibcFunction) -> Option<Part> {
         return None;
     }
     match function.row().role {
-        Role::Wrapper | Role::EntryOnly => None,
+        Role::Wrapper | Role::EntryOnly | Role::Registers => None,
         Role::Both(part) | Role::Part(part) => Some(part),
         Role::Handlers if record.attempt_ns == 0 => Some(Part::PreforkHandlers),
         Role::Handlers | Role::HandlersAfter if record.has(bits::CHILD) => {
@@ -75,8 +75,7 @@ pub(crate) fn enter(function: LibcFunction, sp: u64, library: impl FnOnce() -> u
             set(outer, part, 0, now);
             return;
         }
-        let returns = LibcFunction::from_number(outer.function).is_some_and(LibcFunction::returns);
-        if returns && sp < outer.sp {
+        if returns(outer.function) && sp < outer.sp {
             // A wrapper that is called by another one belongs to that.
             return;
         }
@@ -115,6 +114,61 @@ pub(crate) fn leave(function: LibcFunction, ret: u64) {
     }
 }
 
+/// Enters a handler that runs because of a fork: user space has given it the number `handler`.
+#[inline(always)]
+pub(crate) fn enter_handler(handler: u64) {
+    let now = now();
+    let Some(record) = inside(low_half(bpf_get_current_pid_tgid())) else { return };
+    if let Ok(place) = usize::try_from(record.handlers)
+        && let Some(run) = record.runs.get_mut(place)
+    {
+        run.handler = handler;
+        run.entered_ns = now;
+        run.returned_ns = 0;
+    }
+}
+
+/// Returns from a handler that runs because of a fork.
+#[inline(always)]
+pub(crate) fn leave_handler() {
+    let now = now();
+    let Some(record) = inside(low_half(bpf_get_current_pid_tgid())) else { return };
+    if let Ok(place) = usize::try_from(record.handlers)
+        && let Some(run) = record.runs.get_mut(place)
+    {
+        if run.entered_ns == 0 {
+            // It was entered before its entry was probed.
+            return;
+        }
+        run.returned_ns = now;
+    }
+    record.handlers += 1;
+}
+
+/// The calling process registers handlers.
+#[inline(always)]
+pub(crate) fn registers(handlers: [u64; 3]) {
+    let key = bpf_get_current_pid_tgid();
+    if filter::wanted(Task::current().by_helper(), tgid(key)) {
+        send_atfork(key, handlers, 0);
+    }
+}
+
+#[inline(always)]
+fn send_atfork(key: u64, handlers: [u64; 3], execs: u32) {
+    let record = AtforkRecord {
+        kind: RecordKind::Atfork as u32,
+        tgid: tgid(key),
+        proc_pid: Task::current().by_helper().proc_pid(tgid(key)).unwrap_or_default(),
+        execs,
+        at_ns: now(),
+        handlers,
+    };
+    if !ring::send_now(&record) {
+        count(Counter::RingFullLibc);
+    }
+}
+
 /// Writes down when a part was entered, or when it returned.
 #[inline(always)]
 fn set(record: &mut LibcRecord, part: Part, end: usize, at_ns: u64) {
@@ -149,7 +203,7 @@ pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
         // It has not returned from its parent's fork, and forks already: in a handler.
         return;
     }
-    let returns = LibcFunction::from_number(record.function).is_some_and(LibcFunction::returns);
+    let returns = returns(record.function);
     let frame = (record.sp + RETURN_ADDRESS).wrapping_sub(attempt.sp);
     // Of a wrapper whose return is not probed the entry may be older: its call was not seen.
     if returns || frame <= SMALL_FRAME {
@@ -188,6 +242,7 @@ pub(crate) fn execs(tid: u32) {
     if LIBC_ON.load() != 0 {
         // Most threads are in no wrapper when they do.
         _ = LIBC.remove(tid);
+        send_atfork(bpf_get_current_pid_tgid(), [0; 3], 1);
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::generated::bpf_get_attach_cookie,
     programs::{ProbeContext, RetProbeContext},
 };
-use fork_trace_common::libc::LibcFunction;
+use fork_trace_common::libc::{LibcFunction, Role};
 
 use crate::{attempt::libc, current::low_half};
 
@@ -29,6 +29,10 @@ fn library(ctx: *mut c_void) -> u32 {
 #[inline(always)]
 fn enter(ctx: *mut c_void, function: LibcFunction) -> i32 {
     let probe = ProbeContext::new(ctx);
+    if matches!(function.row().role, Role::Registers) {
+        libc::registers([0, 1, 2].map(|place| probe.arg(place).unwrap_or_default()));
+        return 0;
+    }
     // SAFETY: the context of a uprobe is the registers of the function's entry.
     let sp = unsafe { (*probe.regs).rsp };
     libc::enter(function, sp, || library(ctx));
@@ -38,6 +42,25 @@ fn enter(ctx: *mut c_void, function: LibcFunction) -> i32 {
 #[inline(always)]
 fn leave(ctx: *mut c_void, function: LibcFunction) -> i32 {
     libc::leave(function, RetProbeContext::new(ctx).ret());
+    0
+}
+
+/// At the entry of a handler that a process has registered; the kernel tells which one it is.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe/atfork_handler")]
+extern "C" fn uprobe_atfork_handler(ctx: *mut c_void) -> i32 {
+    if COOKIES.load() != 0 {
+        // SAFETY: the context is the one that the kernel has passed.
+        libc::enter_handler(unsafe { bpf_get_attach_cookie(ctx) });
+    }
+    0
+}
+
+/// At the return of such a handler.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uretprobe/atfork_handler")]
+extern "C" fn uretprobe_atfork_handler(_ctx: *mut c_void) -> i32 {
+    libc::leave_handler();
     0
 }
 

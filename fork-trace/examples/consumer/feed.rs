@@ -17,12 +17,13 @@ use fork_trace::{
         summary::Summary,
         values::Name,
     },
-    host::{call_sites::all_unknown, facts::Facts, features::Features, tracepoint::Tracepoint},
+    host::{
+        call_sites::all_unknown, facts::Facts, features::Features, libc::Library,
+        tracepoint::Tracepoint,
+    },
     live::{
-        kernel_side::KernelSide,
-        stream::{Followed, Stream},
-        stuck::StuckAttempts,
-        waits::Waits,
+        kernel_side::KernelSide, stream::Stream, stuck::StuckAttempts, waits::Waits,
+        wanted::Followed,
     },
     output::{
         formats::Format,
@@ -68,6 +69,14 @@ impl KernelSide for Quiet {
 
     fn holders(&mut self, _of: HoldersOf) -> Result<Vec<HolderSeen>> {
         Ok(Vec::new())
+    }
+
+    fn probe_libc(&mut self, _place: u32, _: &Library, _cookies: bool) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn probe_handler(&mut self, _number: u32, _path: &Path, _offset: u64) -> Result<(), String> {
+        Ok(())
     }
 }
 

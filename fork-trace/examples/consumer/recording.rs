@@ -59,7 +59,8 @@ pub(crate) fn of_one_caller(entries: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
         | Record::Refusal(_)
         | Record::Waits(_)
         | Record::Sample(_)
-        | Record::Libc(_) => false,
+        | Record::Libc(_)
+        | Record::Atfork(_) => false,
     };
     let kept = entries.into_iter().zip(&records).filter(|(_, record)| is_kept(record));
     Ok(kept.map(|(entry, _)| entry).collect())

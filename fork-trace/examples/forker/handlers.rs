@@ -9,6 +9,7 @@ use std::{
     io::{Read as _, Write as _, pipe},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -58,13 +59,14 @@ extern "C" fn child() {
     work(CHILD_NS, &CHILD);
 }
 
-/// Forks once beside `threads` that allocate as fast as they can.
-pub(crate) fn run(threads: usize) -> Result<Truth, Skip> {
+/// Forks once beside `threads` that allocate as fast as they can, `pause_ms` after its handlers were registered.
+pub(crate) fn run(threads: usize, pause_ms: u64) -> Result<Truth, Skip> {
     // SAFETY: the handlers take no locks and allocate nothing.
     let registered = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     if registered != 0 {
         return Err(Skip::step("register handlers", registered));
     }
+    thread::sleep(Duration::from_millis(pause_ms));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..threads {

@@ -133,6 +133,9 @@ enum Command {
         /// Threads that allocate meanwhile.
         #[arg(default_value_t = 0)]
         threads: usize,
+        /// Milliseconds between registering them and the fork.
+        #[arg(default_value_t = 0)]
+        pause_ms: u64,
     },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
@@ -197,7 +200,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 done.print()?;
             }
         },
-        Some(Command::Handlers { threads }) => match handlers::run(threads) {
+        Some(Command::Handlers { threads, pause_ms }) => match handlers::run(threads, pause_ms) {
             Ok(truth) => print(&truth)?,
             Err(why) => {
                 let mut done = Done::default();

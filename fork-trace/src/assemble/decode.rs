@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::{
     follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
-    libc::LibcRecord,
+    libc::{AtforkRecord, LibcRecord},
     program::{self, ProgramRecord},
     record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
@@ -36,6 +36,8 @@ pub enum Record {
     Program(Box<ProgramRecord>),
     /// A run of a wrapper of the C library.
     Libc(Box<LibcRecord>),
+    /// A process registers handlers, or loses them.
+    Atfork(AtforkRecord),
 }
 
 /// Decodes one entry of the ring.
@@ -56,6 +58,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const EXEC_FAILED: u32 = FollowUpKind::ExecFailed as u32;
     const PROGRAM: u32 = RecordKind::Program as u32;
     const LIBC: u32 = RecordKind::Libc as u32;
+    const ATFORK: u32 = RecordKind::Atfork as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -85,6 +88,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         Some(LIBC) => {
             let record = LibcRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Libc(Box::new(record)))
+        }
+        Some(ATFORK) => {
+            let record = AtforkRecord::read_from_bytes(bytes).ok().with_context(length)?;
+            Ok(Record::Atfork(record))
         }
         Some(EXECED_WITH | EXEC_FAILED) => {
             Ok(Record::Exec(Box::new(exec(bytes).with_context(length)?)))

@@ -213,6 +213,7 @@ fn parent(joined: &Joined) -> Parent {
         start_ns: known(record.parent_process_start_ns),
         cgroup_id: known(record.cgroup_id),
         cgroup: None,
+        unit: None,
         ns_pid: Some(record.parent_ns_pid).filter(|pid| ![0, record.parent.tgid].contains(pid)),
         container: None,
         real_parent_pid: Some(record.real_parent)

@@ -150,8 +150,9 @@ impl Joiner {
             Record::Program(program) => self.programs.push(&program),
             Record::Libc(record) => self.wrapper(record, now_ns),
             Record::Refusal(refusal) => self.refusals.push_back(refusal),
-            // Follow-ups carry their fork's id: only a vfork's return is paired, by `returned`.
-            Record::FollowUp(_) | Record::Exec(_) => {}
+            // Follow-ups carry their fork's id: only a vfork's return is paired, by `returned`. Handlers belong to a
+            // process.
+            Record::FollowUp(_) | Record::Exec(_) | Record::Atfork(_) => {}
         }
         self.bound(now_ns);
     }

@@ -43,6 +43,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, libraries: &[String]) {
             .zip(in_user_ns)
             .and_then(|(end, in_user_ns)| end.checked_sub(in_user_ns)),
         stages,
+        handlers: Vec::new(),
         reason: None,
     });
 }

@@ -1,5 +1,7 @@
 //! Attaches the probes of C libraries.
 
+use std::{io, path::Path};
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     UProbe,
@@ -11,8 +13,22 @@ use crate::{
         errors::{brief, load_error},
         tracer::Tracer,
     },
-    host::libc::Library,
+    host::{libc::Library, rights},
 };
+
+/// Why a probe cannot be attached.
+fn reason(error: &anyhow::Error) -> String {
+    let reason = brief(error);
+    let denied = error.root_cause().downcast_ref::<io::Error>();
+    let denied = denied.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    match denied && !rights::has_admin() {
+        true => format!("{reason}: this kernel wants CAP_SYS_ADMIN for uprobes"),
+        false => reason,
+    }
+}
+
+/// The programs of a handler. The return is attached first, so that no entry is seen without its return.
+const HANDLER: [&str; 2] = ["uretprobe_atfork_handler", "uprobe_atfork_handler"];
 
 impl Tracer {
     /// Probes a library, which is number `place` of those that are probed: all of its functions, or
@@ -34,7 +50,7 @@ impl Tracer {
             ends.iter().try_for_each(|end| {
                 let program = format!("{end}_{}", function.row().id);
                 let cookie = cookies.then_some(u64::from(place) + 1);
-                links.push(self.uprobe(&program, library, *offset, cookie)?);
+                links.push(self.uprobe(&program, &library.path, *offset, cookie)?);
                 Ok(())
             })
         });
@@ -46,19 +62,50 @@ impl Tracer {
             }
             Err(error) => {
                 log::info!("probe {}: {error:#}", library.name);
-                Err(brief(&error))
+                Err(reason(&error))
             }
         }
+    }
+
+    /// Loads the programs that take the time of handlers, so that they can be attached later.
+    ///
+    /// # Errors
+    /// The kernel refuses them.
+    pub fn load_handler_probes(&mut self) -> Result<()> {
+        HANDLER.iter().try_for_each(|program| self.loaded(program).map(drop))
+    }
+
+    /// Probes a handler, to which user space has given a number.
+    ///
+    /// # Errors
+    /// The reason why that cannot be done.
+    pub fn probe_handler(&mut self, number: u32, path: &Path, offset: u64) -> Result<(), String> {
+        for program in HANDLER {
+            let link = self.uprobe(program, path, offset, Some(number.into()));
+            self.libc_links.push(link.map_err(|error| reason(&error))?);
+        }
+        Ok(())
     }
 
     /// Loads a program, unless it is loaded, and attaches it.
     fn uprobe(
         &mut self,
         program: &str,
-        library: &Library,
+        path: &Path,
         offset: u64,
         cookie: Option<u64>,
     ) -> Result<UProbeLink> {
+        let uprobe = self.loaded(program)?;
+        let location = UProbeAttachLocation::AbsoluteOffset(offset);
+        let point = UProbeAttachPoint { location, cookie };
+        let link = uprobe
+            .attach(point, path, UProbeScope::AllProcesses)
+            .map_err(|error| anyhow!(error))?;
+        uprobe.take_link(link).context("keep a link")
+    }
+
+    /// A program, loaded.
+    fn loaded(&mut self, program: &str) -> Result<&mut UProbe> {
         let found = self.ebpf.program_mut(program);
         let found = found.with_context(|| format!("find program {program} in the object"))?;
         let uprobe: &mut UProbe =
@@ -66,11 +113,6 @@ impl Tracer {
         if uprobe.fd().is_err() {
             uprobe.load().map_err(load_error)?;
         }
-        let location = UProbeAttachLocation::AbsoluteOffset(offset);
-        let point = UProbeAttachPoint { location, cookie };
-        let link = uprobe
-            .attach(point, &library.path, UProbeScope::AllProcesses)
-            .map_err(|error| anyhow!(error))?;
-        uprobe.take_link(link).context("keep a link")
+        Ok(uprobe)
     }
 }

@@ -65,8 +65,18 @@ pub fn prepare(
             Err(reason) => host.facts.no_samples = Some(reason),
         }
     }
-    host.facts.libc =
-        settings.libc.map(|found| probe_libraries(&mut tracer, found, host.cookies, stop));
+    if let Some(found) = settings.libc {
+        let mut probed = probe_libraries(&mut tracer, found, host.cookies, stop);
+        // Without cookies it could not be told which handler runs.
+        if *stages == Stages::All && host.cookies {
+            let loaded = tracer.load_handler_probes();
+            probed.times_handlers = loaded.is_ok();
+            if let Err(error) = loaded {
+                log::info!("handlers of pthread_atfork cannot be timed: {error:#}");
+            }
+        }
+        host.facts.libc = Some(probed);
+    }
     let plan = Plan::new(&host.facts, backend, stages)?;
     Ok(Prepared { tracer, ring, plan })
 }
@@ -81,18 +91,12 @@ fn probe_libraries(
     for (name, reason) in &found.refused {
         log::info!("cannot probe {name}: {reason}");
     }
-    let mut probed = ProbedLibraries { refused: found.refused, ..ProbedLibraries::default() };
+    let refused = found.refused;
+    let mut probed = ProbedLibraries { refused, cookies, ..ProbedLibraries::default() };
     for library in found.libraries.iter().take_while(|_| !stop()) {
         let place = u32::try_from(probed.names.len()).unwrap_or(u32::MAX);
         match tracer.probe_libc(place, library, cookies) {
-            Ok(()) => {
-                probed.names.push(library.name.clone());
-                probed.files.insert(library.file);
-                probed.functions.extend(library.functions.iter().map(|(function, _)| *function));
-                if !library.has_debug_symbols {
-                    probed.stripped.get_or_insert_with(|| library.name.clone());
-                }
-            }
+            Ok(()) => probed.add(library),
             Err(reason) => probed.refused.push((library.name.clone(), reason)),
         }
     }

@@ -8,6 +8,7 @@
 mod case;
 mod ending;
 pub mod explain;
+pub mod failures;
 mod finding;
 pub mod holders;
 mod limits;

@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(command(line), wanted, "{line}");
         }
         let cli = typed("-x make -S").unwrap();
-        assert!(cli.trace.filter.outcome.failed && cli.trace.output.summary.is_none());
+        assert!(cli.trace.filter.failed && cli.trace.output.summary.is_none());
     }
 
     #[test]

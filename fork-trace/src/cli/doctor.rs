@@ -90,6 +90,12 @@ pub fn doctor(json: bool) -> Result<u8> {
     Ok(status)
 }
 
+/// How well each stage can be seen on this host, and why that may be less than a root user would get.
+pub(super) fn coverage() -> (Vec<Coverage>, Option<String>) {
+    let report = report();
+    (report.coverage, report.problem)
+}
+
 fn report() -> Report {
     let mut report = Report {
         kind: "doctor",
@@ -217,19 +223,15 @@ fn write_text(report: &Report, out: &mut String) -> fmt::Result {
     let width = stages.iter().map(|stage| stage.name.len()).max().unwrap_or_default();
     writeln!(out, "\n{:width$}  PRECISION  SOURCE      MARKS, OR WHY NOT", "STAGE")?;
     for stage in stages {
-        let precision = match stage.precision {
-            Precision::Exact => "exact",
-            Precision::Bounded => "bounded",
-            Precision::Sampled => "sampled",
-            Precision::Missing => "missing",
-        };
+        let precision = stage.precision.name();
         let source = stage.source.map_or("-", Source::name);
         writeln!(out, "{:width$}  {precision:9}  {source:10}  {}", stage.name, why(stage))?;
     }
     Ok(())
 }
 
-fn why(stage: &Coverage) -> String {
+/// Between which points a stage lies on this host, or why that is not known.
+pub(super) fn why(stage: &Coverage) -> String {
     let (Some(opens), Some(closes)) = (&stage.opens, &stage.closes) else {
         let reason = stage.reason.clone().unwrap_or_default();
         if stage.precision == Precision::Sampled {

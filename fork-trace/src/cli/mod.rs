@@ -6,6 +6,7 @@
 
 mod by;
 pub mod command_line;
+pub mod compare;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
@@ -24,13 +25,14 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    cli::words::{BACKENDS, COLORS, GROUPS, KINDS, SHELLS},
+    cli::words::{BACKENDS, COLORS, GROUPS, KINDS, Order, SHELLS, SORTS},
     error::UserError,
     event::{filters::Filters, summary::By, values::Kind},
     output::{
         formats::{FORMATS, Format},
         notes::Stderr,
         options::{Color, OutputOptions},
+        text::line::printable,
         told::Told,
     },
     plan::{backend::Backend, stages::Stages},
@@ -75,21 +77,17 @@ pub enum Task {
     /// Show a recording again, in any format; this needs no root
     ///
     /// It reads the tool's own JSON, and works on any machine.
-    Replay {
-        /// What --json or -o FILE.json wrote; - is standard input
-        file: PathBuf,
-        /// Which attempts.
-        #[command(flatten)]
-        only: OutcomeArgs,
-        /// Options of output.
-        #[command(flatten)]
-        output: OutputArgs,
-    },
-    /// Say what the kernel does at a stage, with a flag, or for an error
+    Replay(Box<ReplayArgs>),
+    /// Say what a word means: a stage, a call, a flag, an error, a field
     Explain {
-        /// A stage, a CLONE_ flag, a flags word (0x1200011), an errno, a rule, a kind of cause, or the
-        /// reason of a wait
-        #[arg(value_name = "WHAT", required_unless_present = "markdown")]
+        /// A stage, a function, a call (fork, clone3), a CLONE_ flag, a flags word (0x1200011), an
+        /// errno, a rule, a kind of cause, the reason of a wait, the code of a warning, a field or value of the
+        /// JSON, an option or a subcommand
+        #[arg(
+            value_name = "WHAT",
+            required_unless_present = "markdown",
+            allow_hyphen_values = true
+        )]
         words: Vec<String>,
         /// Everything, as docs/FAILURES.md
         #[arg(long, hide = true)]
@@ -161,7 +159,47 @@ pub struct CommandArgs {
     pub as_root: bool,
 }
 
-/// Whose attempts, and which.
+/// Options of showing a recording again.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// What --json or -o FILE.json wrote; - is standard input
+    pub file: PathBuf,
+    /// Which attempts to show.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// In which order, how many, and beside what.
+    #[command(flatten)]
+    pub arrange: ArrangeArgs,
+    /// Options of output.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How the attempts of a recording are arranged.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Arrangement")]
+pub struct ArrangeArgs {
+    /// The attempts with the largest of this first, each followed by what became of its child
+    ///
+    /// Those of which it is not known come last.
+    #[arg(long, value_name = "FIELD", default_value = "time", conflicts_with = "tree",
+        value_parser = parse::word(SORTS))]
+    pub sort: Order,
+    /// Only the first N attempts; with --sort those with the largest figures, 20000 unless it is said
+    /// otherwise
+    ///
+    /// The others count as filtered out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_events: Option<u64>,
+    /// Compare FILE with this other recording: rates, times by kind and by stage, failures
+    ///
+    /// Filters apply to both. It is text, or with --json one object.
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["sort", "max_events", "stages",
+        "per_stage", "tree", "format", "files", "summary"])]
+    pub against: Option<PathBuf>,
+}
+
+/// Whose attempts, and which; `replay` takes these too.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
@@ -188,7 +226,7 @@ pub struct FilterArgs {
     /// that several hierarchies of version 1 have means the groups of all of them.
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<String>,
-    /// Only these kinds, separated by commas; default: all but kthread and io-worker
+    /// Only these kinds, separated by commas; else a trace leaves out kthread and io-worker
     #[arg(short = 'k', long = "kind", value_name = "KIND", value_delimiter = ',',
         value_parser = parse::word(KINDS))]
     pub kinds: Vec<Kind>,
@@ -198,15 +236,6 @@ pub struct FilterArgs {
     /// is part of that time.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub min_duration: Option<Duration>,
-    /// Only those with an outcome.
-    #[command(flatten)]
-    pub outcome: OutcomeArgs,
-}
-
-/// Attempts by their outcome; `replay` takes these too.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Filters")]
-pub struct OutcomeArgs {
     /// Only attempts that failed
     #[arg(short = 'x', long)]
     pub failed: bool,
@@ -335,10 +364,13 @@ fn files_help() -> String {
 }
 
 impl FilterArgs {
-    /// The names that are longer than those that the kernel keeps, and what they are cut to.
-    fn cut_names(&self) -> impl Iterator<Item = (&str, String)> {
-        let names = self.comms.iter().map(|name| (name.as_str(), parse::comm(name)));
-        names.filter(|(name, cut)| name != cut)
+    /// What is said of names that are longer than those that the kernel keeps.
+    fn notes(&self) -> impl Iterator<Item = String> {
+        let names = self.comms.iter().map(|name| (name, parse::comm(name)));
+        names.filter(|(name, cut)| *name != cut).map(|(name, cut)| {
+            let (name, cut) = (printable(name), printable(&cut));
+            format!("-n {name}: the kernel keeps 15 bytes of a name: {cut}")
+        })
     }
 
     /// What is wanted, as the `start` line tells it; `command` is what is traced.
@@ -353,15 +385,6 @@ impl FilterArgs {
             cgroups: self.cgroups.clone(),
             kinds: self.kinds.clone(),
             min_duration_ns: self.min_duration.map(parse::nanoseconds),
-            ..self.outcome.filters()
-        }
-    }
-}
-
-impl OutcomeArgs {
-    /// What is wanted of a recording.
-    fn filters(&self) -> Filters {
-        Filters {
             failed: self.failed.then_some(true),
             errnos: self.errnos.clone(),
             ..Filters::default()

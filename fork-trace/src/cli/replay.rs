@@ -9,16 +9,20 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    cli::{OutcomeArgs, OutputArgs, reported},
+    cli::{ReplayArgs, reported, words::Order},
     error::UserError,
     event::{
         Event,
         filters::Filters,
-        notice::Loss,
+        largest::{Largest, MOST},
+        notice::{Loss, Warning},
         replay::Replay,
-        stage::StageLine,
-        summary::{By, Summary},
+        selection::Selection,
+        summary::Summary,
+        units::count,
+        values::Name,
     },
+    host::process::cgroup_path,
     live::command::Caller,
     output::{
         compress,
@@ -28,12 +32,14 @@ use crate::{
     },
 };
 
-/// Shows the recording in `file`; returns the exit status.
+/// A recording that is open.
+pub(super) type Recording = Replay<BufReader<Box<dyn Read>>>;
+
+/// Opens the recording in `file`; returns what that file is, where the system says it.
 ///
 /// # Errors
-/// [`UserError::Replay`], [`UserError::CutOff`], [`UserError::Output`] or [`UserError::SameFile`].
-pub fn replay(file: &Path, only: &OutcomeArgs, output: &OutputArgs) -> Result<u8> {
-    output.options().check()?;
+/// [`UserError::Replay`].
+pub(super) fn open(file: &Path) -> Result<(Recording, Option<FileId>)> {
     let name = file.display().to_string();
     let unreadable =
         |error: &io::Error| UserError::Replay { place: name.clone(), cause: error.to_string() };
@@ -45,81 +51,231 @@ pub fn replay(file: &Path, only: &OutcomeArgs, output: &OutputArgs) -> Result<u8
         (compress::reader(file), input)
     };
     let reader = reader.map_err(|error| unreadable(&error))?;
+    Ok((Replay::new(BufReader::new(reader), name), input.ok()))
+}
+
+/// What selects by `filters`, the first `most` of these attempts.
+pub(super) fn selection(filters: &Filters, most: Option<u64>) -> Selection {
+    let groups = filters.cgroups.iter().map(|group| cgroup_path::from_root(group));
+    Selection::new(Filters { cgroups: groups.collect(), ..filters.clone() }, most)
+}
+
+/// Shows the recording; returns the exit status.
+///
+/// # Errors
+/// [`UserError::Replay`], [`UserError::CutOff`], [`UserError::Untold`], [`UserError::Output`] or
+/// [`UserError::SameFile`].
+pub fn replay(args: &ReplayArgs) -> Result<u8> {
+    let output = &args.output;
+    output.options().check()?;
+    let (mut replay, input) = open(&args.file)?;
     let owner = Caller::of_sudo()?.map(|caller| caller.ids());
     let options = OutputOptions { owner, ..output.options() };
-    let mut replay = Replay::new(BufReader::new(reader), name);
-    // Before anything is opened for writing: is it a recording at all?
+    // Before anything is opened for writing: is it a recording at all, and does it tell what is filtered by?
     let first = replay.next_event()?;
-    let mut outputs = Outputs::open(&options, DefaultOutput::Stdout, input.ok(), &|| false)?;
-    let shown = show(first, &mut replay, &only.filters(), output.summary, &mut outputs);
+    let filters = args.filter.filters(None);
+    let most = args.arrange.max_events;
+    let largest = match args.arrange.sort {
+        Order::Recorded => None,
+        Order::Largest(figure) => {
+            let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+            Some(Largest::new(figure, most.unwrap_or(MOST)))
+        }
+    };
+    let first_most = most.filter(|_| largest.is_none());
+    let is_narrowed = filters != Filters::default() || most.is_some() || largest.is_some();
+    let mut selection = is_narrowed.then(|| selection(&filters, first_most));
+    if let (Some(selection), Some(Event::Start(start))) = (&mut selection, &first) {
+        selection.begin(start)?;
+    }
+    let mut outputs = Outputs::open(&options, DefaultOutput::Stdout, input, &|| false)?;
+    for note in args.filter.notes() {
+        outputs.say(&note);
+    }
+    let mut shown = Shown {
+        remakes: output.summary.is_some() || is_narrowed,
+        filters,
+        selection,
+        largest,
+        says_bound: most.is_none(),
+        seen: Seen::default(),
+        outputs: &mut outputs,
+    };
+    let shown = shown.all(first, &mut replay);
     reported(outputs.finish(None).failed)?;
     shown.map(|()| 0)
 }
 
-/// Shows event after event, as they come. Where the outputs show what the recording does not, they make
-/// summaries of their own.
-fn show<R: Read>(
-    first: Option<Event>,
-    replay: &mut Replay<BufReader<R>>,
-    filters: &Filters,
-    summary: Option<By>,
-    outputs: &mut Outputs,
-) -> Result<()> {
-    let as_recorded = summary.is_none() && *filters == Filters::default();
-    let mut seen = Seen::default();
-    let mut next = first;
-    while let Some(event) = next {
-        seen.add(&event);
-        // Without end: nothing else waits for us.
-        _ = outputs.wait_for_room(None);
-        match event {
-            Event::Start(mut start) => {
-                start.filters.narrow(filters);
-                outputs.event(Event::Start(start));
+/// What is shown of a recording. Where the outputs show what the recording does not, they make summaries of
+/// their own.
+struct Shown<'a> {
+    filters: Filters,
+    /// `None`: everything is shown.
+    selection: Option<Selection>,
+    /// What is kept back to be sorted.
+    largest: Option<Largest>,
+    /// Whether it is said that not everything can be sorted.
+    says_bound: bool,
+    /// The summary is not that of the recording.
+    remakes: bool,
+    seen: Seen,
+    outputs: &'a mut Outputs,
+}
+
+impl Shown<'_> {
+    /// Shows event after event, as they come.
+    fn all(&mut self, first: Option<Event>, replay: &mut Recording) -> Result<()> {
+        let mut next = first;
+        while let Some(event) = next {
+            self.seen.add(&event);
+            // Without end: nothing else waits for us.
+            _ = self.outputs.wait_for_room(None);
+            self.take(event)?;
+            if replay.would_wait() {
+                self.outputs.tick();
             }
-            Event::Fork(fork) if !filters.shows(fork.succeeded(), fork.errno) => {
-                seen.leave_out(fork.succeeded());
+            if !self.outputs.is_open() {
+                return Ok(());
             }
-            // Of the stages of an attempt that failed only the one that refused it has the error.
-            Event::Stage(stage) if !filters.shows(stage.child_tid.is_some(), stage.errno) => {
-                seen.leave_out_stage(&stage);
-            }
-            Event::Summary(summary) if !as_recorded => outputs.summary(seen.summary(*summary)),
-            event => outputs.event(event),
+            next = replay.next_event()?;
         }
-        if replay.would_wait() {
-            outputs.tick();
-        }
-        if !outputs.is_open() {
+        if self.seen.is_whole {
             return Ok(());
         }
-        next = replay.next_event()?;
+        let seen = &self.seen;
+        let cut_off = Summary { traced_ns: seen.traced_ns(), ..seen.lost.clone() };
+        self.end(cut_off);
+        Err(replay.cut_off())
     }
-    if seen.is_whole {
-        return Ok(());
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Start(mut start) => {
+                if let Some(selection) = &mut self.selection {
+                    selection.begin(&start)?;
+                }
+                start.filters.narrow(&self.filters);
+                self.outputs.event(Event::Start(start));
+            }
+            Event::Summary(summary) if self.remakes => self.end(*summary),
+            event => {
+                let Some(selection) = &mut self.selection else {
+                    self.outputs.event(event);
+                    return Ok(());
+                };
+                if !selection.shows(&event)? {
+                    return Ok(());
+                }
+                let id = match &event {
+                    Event::Fork(fork) => fork.id.as_str(),
+                    Event::Stage(stage) => stage.fork_id.as_str(),
+                    _ => "",
+                };
+                for stuck in selection.take_stuck(id) {
+                    self.outputs.event(Event::Stuck(stuck));
+                }
+                self.arrange(event)?;
+            }
+        }
+        Ok(())
     }
-    let cut_off = Summary { traced_ns: seen.traced_ns(), ..seen.lost.clone() };
-    outputs.summary(seen.summary(cut_off));
-    Err(replay.cut_off())
+
+    /// Shows an event, or keeps it back to be sorted.
+    fn arrange(&mut self, event: Event) -> Result<()> {
+        let Some(largest) = &mut self.largest else {
+            self.outputs.event(event);
+            return Ok(());
+        };
+        let left = match (parent_of(&event), event) {
+            (_, Event::Fork(fork)) => largest.add(fork),
+            (_, Event::Stage(_)) => {
+                let reason = "the recording has stages only, which do not tell that".to_owned();
+                return Err(UserError::Untold { option: "--sort", reason }.into());
+            }
+            (Some(id), event) => largest.follow_up(&id, event),
+            (None, event) => {
+                self.outputs.event(event);
+                None
+            }
+        };
+        if let (Some(fork), Some(selection)) = (left, &mut self.selection) {
+            selection.leave_out(&fork);
+        }
+        Ok(())
+    }
+
+    /// Shows what was kept back, and then a summary of what is shown.
+    fn end(&mut self, recorded: Summary) {
+        let Some(selection) = &mut self.selection else { return self.outputs.summary(recorded) };
+        for stuck in selection.take_all_stuck() {
+            self.outputs.event(Event::Stuck(stuck));
+        }
+        let mut forgotten = 0;
+        if let Some(largest) = &mut self.largest {
+            let (events, left) = largest.take();
+            left.iter().for_each(|fork| selection.leave_out(fork));
+            let cut = selection.not_kept();
+            if cut > 0 && self.says_bound {
+                self.outputs.event(Event::Warning(too_many(cut)));
+            }
+            for event in events {
+                _ = self.outputs.wait_for_room(None);
+                self.outputs.event(event);
+            }
+            forgotten = largest.forgotten();
+        }
+        let mut summary = recorded;
+        let left_out = selection.left_out();
+        summary.filtered = summary.filtered.map(|tasks| tasks.saturating_add(left_out));
+        for (name, lost) in selection.lost(forgotten) {
+            let all = summary.lost_by.entry(name).or_default();
+            *all = all.saturating_add(lost);
+        }
+        self.outputs.summary(summary);
+    }
+}
+
+/// The attempt that a follow-up belongs to, unless that was lost.
+fn parent_of(event: &Event) -> Option<String> {
+    let (id, orphan) = match event {
+        Event::VforkDone(done) => (Some(&done.fork_id), done.orphan),
+        Event::Exec(exec) => (exec.fork_id.as_ref(), exec.orphan),
+        Event::Exit(exit) => (exit.fork_id.as_ref(), exit.orphan),
+        _ => return None,
+    };
+    id.filter(|_| orphan.is_none()).cloned()
+}
+
+/// Says that not everything was sorted.
+fn too_many(cut: u64) -> Warning {
+    Warning {
+        code: Name::Borrowed("sorted-largest-only"),
+        text: format!(
+            "the {} attempts with the largest figures are shown, and {} others are not",
+            count(u64::try_from(MOST).unwrap_or(u64::MAX)),
+            count(cut)
+        ),
+        hint: Some(
+            "choose another bound with --max-events, or fewer attempts with a filter".into(),
+        ),
+        fork_id: None,
+    }
 }
 
 /// What was read so far of a recording, as far as its summary does not tell it.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     /// When it began, and the moment of the last event.
     began_ns: Option<u64>,
     last_ns: Option<u64>,
-    /// New tasks that are not shown.
-    left_out: u64,
-    /// The last attempt whose stages are not shown.
-    left_out_last: String,
-    lost: Summary,
+    /// What its `loss` lines say.
+    pub(super) lost: Summary,
     /// Whether its own summary came last.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 impl Seen {
-    fn add(&mut self, event: &Event) {
+    pub(super) fn add(&mut self, event: &Event) {
         self.is_whole = matches!(event, Event::Summary(_));
         let at_ns = match event {
             Event::Start(start) => {
@@ -145,27 +301,8 @@ impl Seen {
         self.last_ns = self.last_ns.max(Some(at_ns));
     }
 
-    /// Counts an attempt that is not shown.
-    fn leave_out(&mut self, succeeded: bool) {
-        self.left_out += u64::from(succeeded);
-    }
-
-    /// The same of one of which this is a stage; its stages come one after the other.
-    fn leave_out_stage(&mut self, stage: &StageLine) {
-        if self.left_out_last != stage.fork_id {
-            self.left_out_last.clone_from(&stage.fork_id);
-            self.leave_out(stage.child_tid.is_some());
-        }
-    }
-
     /// How long it is; `None` where nothing tells.
-    fn traced_ns(&self) -> Option<u64> {
+    pub(super) fn traced_ns(&self) -> Option<u64> {
         self.last_ns?.checked_sub(self.began_ns?)
-    }
-
-    /// `recorded`, with what is left out here.
-    fn summary(&self, recorded: Summary) -> Summary {
-        let filtered = recorded.filtered.map(|tasks| tasks.saturating_add(self.left_out));
-        Summary { filtered, ..recorded }
     }
 }

@@ -34,14 +34,12 @@ use crate::{
         Before, Ended, Stop, Trace,
         command::{self, Caller},
         signals::{self, HeldSignals, Signals},
-        stream::Followed,
-        wanted::{Limits, Wanted},
+        wanted::{Followed, Limits, Wanted},
     },
     output::{
         notes::Stderr,
         options::{DefaultOutput, OutputOptions},
         outputs::Outputs,
-        text::line::printable,
     },
     plan::stages::Stages,
 };
@@ -119,14 +117,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     runtime.context("start the event loop")?.block_on(async {
         let trace = Trace::begin(&host, prepared, before, wanted, outputs)?;
         let caller = caller.filter(|_| !args.command.as_root);
-        let cut = args.filter.cut_names().map(|(name, cut)| {
-            format!(
-                "-n {}: the kernel keeps 15 bytes of a name: {}",
-                printable(name),
-                printable(&cut)
-            )
-        });
-        let notes = beginning(command, whole).into_iter().chain(cut).collect();
+        let notes = beginning(command, whole).into_iter().chain(args.filter.notes()).collect();
         run(trace, held, command, notes, caller, args.run.fail_on_loss).await
     })
 }
@@ -175,7 +166,7 @@ async fn run(
     }
     // The command has been started, and so does not inherit it.
     hurry::allow();
-    rights::drop_capabilities()?;
+    rights::drop_capabilities(trace.probes_more())?;
     let mut signals = held.release()?;
     for note in notes {
         trace.say(&note);

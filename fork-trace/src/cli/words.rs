@@ -3,7 +3,7 @@
 use clap_complete::Shell;
 
 use crate::{
-    event::{summary::By, values::Kind},
+    event::{largest::Figure, summary::By, values::Kind},
     output::options::Color,
     plan::backend::Backend,
 };
@@ -19,13 +19,32 @@ pub(super) const KINDS: [(&str, &str, Kind); 6] = [
 ];
 
 /// By what a summary has groups: name, help, meaning.
-pub(super) const GROUPS: [(&str, &str, By); 6] = [
+pub(super) const GROUPS: [(&str, &str, By); 7] = [
     ("kind", "What is made: processes, threads", By::Kind),
     ("comm", "The caller's name", By::Comm),
     ("exe", "The program that the caller runs", By::Exe),
     ("cgroup", "The caller's control group", By::Cgroup),
+    ("unit", "The caller's systemd unit", By::Unit),
     ("uid", "The caller's user", By::Uid),
     ("cause", "Why it failed", By::Cause),
+];
+
+/// In which order a replay shows attempts.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// In that of the recording.
+    Recorded,
+    /// Those with the largest figure first.
+    Largest(Figure),
+}
+
+/// By what a replay sorts: name, help, meaning.
+pub(super) const SORTS: [(&str, &str, Order); 5] = [
+    ("time", "As it was recorded", Order::Recorded),
+    ("total", "Time in the call, total_ns", Order::Largest(Figure::Total)),
+    ("held", "Time for which the caller was held, held_ns", Order::Largest(Figure::Held)),
+    ("off-cpu", "Of total_ns, the time off the CPU, off_cpu_ns", Order::Largest(Figure::OffCpu)),
+    ("child-wait", "Time until the child had a CPU, queued_ns", Order::Largest(Figure::ChildWait)),
 ];
 
 /// Backends: name, help, meaning.

@@ -48,6 +48,9 @@ pub struct Parent {
     /// the path in the older hierarchies that lies deepest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Arc<str>>,
+    /// The systemd unit that the path of that cgroup names; a slice only where it names no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Arc<str>>,
     /// Process id in its own pid namespace, where that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns_pid: Option<u32>,

@@ -55,13 +55,31 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Adds the filters by outcome of a replay to those of the recording. Where both name errors, those of
+    /// Adds the filters of a replay to those of the recording. Where both name values of one property, those of
     /// the replay are told: it shows no others.
     pub fn narrow(&mut self, replayed: &Self) {
-        self.failed = self.failed.or(replayed.failed);
-        if !replayed.errnos.is_empty() {
-            self.errnos.clone_from(&replayed.errnos);
+        fn take<T: Clone>(own: &mut Vec<T>, replayed: &[T]) {
+            if !replayed.is_empty() {
+                *own = replayed.to_vec();
+            }
         }
+        if !replayed.pids.is_empty() {
+            self.follow = replayed.follow;
+            // A replay takes the ids that the recording tells.
+            self.host_pids.clear();
+        }
+        if !replayed.ppids.is_empty() {
+            self.host_ppids.clear();
+        }
+        take(&mut self.pids, &replayed.pids);
+        take(&mut self.ppids, &replayed.ppids);
+        take(&mut self.users, &replayed.users);
+        take(&mut self.comms, &replayed.comms);
+        take(&mut self.cgroups, &replayed.cgroups);
+        take(&mut self.kinds, &replayed.kinds);
+        take(&mut self.errnos, &replayed.errnos);
+        self.failed = self.failed.or(replayed.failed);
+        self.min_duration_ns = self.min_duration_ns.max(replayed.min_duration_ns);
     }
 
     /// Whether these filters show what was recorded of an attempt that succeeded or failed with `errno`. Only

@@ -1,5 +1,7 @@
 //! The C library around an attempt, as the `fork` line has it with `--libc`.
 
+use std::sync::Arc;
+
 use fork_trace_common::stage::{Row, Side, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,10 @@ pub struct Libc {
     /// Its parts, as far as the library's symbols tell where they are; the caller's, then the child's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<LibcStage>,
+    /// The handlers that the program has registered with `pthread_atfork` and that `fork` runs, in the order in
+    /// which they run: those of which it was seen that they were registered, or that ran with a probe on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handlers: Vec<LibcHandler>,
     /// Why no wrapper was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Unseen>,
@@ -75,6 +81,45 @@ impl Unseen {
     }
 }
 
+/// When a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Turn {
+    /// In the caller, before the call.
+    Prepare,
+    /// In the caller, after the call.
+    Parent,
+    /// In the child.
+    Child,
+}
+
+/// A handler of `pthread_atfork`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LibcHandler {
+    /// When it runs.
+    pub turn: Turn,
+    /// The file that it lies in.
+    pub module: Arc<str>,
+    /// Its address there, as `addr2line` takes it.
+    pub offset: u64,
+    /// Its name, where the file has symbols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<Arc<str>>,
+    /// How long it ran; absent where it was not timed (`--stages=all`), or not yet when this fork ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dur_ns: Option<u64>,
+}
+
+impl LibcHandler {
+    /// Where it is: the file without its folder, the address, and the name.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let file = self.module.rsplit('/').next().unwrap_or(&self.module);
+        let name = self.function.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("{file}+{:#x}{name}", self.offset)
+    }
+}
+
 /// When a part of a wrapper runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -88,10 +133,28 @@ pub enum When {
     Child,
 }
 
+impl When {
+    /// Which handlers run then.
+    #[must_use]
+    pub const fn turn(self) -> Option<Turn> {
+        match self {
+            Self::Before => Some(Turn::Prepare),
+            Self::Call => None,
+            Self::After => Some(Turn::Parent),
+            Self::Child => Some(Turn::Child),
+        }
+    }
+}
+
 impl Libc {
     /// Its parts that run then, in order.
     pub fn parts(&self, when: When) -> impl Iterator<Item = &LibcStage> {
         self.stages.iter().filter(move |part| self.when(part) == Some(when))
+    }
+
+    /// The handlers that run then.
+    pub fn handlers_of(&self, turn: Turn) -> impl Iterator<Item = &LibcHandler> {
+        self.handlers.iter().filter(move |handler| handler.turn == turn)
     }
 
     fn when(&self, part: &LibcStage) -> Option<When> {
@@ -104,6 +167,19 @@ impl Libc {
             }
             _ => When::After,
         })
+    }
+}
+
+impl LibcStage {
+    /// Whose handlers the part runs, if it is there for that.
+    #[must_use]
+    pub fn runs(&self) -> Option<Turn> {
+        match Row::named(&self.name)?.stage {
+            Stage::RunPreforkHandlers => Some(Turn::Prepare),
+            Stage::RunPostforkHandlers => Some(Turn::Parent),
+            Stage::ChildHandlers => Some(Turn::Child),
+            _ => None,
+        }
     }
 }
 

@@ -11,10 +11,12 @@ pub mod caller;
 pub mod cause;
 pub mod clock;
 pub mod clone_flags;
+pub mod compare;
 pub mod errno;
 pub mod filters;
 pub mod follow_up;
 pub mod fork;
+pub mod largest;
 pub mod libc;
 pub mod memory;
 pub mod memory_cost;
@@ -22,6 +24,7 @@ pub mod nearest;
 pub mod notice;
 pub mod replay;
 pub mod schema;
+pub mod selection;
 pub mod span;
 pub mod stage;
 pub mod start;
@@ -69,4 +72,28 @@ pub enum Event {
     Warning(Warning),
     /// The last line: totals of the whole trace.
     Summary(Box<Summary>),
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An attempt of this id with these further fields, each behind a comma. Without a `parent` among them it is
+    /// process 1 that calls.
+    pub(crate) fn fork(id: &str, fields: &str) -> Box<Fork> {
+        let parent = match fields.contains(r#""parent""#) {
+            true => "",
+            false => r#","parent":{"pid":1,"tid":1,"ppid":0,"comm":"a","uid":0}"#,
+        };
+        let head = format!(r#""id":"{id}","ts":"2026-01-01T00:00:00Z","mono_ns":100"#);
+        serde_json::from_str(&format!("{{{head}{parent}{fields}}}")).unwrap()
+    }
+
+    /// The end of a vfork.
+    pub(crate) fn done(fork_id: &str, held_ns: u64) -> Event {
+        let head = format!(r#""fork_id":"{fork_id}","ts":"2026-01-01T00:00:00Z","mono_ns":1"#);
+        let json =
+            format!(r#"{{"type":"vfork_done",{head},"pid":2,"wait_ns":1,"held_ns":{held_ns}}}"#);
+        serde_json::from_str(&json).unwrap()
+    }
 }

@@ -8,23 +8,100 @@ use serde_json::Value;
 
 use crate::event::{
     Event,
+    compare::Printed,
     start::SCHEMA_VERSION,
     values::{HexFlags, Ts},
     wait::Share,
 };
 
-/// The schema of one line, whatever its type is (JSON Schema, 2020-12). It allows fields that it does not
+/// The schema of one line, whatever its type is, and of what `replay --against` prints (JSON Schema, 2020-12). It allows fields that it does not
 /// know, as a newer fork-trace may write them.
 #[must_use]
 pub fn schema() -> Value {
     let settings =
         SchemaSettings::draft2020_12().with_transform(RecursiveTransform(as_lines_are_written));
-    let mut schema = settings.into_generator().into_root_schema_for::<Event>();
+    let mut generator = settings.into_generator();
+    let printed = generator.subschema_for::<Printed>();
+    let mut schema = generator.into_root_schema_for::<Event>();
+    if let Some(Value::Array(choices)) = schema.get_mut("oneOf") {
+        choices.push(printed.to_value());
+    }
     schema.insert(
         "title".to_owned(),
         format!("a line of fork-trace, version {SCHEMA_VERSION}").into(),
     );
     schema.to_value()
+}
+
+/// A field of a line, or a value that it may have, with the words of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Where it stands: the type of the line, then the fields with dots between them, `[]` after a list.
+    pub path: String,
+    /// The value, where it is one of a field's.
+    pub value: Option<String>,
+    /// What it means.
+    pub what: String,
+}
+
+/// Every field and every value of a field that is told in words, in the order of the schema.
+#[must_use]
+pub fn described() -> Vec<Described> {
+    let schema = schema();
+    let mut found = Vec::new();
+    for line in schema.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+        // The type of the line stands beside the reference to the rest, or behind it.
+        let behind = line.get("properties").is_none().then(|| referred(&schema, line)).flatten();
+        let line = behind.unwrap_or(line);
+        let kind = line.pointer("/properties/type/const").and_then(Value::as_str);
+        let kind = kind.unwrap_or_default();
+        let what = text(line);
+        found.push(Described { path: "type".to_owned(), value: Some(kind.to_owned()), what });
+        describe(&schema, line, kind, &mut found);
+    }
+    found
+}
+
+/// The definition that a schema refers to.
+fn referred<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
+    root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
+}
+
+fn text(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Adds what `schema`, which stands at `path`, is made of. Types of lines do not hold themselves, so this ends.
+fn describe(root: &Value, schema: &Value, path: &str, found: &mut Vec<Described>) {
+    if !schema.is_object() {
+        return;
+    }
+    if let Some(definition) = referred(root, schema) {
+        describe(root, definition, path, found);
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        if name == "type" {
+            continue;
+        }
+        let path = format!("{path}.{name}");
+        found.push(Described { path: path.clone(), value: None, what: text(field) });
+        describe(root, field, &path, found);
+    }
+    describe(root, &schema["items"], &format!("{path}[]"), found);
+    describe(root, &schema["additionalProperties"], &format!("{path}[]"), found);
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for one in schema[choice].as_array().into_iter().flatten() {
+            if let Some(value) = one["const"].as_str() {
+                let value = Some(value.to_owned());
+                found.push(Described { path: path.to_owned(), value, what: text(one) });
+            }
+            describe(root, one, path, found);
+        }
+    }
+    for value in schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let value = Some(value.to_owned());
+        found.push(Described { path: path.to_owned(), value, what: text(schema) });
+    }
 }
 
 /// The words of a doc comment without its links, which lead nowhere outside of the source.
@@ -114,9 +191,27 @@ mod tests {
             "loss",
             "warning",
             "summary",
+            "compare",
         ] {
             assert!(text.contains(&format!(r#""const":"{name}""#)), "{name}");
         }
+    }
+
+    #[test]
+    fn every_field_and_value_is_told_in_words() {
+        let all = described();
+        let silent: Vec<_> = all.iter().filter(|one| one.what.is_empty()).collect();
+        assert!(silent.is_empty(), "{silent:#?}");
+        let what = |path: &str, value: Option<&str>| {
+            let mut ones =
+                all.iter().filter(|one| one.path == path && one.value.as_deref() == value);
+            ones.next().map(|one| one.what.as_str())
+        };
+        assert!(what("fork.total_ns", None).is_some());
+        assert!(
+            what("fork.stages[].precision", Some("bounded")).unwrap().contains("two named marks")
+        );
+        assert!(what("type", Some("vfork_done")).is_some());
     }
 
     #[test]

@@ -21,6 +21,17 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// As in output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Bounded => "bounded",
+            Self::Sampled => "sampled",
+            Self::Missing => "missing",
+        }
+    }
+
     /// What stands before a time that is not exact.
     pub(crate) const fn mark(self) -> &'static str {
         match self {

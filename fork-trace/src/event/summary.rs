@@ -96,6 +96,8 @@ pub enum By {
     Exe,
     /// The caller's control group.
     Cgroup,
+    /// The caller's systemd unit.
+    Unit,
     /// The caller's user.
     Uid,
     /// Why an attempt failed; those that did not are in no group.
@@ -111,6 +113,7 @@ impl By {
             Self::Comm => "comm",
             Self::Exe => "exe",
             Self::Cgroup => "cgroup",
+            Self::Unit => "unit",
             Self::Uid => "uid",
             Self::Cause => "cause",
         }

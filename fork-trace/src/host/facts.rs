@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use fork_trace_common::{libc::LibcFunction, stage::Stage};
 
-use crate::host::{call_sites::InnerMarks, functions::Probes, tracepoint::Tracepoint};
+use crate::host::{
+    call_sites::InnerMarks, functions::Probes, libc::Library, tracepoint::Tracepoint,
+};
 
 /// The C libraries that are probed.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,22 @@ pub struct ProbedLibraries {
     pub refused: Vec<(String, String)>,
     /// A library without debug symbols, if there is one.
     pub stripped: Option<String>,
+    /// Whether the kernel tells which library a probe is in.
+    pub cookies: bool,
+    /// Whether each handler that a program registers is timed.
+    pub times_handlers: bool,
+}
+
+impl ProbedLibraries {
+    /// Adds one that was probed.
+    pub fn add(&mut self, library: &Library) {
+        self.names.push(library.name.clone());
+        self.files.insert(library.file);
+        self.functions.extend(library.functions.iter().map(|(function, _)| *function));
+        if !library.has_debug_symbols {
+            self.stripped.get_or_insert_with(|| library.name.clone());
+        }
+    }
 }
 
 /// What the plan needs to know of a host. These are plain values without I/O, so that tests can

@@ -9,7 +9,9 @@ use std::{fs, io::Read as _, os::unix::ffi::OsStrExt as _, sync::Arc};
 
 use crate::{
     event::{bytes::text, caller::Parent, fork::Fork},
-    host::process::{cgroup::Cgroups, container::container, identity::Identity, stat::Stat},
+    host::process::{
+        cgroup::Cgroups, container::container, identity::Identity, stat::Stat, unit::unit,
+    },
 };
 use foldhash::HashMap;
 
@@ -59,7 +61,10 @@ impl Enricher {
             fork.parent.exe = self.program(&fork.parent, proc_pid);
         }
         fork.parent.cgroup = self.cgroup(&fork.parent, proc_pid);
-        fork.parent.container = fork.parent.cgroup.as_deref().and_then(container);
+        let cgroup = fork.parent.cgroup.as_deref();
+        let (unit, container) = (cgroup.and_then(unit).map(Arc::from), cgroup.and_then(container));
+        fork.parent.unit = unit;
+        fork.parent.container = container;
     }
 
     /// The command line of a process, if the one with that id in `/proc` still is the one that began
@@ -173,6 +178,7 @@ mod tests {
             start_ns: Some(start_ns),
             cgroup_id: None,
             cgroup: None,
+            unit: None,
             ns_pid: None,
             container: None,
             real_parent_pid: None,

@@ -57,12 +57,21 @@ pub fn shows_lockdown() -> bool {
     fs::exists("/sys/kernel/security/lsm").unwrap_or(false)
 }
 
+/// Whether this process may attach uprobes.
+///
+/// KERNEL: kernel/events/core.c `perf_uprobe_event_init`: `CAP_SYS_ADMIN` before 5.8 and from 6.18 on, `CAP_PERFMON`
+/// between.
+#[must_use]
+pub fn has_admin() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
+}
+
 /// Gives up what is no longer needed: reading maps, `/proc/PID/exe` of others and passing signals
-/// on to the command remain.
+/// on to the command remain. With `probes` uprobes can still be attached.
 ///
 /// # Errors
 /// The capabilities cannot be read or set.
-pub fn drop_capabilities() -> Result<()> {
+pub fn drop_capabilities(probes: bool) -> Result<()> {
     const KEPT: [Capability; 5] = [
         Capability::CAP_BPF,
         Capability::CAP_PERFMON,
@@ -73,8 +82,9 @@ pub fn drop_capabilities() -> Result<()> {
     let permitted = caps::read(None, CapSet::Permitted).context("read own capabilities")?;
     let mut kept: HashSet<_> =
         KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect();
-    if !kept.contains(&Capability::CAP_BPF) {
-        kept.insert(Capability::CAP_SYS_ADMIN);
+    let admin = Capability::CAP_SYS_ADMIN;
+    if !kept.contains(&Capability::CAP_BPF) || probes && permitted.contains(&admin) {
+        kept.insert(admin);
     }
     for set in [CapSet::Effective, CapSet::Permitted] {
         caps::set(None, set, &kept).context("drop capabilities")?;

@@ -1,5 +1,7 @@
 //! What the chain asks of the kernel side while it shows attempts.
 
+use std::path::Path;
+
 use anyhow::Result;
 use fork_trace_common::{
     counter::Counter,
@@ -7,7 +9,7 @@ use fork_trace_common::{
     record::TaskIds,
 };
 
-use crate::bpf::tracer::Tracer;
+use crate::{bpf::tracer::Tracer, host::libc::Library};
 
 /// The answers to what the chain asks while it shows attempts. In a live trace the [`Tracer`] gives
 /// them; a benchmark that feeds recorded bytes has answers of its own, and needs neither rights nor a
@@ -36,6 +38,19 @@ pub trait KernelSide {
     /// # Errors
     /// The kernel does not list them.
     fn holders(&mut self, of: HoldersOf) -> Result<Vec<HolderSeen>>;
+
+    /// Probes a C library, which is number `place` of those that are probed; with `cookies` its records say so.
+    ///
+    /// # Errors
+    /// The reason why that cannot be done.
+    fn probe_libc(&mut self, place: u32, library: &Library, cookies: bool) -> Result<(), String>;
+
+    /// Probes a handler of `pthread_atfork` that lies at `offset` of the file at `path`; `number` is what its runs
+    /// are told by.
+    ///
+    /// # Errors
+    /// The reason why that cannot be done.
+    fn probe_handler(&mut self, number: u32, path: &Path, offset: u64) -> Result<(), String>;
 }
 
 impl KernelSide for Tracer {
@@ -53,5 +68,13 @@ impl KernelSide for Tracer {
 
     fn holders(&mut self, of: HoldersOf) -> Result<Vec<HolderSeen>> {
         Self::holders(self, of)
+    }
+
+    fn probe_libc(&mut self, place: u32, library: &Library, cookies: bool) -> Result<(), String> {
+        Self::probe_libc(self, place, library, cookies)
+    }
+
+    fn probe_handler(&mut self, number: u32, path: &Path, offset: u64) -> Result<(), String> {
+        Self::probe_handler(self, number, path, offset)
     }
 }

@@ -54,6 +54,7 @@ impl UnseenWrappers {
             parent_ns: None,
             child_ns: None,
             stages: Vec::new(),
+            handlers: Vec::new(),
             reason: Some(reason),
         });
     }

@@ -10,8 +10,11 @@
 
 pub mod account;
 pub mod command;
+pub mod counts;
+mod handlers;
 mod holders;
 pub mod kernel_side;
+mod later_libraries;
 mod libc;
 mod lost;
 pub mod report;
@@ -202,6 +205,12 @@ impl Trace {
         self.outputs.say(text);
     }
 
+    /// Whether uprobes will be attached while tracing.
+    #[must_use]
+    pub const fn probes_more(&self) -> bool {
+        self.stream.probes_more()
+    }
+
     /// Traces until a limit, a signal, or the end of `command`.
     ///
     /// # Errors
@@ -365,6 +374,7 @@ impl Trace {
         while more && self.write(until)? {
             self.stream.next_batch();
             more = self.drain()?;
+            self.stream.probe_more(&mut self.tracer, now_ns()?);
             self.stream.arrange(&self.tracer, now_ns()?, false);
         }
         let written = self.write(until)?;

@@ -19,7 +19,8 @@ use crate::{
     host::{functions::ProbeKind, process},
     live::{
         account::{self, Differences},
-        stream::{LostHere, Stream},
+        counts::LostHere,
+        stream::Stream,
     },
 };
 

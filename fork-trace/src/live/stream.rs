@@ -26,12 +26,16 @@ use crate::{
     event::{Event, clock::Clock, fork::Fork, notice::Warning},
     host::{features::Features, limits::LimitReader, lookup::Enricher},
     live::{
+        counts::{Counts, LostHere},
+        handlers::Handlers,
         holders::Holders,
         kernel_side::KernelSide,
+        later_libraries::LaterLibraries,
         libc::UnseenWrappers,
         samples::Samples,
         stuck::StuckAttempts,
         waits::{Waits, explain, still_held},
+        wanted::Followed,
         warnings::{Storms, Watcher, no_clone},
     },
     plan::Plan,
@@ -43,48 +47,6 @@ const UNDER_WAY_NS: u64 = 1_000_000_000;
 
 /// Detaching the entry takes no longer than this: what began in it may have entered unseen.
 const CLOSING_NS: u64 = 5_000_000;
-
-/// What becomes of children, as far as it is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Followed {
-    /// Only of attempts that are wanted for their outcome.
-    pub by_outcome: bool,
-    /// Their ends.
-    pub exits: bool,
-    /// Only of attempts that held their caller for so long; the attempts themselves are left out
-    /// too.
-    pub min_held_ns: u64,
-}
-
-/// What was counted on the way, apart from what was shown.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Records of tasks made that came through the ring.
-    pub received: u64,
-    /// Attempts that made a task and were left out because enough were shown.
-    pub cut: u64,
-    /// Attempts that are taken to have been under way when tracing began or ended.
-    pub under_way: u64,
-    /// Those among them that made a task.
-    pub under_way_tasks: u64,
-    /// Attempts that were not shown any more when the trace was stopped.
-    pub unwritten: u64,
-    /// Of these, those that made a task.
-    pub unwritten_tasks: u64,
-    /// Follow-ups that were not shown any more.
-    pub unwritten_follow_ups: u64,
-}
-
-/// What was lost on this side of the ring.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LostHere {
-    /// Children that were not watched for an exec.
-    pub unwatched: u64,
-    /// Attempts that were not shown any more.
-    pub unwritten: u64,
-    /// Follow-ups that were not shown any more.
-    pub unwritten_follow_ups: u64,
-}
 
 /// What is to be shown next.
 enum Owed {
@@ -112,6 +74,8 @@ pub struct Stream {
     enricher: Enricher,
     limits: LimitReader,
     holders: Holders,
+    handlers: Handlers,
+    later_libraries: LaterLibraries,
     unseen: UnseenWrappers,
     waits: Waits,
     samples: Samples,
@@ -144,6 +108,7 @@ impl Stream {
         followed: Followed,
         max_events: Option<u64>,
     ) -> Self {
+        let times_handlers = plan.libc.as_ref().is_some_and(|probed| probed.times_handlers);
         Self {
             plan,
             features,
@@ -159,6 +124,8 @@ impl Stream {
             enricher: Enricher::new(),
             limits: LimitReader::new(),
             holders: Holders::new(),
+            handlers: Handlers::new(times_handlers),
+            later_libraries: LaterLibraries::default(),
             unseen: UnseenWrappers::default(),
             waits,
             samples: Samples::default(),
@@ -228,12 +195,35 @@ impl Stream {
                 self.follower.execed(&exec, self.clock, now_ns);
             }
             Ok(record) => {
-                if let Record::Fork(fork) = &record {
-                    self.counts.received += u64::from(fork.has(bits::CHILD));
+                match &record {
+                    Record::Fork(fork) => {
+                        self.counts.received += u64::from(fork.has(bits::CHILD));
+                        self.handlers.inherit(fork);
+                    }
+                    Record::Atfork(atfork) => {
+                        self.handlers.push(atfork);
+                        self.later_libraries.push(atfork, now_ns);
+                    }
+                    _ => {}
                 }
                 self.joiner.push(record, now_ns);
             }
             Err(error) => log::error!("a record from the kernel side: {error:#}"),
+        }
+    }
+
+    /// Whether there may be more to probe.
+    #[must_use]
+    pub const fn probes_more(&self) -> bool {
+        self.plan.libc.is_some()
+    }
+
+    /// Probes what has come since this was last called: C libraries that programs have brought along, and handlers
+    /// that they have registered to run at a fork.
+    pub fn probe_more(&mut self, kernel: &mut dyn KernelSide, now_ns: u64) {
+        if let Some(probed) = &mut self.plan.libc {
+            self.later_libraries.probe(kernel, probed, now_ns);
+            self.handlers.probe(kernel);
         }
     }
 
@@ -420,6 +410,9 @@ impl Stream {
         if let Some(probed) = &self.plan.libc {
             assemble::libc::add(&mut fork, joined, &probed.names);
             self.unseen.add(&mut fork, record, &probed.files);
+            if let Some(libc) = &mut fork.libc {
+                self.handlers.add(libc, joined);
+            }
         }
         if let Some(tie) = tie {
             tie.tell(&mut fork);

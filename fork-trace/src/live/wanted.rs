@@ -2,7 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{event::filters::Filters, live::stream::Followed};
+use crate::event::filters::Filters;
+
+/// What becomes of children, as far as it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Followed {
+    /// Only of attempts that are wanted for their outcome.
+    pub by_outcome: bool,
+    /// Their ends.
+    pub exits: bool,
+    /// Only of attempts that held their caller for so long; the attempts themselves are left out
+    /// too.
+    pub min_held_ns: u64,
+}
 
 /// When to stop, apart from signals and the command's end.
 #[derive(Clone, Copy, Debug)]

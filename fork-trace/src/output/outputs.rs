@@ -19,9 +19,9 @@ use crate::{
     output::{
         files::{FileId, Standard},
         notes::{Notes, Stderr},
-        options::{DefaultOutput, OutputOptions},
+        options::{Color, DefaultOutput, OutputOptions},
         sink::send,
-        target::{Making, STDOUT, Target, clash, output_error},
+        target::{Making, STDOUT, Target, clash, look_of_stdout, output_error},
         writer::{End, Lines, Unwritten, Writer},
     },
 };
@@ -270,6 +270,12 @@ fn survive_size_limit() {
         // SAFETY: what was ignored before is ignored again.
         unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.ok();
     }
+}
+
+/// How wide standard output is, if it is a terminal, and whether it gets colours.
+#[must_use]
+pub fn look(color: Color) -> (Option<usize>, bool) {
+    look_of_stdout(color)
 }
 
 /// Writes a text to standard output, for commands that print once and end. A closed pipe is no

@@ -203,6 +203,13 @@ fn making(
     })
 }
 
+/// How wide standard output is, if it is a terminal, and whether it gets colours.
+pub(super) fn look_of_stdout(when: Color) -> (Option<usize>, bool) {
+    let stdout = Standard::output();
+    let terminal = stdout.as_fd().is_terminal();
+    (terminal.then(|| width(&stdout)).flatten(), color(when, terminal))
+}
+
 fn width(stream: &impl AsFd) -> Option<usize> {
     terminal_size_of(stream).map(|(Width(columns), _)| usize::from(columns))
 }

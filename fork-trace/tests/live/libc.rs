@@ -1,10 +1,13 @@
 //! The C library's side of a fork: `forker handlers` registers handlers that take 1, 2 and 3 ms, and
 //! measures by its own clock how long each took.
 
+use std::{fs, process::Command};
+
 use serde_json::Value;
 
 use crate::support::{
-    Folder, fork_trace, forker, live_test, ns, of_type, one_fork, read, run, skip, slower, summary,
+    Folder, fork_trace, forker, lines, live_test, ns, of_type, one_fork, read, run, skip, slower,
+    summary,
 };
 
 /// The library's part of a stage's name.
@@ -57,6 +60,100 @@ fn handlers_are_told_on_their_side_of_the_call() {
             assert!(ns(&libc[side]) + slower(100_000) >= truth, "{what}");
         }
         assert_eq!(summary(&traced)["accounted"], true);
+    }
+}
+
+#[test]
+fn each_handler_is_named_and_timed() {
+    live_test!();
+    let folder = Folder::new("handlers-by-name");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.args(["--libc", "--stages=all", "-o"]).arg(&file).arg("--").arg(forker());
+    // It takes the kernel a moment to probe handlers once they are registered.
+    let pause_ms = slower(500).to_string();
+    let output = run(tool.args(["handlers", "0", &pause_ms]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let truth = lines(&output.stdout).remove(0);
+    let traced = read(&file);
+    if !is_probed(&traced) {
+        skip!("no C library can be probed");
+    }
+    let forks = of_type(&traced, "fork");
+    let libc = &forks.iter().find(|fork| fork["child"]["tid"] == truth["child"]).unwrap()["libc"];
+    for turn in ["prepare", "parent", "child"] {
+        let handlers = libc["handlers"].as_array().unwrap_or_else(|| panic!("{libc}"));
+        let own = handlers.iter().filter(|handler| handler["turn"] == turn);
+        let own: Vec<_> = own.collect();
+        let [handler] = own.as_slice() else { panic!("{turn}: {libc}") };
+        let module = handler["module"].as_str().unwrap();
+        assert_eq!(
+            fs::canonicalize(module).unwrap(),
+            fs::canonicalize(forker()).unwrap(),
+            "{libc}"
+        );
+        if let Some(function) = handler["function"].as_str() {
+            assert!(function.contains(turn), "{libc}");
+        }
+        // A kernel that does not tell which library it is (before 5.15) does not tell which handler either.
+        if libc["library"].is_string() {
+            close(
+                ns(&handler["dur_ns"]),
+                ns(&truth[format!("{turn}_ns")]),
+                &format!("{turn}: {libc}"),
+            );
+        }
+    }
+    assert_eq!(summary(&traced)["accounted"], true);
+}
+
+#[test]
+fn handlers_are_those_of_the_program_that_forks() {
+    live_test!();
+    let folder = Folder::new("handlers-inherited");
+    let file = folder.file("forks.json");
+    let mut tool = fork_trace();
+    tool.args(["--libc", "-k", "process", "-o"]).arg(&file).arg("--").arg("sh");
+    // The first program has handlers; the shell that then forks in the same process has none.
+    let script = "FORKER handlers; exec sh -c '(:); (:)'";
+    tool.arg("-c").arg(script.replace("FORKER", &forker().display().to_string()));
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let traced = read(&file);
+    if !is_probed(&traced) {
+        skip!("no C library can be probed");
+    }
+    let forks = of_type(&traced, "fork");
+    for fork in forks.iter().filter(|fork| fork["libc"]["function"] == "fork") {
+        let has = fork["libc"]["handlers"].as_array().is_some_and(|all| all.len() == 3);
+        assert_eq!(has, fork["parent"]["comm"] == "forker", "{fork}");
+    }
+}
+
+#[test]
+fn the_walk_through_a_fork_goes_as_its_page_says() {
+    live_test!();
+    let page = include_str!("../../../docs/WALKTHROUGH.md");
+    let program = page.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = Folder::new("walkthrough");
+    let (source, walk, file) =
+        (folder.file("walk.c"), folder.file("walk"), folder.file("walk.txt"));
+    fs::write(&source, program).unwrap();
+    let compiled = Command::new("cc").arg("-o").arg(&walk).arg(&source).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        skip!("there is no C compiler");
+    }
+    let mut tool = fork_trace();
+    tool.args(["--stages=all", "--libc", "--exit", "-o"]).arg(&file).arg(&walk);
+    let output = run(&mut tool);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = fs::read_to_string(&file).unwrap();
+    let markers = page.lines().filter_map(|line| line.strip_prefix("<!-- stages: "));
+    let names = markers.flat_map(|marker| marker.trim_end_matches(" -->").split("; "));
+    for name in names {
+        let (begins, word) = name.split_once(" (").unwrap_or((name, ""));
+        let is_row = |row: &str| row.trim_start().starts_with(begins) && row.contains(word);
+        assert!(told.lines().any(is_row), "{name} is not in:\n{told}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! `docs`: writes docs/STAGES.md from the stage table, and docs/FAILURES.md as fork-trace prints
-//! it.
+//! `docs`: writes docs/STAGES.md from the stage table, docs/FAILURES.md as fork-trace prints it, and the output in
+//! docs/WALKTHROUGH.md from a recording.
 //!
 //! This file knows how a row is written down, and none of the rows.
 
@@ -11,13 +11,20 @@ use fork_trace_common::{
     stage::{Bounds, STAGES, Side},
 };
 
-use crate::command::{program, root};
+use crate::{
+    check::walkthrough,
+    command::{program, root},
+};
 
 /// The file of the stages, from the workspace's root.
 const FILE: &str = "docs/STAGES.md";
 
 /// The file of the reasons for failures, from there too.
 const FAILURES: &str = "docs/FAILURES.md";
+
+/// The walk through a fork, and the recording that it shows.
+const WALKTHROUGH: &str = "docs/WALKTHROUGH.md";
+const RECORDING: &str = "docs/walkthrough.json";
 
 /// What stands above the table.
 const HEAD: &str = "\
@@ -48,8 +55,16 @@ const COLUMNS: &str = "| stage | what happens | source | shared with | function 
 /// Writes the files, or compares them with the tables; returns what was done.
 pub(crate) fn docs(check: bool) -> Result<String> {
     let stages = file(FILE, page()?, check)?;
-    let failures = file(FAILURES, failures()?, check)?;
-    Ok(format!("{FILE}: {} stages, {stages}\n{FAILURES}: {failures}", STAGES.len()))
+    let failures = file(FAILURES, printed(&["explain", "--markdown"])?, check)?;
+    let recording = root().join(RECORDING);
+    let recording = recording.to_str().context("read the path of the recording")?;
+    let output = printed(&["replay", "--stages", "--utc", recording])?;
+    let old = fs::read_to_string(root().join(WALKTHROUGH)).context("read the walkthrough")?;
+    let walkthrough = file(WALKTHROUGH, walkthrough::page(&old, &output)?, check)?;
+    Ok(format!(
+        "{FILE}: {} stages, {stages}\n{FAILURES}: {failures}\n{WALKTHROUGH}: {walkthrough}",
+        STAGES.len()
+    ))
 }
 
 /// Writes or compares one file.
@@ -66,13 +81,14 @@ fn file(name: &str, new: String, check: bool) -> Result<&'static str> {
     Ok(if same { "up to date" } else { "written" })
 }
 
-/// The tables of the tool, as it prints them: its crate is too large to link here.
-fn failures() -> Result<String> {
+/// What the tool prints: its crate is too large to link here.
+fn printed(args: &[&str]) -> Result<String> {
     let mut cargo = program("cargo");
     cargo.args(["run", "--quiet", "--package", "fork-trace", "--bin", "fork-trace", "--"]);
-    let output = cargo.args(["explain", "--markdown"]).output().context("run fork-trace")?;
+    let output = cargo.args(args).output().context("run fork-trace")?;
     if !output.status.success() {
-        bail!("fork-trace explain failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("fork-trace {} failed:\n{said}", args.join(" "));
     }
     String::from_utf8(output.stdout).context("read what fork-trace printed")
 }

@@ -5,3 +5,4 @@ pub(crate) mod docs;
 mod live;
 mod outcome;
 pub(crate) mod test;
+mod walkthrough;

@@ -135,6 +135,7 @@ fn key(by: By, fork: &Fork) -> Option<Key> {
         By::Comm => Some(parent.comm.as_str().into()),
         By::Exe => parent.exe.clone(),
         By::Cgroup => parent.cgroup.clone(),
+        By::Unit => parent.unit.clone(),
         By::Uid => Some(parent.uid.to_string().into()),
         By::Cause if fork.is_failure() => Some(fork.failure().as_ref().into()),
         By::Cause => return None,
@@ -178,6 +179,9 @@ mod tests {
         assert_eq!(uids.rows[0].user.as_deref(), Some("eve"));
         assert_eq!(rows(&by(By::Exe, &forks)), [(None, 4, Some(241))], "its program is not known");
         assert_eq!(rows(&by(By::Kind, &forks)), [(Some("process"), 4, Some(241))]);
+        let named =
+            forks.clone().map(|json| json.replace(r#""uid":7"#, r#""uid":7,"unit":"a.service""#));
+        assert_eq!(rows(&by(By::Unit, &named)), [(Some("a.service"), 4, Some(241))]);
         assert_eq!(rows(&by(By::Cause, &forks)), [], "none failed");
     }
 

@@ -2,6 +2,7 @@
 
 mod distribution;
 mod groups;
+pub mod sample;
 mod slowest;
 
 use std::collections::BTreeMap;

@@ -100,6 +100,33 @@ fn is_chosen_at_load<'data>(symbol: &impl object::ObjectSymbol<'data>) -> bool {
     matches!(symbol.flags(), SymbolFlags::Elf { st_info, .. } if st_info & 0xf == GNU_IFUNC)
 }
 
+/// What lies at `file_offset` in the file that `path` reaches: its address in the file's own numbering, and the
+/// name of the function, where there is a symbol. `None` if that is no code of an ELF file.
+pub(super) fn symbol_at(path: &Path, file_offset: u64) -> Option<(u64, Option<String>)> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let elf = object::File::parse(&cache).ok()?;
+    let address = elf.segments().find_map(|segment| {
+        let (start, size) = segment.file_range();
+        let within = file_offset.checked_sub(start)?;
+        (within < size).then(|| segment.address() + within)
+    })?;
+    let named = function_at(elf.symbols(), address);
+    Some((address, named.or_else(|| function_at(elf.dynamic_symbols(), address))))
+}
+
+/// The name of the function that lies around `address`.
+fn function_at<'data, S: object::ObjectSymbol<'data>>(
+    mut symbols: impl Iterator<Item = S>,
+    address: u64,
+) -> Option<String> {
+    let found = symbols.find(|symbol| {
+        let within = address.checked_sub(symbol.address());
+        let is_function = symbol.kind() == SymbolKind::Text && !symbol.is_undefined();
+        is_function && within.is_some_and(|within| within < symbol.size().max(1))
+    });
+    found.and_then(|symbol| symbol.name().ok().map(str::to_owned))
+}
+
 /// Where in the file an address lies.
 fn file_offset<'data, R: ReadRef<'data>>(
     elf: &object::File<'data, R>,

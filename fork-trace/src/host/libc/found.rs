@@ -15,9 +15,9 @@ use super::{elf, library::Library};
 use crate::error::UserError;
 
 /// How many libraries are probed at most.
-const MOST: usize = 32;
+pub const MOST: usize = 32;
 /// How many mappings of one process are looked at.
-const MOST_MAPPINGS: usize = 65_536;
+pub(super) const MOST_MAPPINGS: usize = 65_536;
 
 /// Where a host keeps its own.
 const OWN: [&str; 7] = [
@@ -72,6 +72,21 @@ pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
     mapped(&pid.to_string())?.iter().map(|(path, _)| file_id(path)).collect()
 }
 
+/// The C libraries that process `pid` maps and that are not among `known`, by device and inode. Of one that cannot
+/// be probed there are its name and the reason.
+#[must_use]
+pub fn others_of(pid: u32, known: &BTreeSet<(u64, u64)>) -> (Vec<Library>, Vec<(String, String)>) {
+    let mut found = Found { seen: known.clone(), ..Found::default() };
+    found.add_mapped(&pid.to_string());
+    (found.libraries, found.refused)
+}
+
+/// The program that process `pid` runs, by device and inode.
+#[must_use]
+pub fn program_of(pid: u32) -> Option<(u64, u64)> {
+    file_id(Path::new(&format!("/proc/{pid}/exe")))
+}
+
 /// The C library with which the program at `path` runs, by device and inode; none if it is static. `None` if
 /// the program cannot be read.
 #[must_use]
@@ -81,7 +96,7 @@ pub fn files_of_program(path: &Path) -> Option<Vec<(u64, u64)>> {
 }
 
 /// The device and the inode of a file.
-fn file_id(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
@@ -155,15 +170,19 @@ fn mapped(pid: &str) -> Option<Vec<(PathBuf, String)>> {
         BufReader::new(file).lines().map_while(Result::ok).take(MOST_MAPPINGS).peekable();
     // A process that has ended has no mappings any more.
     lines.peek()?;
-    let mappings = lines.filter_map(|line| libc_mapping(&line)).map(|(range, name)| {
-        let path = match name.strip_suffix(" (deleted)") {
-            // The file has no name any more, but the mapping leads to it.
-            Some(_) => PathBuf::from(format!("/proc/{pid}/map_files/{range}")),
-            None => Path::new(&format!("/proc/{pid}/root")).join(name.trim_start_matches('/')),
-        };
-        (path, name)
-    });
+    let mappings = lines
+        .filter_map(|line| libc_mapping(&line))
+        .map(|(range, name)| (reached(pid, &range, &name), name));
     Some(mappings.collect())
+}
+
+/// A path by which this process reaches the file `name` that process `pid` maps at `range`.
+pub(super) fn reached(pid: &str, range: &str, name: &str) -> PathBuf {
+    match name.strip_suffix(" (deleted)") {
+        // The file has no name any more, but the mapping leads to it.
+        Some(_) => PathBuf::from(format!("/proc/{pid}/map_files/{range}")),
+        None => Path::new(&format!("/proc/{pid}/root")).join(name.trim_start_matches('/')),
+    }
 }
 
 /// The range and the path of a mapping, if it is a C library's code.

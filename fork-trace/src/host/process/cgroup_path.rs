@@ -8,7 +8,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{event::bytes::bytes, host::process::cgroup::lines};
+use crate::{
+    event::bytes::{bytes, text},
+    host::process::{cgroup::lines, unit::unit},
+};
+
+/// Where hierarchies are mounted as a rule.
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// The controllers, and the other names that a hierarchy's folder below [`MOUNT`] has.
+const HIERARCHIES: [&str; 18] = [
+    "unified",
+    "systemd",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "net_cls",
+    "net_prio",
+    "blkio",
+    "io",
+    "perf_event",
+    "hugetlb",
+    "pids",
+    "rdma",
+    "misc",
+    "cgroup",
+];
 
 /// A control group, as the kernel side knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +59,7 @@ struct Mount {
 
 /// The groups at `path`. A path below a mount, also of a file of a group, names one; another path is
 /// looked up in each hierarchy, and may be in more than one. Empty: there is none. A byte of the path
-/// that is no UTF-8 is spelt as [`text`](crate::event::bytes::text) does.
+/// that is no UTF-8 is spelt as [`text`] does.
 ///
 /// KERNEL: fs/kernfs: a group's id is its directory's inode number on 64-bit machines.
 #[must_use]
@@ -49,6 +77,28 @@ pub fn named(path: &str) -> Vec<Group> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The path from the root of its hierarchy of the group that a user means by `typed`: that path itself, or one
+/// below the usual mount, also of a file of the group. Nothing is looked up, for the group may be another host's.
+#[must_use]
+pub fn from_root(typed: &str) -> String {
+    let path = text(&bytes(typed));
+    let below = path.strip_prefix(MOUNT).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let parts = below.unwrap_or(&path).split('/').filter(|part| !part.is_empty());
+    let mut parts: Vec<&str> = parts.collect();
+    if below.is_some() {
+        let is_hierarchy = |part: &&str| part.split(',').all(|name| HIERARCHIES.contains(&name));
+        if parts.first().is_some_and(is_hierarchy) {
+            parts.remove(0);
+        }
+        let is_file = |part: &&str| {
+            let controller = part.split_once('.').map(|(controller, _)| controller);
+            controller.is_some_and(|name| HIERARCHIES.contains(&name)) && unit(part).is_none()
+        };
+        parts.pop_if(|part| is_file(&*part));
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// Whether any hierarchy is mounted where it can be seen: another mount may cover it.
@@ -151,6 +201,27 @@ mod tests {
         assert_eq!(at(1, "/docker/abc/d"), Some("/sys/fs/cgroup/cpu,cpuacct/d".into()));
         assert_eq!(at(1, "/docker/abcd"), None, "another group");
         assert_eq!(at(0, "/../a"), None, "a group outside of this process's namespace");
+    }
+
+    #[test]
+    fn a_group_of_another_host_has_its_path_from_the_root() {
+        for (typed, wanted) in [
+            ("/a/b", "/a/b"),
+            ("a/b/", "/a/b"),
+            ("/", "/"),
+            ("/sys/fs/cgroup", "/"),
+            ("/sys/fs/cgroup/a/b", "/a/b"),
+            ("/sys/fs/cgroup/unified/a", "/a"),
+            ("/sys/fs/cgroup/cpu,cpuacct/a", "/a"),
+            ("/sys/fs/cgroup/pids/forker-7/pids.max", "/forker-7"),
+            ("/sys/fs/cgroup/a/cgroup.procs", "/a"),
+            ("/sys/fs/cgroup/a/cpu.slice", "/a/cpu.slice"),
+            ("/sys/fs/cgroups/pids/a", "/sys/fs/cgroups/pids/a"),
+            ("/pids/a", "/pids/a"),
+            ("/a\\x41\\xff", "/a\\x41\\xff"),
+        ] {
+            assert_eq!(from_root(typed), wanted, "{typed}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod ids;
 pub mod mappings;
 pub mod stat;
+pub mod unit;
 
 use std::{fs, sync::LazyLock};
 

@@ -7,6 +7,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     event::{
+        bytes::bytes,
+        caller::{Container, Parent},
         fork::Fork,
         span::Status,
         stage::StageLine,
@@ -53,6 +55,8 @@ pub(super) type Cell = Vec<(Style, String)>;
 pub(super) struct Context {
     /// The zone in which times are told.
     pub(super) zone: TimeZone,
+    /// There is room for what a caller's name does not say.
+    pub(super) names_programs: bool,
     /// No result column: the child's column tells what failed.
     pub(super) errors_in_child: bool,
 }
@@ -61,9 +65,7 @@ pub(super) struct Context {
 pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) -> Cell {
     match column {
         Column::Time => vec![(DIM, time(fork.ts, &context.zone))],
-        Column::Parent => {
-            plain(parent((fork.parent.pid, fork.parent.tid), &fork.parent.comm, room))
-        }
+        Column::Parent => caller(&fork.parent, room, context.names_programs),
         Column::Child => match &fork.child {
             Some(child) => plain(child.tid.to_string()),
             None if context.errors_in_child && !fork.succeeded() => {
@@ -146,6 +148,36 @@ pub(super) fn time(ts: Ts, zone: &TimeZone) -> String {
     let at = zone.to_datetime(ts.0);
     let micros = at.subsec_nanosecond() / 1000;
     format!("{:02}:{:02}:{:02}.{micros:06}", at.hour(), at.minute(), at.second())
+}
+
+/// Name and ids of a caller; with `names_programs` also what it belongs to, where that fits.
+fn caller(of: &Parent, room: usize, names_programs: bool) -> Cell {
+    /// Columns in which a name can be known again.
+    const LEAST: usize = 6;
+    let mut cell = plain(parent((of.pid, of.tid), &of.comm, room));
+    if let Some(more) = belongs_to(of).filter(|_| names_programs) {
+        let taken = cell.iter().map(|(_, text)| text.width()).sum::<usize>() + 1;
+        if room.saturating_sub(taken) >= printable(&more).width().min(LEAST) {
+            cell.push((DIM, format!(" {more}")));
+        }
+    }
+    cell
+}
+
+/// What a caller belongs to: its container or unit, or else its program where its name is another.
+fn belongs_to(of: &Parent) -> Option<String> {
+    /// Characters of a container's id, as runtimes show it.
+    const ID: usize = 12;
+    if let Some(Container { id, runtime }) = &of.container {
+        return Some(format!("{runtime}:{}", id.get(..ID).unwrap_or(id)));
+    }
+    if let Some(unit) = &of.unit {
+        return Some(unit.to_string());
+    }
+    let program = of.exe.as_deref()?.rsplit('/').next()?;
+    // KERNEL: include/linux/sched.h: a task's name is the first 15 bytes of its program's.
+    let is_cut = bytes(&of.comm).len() == 15 && program.starts_with(&of.comm);
+    (program != of.comm && !is_cut).then(|| program.to_owned())
 }
 
 /// Name and process id; the thread id too where it differs and there is room for it.

@@ -48,8 +48,8 @@ pub(super) const OF_STAGE: &[Need] = &[
     (Column::Kind, 7, 7),
 ];
 
-/// Room for a thread id beside the process id, on wide terminals.
-const PARENT_TID: usize = 8;
+/// Room for a thread id or a unit beside the process id, on wide terminals.
+const PARENT_MORE: usize = 8;
 
 /// Between two columns.
 pub(super) const GAP: usize = 2;
@@ -112,7 +112,7 @@ pub(super) fn fitting(columns: &[Need], width: Option<usize>) -> Vec<Slot> {
         room -= more;
     }
     if let Some((_, width, _)) = chosen.first_mut() {
-        *width += room.min(PARENT_TID);
+        *width += room.min(PARENT_MORE);
     }
     chosen.sort_by_key(|(column, ..)| *column);
     let mut start = 0;

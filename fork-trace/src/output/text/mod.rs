@@ -6,6 +6,7 @@ mod cause;
 mod cells;
 mod closing;
 mod columns;
+pub mod compare;
 pub(super) mod follow_up;
 mod libc;
 pub mod line;
@@ -40,6 +41,9 @@ use crate::{
         told::Told,
     },
 };
+
+/// From this width on a caller's cell says what its name does not.
+const NAMES_PROGRAMS: usize = 120;
 
 /// How text looks: one of these for each output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +85,8 @@ impl<W: Write> Text<W> {
         let columns = columns::fitting(wanted, look.width);
         let zone = if look.utc { TimeZone::UTC } else { TimeZone::system() };
         let errors_in_child = columns.iter().all(|slot| slot.column != Column::Result);
-        let context = Context { zone, errors_in_child };
+        let names_programs = look.width.is_none_or(|width| width >= NAMES_PROGRAMS);
+        let context = Context { zone, names_programs, errors_in_child };
         let line = Line::new(look.width, look.color);
         let tree = (look.told == Told::Tree).then(Tree::new);
         let filters = Filters::default();

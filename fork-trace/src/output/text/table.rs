@@ -23,7 +23,7 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     /// Its narrowest width.
     pub(super) least: usize,
-    /// Those of the highest number go first where there is no room.
+    /// Those of the highest number go first where there is no room, all of one number together.
     pub(super) need: u8,
 }
 
@@ -59,10 +59,8 @@ pub(super) fn write(
     };
     while taken(&shown) + NAME > line.room() {
         let need = |place: &usize| columns.get(*place).map(|column| column.need);
-        let Some((last, _)) = shown.iter().enumerate().max_by_key(|(_, place)| need(place)) else {
-            break;
-        };
-        shown.remove(last);
+        let Some(most) = shown.iter().map(need).max() else { break };
+        shown.retain(|place| need(place) != most);
     }
     let titles = sections.iter().map(|section| section.title.as_str());
     let names =

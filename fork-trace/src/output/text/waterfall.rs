@@ -169,12 +169,26 @@ fn wrapper(libc: &Libc, held_ns: Option<u64>, bars: &mut Vec<Bar>) {
 fn side(libc: &Libc, when: When, name: &str, ns: Option<u64>, bars: &mut Vec<Bar>) {
     let Some(ns) = ns else { return };
     bars.push(plain_bar(name, ns));
-    bars.extend(libc.parts(when).map(|part| {
+    let handlers = |turn, depth, bars: &mut Vec<Bar>| {
+        let timed = libc.handlers_of(turn).filter_map(|one| Some((one.place(), one.dur_ns?)));
+        bars.extend(timed.map(|(place, dur_ns)| Bar { depth, ..plain_bar(&place, dur_ns) }));
+    };
+    let parts: Vec<_> = libc.parts(when).collect();
+    // Without the part that runs the handlers they stand by themselves.
+    if parts.iter().all(|part| part.runs().is_none())
+        && let Some(turn) = when.turn()
+    {
+        handlers(turn, 1, bars);
+    }
+    for part in parts {
         // It is bounded by what comes next.
         let is_bounded = part.name == Stage::ChildSetup.row().name;
         let precision = if is_bounded { Precision::Bounded } else { Precision::Exact };
-        Bar { depth: 1, precision, ..plain_bar(&part.name, part.dur_ns) }
-    }));
+        bars.push(Bar { depth: 1, precision, ..plain_bar(&part.name, part.dur_ns) });
+        if let Some(turn) = part.runs() {
+            handlers(turn, 2, bars);
+        }
+    }
 }
 
 /// Whether a stage is a share of the time that is in no stage.
@@ -195,7 +209,8 @@ fn sampled(span: &Span, dur_ns: u64, depth: usize) -> Bar {
 
 /// What there is to say of a stage beside its time.
 fn detail(span: &Span, dur_ns: u64, is_failed_stage: bool) -> String {
-    let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns);
+    // An own time of 0 says nothing that the stages nested in it do not say.
+    let own = span.self_ns.filter(|self_ns| *self_ns != dur_ns && *self_ns > 0);
     let words = [
         own.map(|own| format!("self {}", duration(own))),
         span.off_cpu_ns.map(|off_ns| format!("off CPU {}", duration(off_ns))),
