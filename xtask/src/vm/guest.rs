@@ -170,7 +170,8 @@ pub(crate) fn place() -> PathBuf {
 fn static_cargo(args: &[&str]) -> Command {
     let mut cargo = clean_cargo();
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "true");
+    // Their symbols stay: the C library that is built in is found by them.
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     // To link it all at once takes longer than it saves.
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
     cargo.args(args).args(["--quiet", "--release", "--package", "fork-trace"]);

@@ -57,9 +57,14 @@ pub(super) const WARNINGS: &[(&str, &str, &str)] = &[
         "Look at RLIMIT_AS (ulimit -v), vm.max_map_count and vm.overcommit_memory.",
     ),
     (
+        "sorted-largest-only",
+        "`replay --sort` had more attempts to sort than it keeps, and shows those with the largest figures.",
+        "Choose another bound with --max-events, or fewer attempts with a filter.",
+    ),
+    (
         "output-failed",
         "One of several outputs can no longer be written, as on a full disk. The others go on.",
-        "Make room, or name another file. The exit status is 4.",
+        "Make room, or name another file. The exit status is 1.",
     ),
 ];
 
@@ -108,6 +113,8 @@ pub(super) const LOSS_CURE: &str = "Make the ring larger with --buffer, write to
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
 
     #[test]
@@ -116,6 +123,31 @@ mod tests {
         let words: Vec<_> = codes.chain(LOSSES.iter().map(|(place, _)| *place)).collect();
         for (place, word) in words.iter().enumerate() {
             assert!(!words.iter().skip(place + 1).any(|other| other == word), "{word}");
+        }
+    }
+    /// The texts of all source files below a folder.
+    fn sources(folder: &Path, texts: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, texts);
+            } else {
+                texts.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn each_code_that_is_written_is_explained() {
+        let mut texts = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+        // In two pieces, so that this line is none of what is looked for.
+        let begins = concat!("code: Name::", "Borrowed(\"");
+        let codes: Vec<_> = texts.iter().flat_map(|text| text.split(begins).skip(1)).collect();
+        assert!(codes.len() > 8, "{}", codes.len());
+        for rest in codes {
+            let code = rest.split('"').next().unwrap();
+            assert!(WARNINGS.iter().any(|(known, ..)| *known == code), "{code}");
         }
     }
 }
