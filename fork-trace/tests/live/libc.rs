@@ -53,6 +53,11 @@ fn handlers_are_told_on_their_side_of_the_call() {
             // Threads that allocate are waited for, and the handlers' own time is told apart where the
             // library's debug symbols are there.
             match part(libc, handlers) {
+                // In an emulated guest the threads take the caller's CPU for many milliseconds between a handler
+                // and its probe.
+                Some(shown) if threads != "0" && slower(1000) > 2000 => {
+                    assert!(shown >= truth, "{what}: shown {shown}, in truth {truth}");
+                }
                 Some(shown) => close(shown, truth, &what),
                 None if threads == "0" => close(ns(&libc[side]), truth, &what),
                 None => {}

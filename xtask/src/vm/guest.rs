@@ -46,11 +46,12 @@ const NARROWED: [(&str, &str); 4] = [
 
 /// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
 /// emulation is slow.
-const ONCE: [(&str, &str); 23] = [
+const ONCE: [(&str, &str); 24] = [
     ("5.10", "command_line::"),
     ("6.1", "tree::"),
     ("5.10", "files::"),
     ("5.10", "formats::"),
+    ("5.10", "libc::"),
     ("5.10", "names::"),
     ("5.10", "endings::"),
     ("5.10", "rights::"),
