@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 /// Cargo's variables that say where it keeps and gets things. All others change what it builds.
 const KEPT: [&str; 6] =
@@ -52,13 +52,24 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it and returns what it wrote to stdout; its output is shown only if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let (stdout, result) = output_and_result(command)?;
+    match result {
+        Ok(()) => Ok(stdout),
+        Err(error) => bail!("{stdout}{error}"),
+    }
+}
+
+/// Runs it and returns what it wrote to stdout, and whether it did well; what it wrote to stderr is in the error.
+pub(crate) fn output_and_result(command: &mut Command) -> Result<(String, Result<()>)> {
     let output = command.output().with_context(|| format!("start {}", line(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
+    let result = if output.status.success() {
+        Ok(())
+    } else {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("{stdout}{stderr}\n{}: {}", line(command), output.status);
-    }
-    Ok(stdout)
+        Err(anyhow!("{stderr}\n{}: {}", line(command), output.status))
+    };
+    Ok((stdout, result))
 }
 
 /// Whether we may do what only root may.

@@ -3,6 +3,6 @@
 pub(crate) mod deny;
 pub(crate) mod docs;
 mod live;
-mod outcome;
+pub(crate) mod outcome;
 pub(crate) mod test;
 mod walkthrough;

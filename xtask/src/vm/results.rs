@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::check::outcome::failures;
+
 /// Everything a guest told.
 #[derive(Default)]
 pub(crate) struct Results {
@@ -111,24 +113,9 @@ impl Run {
         if result.starts_with("ok") {
             return;
         }
-        // The names come twice, each time after `failures:`: with the details, and at the end.
-        let names = output.iter().rev().skip_while(|line| !line.starts_with("test result"));
-        let names = names.skip(1).take_while(|line| **line != "failures:");
-        let names = names.filter_map(|line| line.strip_prefix("    "));
-        self.failed = names.map(|name| (name.to_owned(), reason(output, name))).collect();
-        self.failed.reverse();
+        self.failed = failures(output);
         self.again.retain(|(name, _)| self.failed.iter().all(|(failed, _)| failed != name));
     }
-}
-
-/// The first words of a test's panic.
-fn reason(output: &[&str], name: &str) -> String {
-    let head = format!("---- {name} stdout ----");
-    let details = output.iter().skip_while(|line| **line != head).skip(1);
-    let mut details = details.take_while(|line| !line.starts_with("---- "));
-    let place = details.find_map(|line| line.split_once("panicked at ")).map(|(_, place)| place);
-    let words = details.next().copied().unwrap_or_default();
-    format!("{} {words}", place.unwrap_or_default().rsplit('/').next().unwrap_or_default())
 }
 
 #[cfg(test)]
