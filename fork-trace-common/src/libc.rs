@@ -280,7 +280,7 @@ pub struct LibcRecord {
     pub sp: u64,
     /// When each [`Part`] was entered and when it returned; 0 where that was not seen.
     pub parts: [[u64; 2]; Part::COUNT],
-    /// How many handlers ran that are probed; the last of them may be more than are kept.
+    /// How many probed handlers ran, which may be more than are kept.
     pub handlers: u64,
     /// The first of these, in order.
     pub runs: [HandlerRun; HANDLER_RUNS],

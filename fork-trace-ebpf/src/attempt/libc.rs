@@ -149,23 +149,24 @@ pub(crate) fn leave_handler() {
 #[inline(always)]
 pub(crate) fn registers(handlers: [u64; 3]) {
     let key = bpf_get_current_pid_tgid();
-    if filter::wanted(Task::current().by_helper(), tgid(key)) {
-        send_atfork(key, handlers, 0);
+    // User space has to probe them before the process forks.
+    if filter::wanted(Task::current().by_helper(), tgid(key))
+        && !ring::send_now(&atfork(key, handlers, 0))
+    {
+        count(Counter::RingFullLibc);
     }
 }
 
+/// What the calling process registers or, as it runs another program, loses.
 #[inline(always)]
-fn send_atfork(key: u64, handlers: [u64; 3], execs: u32) {
-    let record = AtforkRecord {
+fn atfork(key: u64, handlers: [u64; 3], execs: u32) -> AtforkRecord {
+    AtforkRecord {
         kind: RecordKind::Atfork as u32,
         tgid: tgid(key),
         proc_pid: Task::current().by_helper().proc_pid(tgid(key)).unwrap_or_default(),
         execs,
         at_ns: now(),
         handlers,
-    };
-    if !ring::send_now(&record) {
-        count(Counter::RingFullLibc);
     }
 }
 
@@ -178,7 +179,7 @@ fn set(record: &mut LibcRecord, part: Part, end: usize, at_ns: u64) {
 }
 
 #[inline(always)]
-fn send(record: &LibcRecord) {
+fn send<T>(record: &T) {
     if !ring::send(record) {
         count(Counter::RingFullLibc);
     }
@@ -242,7 +243,7 @@ pub(crate) fn execs(tid: u32) {
     if LIBC_ON.load() != 0 {
         // Most threads are in no wrapper when they do.
         _ = LIBC.remove(tid);
-        send_atfork(bpf_get_current_pid_tgid(), [0; 3], 1);
+        send(&atfork(bpf_get_current_pid_tgid(), [0; 3], 1));
     }
 }
 

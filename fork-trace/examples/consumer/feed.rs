@@ -18,7 +18,10 @@ use fork_trace::{
         values::Name,
     },
     host::{
-        call_sites::all_unknown, facts::Facts, features::Features, libc::Library,
+        call_sites::all_unknown,
+        facts::{Facts, ProbedLibraries},
+        features::Features,
+        libc::Library,
         tracepoint::Tracepoint,
     },
     live::{
@@ -71,7 +74,7 @@ impl KernelSide for Quiet {
         Ok(Vec::new())
     }
 
-    fn probe_libc(&mut self, _place: u32, _: &Library, _cookies: bool) -> Result<(), String> {
+    fn probe_libc(&mut self, _: &mut ProbedLibraries, _: &Library) -> Result<(), String> {
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::{
         errors::{brief, load_error},
         tracer::Tracer,
     },
-    host::{libc::Library, rights},
+    host::{facts::ProbedLibraries, libc::Library, rights},
 };
 
 /// Why a probe cannot be attached.
@@ -31,33 +31,33 @@ fn reason(error: &anyhow::Error) -> String {
 const HANDLER: [&str; 2] = ["uretprobe_atfork_handler", "uprobe_atfork_handler"];
 
 impl Tracer {
-    /// Probes a library, which is number `place` of those that are probed: all of its functions, or
-    /// none. With `cookies` the kernel side is told which library it is.
+    /// Probes a library beside those that are `probed`, to which it is added: all of its functions, or none.
     ///
     /// # Errors
     /// The reason why that cannot be done.
     pub fn probe_libc(
         &mut self,
-        place: u32,
+        probed: &mut ProbedLibraries,
         library: &Library,
-        cookies: bool,
     ) -> Result<(), String> {
+        let place = u64::try_from(probed.names.len()).unwrap_or(u64::MAX);
+        let cookie = probed.cookies.then(|| place.saturating_add(1));
         let mut links = Vec::new();
-        let probed = library.functions.iter().try_for_each(|(function, offset)| {
+        let all = library.functions.iter().try_for_each(|(function, offset)| {
             // The return is attached first, so that no entry is seen without its return.
             let ends: &[&str] =
                 if function.returns() { &["uretprobe", "uprobe"] } else { &["uprobe"] };
             ends.iter().try_for_each(|end| {
                 let program = format!("{end}_{}", function.row().id);
-                let cookie = cookies.then_some(u64::from(place) + 1);
                 links.push(self.uprobe(&program, &library.path, *offset, cookie)?);
                 Ok(())
             })
         });
-        match probed {
+        match all {
             Ok(()) => {
                 log::info!("probed {}", library.name);
                 self.libc_links.extend(links);
+                probed.add(library);
                 Ok(())
             }
             Err(error) => {
@@ -80,10 +80,12 @@ impl Tracer {
     /// # Errors
     /// The reason why that cannot be done.
     pub fn probe_handler(&mut self, number: u32, path: &Path, offset: u64) -> Result<(), String> {
+        let mut links = Vec::new();
         for program in HANDLER {
             let link = self.uprobe(program, path, offset, Some(number.into()));
-            self.libc_links.push(link.map_err(|error| reason(&error))?);
+            links.push(link.map_err(|error| reason(&error))?);
         }
+        self.libc_links.extend(links);
         Ok(())
     }
 

@@ -94,10 +94,8 @@ fn probe_libraries(
     let refused = found.refused;
     let mut probed = ProbedLibraries { refused, cookies, ..ProbedLibraries::default() };
     for library in found.libraries.iter().take_while(|_| !stop()) {
-        let place = u32::try_from(probed.names.len()).unwrap_or(u32::MAX);
-        match tracer.probe_libc(place, library, cookies) {
-            Ok(()) => probed.add(library),
-            Err(reason) => probed.refused.push((library.name.clone(), reason)),
+        if let Err(reason) = tracer.probe_libc(&mut probed, library) {
+            probed.refused.push((library.name.clone(), reason));
         }
     }
     probed

@@ -83,7 +83,7 @@ struct Place {
 /// # Errors
 /// The report cannot be written.
 pub fn doctor(json: bool) -> Result<u8> {
-    let report = report();
+    let report = report(Depth::Attach);
     let status = if report.can_trace { 0 } else { 3 };
     let text = if json { serde_json::to_string(&report)? + "\n" } else { text(&report) };
     print(&text)?;
@@ -92,11 +92,20 @@ pub fn doctor(json: bool) -> Result<u8> {
 
 /// How well each stage can be seen on this host, and why that may be less than a root user would get.
 pub(super) fn coverage() -> (Vec<Coverage>, Option<String>) {
-    let report = report();
+    let report = report(Depth::Plan);
     (report.coverage, report.problem)
 }
 
-fn report() -> Report {
+/// How far this host is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// As far as the kernel's side of the plan needs it.
+    Plan,
+    /// The C library's side too; and every program of the plan is attached for a moment.
+    Attach,
+}
+
+fn report(depth: Depth) -> Report {
     let mut report = Report {
         kind: "doctor",
         schema_version: SCHEMA_VERSION,
@@ -111,7 +120,7 @@ fn report() -> Report {
         no_samples: None,
         coverage: Vec::new(),
     };
-    if let Err(error) = examine(&mut report) {
+    if let Err(error) = examine(&mut report, depth) {
         report.hint = error.downcast_ref::<UserError>().map(UserError::hint);
         report.problem = Some(format!("{error:#}"));
     }
@@ -142,7 +151,7 @@ fn place(namespace: Namespace) -> Place {
     Place { kind, number, initial, follows }
 }
 
-fn examine(report: &mut Report) -> Result<()> {
+fn examine(report: &mut Report, depth: Depth) -> Result<()> {
     surroundings::check()?;
     let mut host = Host::read()?;
     report.host = Some(host.info.clone());
@@ -154,12 +163,13 @@ fn examine(report: &mut Report) -> Result<()> {
         return Err(error);
     }
     tasks::identify(&mut host)?;
+    // The host's own library.
+    let libc = (depth == Depth::Attach).then(|| found(&[], None, Some(&[]))).transpose()?;
     let settings = Settings {
         ring_bytes: 4096,
         filter: Filter::all(),
         sample_hz: SAMPLE_HZ,
-        // The host's own.
-        libc: Some(found(&[], None, Some(&[]))?),
+        libc,
         ..Settings::default()
     };
     let since = Instant::now();
@@ -169,8 +179,10 @@ fn examine(report: &mut Report) -> Result<()> {
     report.no_samples.clone_from(&host.facts.no_samples);
     report.no_functions.clone_from(&host.facts.no_functions);
     report.coverage.clone_from(&plan.coverage);
-    tracer.attach(&plan, &|| false)?;
-    report.can_trace = true;
+    if depth == Depth::Attach {
+        tracer.attach(&plan, &|| false)?;
+        report.can_trace = true;
+    }
     detach::leave(tracer)
 }
 

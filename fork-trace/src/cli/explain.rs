@@ -15,7 +15,7 @@ use crate::{
     error::UserError,
     event::{
         nearest::{did_you_mean, nearest},
-        schema,
+        schema::{self, Described},
         start::Coverage,
     },
     output::{
@@ -44,11 +44,12 @@ pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
         print(&failures::page())?;
         return Ok(0);
     }
+    let known = Known::new();
     let mut pages = Vec::new();
     for word in words {
-        let found = pages_of(word);
+        let found = known.pages(word);
         if found.is_empty() {
-            let words = all_words();
+            let words = known.words();
             let near = nearest(word, words.iter().map(String::as_str));
             return Err(
                 UserError::Unexplained { word: word.clone(), near: did_you_mean(near) }.into()
@@ -63,26 +64,39 @@ pub fn explain(words: &[String], markdown: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// All pages about one word.
-fn pages_of(word: &str) -> Vec<Page> {
-    let mut pages = explain::explain(word);
-    pages.extend(option(word));
-    pages.extend(fields(word));
-    pages
+/// What is known beside the tables of causes and stages.
+struct Known {
+    /// The command line.
+    definition: Command,
+    /// The fields of the JSON and their values.
+    described: Vec<Described>,
 }
 
-/// Every word that has a page.
-fn all_words() -> Vec<String> {
-    let mut words = explain::words();
-    let definition = help::definition();
-    let shown = commands(&definition).flat_map(Command::get_arguments);
-    words.extend(shown.filter(|arg| !arg.is_hide_set()).filter_map(long));
-    words.extend(help::subcommands(&definition));
-    words.extend(schema::described().into_iter().map(|one| {
-        let name = one.path.rsplit('.').next().unwrap_or_default().trim_end_matches("[]");
-        one.value.unwrap_or_else(|| name.to_owned())
-    }));
-    words
+impl Known {
+    fn new() -> Self {
+        Self { definition: help::definition(), described: schema::described() }
+    }
+
+    /// All pages about one word.
+    fn pages(&self, word: &str) -> Vec<Page> {
+        let mut pages = explain::explain(word);
+        pages.extend(option(word, &self.definition));
+        pages.extend(fields(word, &self.described));
+        pages
+    }
+
+    /// Every word that has a page.
+    fn words(&self) -> Vec<String> {
+        let mut words = explain::words();
+        let shown = commands(&self.definition).flat_map(Command::get_arguments);
+        words.extend(shown.filter(|arg| !arg.is_hide_set()).filter_map(long));
+        words.extend(help::subcommands(&self.definition));
+        words.extend(self.described.iter().map(|one| {
+            let name = one.path.rsplit('.').next().unwrap_or_default().trim_end_matches("[]");
+            one.value.clone().unwrap_or_else(|| name.to_owned())
+        }));
+        words
+    }
 }
 
 /// The whole command line, and each subcommand.
@@ -95,8 +109,7 @@ fn long(arg: &Arg) -> Option<String> {
 }
 
 /// An option or a subcommand.
-fn option(word: &str) -> Vec<Page> {
-    let definition = help::definition();
+fn option(word: &str, definition: &Command) -> Vec<Page> {
     let mut pages: Vec<Page> = Vec::new();
     if let Some(command) = definition.get_subcommands().find(|command| command.get_name() == word) {
         let mut page = Page::new(format!("{word}: a subcommand"));
@@ -105,7 +118,7 @@ fn option(word: &str) -> Vec<Page> {
         page.say("help", format!("fork-trace help {word}"));
         pages.push(page);
     }
-    for command in commands(&definition) {
+    for command in commands(definition) {
         for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
             for value in arg.get_possible_values().iter().filter(|value| value.get_name() == word) {
                 let mut page =
@@ -150,9 +163,9 @@ fn option(word: &str) -> Vec<Page> {
 }
 
 /// Fields of the JSON of this name, and values that fields may have.
-fn fields(word: &str) -> Vec<Page> {
+fn fields(word: &str, described: &[Described]) -> Vec<Page> {
     let mut pages: Vec<(String, Option<String>, Vec<String>)> = Vec::new();
-    for one in schema::described() {
+    for one in described {
         let path = one.path.replace("[]", "");
         let is_field = path == word || path.ends_with(&format!(".{word}"));
         let is_meant = match &one.value {
@@ -166,8 +179,8 @@ fn fields(word: &str) -> Vec<Page> {
             *what == one.what && *value == one.value
         };
         match pages.iter_mut().find(same) {
-            Some((.., places)) => places.push(one.path),
-            None => pages.push((one.what, one.value, vec![one.path])),
+            Some((.., places)) => places.push(one.path.clone()),
+            None => pages.push((one.what.clone(), one.value.clone(), vec![one.path.clone()])),
         }
     }
     let page = |(what, value, places): (String, Option<String>, Vec<String>)| {
@@ -252,13 +265,14 @@ mod tests {
 
     #[test]
     fn each_field_option_and_subcommand_has_a_page() {
-        for word in all_words() {
-            assert!(!pages_of(&word).is_empty(), "{word}");
+        let known = Known::new();
+        for word in known.words() {
+            assert!(!known.pages(&word).is_empty(), "{word}");
         }
         for word in
             ["-x", "stages", "--stages", "fork.total_ns", "child_start.queued_ns", "bounded"]
         {
-            assert!(!pages_of(word).is_empty(), "{word}");
+            assert!(!known.pages(word).is_empty(), "{word}");
         }
     }
 
@@ -268,7 +282,9 @@ mod tests {
         let rows = contract.lines().filter(|line| line.starts_with("| "));
         let names: Vec<_> = rows.flat_map(|row| row.split('|').take(3).flat_map(names)).collect();
         assert!(names.len() > 200, "{}", names.len());
-        let unknown: Vec<_> = names.into_iter().filter(|word| pages_of(word).is_empty()).collect();
+        let known = Known::new();
+        let unknown: Vec<_> =
+            names.into_iter().filter(|word| known.pages(word).is_empty()).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
 }

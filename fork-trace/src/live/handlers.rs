@@ -13,7 +13,7 @@ use fork_trace_common::{
 use crate::{
     assemble::joined::Joined,
     event::libc::{Libc, LibcHandler, Turn},
-    host::libc::{Place, handler},
+    host::libc::{Place, places},
     live::kernel_side::KernelSide,
 };
 
@@ -86,11 +86,8 @@ impl Handlers {
             process.execed_ns = at_ns;
             return;
         }
-        let pid = Some(record.proc_pid).filter(|pid| *pid != 0);
-        let numbers = record.handlers.map(|address| {
-            let address = Some(address).filter(|address| *address != 0)?;
-            self.number(handler(pid?, address)?)
-        });
+        let places = places(record.proc_pid, record.handlers);
+        let numbers = places.map(|place| self.number(place?));
         let process = self.process(record.tgid, at_ns);
         let execed_ns = process.execed_ns;
         process.registered.retain(|one| one.at_ns >= execed_ns);
@@ -146,12 +143,10 @@ impl Handlers {
         if self.known.len() >= MOST {
             return None;
         }
+        let (offset, function) = place.symbol()?;
         let number = u32::try_from(self.known.len()).ok()?;
-        self.known.push(Known {
-            module: place.module.into(),
-            function: place.function.map(Into::into),
-            offset: place.offset,
-        });
+        let (module, function) = (place.module.into(), function.map(Into::into));
+        self.known.push(Known { module, function, offset });
         self.numbers.insert(key, number);
         if self.times {
             self.unprobed.push((number, place.path, place.file_offset));

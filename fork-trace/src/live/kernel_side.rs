@@ -9,7 +9,10 @@ use fork_trace_common::{
     record::TaskIds,
 };
 
-use crate::{bpf::tracer::Tracer, host::libc::Library};
+use crate::{
+    bpf::tracer::Tracer,
+    host::{facts::ProbedLibraries, libc::Library},
+};
 
 /// The answers to what the chain asks while it shows attempts. In a live trace the [`Tracer`] gives
 /// them; a benchmark that feeds recorded bytes has answers of its own, and needs neither rights nor a
@@ -39,11 +42,12 @@ pub trait KernelSide {
     /// The kernel does not list them.
     fn holders(&mut self, of: HoldersOf) -> Result<Vec<HolderSeen>>;
 
-    /// Probes a C library, which is number `place` of those that are probed; with `cookies` its records say so.
+    /// Probes a C library beside those that are `probed`, to which it is added.
     ///
     /// # Errors
     /// The reason why that cannot be done.
-    fn probe_libc(&mut self, place: u32, library: &Library, cookies: bool) -> Result<(), String>;
+    fn probe_libc(&mut self, probed: &mut ProbedLibraries, library: &Library)
+    -> Result<(), String>;
 
     /// Probes a handler of `pthread_atfork` that lies at `offset` of the file at `path`; `number` is what its runs
     /// are told by.
@@ -70,8 +74,12 @@ impl KernelSide for Tracer {
         Self::holders(self, of)
     }
 
-    fn probe_libc(&mut self, place: u32, library: &Library, cookies: bool) -> Result<(), String> {
-        Self::probe_libc(self, place, library, cookies)
+    fn probe_libc(
+        &mut self,
+        probed: &mut ProbedLibraries,
+        library: &Library,
+    ) -> Result<(), String> {
+        Self::probe_libc(self, probed, library)
     }
 
     fn probe_handler(&mut self, number: u32, path: &Path, offset: u64) -> Result<(), String> {

@@ -8,7 +8,7 @@ use fork_trace_common::libc::AtforkRecord;
 use crate::{
     host::{
         facts::ProbedLibraries,
-        libc::{MOST, files_of, others_of, program_of},
+        libc::{MOST, others_of, program_of},
     },
     live::kernel_side::KernelSide,
 };
@@ -50,27 +50,21 @@ impl LaterLibraries {
                 continue;
             }
             // Before the loader has mapped it there is nothing to see, and another run may show it.
-            if files_of(pid).is_none_or(|files| files.is_empty()) {
-                continue;
-            }
+            let Some(found) = others_of(pid, &probed.files) else { continue };
             if self.looked_at.len() >= LOOKED_AT {
                 self.looked_at.clear();
             }
             self.looked_at.insert(program);
-            let (libraries, refused) = others_of(pid, &probed.files);
+            let mut refused = found.refused;
+            for library in found.libraries {
+                let done = match probed.names.len() < MOST {
+                    true => kernel.probe_libc(probed, &library),
+                    false => Err(format!("{MOST} others are probed already")),
+                };
+                refused.extend(done.err().map(|reason| (library.name, reason)));
+            }
             for (name, reason) in refused {
                 log::info!("cannot probe {name}: {reason}");
-            }
-            for library in libraries {
-                if probed.names.len() >= MOST {
-                    log::info!("cannot probe {}: {MOST} others are probed already", library.name);
-                    continue;
-                }
-                let place = u32::try_from(probed.names.len()).unwrap_or(u32::MAX);
-                match kernel.probe_libc(place, &library, probed.cookies) {
-                    Ok(()) => probed.add(&library),
-                    Err(reason) => log::info!("cannot probe {}: {reason}", library.name),
-                }
             }
         }
     }

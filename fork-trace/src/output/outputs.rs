@@ -6,7 +6,8 @@
 //! and the others get every event all the same. Notes go to standard error.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
     sync::Arc,
     time::Instant,
 };
@@ -21,7 +22,7 @@ use crate::{
         notes::{Notes, Stderr},
         options::{Color, DefaultOutput, OutputOptions},
         sink::send,
-        target::{Making, STDOUT, Target, clash, look_of_stdout, output_error},
+        target::{self, Making, STDOUT, Target, clash, output_error},
         writer::{End, Lines, Unwritten, Writer},
     },
 };
@@ -275,7 +276,9 @@ fn survive_size_limit() {
 /// How wide standard output is, if it is a terminal, and whether it gets colours.
 #[must_use]
 pub fn look(color: Color) -> (Option<usize>, bool) {
-    look_of_stdout(color)
+    let stdout = Standard::output();
+    let terminal = stdout.as_fd().is_terminal();
+    (terminal.then(|| target::width(&stdout)).flatten(), target::color(color, terminal))
 }
 
 /// Writes a text to standard output, for commands that print once and end. A closed pipe is no

@@ -203,18 +203,13 @@ fn making(
     })
 }
 
-/// How wide standard output is, if it is a terminal, and whether it gets colours.
-pub(super) fn look_of_stdout(when: Color) -> (Option<usize>, bool) {
-    let stdout = Standard::output();
-    let terminal = stdout.as_fd().is_terminal();
-    (terminal.then(|| width(&stdout)).flatten(), color(when, terminal))
-}
-
-fn width(stream: &impl AsFd) -> Option<usize> {
+/// How many columns the terminal has, if this is one that says it.
+pub(super) fn width(stream: &impl AsFd) -> Option<usize> {
     terminal_size_of(stream).map(|(Width(columns), _)| usize::from(columns))
 }
 
-fn color(color: Color, terminal: bool) -> bool {
+/// Whether there are colours, on a terminal or not.
+pub(super) fn color(color: Color, terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     match color {

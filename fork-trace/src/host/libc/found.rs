@@ -12,12 +12,13 @@ use std::{
 use object::{Object as _, ObjectSection as _, ReadCache};
 
 use super::{elf, library::Library};
-use crate::error::UserError;
+use crate::{
+    error::UserError,
+    host::process::mappings::{MOST_MAPPINGS, Mapping, mapping},
+};
 
 /// How many libraries are probed at most.
 pub const MOST: usize = 32;
-/// How many mappings of one process are looked at.
-pub(super) const MOST_MAPPINGS: usize = 65_536;
 
 /// Where a host keeps its own.
 const OWN: [&str; 7] = [
@@ -57,12 +58,14 @@ impl Found {
         }
     }
 
-    /// Adds those that a process maps.
-    fn add_mapped(&mut self, pid: &str) {
+    /// Adds those that a process maps; returns how many it maps, whether they are new or not.
+    fn add_mapped(&mut self, pid: &str) -> usize {
         let root = PathBuf::from(format!("/proc/{pid}/root"));
-        for (path, name) in mapped(pid).into_iter().flatten() {
-            self.add(&path, &name, &root);
+        let mapped = mapped(pid).unwrap_or_default();
+        for (path, name) in &mapped {
+            self.add(path, name, &root);
         }
+        mapped.len()
     }
 }
 
@@ -72,13 +75,12 @@ pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
     mapped(&pid.to_string())?.iter().map(|(path, _)| file_id(path)).collect()
 }
 
-/// The C libraries that process `pid` maps and that are not among `known`, by device and inode. Of one that cannot
-/// be probed there are its name and the reason.
+/// The C libraries that process `pid` maps and that are not among `known`, by device and inode. `None` where it
+/// maps none at all, as a program does that has just started.
 #[must_use]
-pub fn others_of(pid: u32, known: &BTreeSet<(u64, u64)>) -> (Vec<Library>, Vec<(String, String)>) {
+pub fn others_of(pid: u32, known: &BTreeSet<(u64, u64)>) -> Option<Found> {
     let mut found = Found { seen: known.clone(), ..Found::default() };
-    found.add_mapped(&pid.to_string());
-    (found.libraries, found.refused)
+    (found.add_mapped(&pid.to_string()) > 0).then_some(found)
 }
 
 /// The program that process `pid` runs, by device and inode.
@@ -130,13 +132,13 @@ pub fn found(
         found.add(&library, &library.display().to_string(), root);
     }
     match pids {
-        Some(pids) => pids.iter().for_each(|pid| found.add_mapped(&pid.to_string())),
+        Some(pids) => pids.iter().for_each(|pid| _ = found.add_mapped(&pid.to_string())),
         None => {
             let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
             let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
             names
                 .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-                .for_each(|pid| found.add_mapped(&pid));
+                .for_each(|pid| _ = found.add_mapped(&pid));
         }
     }
     Ok(found)
@@ -186,12 +188,8 @@ pub(super) fn reached(pid: &str, range: &str, name: &str) -> PathBuf {
 }
 
 /// The range and the path of a mapping, if it is a C library's code.
-///
-/// KERNEL: `fs/proc/task_mmu.c` `show_map_vma`.
 fn libc_mapping(line: &str) -> Option<(String, String)> {
-    let mut words = line.splitn(6, ' ');
-    let (range, rights) = (words.next()?, words.next()?);
-    let path = words.nth(3)?.trim_start();
+    let Mapping { range, rights, path, .. } = mapping(line)?;
     let is_code = rights.as_bytes().get(2) == Some(&b'x');
     let is_wanted = is_libc(path.strip_suffix(" (deleted)").unwrap_or(path));
     (is_code && is_wanted).then(|| (range.to_owned(), path.to_owned()))

@@ -8,10 +8,11 @@ use std::{
 
 use super::{
     elf,
-    found::{MOST_MAPPINGS, file_id, reached},
+    found::{file_id, reached},
 };
+use crate::host::process::mappings::{MOST_MAPPINGS, mapping};
 
-/// A function in a file.
+/// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The path by which its process knows the file.
@@ -20,57 +21,52 @@ pub struct Place {
     pub path: PathBuf,
     /// The file's device and inode.
     pub file: (u64, u64),
-    /// Where in the file the function lies.
+    /// Where in the file it lies.
     pub file_offset: u64,
-    /// Its address in the file's own numbering, as debuggers and `addr2line` take it.
-    pub offset: u64,
-    /// Its name, where the file has symbols.
-    pub function: Option<String>,
 }
 
-/// Finds what lies at `address` in the process `pid`, as /proc has it. `None` where the process is gone, may not
-/// be looked into, or has no file there (code that was made while it runs).
-///
-/// KERNEL: `fs/proc/task_mmu.c` `show_map_vma`.
+impl Place {
+    /// Its address in the file's own numbering, as debuggers and `addr2line` take it, and the name of the function
+    /// there, where the file has symbols. `None` if it is no code of an ELF file.
+    #[must_use]
+    pub fn symbol(&self) -> Option<(u64, Option<String>)> {
+        elf::symbol_at(&self.path, self.file_offset)
+    }
+}
+
+/// Finds what lies at each of `addresses` in the process `pid`, as /proc has it; 0 stands for nothing. There is
+/// nothing either where the process is gone, may not be looked into, or has no file there (code that was made while
+/// it runs).
 #[must_use]
-pub fn handler(pid: u32, address: u64) -> Option<Place> {
-    let maps = BufReader::new(File::open(format!("/proc/{pid}/maps")).ok()?);
-    let mut lines = maps.lines().map_while(Result::ok).take(MOST_MAPPINGS);
-    let (range, start, file_start, module) = lines.find_map(|line| mapping(&line, address))?;
-    let path = reached(&pid.to_string(), &range, &module);
-    let file_offset = address - start + file_start;
-    let (offset, function) = elf::symbol_at(&path, file_offset)?;
-    let file = file_id(&path)?;
-    Some(Place { module, path, file, file_offset, offset, function })
+pub fn places(pid: u32, addresses: [u64; 3]) -> [Option<Place>; 3] {
+    let mut places = [const { None }; 3];
+    let Ok(maps) = File::open(format!("/proc/{pid}/maps")) else { return places };
+    for line in BufReader::new(maps).lines().map_while(Result::ok).take(MOST_MAPPINGS) {
+        for (place, address) in places.iter_mut().zip(addresses) {
+            if place.is_none() {
+                *place = place_in(&line, pid, address);
+            }
+        }
+    }
+    places
 }
 
-/// The range, its start, the place in the file and the file's path, if this is a line about a file's mapping
-/// around `address`.
-fn mapping(line: &str, address: u64) -> Option<(String, u64, u64, String)> {
-    let mut words = line.splitn(6, ' ');
-    let range = words.next()?;
-    let (start, end) = range.split_once('-')?;
-    let start = u64::from_str_radix(start, 16).ok()?;
-    let end = u64::from_str_radix(end, 16).ok()?;
-    let file_start = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-    let path = words.nth(2)?.trim_start();
-    let holds = (start..end).contains(&address) && Path::new(path).is_absolute();
-    holds.then(|| (range.to_owned(), start, file_start, path.to_owned()))
+/// What lies at `address`, if this is a line about a file's mapping around it.
+fn place_in(line: &str, pid: u32, address: u64) -> Option<Place> {
+    let mapping = mapping(line)?;
+    let holds = (mapping.start..mapping.end).contains(&address);
+    if !holds || !Path::new(mapping.path).is_absolute() {
+        return None;
+    }
+    let path = reached(&pid.to_string(), mapping.range, mapping.path);
+    let file = file_id(&path)?;
+    let file_offset = address - mapping.start + mapping.offset;
+    Some(Place { module: mapping.path.to_owned(), path, file, file_offset })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mapping_is_found_by_an_address_in_it() {
-        let line = "7f00-7f20 r-xp 00001000 fe:00 123                        /a b/libx.so";
-        let found = ("7f00-7f20".to_owned(), 0x7f00, 0x1000, "/a b/libx.so".to_owned());
-        assert_eq!(mapping(line, 0x7f00), Some(found));
-        assert_eq!(mapping(line, 0x7f20), None);
-        assert_eq!(mapping("7f00-7f20 r-xp 0 00:00 0 [vdso]", 0x7f00), None);
-        assert_eq!(mapping("7f00-7f20 r-xp 0 00:00 0", 0x7f00), None);
-    }
 
     #[inline(never)]
     #[unsafe(no_mangle)]
@@ -79,9 +75,20 @@ mod tests {
     #[test]
     fn a_function_of_this_process_is_found_by_its_address() {
         let address = a_handler_of_this_test as *const () as u64;
-        let place = handler(std::process::id(), address).unwrap();
-        assert_eq!(place.function.as_deref(), Some("a_handler_of_this_test"));
+        let [place, none, nowhere] = places(std::process::id(), [address, 0, 1]);
+        let place = place.unwrap();
+        let (_, function) = place.symbol().unwrap();
+        assert_eq!(function.as_deref(), Some("a_handler_of_this_test"));
         assert_eq!(Path::new(&place.module), std::env::current_exe().unwrap());
-        assert_eq!(handler(std::process::id(), 1), None);
+        assert_eq!((none, nowhere), (None, None));
+        assert_eq!(places(u32::MAX, [address; 3]), [const { None }; 3]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_place() {
+        for line in ["7f00-7f20 r-xp 0 00:00 0 [vdso]", "7f00-7f20 r-xp 0 00:00 0", "broken"] {
+            assert_eq!(place_in(line, 1, 0x7f00), None, "{line}");
+        }
+        assert_eq!(place_in("7f00-7f20 r-xp 0 fe:00 1 /bin/sh", 1, 0x7f20), None, "behind it");
     }
 }

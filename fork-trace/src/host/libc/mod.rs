@@ -12,5 +12,5 @@ mod handler;
 mod library;
 
 pub use found::{Found, MOST, files_of, files_of_program, found, others_of, program_of};
-pub use handler::{Place, handler};
+pub use handler::{Place, places};
 pub use library::Library;

@@ -1,4 +1,4 @@
-//! The mappings of a process, as far as a copy of them has to be promised memory.
+//! The mappings of a process: what a line about one says, and which of them a copy has to be promised memory for.
 
 use std::{
     fs::{self, File},
@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Mappings that are looked at: as many as `vm.max_map_count` allows by default.
-const MOST_MAPPINGS: usize = 65_536;
+pub const MOST_MAPPINGS: usize = 65_536;
 
 /// Resident memory up to which the flags of mappings are read: the kernel walks the page tables for
 /// them.
@@ -74,13 +74,41 @@ fn largest_of(lines: impl Iterator<Item = String>) -> Option<Largest> {
 
 /// The size of the private writable mapping that a line describes.
 fn private_writable(line: &str) -> Option<u64> {
-    let mut words = line.split(' ');
-    let (from, to) = words.next()?.split_once('-')?;
-    let mut rights = words.next()?.bytes().skip(1);
-    let (write, shared) = (rights.next()?, rights.nth(1)?);
-    let size =
-        u64::from_str_radix(to, 16).ok()?.checked_sub(u64::from_str_radix(from, 16).ok()?)?;
-    (write == b'w' && shared == b'p').then_some(size)
+    let mapping = mapping(line)?;
+    let rights = mapping.rights.as_bytes();
+    let is_it = rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b'p');
+    is_it.then_some(mapping.end - mapping.start)
+}
+
+/// What a line of `/proc/PID/maps`, or the first line about a mapping in `/proc/PID/smaps`, says.
+///
+/// KERNEL: `fs/proc/task_mmu.c` `show_map_vma`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping<'a> {
+    /// Its addresses as they are written, which is the name of its link in `/proc/PID/map_files`.
+    pub range: &'a str,
+    /// Its first address.
+    pub start: u64,
+    /// The address behind its last one; never before `start`.
+    pub end: u64,
+    /// `rwxp`, or `-` for a right that it has not; `s` in place of `p`: it is shared.
+    pub rights: &'a str,
+    /// Where in its file it begins.
+    pub offset: u64,
+    /// Its file, or what else it is, such as `[heap]`; empty where it has no name.
+    pub path: &'a str,
+}
+
+/// The mapping that a line describes, if it describes one.
+#[must_use]
+pub fn mapping(line: &str) -> Option<Mapping<'_>> {
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let mut words = line.splitn(6, ' ');
+    let (range, rights, offset) = (words.next()?, words.next()?, hex(words.next()?)?);
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (hex(start)?, hex(end)?);
+    let path = words.nth(2).unwrap_or_default().trim_start();
+    (start <= end).then_some(Mapping { range, start, end, rights, offset, path })
 }
 
 #[cfg(test)]
@@ -101,6 +129,23 @@ mod tests {
                      d000-e000 rw-p 0 00:00 0\nVmFlags: rd wr ac\n";
         assert_eq!(of(smaps), Some(Largest { bytes: 0x2000, promised: Some(true) }));
         assert_eq!(of("1000-2000 r--p 0 00:00 0\nbroken\n"), None);
+    }
+
+    #[test]
+    fn a_line_says_what_is_mapped_where() {
+        let line = "7f00-7f20 r-xp 00001000 fe:00 123                        /a b/libx.so";
+        let found = Mapping {
+            range: "7f00-7f20",
+            start: 0x7f00,
+            end: 0x7f20,
+            rights: "r-xp",
+            offset: 0x1000,
+            path: "/a b/libx.so",
+        };
+        assert_eq!(mapping(line), Some(found));
+        assert_eq!(mapping("7f00-7f20 rw-p 0 00:00 0").unwrap().path, "");
+        assert_eq!(mapping("7f20-7f00 rw-p 0 00:00 0"), None);
+        assert_eq!(mapping("Size: 32 kB"), None);
     }
 
     #[test]
