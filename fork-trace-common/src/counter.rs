@@ -74,4 +74,6 @@ counters! {
     LibcFull,
     /// Records of runs of wrappers that were lost because the ring was full.
     RingFullLibc,
+    /// Stacks of callers lost because the ring was half full or full.
+    StacksLost,
 }

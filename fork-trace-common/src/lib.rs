@@ -21,6 +21,7 @@ pub mod record;
 pub mod refusal;
 pub mod sample;
 pub mod settings;
+pub mod stack;
 pub mod stage;
 pub mod task_seen;
 pub mod wait;

@@ -35,6 +35,8 @@ pub enum RecordKind {
     Libc = 13,
     /// An [`AtforkRecord`](crate::libc::AtforkRecord).
     Atfork = 14,
+    /// A [`StackRecord`](crate::stack::StackRecord).
+    Stack = 15,
 }
 
 /// The system call of an attempt.

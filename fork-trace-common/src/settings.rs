@@ -51,6 +51,8 @@ macro_rules! for_each_offset {
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required;
             MM_ARG_START: "mm_struct", "arg_start", required;
             MM_ARG_END: "mm_struct", "arg_end", required;
+            MM_START_CODE: "mm_struct", "start_code", optional;
+            MM_START_STACK: "mm_struct", "start_stack", optional;
             BPRM_FILENAME: "linux_binprm", "filename", required;
             MM_MAP_COUNT: "mm_struct", "map_count", required;
             MM_TOTAL_VM: "mm_struct", "total_vm", required;
@@ -167,6 +169,7 @@ macro_rules! for_each_offset {
             FDT_FD: "fdtable", "fd", optional;
             FILE_INODE: "file", "f_inode", optional;
             INODE_PRIVATE: "inode", "i_private", optional;
+            INODE_INO: "inode", "i_ino", optional;
             TASK_CFS_RQ: "task_struct", "se.cfs_rq", optional;
             CFS_RQ_THROTTLE_COUNT: "cfs_rq", "throttle_count", optional;
             TASK_THROTTLED: "task_struct", "throttled", optional;

@@ -15,6 +15,7 @@ use fork_trace_common::{
     record::{ForkRecord, FunctionTimes},
     refusal::RefusalRecord,
     sample::SampleRecord,
+    stack::StackRecord,
     wait::WaitsRecord,
 };
 
@@ -72,6 +73,10 @@ pub(crate) static AWAY: Array<u64> = Array::with_max_entries(1, 0);
 /// Where a sample is put together.
 #[map]
 pub(crate) static SAMPLE: PerCpuArray<SampleRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a caller's stack is put together.
+#[map]
+pub(crate) static STACK: PerCpuArray<StackRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// The processes that are followed, by process id. The value is one of `settings::FOLLOW_*`.
 #[map]

@@ -3,7 +3,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use fork_trace_common::{
-    follow_up::ExecRecord, program::ProgramRecord, sample::SampleRecord, wait::WaitsRecord,
+    follow_up::ExecRecord, program::ProgramRecord, sample::SampleRecord, stack::StackRecord,
+    wait::WaitsRecord,
 };
 
 use crate::maps::RING;
@@ -67,6 +68,13 @@ pub(crate) fn has_room_to_spare() -> bool {
 #[inline(always)]
 #[must_use = "a record that does not fit is counted"]
 pub(crate) fn send_sample(record: &mut SampleRecord, size: u64) -> bool {
+    send_part(record, size, wake_up())
+}
+
+/// Sends the first `size` bytes of a caller's stack; returns whether they fitted into the ring.
+#[inline(always)]
+#[must_use = "a record that does not fit is counted"]
+pub(crate) fn send_stack(record: &mut StackRecord, size: u64) -> bool {
     send_part(record, size, wake_up())
 }
 

@@ -890,6 +890,26 @@ fn every_format_goes_to_standard_output() {
 }
 
 #[test]
+fn stacks_fold_from_a_recording() {
+    let stacks = SIMPLE.replace("simple", "stacks");
+    let folded = printed(&fork_trace(&["replay", &stacks, "--format", "folded"]));
+    assert_eq!(folded, fs::read_to_string(stacks.replace("jsonl", "folded")).unwrap());
+    // Of a recording that is cut off, what is there.
+    let text = fs::read_to_string(&stacks).unwrap();
+    let (third_ends, _) = text.match_indices('\n').nth(2).unwrap();
+    let begun = file("cut.jsonl", &text[..third_ends + 50]);
+    let cut = fork_trace(&["replay", begun.to_str().unwrap(), "--format", "folded"]);
+    assert_eq!(cut.status.code(), Some(1));
+    let lines = printed(&cut);
+    assert!(!lines.is_empty() && lines.lines().all(|line| folded.contains(line)), "{lines}");
+    fs::remove_file(begun).unwrap();
+    let grouped = printed(&fork_trace(&["replay", &stacks, "-S", "stack"]));
+    assert!(grouped.contains("execute_command_internal < [bash] < main"), "{grouped}");
+    let none = printed(&fork_trace(&["replay", SIMPLE, "--format", "folded"]));
+    assert!(none.lines().all(|line| line.contains(";[no stack] ")), "{none}");
+}
+
+#[test]
 fn no_terminal_gets_bytes_that_only_programs_read() {
     let (mut master, mut terminal) = (0, 0);
     let none = std::ptr::null_mut();
@@ -951,7 +971,7 @@ fn bash_completes_what_was_begun() {
         assert_eq!(errors(&output), "");
         printed(&output)
     };
-    assert_eq!(complete(&["fork-trace", "--sta"]), "--stages\n");
+    assert_eq!(complete(&["fork-trace", "--stag"]), "--stages\n");
     assert!(complete(&["fork-trace", "repl"]).contains("replay\n"));
     assert_eq!(complete(&["fork-trace", "--format", "perf"]), "perfetto\n");
     assert_eq!(complete(&["fork-trace", "completions", "z"]), "zsh\n");

@@ -3,7 +3,8 @@
 //!
 //! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes;
 //! there the character ESC is spelt `␛`. `NAME.perfetto` is the Perfetto trace that is written for it, read
-//! back. `UPDATE_GOLDEN=1 cargo test -p fork-trace --test golden` writes both kinds of files anew.
+//! back, and `stacks.folded` what is written of one stream for flame graphs. `UPDATE_GOLDEN=1 cargo test -p
+//! fork-trace --test golden` writes all but the streams anew.
 
 #![expect(
     clippy::unwrap_used,
@@ -65,6 +66,7 @@ const STREAMS: &[&str] = &[
     "waits",
     "samples",
     "libc",
+    "stacks",
     "tree",
     "stages",
 ];
@@ -171,8 +173,12 @@ fn json_is_written_as_it_was_read() {
 fn every_format_writes_every_stream() {
     for format in &FORMATS {
         for stream in STREAMS {
-            let written = written(&events(stream), format, look(None, true, false));
-            assert!(!written.is_empty(), "{} of {stream}", format.name);
+            let events = events(stream);
+            let written = written(&events, format, look(None, true, false));
+            // There is a stack only of an attempt.
+            let has_forks = events.iter().any(|event| matches!(event, Event::Fork(_)));
+            let is_empty = format.needs_stacks && !has_forks;
+            assert_eq!(written.is_empty(), is_empty, "{} of {stream}", format.name);
         }
     }
 }
@@ -196,6 +202,15 @@ fn text_is_as_in_the_files() {
     for stream in STREAMS {
         compare(&format!("{stream}.txt"), &shapes(&events(stream), *stream == "tree"));
     }
+}
+
+#[test]
+fn folded_stacks_are_as_in_the_file() {
+    let folded = Format::named("folded").unwrap();
+    let written = written(&events("stacks"), folded, Look::default());
+    let text = String::from_utf8(written).unwrap();
+    assert!(text.lines().all(|line| !line.contains(|c: char| c.is_control())), "{text}");
+    compare("stacks.folded", &text);
 }
 
 #[test]
@@ -350,7 +365,7 @@ fn no_control_character_of_a_name_reaches_the_terminal() {
     let harmful = |c: char| c != '\n' && c.is_control() || "\u{200d}\u{202e}".contains(c);
     let others = [Told::Tree, Told::Stages].map(|told| telling(Some(160), false, told));
     for look in others.into_iter().chain([look(Some(160), true, false)]) {
-        for stream in ["hostile", "tree"] {
+        for stream in ["hostile", "stacks", "tree"] {
             let text = text(&events(stream), look);
             assert_eq!(text.chars().find(|c| harmful(*c)), None, "{stream}");
         }

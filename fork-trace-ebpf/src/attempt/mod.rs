@@ -17,6 +17,7 @@ pub(crate) mod libc;
 pub(crate) mod marks;
 mod record;
 pub(crate) mod samples;
+pub(crate) mod stacks;
 pub(crate) mod start;
 mod submit;
 pub(crate) mod taken;

@@ -9,12 +9,13 @@ use fork_trace_common::{
 
 use super::{
     offsets::{
-        FS_IN_EXEC, MM_ARG_END, MM_ARG_START, PID_LEVEL, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE,
-        SIGNAL_LIVE, SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED,
-        TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
-        TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT,
-        TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_STATUS,
-        TASK_SUM_EXEC, TASK_TGID, TASK_THREAD_PID,
+        FILE_INODE, FS_IN_EXEC, INODE_INO, MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MM_START_CODE,
+        MM_START_STACK, PID_LEVEL, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE,
+        SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED, TASK_EXIT_CODE,
+        TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_OLD_STATE,
+        TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT, TASK_SELF_EXEC_ID,
+        TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_STATUS, TASK_SUM_EXEC,
+        TASK_TGID, TASK_THREAD_PID,
     },
     pointer::{Ptr, field},
 };
@@ -195,6 +196,22 @@ impl Task {
         let start = field!(mm, MM_ARG_START: u64)?;
         let end = field!(mm, MM_ARG_END: u64)?;
         Some((start as *const u8, end.checked_sub(start)?))
+    }
+
+    /// What tells one run of a program from another: where its code and its first stack begin, and the inode
+    /// number of its file; 0 where one was not read.
+    ///
+    /// KERNEL: `fs/binfmt_elf.c` `load_elf_binary`.
+    #[inline(always)]
+    pub(crate) fn image(self) -> (u64, u64, u64) {
+        let Some(mm) = self.0.follow(TASK_MM.load()) else { return (0, 0, 0) };
+        let file = mm.follow(MM_EXE_FILE.load());
+        let inode = file.and_then(|file| file.follow(FILE_INODE.load()));
+        (
+            field!(mm, MM_START_CODE: u64).unwrap_or_default(),
+            field!(mm, MM_START_STACK: u64).unwrap_or_default(),
+            inode.and_then(|inode| field!(inode, INODE_INO: u64)).unwrap_or_default(),
+        )
     }
 
     /// How deep the task's own pid namespace is nested.

@@ -8,7 +8,7 @@ use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointConte
 use aya_log_ebpf::debug;
 
 use crate::{
-    attempt::{begin, child, finish, libc, marks, start, taken, waits},
+    attempt::{begin, child, finish, libc, marks, stacks, start, taken, waits},
     current::low_half,
     follow_up,
     kernel::{
@@ -28,6 +28,7 @@ pub(crate) fn sys_enter(ctx: BtfTracePointContext) -> i32 {
         waits::runs_in_fork();
         taken::learn(Regs::new(ctx.arg(0)));
         begin::enter(Regs::new(ctx.arg(0)), nr);
+        stacks::take(&ctx);
         // This program may have been preempted, before there was a record to write waits beside.
         waits::runs_in_fork();
         debug!(&ctx, "sys_enter nr {}", nr);

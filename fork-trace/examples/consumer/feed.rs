@@ -191,6 +191,7 @@ fn start(plan: &Plan) -> Start {
         filters: Filters::default(),
         sample_hz: None,
         waits: None,
+        stacks: None,
         ring_bytes: None,
         coverage: plan.coverage.clone(),
     }

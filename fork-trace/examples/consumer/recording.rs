@@ -60,7 +60,8 @@ pub(crate) fn of_one_caller(entries: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
         | Record::Waits(_)
         | Record::Sample(_)
         | Record::Libc(_)
-        | Record::Atfork(_) => false,
+        | Record::Atfork(_)
+        | Record::Stack(_) => false,
     };
     let kept = entries.into_iter().zip(&records).filter(|(_, record)| is_kept(record));
     Ok(kept.map(|(entry, _)| entry).collect())

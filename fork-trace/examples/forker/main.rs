@@ -6,7 +6,7 @@
 //!
 //! The rooms, from the bottom up: `sys` makes the system calls, `call` says what is asked of the
 //! kernel, `journal` keeps what came of it, `host` answers what a scenario has to know, `attempt`
-//! makes and records one call. On these stand the scenarios, the loads, `memory` and the random calls; this
+//! makes and records one call. On these stand the scenarios, the loads, `memory`, `stack` and the random calls; this
 //! file is the command line.
 
 #![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
@@ -26,6 +26,7 @@ mod random;
 mod report;
 mod scenarios;
 mod shortage;
+mod stack;
 mod standstill;
 mod sys;
 mod work;
@@ -33,6 +34,7 @@ mod work;
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -137,6 +139,11 @@ enum Command {
         #[arg(default_value_t = 0)]
         pause_ms: u64,
     },
+    /// Fork once from three functions that call each other, and print their names.
+    Stack {
+        /// How long to stay after that.
+        ms: u64,
+    },
     /// Do nothing: what an executed child is where there is no /bin/true.
     #[command(hide = true)]
     True,
@@ -208,6 +215,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 done.print()?;
             }
         },
+        Some(Command::Stack { ms }) => print(&stack::run(Duration::from_millis(ms)))?,
         Some(Command::True) => {}
     }
     let stopped = sys::stop_signal().and_then(|signal| u8::try_from(128 + signal).ok());

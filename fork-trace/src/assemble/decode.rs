@@ -8,6 +8,7 @@ use fork_trace_common::{
     record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
     sample::SampleRecord,
+    stack::{Frame, StackRecord},
     wait::{Wait, WaitsRecord},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -27,6 +28,8 @@ pub enum Record {
     Waits(Box<WaitsRecord>),
     /// What a task was doing when a timer came; the part of the stack that was not sent is zero.
     Sample(Box<SampleRecord>),
+    /// A caller's user-space stack.
+    Stack(Box<Stack>),
     /// An event in a child's life.
     FollowUp(FollowUpRecord),
     /// A child runs another program, told with its name and arguments; the unused end of `args` is
@@ -38,6 +41,19 @@ pub enum Record {
     Libc(Box<LibcRecord>),
     /// A process registers handlers, or loses them.
     Atfork(AtforkRecord),
+}
+
+/// A caller's user-space stack: a [`StackRecord`] without room for frames that it has not.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// The calling thread.
+    pub tid: u32,
+    /// `start_ns` of its attempt.
+    pub start_ns: u64,
+    /// `start_code`, `start_stack` and `exe_inode` of the record.
+    pub image: [u64; 3],
+    /// The frames, the innermost first.
+    pub frames: Box<[Frame]>,
 }
 
 /// Decodes one entry of the ring.
@@ -59,6 +75,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     const PROGRAM: u32 = RecordKind::Program as u32;
     const LIBC: u32 = RecordKind::Libc as u32;
     const ATFORK: u32 = RecordKind::Atfork as u32;
+    const STACK: u32 = RecordKind::Stack as u32;
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
@@ -80,6 +97,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         }
         Some(WAITS) => Ok(Record::Waits(waits(bytes).with_context(length)?)),
         Some(SAMPLE) => Ok(Record::Sample(sample(bytes).with_context(length)?)),
+        Some(STACK) => Ok(Record::Stack(Box::new(stack(bytes).with_context(length)?))),
         Some(RETURNED | ENDED | EXECED) => {
             let record = FollowUpRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::FollowUp(record))
@@ -124,6 +142,20 @@ fn sample(bytes: &[u8]) -> Option<Box<SampleRecord>> {
     record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
     let stack = usize::try_from(record.frames).ok()?.checked_mul(8)?;
     (bytes.len().checked_sub(SampleRecord::HEAD) == Some(stack)).then_some(record)
+}
+
+/// Likewise.
+fn stack(bytes: &[u8]) -> Option<Stack> {
+    let mut record = Box::new(StackRecord::zeroed());
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let sent = bytes.len().checked_sub(StackRecord::HEAD)?;
+    let frames = record.stack.get(..usize::try_from(record.frames).ok()?)?;
+    (size_of_val(frames) == sent).then(|| Stack {
+        tid: record.tid,
+        start_ns: record.start_ns,
+        image: [record.start_code, record.start_stack, record.exe_inode],
+        frames: frames.into(),
+    })
 }
 
 /// The record of variable length: as long as its own head says.
@@ -192,6 +224,23 @@ mod tests {
         }
         sample.frames = u64::MAX;
         assert!(decode(sample.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_stack_is_as_long_as_its_head_says() {
+        let mut record = StackRecord::zeroed();
+        record.frames = 2;
+        record.exe_inode = 9;
+        record.stack[1].at = 7;
+        let whole = StackRecord::HEAD + 64;
+        let bytes = record.as_bytes();
+        let Record::Stack(back) = decode(&bytes[..whole]).unwrap() else { panic!() };
+        assert_eq!((back.frames.len(), back.frames[1].at, back.image), (2, 7, [0, 0, 9]));
+        for wrong in [4, StackRecord::HEAD, whole - 32, whole - 1, whole + 1, bytes.len()] {
+            assert!(decode(&bytes[..wrong]).is_err(), "{wrong}");
+        }
+        record.frames = u64::MAX;
+        assert!(decode(record.as_bytes()).is_err());
     }
 
     #[test]

@@ -20,7 +20,11 @@ use fork_trace_common::{
 };
 
 use crate::assemble::{
-    decode::Record, follow_up::HOLD_AWAY_NS, joined::Joined, program::Programs, samples::Samples,
+    decode::{Record, Stack},
+    follow_up::HOLD_AWAY_NS,
+    joined::Joined,
+    program::Programs,
+    samples::Samples,
     times::began_ns,
 };
 
@@ -121,6 +125,8 @@ pub struct Joiner {
     libc: HashMap<u32, Box<LibcRecord>>,
     /// Wrappers that have returned without an attempt.
     without_attempt: VecDeque<Box<LibcRecord>>,
+    /// Stacks of the callers of attempts under way.
+    stacks: HashMap<u32, Box<Stack>>,
     /// Samples of attempts under way.
     samples: Samples,
     early: HashMap<Key, Early>,
@@ -139,6 +145,7 @@ impl Joiner {
             Record::Functions(functions) => insert(&mut self.functions, functions.tid, functions),
             Record::Waits(waits) => self.waits(waits, now_ns),
             Record::Sample(sample) => self.samples.push(&sample),
+            Record::Stack(stack) => insert(&mut self.stacks, stack.tid, stack),
             Record::Fork(record) => self.attempt(record, now_ns),
             Record::Start(start) => {
                 let key = key(&start.child);
@@ -200,6 +207,7 @@ impl Joiner {
         let waits = self.waits.remove(&tid);
         let mut waits = waits.filter(|waits| waits.start_ns == record.start_ns);
         let samples = self.samples.take(tid, record.start_ns);
+        let stack = self.stacks.remove(&tid).filter(|stack| stack.start_ns == record.start_ns);
         let refusal = if record.has(bits::CHILD) { None } else { self.refusal(&record) };
         let libc = self.libc.remove(&tid).filter(|libc| libc.attempt_ns == record.start_ns);
         let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
@@ -210,8 +218,17 @@ impl Joiner {
         let late = late.map(|late| WaitsRecord { phase: Phase::Return as u32, ..late });
         let alone = Joined::alone(record);
         let waits_after = late.into_iter().collect();
-        let mut joined =
-            Joined { functions, waits, waits_after, samples, refusal, program, libc, ..alone };
+        let mut joined = Joined {
+            functions,
+            waits,
+            waits_after,
+            samples,
+            stack,
+            refusal,
+            program,
+            libc,
+            ..alone
+        };
         let id = self.next;
         self.next += 1;
         let mut child_away = false;

@@ -11,7 +11,7 @@ use fork_trace_common::{
     wait::WaitsRecord,
 };
 
-use crate::assemble::{program::Program, samples::Sampled};
+use crate::assemble::{decode::Stack, program::Program, samples::Sampled};
 
 /// An attempt, and what came of it beside its record.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Joined {
     pub waits: Option<Box<WaitsRecord>>,
     /// What its caller was doing each time that a timer came, in order.
     pub samples: Sampled,
+    /// Its caller's user-space stack, where it was taken and not lost.
+    pub stack: Option<Box<Stack>>,
     /// Where its caller stood still after that, before it was in user space, in order.
     pub waits_after: Vec<WaitsRecord>,
     /// Where its child stood still before it was in user space, in order.
@@ -61,6 +63,7 @@ impl Joined {
             program: None,
             waits: None,
             samples: Sampled { samples: Vec::new(), stride: 0 },
+            stack: None,
             waits_after: Vec::new(),
             child_waits: Vec::new(),
             returned_ns: None,

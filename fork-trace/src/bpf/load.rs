@@ -14,6 +14,7 @@ use fork_trace_common::{
         CPUS, FOLLOW_EXECS, FOLLOW_EXITS, FOLLOW_ONLY, MEASURE_WAITS, PER_CPU_OFFSETS, TASK_REGS,
         TYPED,
     },
+    stack::STACKS_ON,
     task_seen::{PROC_LEVEL, PROC_NS},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -70,6 +71,8 @@ pub struct Settings {
     pub no_waits: bool,
     /// How many samples of kernel stacks are taken a second on each CPU; 0: none.
     pub sample_hz: u32,
+    /// Whether the callers' stacks are taken.
+    pub stacks: bool,
     /// The C libraries to probe; `None`: none, and no attempt is linked with a wrapper.
     pub libc: Option<Found>,
     /// Whether the kernel side writes debug lines.
@@ -161,7 +164,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     let (proc_level, proc_ns) = host.ids.of_proc();
     let functions = u8::from(settings.functions);
     let (libc, cookies) = (u8::from(settings.libc.is_some()), u8::from(host.cookies));
-    let measure_waits = u8::from(!settings.no_waits);
+    let (measure_waits, stacks) = (u8::from(!settings.no_waits), u8::from(settings.stacks));
     let site_bits = settings.sites.iter().fold(0, |bits, (_, site)| bits | site_bit(*site));
     let arities: Vec<(String, u8)> = host
         .candidates
@@ -182,6 +185,7 @@ pub(super) fn load(host: &Host, settings: &Settings) -> Result<Ebpf> {
     loader.override_global(FILTERED_BY, &properties, true);
     loader.override_global(FAILED_ONLY, &failed_only, true);
     loader.override_global(MEASURE_WAITS, &measure_waits, true);
+    loader.override_global(STACKS_ON, &stacks, true);
     loader.override_global(FOLLOW_EXECS, &execs, true);
     loader.override_global(FOLLOW_EXITS, &exits, true);
     loader.override_global(FUNCTIONS_ON, &functions, true);

@@ -277,6 +277,12 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true,
         default_missing_value = "")]
     pub libc: Vec<OsString>,
+    /// Take the caller's user-space stack, by frame pointers
+    ///
+    /// Its frames have names where files of the caller have symbols. Code that was built without frame
+    /// pointers hides its callers.
+    #[arg(long)]
+    pub stacks: bool,
     /// Tell when a child runs another program, and which
     #[arg(long)]
     pub exec: bool,

@@ -67,6 +67,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let whole = filters == Filters::default();
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
     let no_waits = args.measure.no_waits;
+    let stacks = args.measure.stacks || args.output.options().needs_stacks();
     // Samples tell of stages only.
     let settings = Settings {
         filter: Filter::new(&filters, &host.ids)?,
@@ -77,6 +78,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
             _ if stages.is_none() || no_waits => 0,
             sample => sample.unwrap_or(SAMPLE_HZ),
         },
+        stacks,
         execs: args.measure.exec || args.output.tree,
         exits: args.measure.exit || args.output.tree,
         kernel_log: args.output.verbose >= 3,
@@ -89,7 +91,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
     let ring_bytes = settings.ring_bytes;
-    let wanted = Wanted { filters, followed, limits, no_waits, ring_bytes, since };
+    let wanted = Wanted { filters, followed, limits, no_waits, stacks, ring_bytes, since };
     let stop = || held.arrived().is_some();
     let prepared = prepare(&mut host, args.measure.backend, stages, settings, since, &stop);
     if let Some(signal) = held.arrived() {

@@ -19,7 +19,7 @@ pub(super) const KINDS: [(&str, &str, Kind); 6] = [
 ];
 
 /// By what a summary has groups: name, help, meaning.
-pub(super) const GROUPS: [(&str, &str, By); 7] = [
+pub(super) const GROUPS: [(&str, &str, By); 8] = [
     ("kind", "What is made: processes, threads", By::Kind),
     ("comm", "The caller's name", By::Comm),
     ("exe", "The program that the caller runs", By::Exe),
@@ -27,6 +27,7 @@ pub(super) const GROUPS: [(&str, &str, By); 7] = [
     ("unit", "The caller's systemd unit", By::Unit),
     ("uid", "The caller's user", By::Uid),
     ("cause", "Why it failed", By::Cause),
+    ("stack", "The caller's user-space stack; tracing, this includes --stacks", By::Stack),
 ];
 
 /// In which order a replay shows attempts.

@@ -6,6 +6,7 @@ use crate::event::{
     libc::Libc,
     memory::Memory,
     span::Span,
+    stack::Frame,
     values::{Call, HexFlags, Kind, Name, Ts},
     wait::{Slow, Wait, WaitsMore},
 };
@@ -50,6 +51,10 @@ pub struct Fork {
     pub exit_signal: Option<u64>,
     /// The task that called, taken in the hook.
     pub parent: Parent,
+    /// The caller's user-space stack, with `--stacks`: the innermost frame first. Absent where it was not
+    /// taken, or was lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<Frame>,
     /// Absent when the attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<Child>,

@@ -26,6 +26,7 @@ pub mod replay;
 pub mod schema;
 pub mod selection;
 pub mod span;
+pub mod stack;
 pub mod stage;
 pub mod start;
 pub mod stuck;

@@ -38,6 +38,9 @@ pub struct Start {
     /// `stuck` lines. Absent: it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<bool>,
+    /// `true`: the callers' user-space stacks were taken (`--stacks`); absent: they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<bool>,
     /// How many bytes of records the kernel side holds until they are read: what comes when it is full
     /// is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]

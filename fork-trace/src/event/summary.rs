@@ -102,6 +102,8 @@ pub enum By {
     Uid,
     /// Why an attempt failed; those that did not are in no group.
     Cause,
+    /// The caller's user-space stack.
+    Stack,
 }
 
 impl By {
@@ -116,6 +118,7 @@ impl By {
             Self::Unit => "unit",
             Self::Uid => "uid",
             Self::Cause => "cause",
+            Self::Stack => "stack",
         }
     }
 }
@@ -139,7 +142,7 @@ pub struct Groups {
 /// A group of attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
-    /// What they have in common: a kind, a name, a path, a user's id or a cause. Absent where that is not
+    /// What they have in common: a kind, a name, a path, a user's id, a cause or a stack. Absent where that is not
     /// known of them, and of the other groups together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,

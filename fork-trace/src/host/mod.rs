@@ -22,6 +22,7 @@ pub mod stacks;
 pub mod surroundings;
 mod symbols;
 pub mod tracepoint;
+pub mod user_stacks;
 pub mod users;
 
 use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _};

@@ -20,6 +20,7 @@ mod lost;
 pub mod report;
 pub mod samples;
 pub mod signals;
+mod stacks;
 pub mod stream;
 pub mod stuck;
 pub mod waits;
@@ -49,7 +50,10 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{Host, clock, hurry, process::forking::Forking, tracepoint::Tracepoint},
+    host::{
+        Host, clock, hurry, process::forking::Forking, tracepoint::Tracepoint,
+        user_stacks::UserStacks,
+    },
     live::{
         account::Account,
         report::{Costs, Losses, nanos},
@@ -113,15 +117,18 @@ pub struct Before {
     /// Tasks that stand still inside a fork.
     older: Vec<Forking>,
     waits: Waits,
+    stacks: UserStacks,
 }
 
 impl Before {
-    /// Looks for tasks that are wanted, and takes from `host` what gives names to kernel stacks.
+    /// Looks for tasks that are wanted, and takes from `host` what gives names to kernel stacks; looks for
+    /// what gives names to those of callers.
     #[must_use]
     pub fn look(wanted: &Wanted, host: &mut Host) -> Self {
         let waits = Waits::new(&std::mem::take(&mut host.kernel_functions), !wanted.no_waits);
         let older = if wanted.no_waits { Vec::new() } else { stuck::older(&wanted.filters) };
-        Self { older, waits }
+        let stacks = if wanted.stacks { UserStacks::new() } else { UserStacks::default() };
+        Self { older, waits, stacks }
     }
 }
 
@@ -151,8 +158,9 @@ impl Trace {
         mut outputs: Outputs,
     ) -> Result<Self> {
         let Prepared { tracer, ring, plan } = prepared;
-        let Wanted { filters, followed, limits, no_waits, ring_bytes, since } = wanted;
-        let Before { older, waits } = before;
+        let Wanted { filters, followed, limits, no_waits, stacks: are_taken, ring_bytes, since } =
+            wanted;
+        let Before { older, waits, stacks } = before;
         let attach_ns = nanos(since.elapsed());
         log::info!("attached everything after {:.1?}", since.elapsed());
         let account = Account::begin(&tracer)?;
@@ -168,6 +176,7 @@ impl Trace {
             filters,
             sample_hz: Some(plan.sample_hz).filter(|hz| *hz > 0),
             waits: no_waits.then_some(false),
+            stacks: are_taken.then_some(true),
             ring_bytes: Some(ring_bytes),
             coverage: plan.coverage.clone(),
         })));
@@ -190,7 +199,8 @@ impl Trace {
                 waits,
                 followed,
                 max_events,
-            ),
+            )
+            .with_stacks(stacks),
             losses: Losses::new(mono_ns),
             outputs,
             limits,

@@ -26,7 +26,7 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 18] = [
+const LOSSES: [(Counter, &str, bool); 19] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
@@ -45,6 +45,7 @@ const LOSSES: [(Counter, &str, bool); 18] = [
     (Counter::SamplesLost, "samples_lost", false),
     (Counter::LibcFull, "libc_full", false),
     (Counter::RingFullLibc, "libc_ring_full", false),
+    (Counter::StacksLost, "stacks_lost", false),
 ];
 
 /// What was lost up to the last look.

@@ -24,7 +24,7 @@ use crate::{
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
     event::{Event, clock::Clock, fork::Fork, notice::Warning},
-    host::{features::Features, limits::LimitReader, lookup::Enricher},
+    host::{features::Features, limits::LimitReader, lookup::Enricher, user_stacks::UserStacks},
     live::{
         counts::{Counts, LostHere},
         handlers::Handlers,
@@ -33,6 +33,7 @@ use crate::{
         later_libraries::LaterLibraries,
         libc::UnseenWrappers,
         samples::Samples,
+        stacks,
         stuck::StuckAttempts,
         waits::{Waits, explain, still_held},
         wanted::Followed,
@@ -79,6 +80,7 @@ pub struct Stream {
     unseen: UnseenWrappers,
     waits: Waits,
     samples: Samples,
+    stacks: UserStacks,
     stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
@@ -129,6 +131,7 @@ impl Stream {
             unseen: UnseenWrappers::default(),
             waits,
             samples: Samples::default(),
+            stacks: UserStacks::default(),
             stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -141,10 +144,17 @@ impl Stream {
         }
     }
 
+    /// The same, where callers' stacks are taken, with what leads from their frames to files.
+    #[must_use]
+    pub fn with_stacks(self, stacks: UserStacks) -> Self {
+        Self { stacks, ..self }
+    }
+
     /// A new batch of records begins: what was read of the host may have changed.
     pub fn next_batch(&mut self) {
         self.enricher.next_batch();
         self.limits.next_batch();
+        self.stacks.next_batch();
     }
 
     /// From `closed_ns` (`CLOCK_MONOTONIC`) on the entry of calls is no longer seen.
@@ -289,8 +299,9 @@ impl Stream {
         }
         if !self.looked {
             self.looked = true;
-            let warnings = self.without_exec(kernel, now_ns)?;
-            self.warnings.extend(warnings);
+            let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
+            let is_without_exec = |child: &_| kernel.still_without_exec(child);
+            self.warnings.extend(self.watcher.without_exec(now_ns, is_without_exec, line)?);
         }
         Ok(self.warnings.pop_front().map(Event::Warning))
     }
@@ -341,21 +352,6 @@ impl Stream {
             Ok(_) => {}
             Err(error) => log::error!("a record from the kernel side: {error:#}"),
         }
-    }
-
-    /// Warnings about children of processes with threads that have run for a second without exec.
-    fn without_exec(&mut self, kernel: &dyn KernelSide, now_ns: u64) -> Result<Vec<Warning>> {
-        let mut warnings = Vec::new();
-        for watched in self.watcher.due(now_ns) {
-            if !kernel.still_without_exec(&watched.child)? {
-                continue;
-            }
-            let line = |(pid, start_ns)| self.enricher.command_line(pid, start_ns);
-            let child = line((watched.proc_pids.child, watched.child.start_ns));
-            let parent = line((watched.proc_pids.parent, watched.parent.1));
-            warnings.extend(self.watcher.warning(&watched, parent, child));
-        }
-        Ok(warnings)
     }
 
     /// Whether an attempt is shown; one that is not is counted.
@@ -418,6 +414,7 @@ impl Stream {
             tie.tell(&mut fork);
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
+        stacks::add(&mut fork, joined, &mut self.stacks);
         explain(&mut fork, joined, &seen);
         cause::slow::add(&mut fork);
         if !self.waits.are_measured {

@@ -35,6 +35,8 @@ pub struct Wanted {
     pub limits: Limits,
     /// Whether it is not measured where a fork stands still.
     pub no_waits: bool,
+    /// Whether the callers' stacks are taken.
+    pub stacks: bool,
     /// The size of the ring.
     pub ring_bytes: u32,
     /// When the program was started: attaching is counted from here.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use anyhow::Result;
 use foldhash::{HashMap, HashSet};
 use fork_trace_common::{
     flags::{CLONE_THREAD, CLONE_VM},
@@ -143,20 +144,20 @@ pub struct ProcPids {
 
 /// A child of a process with threads.
 #[derive(Clone, Debug)]
-pub struct Watched {
+struct Watched {
     due_ns: u64,
     /// Which child.
-    pub child: TaskIds,
+    child: TaskIds,
     /// Id and start of the process that forked.
-    pub parent: Process,
+    parent: Process,
     /// What `/proc` shows of both.
-    pub proc_pids: ProcPids,
+    proc_pids: ProcPids,
     /// Its name.
-    pub comm: String,
+    comm: String,
     /// Its threads when it forked.
-    pub threads: u32,
+    threads: u32,
     /// Id of the fork.
-    pub fork: String,
+    fork: String,
 }
 
 /// Children of processes with threads, until they have had time to exec.
@@ -192,7 +193,7 @@ impl Watcher {
     }
 
     /// Children whose time is up by `now_ns`.
-    pub fn due(&mut self, now_ns: u64) -> Vec<Watched> {
+    fn due(&mut self, now_ns: u64) -> Vec<Watched> {
         let mut due = Vec::new();
         while self.watched.front().is_some_and(|watched| watched.due_ns <= now_ns) {
             due.extend(self.watched.pop_front());
@@ -200,9 +201,31 @@ impl Watcher {
         due
     }
 
+    /// Warnings about children whose time is up by `now_ns`. `is_without_exec` tells whether one still runs the
+    /// program of its parent, and `line` the command line of a process that `/proc` shows under an id, by its start.
+    ///
+    /// # Errors
+    /// That of `is_without_exec`.
+    pub fn without_exec(
+        &mut self,
+        now_ns: u64,
+        is_without_exec: impl Fn(&TaskIds) -> Result<bool>,
+        line: impl Fn((u32, u64)) -> Option<String>,
+    ) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for watched in self.due(now_ns) {
+            if is_without_exec(&watched.child)? {
+                let child = line((watched.proc_pids.child, watched.child.start_ns));
+                let parent = line((watched.proc_pids.parent, watched.parent.1));
+                warnings.extend(self.warning(&watched, parent, child));
+            }
+        }
+        Ok(warnings)
+    }
+
     /// The warning for a child that runs on without exec, once for a process that forks; command
     /// lines where they are known.
-    pub fn warning(
+    fn warning(
         &mut self,
         watched: &Watched,
         parent: Option<String>,

@@ -8,6 +8,7 @@ use std::{
 
 use crate::output::{
     compress::Compression,
+    folded::Folded,
     json::Json,
     perfetto::Perfetto,
     sink::Sink,
@@ -24,6 +25,8 @@ pub struct Format {
     pub help: &'static str,
     /// Whether it can draw the tree of processes.
     pub draws_tree: bool,
+    /// Whether it is made of the callers' stacks, which are taken for it.
+    pub needs_stacks: bool,
     /// Nobody can read it on a terminal, and no line of text may stand between its bytes.
     pub binary: bool,
     /// Opens a sink of this format onto a buffered writer.
@@ -31,12 +34,13 @@ pub struct Format {
 }
 
 /// Every format; the first is the one that is used where nothing else is said.
-pub static FORMATS: [Format; 3] = [
+pub static FORMATS: [Format; 4] = [
     Format {
         name: "text",
         endings: &["txt"],
         help: "For people: a line per attempt",
         draws_tree: true,
+        needs_stacks: false,
         binary: false,
         open: |writer, look| Box::new(Text::new(writer, look)),
     },
@@ -45,6 +49,7 @@ pub static FORMATS: [Format; 3] = [
         endings: &["json", "jsonl"],
         help: "For programs: one object a line",
         draws_tree: false,
+        needs_stacks: false,
         binary: false,
         open: |writer, look| Box::new(Json::telling(writer, look.told)),
     },
@@ -53,8 +58,18 @@ pub static FORMATS: [Format; 3] = [
         endings: &["pftrace", "perfetto-trace"],
         help: "A timeline for the Perfetto viewer and its trace processor",
         draws_tree: false,
+        needs_stacks: false,
         binary: true,
         open: |writer, _| Box::new(Perfetto::new(writer)),
+    },
+    Format {
+        name: "folded",
+        endings: &["folded"],
+        help: "Callers' stacks and how often they forked, for flame graphs; tracing, it includes --stacks",
+        draws_tree: false,
+        needs_stacks: true,
+        binary: false,
+        open: |writer, _| Box::new(Folded::new(writer)),
     },
 ];
 
@@ -129,6 +144,7 @@ mod tests {
         assert_eq!(name("x.txt"), Some("text"));
         assert_eq!((name("x.json.gz"), name("x.jsonl.zst")), (Some("json"), Some("json")));
         assert_eq!(name("x.pftrace"), Some("perfetto"));
+        assert_eq!((name("x.folded"), name("x.folded.gz")), (Some("folded"), Some("folded")));
         assert_eq!((name("x.data"), name("x.gz")), (None, None));
         let taken = |path: &str| Format::takes(Path::new(path));
         assert!(taken("x.json") && taken("x") && taken("-") && taken("a.b/x") && taken(".hidden"));

@@ -4,6 +4,7 @@
 
 pub mod compress;
 pub mod files;
+pub mod folded;
 pub mod formats;
 pub mod json;
 pub mod notes;

@@ -38,12 +38,21 @@ impl OutputOptions {
     /// # Errors
     /// [`UserError::NoTree`]: a tree is wanted, and no output is text.
     pub fn check(&self) -> Result<(), UserError> {
-        let draws = |path: &PathBuf| Format::of_file(path).unwrap_or(self.format).draws_tree;
-        let drawn = match self.files.as_slice() {
-            [] => self.format.draws_tree,
-            files => files.iter().any(draws),
-        };
+        let drawn = self.formats().any(|format| format.draws_tree);
         if self.told == Told::Tree && !drawn { Err(UserError::NoTree) } else { Ok(()) }
+    }
+
+    /// Whether an output is made of the callers' stacks.
+    #[must_use]
+    pub fn needs_stacks(&self) -> bool {
+        self.summary == Some(By::Stack) || self.formats().any(|format| format.needs_stacks)
+    }
+
+    /// The format of each output.
+    fn formats(&self) -> impl Iterator<Item = &'static Format> {
+        let default = self.files.is_empty().then_some(self.format);
+        let of_file = |path: &PathBuf| Format::of_file(path).unwrap_or(self.format);
+        default.into_iter().chain(self.files.iter().map(of_file))
     }
 }
 

@@ -40,6 +40,7 @@ mod readme;
 mod records;
 mod rights;
 mod samples;
+mod stacks;
 mod stopping;
 mod storm;
 mod support;

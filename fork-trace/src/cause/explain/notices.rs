@@ -92,6 +92,7 @@ pub(super) const LOSSES: &[(&str, &str)] = &[
     ),
     ("off_cpu_ring_full", "Attempts may lack waits, and say waits_incomplete: the ring was full."),
     ("off_cpu_missed", "Attempts may lack waits, and say waits_incomplete: an end was not seen."),
+    ("stacks_lost", "Callers' user-space stacks are missing: the ring was half full."),
     ("samples_lost", "Samples of kernel stacks are missing: the ring was half full."),
     ("refusal_ring_full", "The evidence of a failed attempt is missing: the ring was full."),
     ("follow_up_ring_full", "It is not told what became of a child: the ring was full."),

@@ -6,6 +6,7 @@ use foldhash::HashMap;
 
 use crate::event::{
     fork::Fork,
+    stack::chain,
     summary::{By, Group, Groups},
     tally::distribution::Distribution,
 };
@@ -139,6 +140,7 @@ fn key(by: By, fork: &Fork) -> Option<Key> {
         By::Uid => Some(parent.uid.to_string().into()),
         By::Cause if fork.is_failure() => Some(fork.failure().as_ref().into()),
         By::Cause => return None,
+        By::Stack => chain(&fork.stack).map(Into::into),
     })
 }
 

@@ -70,7 +70,7 @@ pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
 }
 
 /// The file of debug symbols for a build id, if there is one: under `root`, or on this host.
-fn debug_file(id: &[u8], root: &Path) -> Option<PathBuf> {
+pub(in crate::host) fn debug_file(id: &[u8], root: &Path) -> Option<PathBuf> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let (first, rest) = id.split_at_checked(1)?;
     let file = format!("{DEBUG}/{}/{}.debug", hex(first), hex(rest));

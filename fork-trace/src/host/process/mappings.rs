@@ -95,6 +95,8 @@ pub struct Mapping<'a> {
     pub rights: &'a str,
     /// Where in its file it begins.
     pub offset: u64,
+    /// The inode number of its file; 0: it has none.
+    pub inode: u64,
     /// Its file, or what else it is, such as `[heap]`; empty where it has no name.
     pub path: &'a str,
 }
@@ -107,8 +109,9 @@ pub fn mapping(line: &str) -> Option<Mapping<'_>> {
     let (range, rights, offset) = (words.next()?, words.next()?, hex(words.next()?)?);
     let (start, end) = range.split_once('-')?;
     let (start, end) = (hex(start)?, hex(end)?);
-    let path = words.nth(2).unwrap_or_default().trim_start();
-    (start <= end).then_some(Mapping { range, start, end, rights, offset, path })
+    let inode = words.nth(1)?.parse().ok()?;
+    let path = words.next().unwrap_or_default().trim_start();
+    (start <= end).then_some(Mapping { range, start, end, rights, offset, inode, path })
 }
 
 #[cfg(test)]
@@ -140,12 +143,15 @@ mod tests {
             end: 0x7f20,
             rights: "r-xp",
             offset: 0x1000,
+            inode: 123,
             path: "/a b/libx.so",
         };
         assert_eq!(mapping(line), Some(found));
         assert_eq!(mapping("7f00-7f20 rw-p 0 00:00 0").unwrap().path, "");
         assert_eq!(mapping("7f20-7f00 rw-p 0 00:00 0"), None);
-        assert_eq!(mapping("Size: 32 kB"), None);
+        for other in ["Size: 32 kB", "", "x", "1-2 r-xp", "z-2 r-xp 0 0:0 0"] {
+            assert_eq!(mapping(other), None);
+        }
     }
 
     #[test]
@@ -153,5 +159,13 @@ mod tests {
         let largest = largest(std::process::id()).unwrap();
         assert!(largest.bytes >= 4096);
         assert_eq!(super::largest(u32::MAX), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line in ".{0,99}") {
+            let found = mapping(&line);
+            proptest::prop_assert!(found.is_none_or(|found| found.start <= found.end));
+        }
     }
 }

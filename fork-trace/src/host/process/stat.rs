@@ -17,6 +17,10 @@ pub struct Stat {
     pub ppid: u32,
     /// When the process was made, in ticks since boot; time asleep counts.
     pub start_ticks: u64,
+    /// Where the code of its program begins, as far as this process may know; absent in a line that was cut.
+    pub start_code: Option<u64>,
+    /// Where its first stack begins, likewise.
+    pub start_stack: Option<u64>,
 }
 
 impl Stat {
@@ -43,7 +47,10 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let ppid = fields.next()?.parse().ok()?;
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm: text(comm), state, ppid, start_ticks })
+        // Field 26 is the 4th after that, and field 28 the 2nd after that one.
+        let start_code = fields.nth(3).and_then(|field| field.parse().ok());
+        let start_stack = fields.nth(1).and_then(|field| field.parse().ok());
+        Some(Self { comm: text(comm), state, ppid, start_ticks, start_code, start_stack })
     }
 }
 
@@ -53,9 +60,11 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let line = b"7 (a) b (\xffc) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
+        let line =
+            b"7 (a) b (\xffc) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 2 26 3 28 4\n";
         let comm = "a) b (\\xffc".to_owned();
-        let stat = Stat { comm, state: 'S', ppid: 3, start_ticks: 4711 };
+        let (start_code, start_stack) = (Some(26), Some(28));
+        let stat = Stat { comm, state: 'S', ppid: 3, start_ticks: 4711, start_code, start_stack };
         assert_eq!(Stat::parse(line), Some(stat));
         for broken in [&b"7 (sh) S 3"[..], b"7 )sh( S 3", b")", b"(", b"", b"7 (sh)"] {
             assert_eq!(Stat::parse(broken), None);

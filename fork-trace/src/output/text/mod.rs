@@ -26,6 +26,7 @@ use crate::{
         Event,
         filters::Filters,
         fork::Fork,
+        stack,
         stage::{self, StageLine},
         summary::Summary,
         values::Ts,
@@ -209,6 +210,9 @@ impl<W: Write> Text<W> {
         }
         if let Some(text) = fork.libc.as_ref().and_then(libc::words) {
             self.remark(YELLOW, "libc:", &text)?;
+        }
+        if let Some(text) = stack::chain(&fork.stack) {
+            self.remark(DIM, "stack:", &text)?;
         }
         let result = self.columns.iter().find(|slot| slot.column == Column::Result);
         let shown = result.is_some_and(|slot| cells::shows_restarts(fork, self.room(slot)));
