@@ -51,6 +51,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         exit_signal: record.has(bits::EXIT_SIGNAL).then_some(record.exit_signal),
         set_tids: Some(record.set_tids).filter(|set| *set > 0),
         parent: parent(joined),
+        ancestors: <_>::default(),
         stack: Vec::new(),
         child: child(record),
         ret,

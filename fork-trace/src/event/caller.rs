@@ -65,6 +65,15 @@ pub struct Parent {
     pub ptrace: Option<Ptrace>,
 }
 
+/// A process from which a caller descends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ancestor {
+    /// Its process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Arc<str>,
+}
+
 /// A task by its ids and its name alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {

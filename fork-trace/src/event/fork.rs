@@ -1,7 +1,9 @@
 //! The `fork` line: one attempt to make a task, whether it succeeded or not.
 
+use std::sync::Arc;
+
 use crate::event::{
-    caller::Parent,
+    caller::{Ancestor, Parent},
     cause::Cause,
     libc::Libc,
     memory::Memory,
@@ -51,6 +53,10 @@ pub struct Fork {
     pub exit_signal: Option<u64>,
     /// The task that called, taken in the hook.
     pub parent: Parent,
+    /// The processes from which the caller descends, its parent first, 16 at most. They are looked up after the
+    /// attempt and are no older than a tenth of a second; the list ends early at one that was gone by then.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub ancestors: Arc<[Ancestor]>,
     /// The caller's user-space stack, with `--stacks`: the innermost frame first. Absent where it was not
     /// taken, or was lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,7 +10,8 @@ use std::{fs, io::Read as _, os::unix::ffi::OsStrExt as _, sync::Arc};
 use crate::{
     event::{bytes::text, caller::Parent, fork::Fork},
     host::process::{
-        cgroup::Cgroups, container::container, identity::Identity, stat::Stat, unit::unit,
+        ancestors::Ancestors, cgroup::Cgroups, container::container, identity::Identity,
+        stat::Stat, unit::unit,
     },
 };
 use foldhash::HashMap;
@@ -28,8 +29,10 @@ pub struct Enricher {
     /// By process, its start and its task's name: an exec changes the last.
     programs: HashMap<(u32, u64, String), Option<Arc<str>>>,
     cgroups: Cgroups,
-    lookups: u32,
+    /// How many fresh look-ups are left in this batch.
+    lookups_left: u32,
     identity: Identity,
+    ancestors: Ancestors,
 }
 
 impl Enricher {
@@ -41,14 +44,15 @@ impl Enricher {
             users: users(&passwd),
             programs: HashMap::default(),
             cgroups: Cgroups::default(),
-            lookups: 0,
+            lookups_left: LOOKUPS,
             identity: Identity::new(),
+            ancestors: Ancestors::default(),
         }
     }
 
     /// A new batch begins.
     pub fn next_batch(&mut self) {
-        self.lookups = 0;
+        self.lookups_left = LOOKUPS;
     }
 
     /// Adds what is known to `fork`, whose caller has the id `proc_pid` in `/proc`; 0: none.
@@ -65,6 +69,11 @@ impl Enricher {
         let (unit, container) = (cgroup.and_then(unit).map(Arc::from), cgroup.and_then(container));
         fork.parent.unit = unit;
         fork.parent.container = container;
+        // Otherwise the ids in `/proc` are those of another pid namespace.
+        if proc_pid == fork.parent.pid {
+            fork.ancestors =
+                self.ancestors.of(&fork.parent, &self.identity, &mut self.lookups_left);
+        }
     }
 
     /// The command line of a process, if the one with that id in `/proc` still is the one that began
@@ -85,10 +94,10 @@ impl Enricher {
         if let Some(known) = self.cgroups.known(id, process) {
             return Some(known);
         }
-        if self.lookups == LOOKUPS || self.cgroups.is_unknown(id, process) {
+        if self.cgroups.is_unknown(id, process) {
             return None;
         }
-        self.lookups += 1;
+        self.lookups_left = self.lookups_left.checked_sub(1)?;
         self.cgroups.read(id, process, proc_pid)
     }
 
@@ -97,10 +106,7 @@ impl Enricher {
         if let Some(known) = self.programs.get(&key) {
             return known.clone();
         }
-        if self.lookups == LOOKUPS {
-            return None;
-        }
-        self.lookups += 1;
+        self.lookups_left = self.lookups_left.checked_sub(1)?;
         if self.programs.len() == MOST {
             self.programs.clear();
         }

@@ -1,7 +1,7 @@
 //! Records beside those of forks: the traced command's own exec and end, what a child used, an exec
 //! that failed, and the programs of parents that are gone.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use serde_json::Value;
 
@@ -10,6 +10,45 @@ use crate::support::{fork_trace, forker, live_test, number, of_type, slowness, t
 /// What the tool shows of a script that a shell runs.
 fn of_script(options: &[&str], script: &str) -> Vec<Value> {
     trace(fork_trace().args(options), Command::new("/bin/sh").args(["-c", script])).shown
+}
+
+/// The id of a process's parent, and its name, as `/proc` shows them.
+fn parent_and_name(pid: u64) -> (u64, String) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (head, rest) = stat.rsplit_once(')').unwrap();
+    let ppid = rest.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (ppid, head.split_once('(').unwrap().1.to_owned())
+}
+
+#[test]
+fn the_ancestors_of_a_caller_lead_to_the_first_process() {
+    live_test!();
+    // The inner shell forks and waits, so that both are there when their ancestors are looked up.
+    let script = "sh -c '(sleep 0.3); sleep 0.3; :'; :";
+    let shown = of_script(&[], script);
+    let forks = of_type(&shown, "fork");
+    let own = u64::from(std::process::id());
+    let mut above = Vec::new();
+    let (mut pid, mut name) = (own, parent_and_name(own).1);
+    while pid != 0 && above.len() < 16 {
+        above.push((pid, name));
+        pid = parent_and_name(pid).0;
+        name = if pid == 0 { String::new() } else { parent_and_name(pid).1 };
+    }
+    for fork in &forks {
+        let ancestors = fork["ancestors"].as_array().unwrap_or_else(|| panic!("{fork}"));
+        let pair = |of: &Value| (number(&of["pid"]), of["comm"].as_str().unwrap().to_owned());
+        let ancestors: Vec<_> = ancestors.iter().map(pair).collect();
+        assert_eq!(ancestors[0].0, number(&fork["parent"]["ppid"]), "{fork}");
+        let tool = ancestors.iter().position(|(_, comm)| comm == "fork-trace").unwrap();
+        assert!(ancestors[..tool].iter().all(|(_, comm)| comm == "sh"), "{fork}");
+        let shown = &ancestors[tool + 1..];
+        assert_eq!(shown, &above[..shown.len()], "{fork}");
+        assert!(ancestors.len() == 16 || shown.len() == above.len(), "it ends early: {fork}");
+    }
+    let depth = |fork: &&&Value| fork["ancestors"].as_array().unwrap().len();
+    let least = forks.iter().min_by_key(depth).unwrap();
+    assert!(forks.iter().any(|fork| fork["ancestors"][0]["pid"] == least["parent"]["pid"]));
 }
 
 #[test]

@@ -30,7 +30,13 @@ impl Identity {
     /// (`CLOCK_MONOTONIC`).
     #[must_use]
     pub const fn is_start(&self, ticks: u64, start_ns: u64) -> bool {
-        ticks.abs_diff(start_ns.saturating_add_signed(self.boot_ns) / self.tick_ns) <= 1
+        ticks.abs_diff(self.ticks(start_ns)) <= 1
+    }
+
+    /// The kernel's `start_ns` (`CLOCK_MONOTONIC`) in ticks since boot, as `/proc` tells them; one may be missing.
+    #[must_use]
+    pub const fn ticks(&self, start_ns: u64) -> u64 {
+        start_ns.saturating_add_signed(self.boot_ns) / self.tick_ns
     }
 
     /// Whether process `pid` is there and was made at `start_ns` (`CLOCK_MONOTONIC`).

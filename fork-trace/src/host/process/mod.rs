@@ -1,5 +1,6 @@
 //! Processes, as `/proc` shows them a moment later.
 
+pub mod ancestors;
 pub mod cgroup;
 pub mod cgroup_path;
 pub mod container;
