@@ -905,6 +905,11 @@ fn stacks_fold_from_a_recording() {
     fs::remove_file(begun).unwrap();
     let grouped = printed(&fork_trace(&["replay", &stacks, "-S", "stack"]));
     assert!(grouped.contains("execute_command_internal < [bash] < main"), "{grouped}");
+    let left = "THREADS LEFT     OF  MADE BY\n       1,200  1,500  job;\\x1b[2J 4711: pthread_create < job::Pool";
+    assert!(grouped.contains(left), "{grouped}");
+    assert!(grouped.contains("\n7 more threads could not be followed"), "{grouped}");
+    let narrowed = printed(&fork_trace(&["replay", &stacks, "-S", "stack", "-k", "vfork"]));
+    assert!(!narrowed.contains("THREADS LEFT"), "{narrowed}");
     let none = printed(&fork_trace(&["replay", SIMPLE, "--format", "folded"]));
     assert!(none.lines().all(|line| line.contains(";[no stack] ")), "{none}");
 }

@@ -202,7 +202,7 @@ const fn clock() -> Clock {
 }
 
 fn stream(plan: Plan) -> Stream {
-    let followed = Followed { by_outcome: false, exits: true, min_held_ns: 0 };
+    let followed = Followed { by_outcome: false, exits: true, min_held_ns: 0, threads_left: false };
     let (stuck, waits) = (StuckAttempts::new(Vec::new(), 0), Waits::new(&[], true));
     Stream::new(plan, Features::default(), clock(), stuck, waits, followed, None)
 }

@@ -227,6 +227,11 @@ impl Shown<'_> {
         let mut summary = recorded;
         let left_out = selection.left_out();
         summary.filtered = summary.filtered.map(|tasks| tasks.saturating_add(left_out));
+        if left_out > 0 {
+            // Whether they were made by attempts that are shown is not known.
+            summary.threads_left.clear();
+            summary.threads_not_followed = 0;
+        }
         for (name, lost) in selection.lost(forgotten) {
             let all = summary.lost_by.entry(name).or_default();
             *all = all.saturating_add(lost);

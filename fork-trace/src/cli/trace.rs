@@ -88,6 +88,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
         by_outcome: settings.filter.by_outcome(),
         exits: settings.exits,
         min_held_ns: settings.filter.min_duration_ns,
+        threads_left: args.output.summary.is_some(),
     };
     let limits = Limits { duration: args.run.duration, max_events: args.run.max_events };
     let ring_bytes = settings.ring_bytes;

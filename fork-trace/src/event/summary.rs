@@ -82,6 +82,32 @@ pub struct Summary {
     /// Who failed, by what `failures_by_cause` counts: the five that failed most, the most first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed_by: BTreeMap<Name, Vec<FailedBy>>,
+    /// Threads that were made while tracing and had not ended when it ended, by process, and with `--stacks` by the
+    /// stack that made them: the twenty with the most, those first. Only of a live trace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads_left: Vec<ThreadsLeft>,
+    /// Threads of which that is not known, because too many were there at once. Absent where there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub threads_not_followed: u64,
+}
+
+/// Threads that have not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadsLeft {
+    /// The process.
+    pub pid: u32,
+    /// The name of the task that made the first of them.
+    pub comm: String,
+    /// Its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<Arc<str>>,
+    /// The stack that made them, in one line, as in `groups`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Arc<str>>,
+    /// How many were made.
+    pub made: u64,
+    /// How many of these were left.
+    pub left: u64,
 }
 
 /// By what attempts are put into groups.

@@ -23,6 +23,7 @@ pub mod signals;
 mod stacks;
 pub mod stream;
 pub mod stuck;
+mod threads;
 pub mod waits;
 pub mod wanted;
 pub mod warnings;
@@ -187,20 +188,20 @@ impl Trace {
             outputs.event(Event::Warning(no_samples(reason)));
         }
         outputs.tick();
-        let max_events = limits.max_events;
+        let mut stream = Stream::new(
+            plan,
+            host.features,
+            clock,
+            StuckAttempts::new(older, mono_ns),
+            waits,
+            followed,
+            limits.max_events,
+        );
+        stream.stacks = stacks;
         Ok(Self {
             tracer,
             ring: Ring::new(ring)?,
-            stream: Stream::new(
-                plan,
-                host.features,
-                clock,
-                StuckAttempts::new(older, mono_ns),
-                waits,
-                followed,
-                max_events,
-            )
-            .with_stacks(stacks),
+            stream,
             losses: Losses::new(mono_ns),
             outputs,
             limits,
@@ -303,8 +304,8 @@ impl Trace {
         self.tracer.log_runs();
         self.tell_losses()?;
         let costs = Costs { attach_ns: self.attach_ns, detach_ns };
-        let Self { tracer, stream, losses, mut outputs, .. } = self;
-        outputs.summary(report::summary(&tracer, &stream, &losses, costs, differences)?);
+        let Self { tracer, mut stream, losses, mut outputs, .. } = self;
+        outputs.summary(report::summary(&tracer, &mut stream, &losses, costs, differences)?);
         outputs.close();
         while shown.is_none() && !outputs.have_ended() {
             tokio::select! {

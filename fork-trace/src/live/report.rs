@@ -122,7 +122,7 @@ pub struct Costs {
 /// The maps of the kernel side cannot be read.
 pub fn summary(
     tracer: &Tracer,
-    stream: &Stream,
+    stream: &mut Stream,
     losses: &Losses,
     costs: Costs,
     differences: Option<Differences>,
@@ -140,6 +140,7 @@ pub fn summary(
         "of {new_tasks} new tasks {seen} were to be shown and {received} were told of; the kernel's count \
          less ours at the beginning and at the end: {differences:?}"
     );
+    let (threads_left, threads_not_followed) = stream.threads_left();
     Ok(Summary {
         lost: losses.lost,
         lost_tasks: Some(ring_full + count(Counter::Unentered)? + counts.unwritten_tasks),
@@ -152,6 +153,8 @@ pub fn summary(
         traced_ns: stream.traced_ns(),
         own: Some(own(costs)?),
         missed_runs: missed_runs(tracer),
+        threads_left,
+        threads_not_followed,
         ..Summary::default()
     })
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     bpf::tracer::Tracer,
     cause::{self, Case, Window},
-    event::{Event, clock::Clock, fork::Fork, notice::Warning},
+    event::{Event, clock::Clock, fork::Fork, notice::Warning, summary::ThreadsLeft},
     host::{features::Features, limits::LimitReader, lookup::Enricher, user_stacks::UserStacks},
     live::{
         counts::{Counts, LostHere},
@@ -35,6 +35,7 @@ use crate::{
         samples::Samples,
         stacks,
         stuck::StuckAttempts,
+        threads::Threads,
         waits::{Waits, explain, still_held},
         wanted::Followed,
         warnings::{Storms, Watcher, no_clone},
@@ -80,7 +81,10 @@ pub struct Stream {
     unseen: UnseenWrappers,
     waits: Waits,
     samples: Samples,
-    stacks: UserStacks,
+    /// What leads from the frames of callers' stacks to files.
+    pub stacks: UserStacks,
+    /// `None`: nobody wants to know.
+    threads: Option<Threads>,
     stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
@@ -132,6 +136,7 @@ impl Stream {
             waits,
             samples: Samples::default(),
             stacks: UserStacks::default(),
+            threads: followed.threads_left.then(Threads::new),
             stuck,
             watcher: Watcher::default(),
             storms: Storms::default(),
@@ -142,12 +147,6 @@ impl Stream {
             counts: Counts::default(),
             told: Counts::default(),
         }
-    }
-
-    /// The same, where callers' stacks are taken, with what leads from their frames to files.
-    #[must_use]
-    pub fn with_stacks(self, stacks: UserStacks) -> Self {
-        Self { stacks, ..self }
     }
 
     /// A new batch of records begins: what was read of the host may have changed.
@@ -167,6 +166,11 @@ impl Stream {
     pub fn traced_ns(&self) -> Option<u64> {
         let closed_ns = Some(self.closed_ns).filter(|closed_ns| *closed_ns < u64::MAX)?;
         closed_ns.checked_sub(self.attached_ns)
+    }
+
+    /// The threads that are left, and of how many more that is not known; none where nobody wants to know.
+    pub fn threads_left(&mut self) -> (Vec<ThreadsLeft>, u64) {
+        self.threads.as_mut().map(Threads::left).unwrap_or_default()
     }
 
     /// Whether as many attempts are shown, or owed, as are wanted.
@@ -415,6 +419,9 @@ impl Stream {
         }
         self.enricher.add(&mut fork, record.parent_proc_pid);
         stacks::add(&mut fork, joined, &mut self.stacks);
+        if let Some(threads) = &mut self.threads {
+            threads.add(&fork, record);
+        }
         explain(&mut fork, joined, &seen);
         cause::slow::add(&mut fork);
         if !self.waits.are_measured {

@@ -14,6 +14,8 @@ pub struct Followed {
     /// Only of attempts that held their caller for so long; the attempts themselves are left out
     /// too.
     pub min_held_ns: u64,
+    /// Which threads are left in the end.
+    pub threads_left: bool,
 }
 
 /// When to stop, apart from signals and the command's end.

@@ -1,11 +1,18 @@
 //! The callers' user-space stacks: `forker stack` forks from functions that it names.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
 
 use serde_json::Value;
 
 use crate::support::{
-    Folder, fork_trace, forker, live_test, of_type, one_fork, read, run, tool, trace,
+    Folder, HostTrace, fork_trace, forker, live_test, number, of_type, one_fork, read, run,
+    summary, tool, trace,
 };
 
 /// The functions from which `forker stack` forks, the innermost first.
@@ -81,4 +88,38 @@ fn stacks_group_the_summary_and_fold() {
     assert!(read(&recording).iter().any(|line| line["groups"]["by"] == "stack"));
     let replayed = run(tool().arg("replay").arg(&recording).args(["--format", "folded"]));
     assert_eq!(String::from_utf8_lossy(&replayed.stdout), live);
+}
+
+#[test]
+fn threads_that_do_not_end_are_told_with_what_made_them() {
+    live_test!();
+    let own = std::process::id().to_string();
+    let folder = Folder::new("threads-left");
+    let file = folder.file("forks.json");
+    // It ends by itself before this test makes other threads to read what it says.
+    let args = ["-p", &own, "-S", "--stacks", "--max-events", "7"];
+    let trace = HostTrace::of(fork_trace().arg("-o").arg(&file).args(args));
+    let (end, waits) = mpsc::channel::<()>();
+    let waits = Arc::new(Mutex::new(waits));
+    let stay = || {
+        let waits = Arc::clone(&waits);
+        thread::spawn(move || waits.lock().unwrap().recv())
+    };
+    let staying: Vec<_> = (0..3).map(|_| stay()).collect();
+    for _ in 0..4 {
+        thread::spawn(|| {}).join().unwrap();
+    }
+    assert!(trace.ended().status.success());
+    drop(end);
+    let shown = read(&file);
+    for thread in staying {
+        assert!(thread.join().unwrap().is_err(), "nothing was sent");
+    }
+    let left = summary(&shown)["threads_left"].as_array().unwrap();
+    let of = |name: &str| left.iter().map(|left| number(&left[name])).sum::<u64>();
+    assert_eq!(of("left"), 3, "{left:?}");
+    assert!(left.iter().all(|left| left["pid"].to_string() == own), "{left:?}");
+    // What has ended was made in the same place or, as this is optimised, in another.
+    assert!((3..=7).contains(&of("made")), "{left:?}");
+    assert!(left.iter().any(|left| left["stack"].as_str().unwrap().contains("clone")), "{left:?}");
 }

@@ -19,6 +19,12 @@ use crate::{event::bytes::text, host::namespaces};
 /// The program that this process runs.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// The ids of the threads that process `pid` has now, as `/proc` shows them; none if it is gone.
+pub fn threads(pid: u32) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// The name of the thread now that `/proc` shows as `tid`, as [`text`] tells it; `None` if it is gone.
 #[must_use]
 pub fn task_name(tid: u32) -> Option<String> {

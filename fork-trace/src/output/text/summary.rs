@@ -66,6 +66,7 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
     slowest(&summary.slowest, line, writer)?;
     table::write(&OF_STAGES, &of_stages(&summary.by_stage), line, writer)?;
     failures(summary, line, writer)?;
+    threads_left(summary, line, writer)?;
     under_way(summary, line, writer)?;
     accounting(summary, line, writer)?;
     if let Some(own) = &summary.own {
@@ -234,6 +235,42 @@ fn failures(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::
         line.pad_to(end + GAP);
         let callers = summary.failed_by.get(cause).map(Vec::as_slice).unwrap_or_default();
         line.push_words(writer, PLAIN, &who(callers, number), end + GAP)?;
+        line.end(writer)?;
+    }
+    line.end(writer)
+}
+
+/// Threads that have not ended, by process and the place that made them.
+fn threads_left(summary: &Summary, line: &mut Line, writer: &mut impl Write) -> io::Result<()> {
+    let left = &summary.threads_left;
+    if left.is_empty() && summary.threads_not_followed == 0 {
+        return Ok(());
+    }
+    let widest = |figures: Vec<u64>| figures.into_iter().map(|figure| count(figure).len()).max();
+    let widths = [
+        widest(left.iter().map(|of| of.left).collect()),
+        widest(left.iter().map(|of| of.made).collect()),
+    ];
+    let [first, second] = widths.map(|width| width.unwrap_or_default());
+    let first = first.max("THREADS LEFT".len());
+    let second = first + GAP + second.max("OF".len());
+    line.push_right(DIM, "THREADS LEFT", first);
+    line.push_right(DIM, "OF", second);
+    line.pad_to(second + GAP);
+    line.push(DIM, "MADE BY");
+    line.end(writer)?;
+    for of in left {
+        line.push_right(PLAIN, &count(of.left), first);
+        line.push_right(PLAIN, &count(of.made), second);
+        line.pad_to(second + GAP);
+        let stack = of.stack.as_deref().map(|stack| format!(": {}", printable(stack)));
+        let words = format!("{} {}{}", quoted(&of.comm), of.pid, stack.unwrap_or_default());
+        line.push_words(writer, PLAIN, &words, second + GAP)?;
+        line.end(writer)?;
+    }
+    if summary.threads_not_followed > 0 {
+        let more = counted(summary.threads_not_followed, "more thread");
+        line.push(PLAIN, &format!("{more} could not be followed: too many were there at once"));
         line.end(writer)?;
     }
     line.end(writer)
