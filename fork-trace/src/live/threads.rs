@@ -184,10 +184,10 @@ mod tests {
         let tid = u32::try_from(told.recv().unwrap().as_raw()).unwrap();
         let own = std::process::id();
         let mut threads = Threads::new();
-        for tid in [tid, u32::MAX] {
-            let (fork, record) = made(own, tid);
-            threads.add(&fork, &record);
-        }
+        let (fork, mut record) = made(own, tid);
+        threads.add(&fork, &record);
+        record.child.tid = u32::MAX;
+        threads.add(&fork, &record);
         let (fork, record) = made(u32::MAX, tid);
         threads.add(&fork, &record);
         let (left, not_followed) = threads.left();
