@@ -93,7 +93,8 @@ fn stacks_group_the_summary_and_fold() {
 #[test]
 fn threads_that_do_not_end_are_told_with_what_made_them() {
     live_test!();
-    let own = std::process::id().to_string();
+    let pid = std::process::id();
+    let own = pid.to_string();
     let folder = Folder::new("threads-left");
     let file = folder.file("forks.json");
     // It ends by itself before this test makes other threads to read what it says.
@@ -118,7 +119,7 @@ fn threads_that_do_not_end_are_told_with_what_made_them() {
     let left = summary(&shown)["threads_left"].as_array().unwrap();
     let of = |name: &str| left.iter().map(|left| number(&left[name])).sum::<u64>();
     assert_eq!(of("left"), 3, "{left:?}");
-    assert!(left.iter().all(|left| left["pid"].to_string() == own), "{left:?}");
+    assert!(left.iter().all(|left| left["pid"] == pid), "{left:?}");
     // What has ended was made in the same place or, as this is optimised, in another.
     assert!((3..=7).contains(&of("made")), "{left:?}");
     assert!(left.iter().any(|left| left["stack"].as_str().unwrap().contains("clone")), "{left:?}");
