@@ -1,13 +1,15 @@
 //! `cargo xtask TASK`: every development task of fork-trace that is more than one cargo command.
 //!
 //! This file knows the tasks' names and arguments. The rooms below it: `command` starts other
-//! programs, `build` makes what is built, `check` and `vm` try it, `run` and `bench` use it.
+//! programs, `build` makes what is built, `check` and `vm` try it, `run` and `bench` use it,
+//! `dist` packs it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks report to people")]
 
 mod bench;
 mod build;
 mod check;
 mod command;
+mod dist;
 mod fuzz;
 mod rules;
 mod run;
@@ -88,6 +90,12 @@ enum Task {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// Make the artefacts of a release in target/dist/: a static program, packages, checksums
+    Dist {
+        /// Also install Debian's package in a bare root, trace with it and remove it
+        #[arg(long)]
+        test: bool,
+    },
     /// Run the live tests on other kernels, in virtual machines, and compare each kernel's plan
     Vm(vm::Options),
 }
@@ -122,6 +130,7 @@ fn task() -> Result<()> {
             fuzz::fuzz(enough, seed, target.as_deref().unwrap_or_default())?;
         }
         Task::Bench { part, rounds } => bench::bench(part, rounds)?,
+        Task::Dist { test } => dist::dist(test)?,
         Task::Vm(options) => vm::vm(&options)?,
     }
     Ok(())

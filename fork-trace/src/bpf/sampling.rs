@@ -116,8 +116,8 @@ fn open(cpu: u32, hz: u32) -> io::Result<OwnedFd> {
 
 /// Puts a program behind an event, and lets it run.
 fn start(timer: &OwnedFd, program: RawFd) -> io::Result<()> {
-    const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
-    const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+    const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
+    const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
     for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program), (PERF_EVENT_IOC_ENABLE, 0)] {
         // SAFETY: the descriptor is an event, and both requests take a number.
         if unsafe { libc::ioctl(timer.as_raw_fd(), request, argument) } != 0 {

@@ -1,5 +1,5 @@
-//! Debian packages fetched without installing them: apt-get with sources, lists and downloads in a
-//! directory of our own, and nothing of the system's.
+//! Debian packages: installed where a program is missing, or fetched without installing them, by apt-get
+//! with sources, lists and downloads in a directory of our own, and nothing of the system's.
 //!
 //! This file knows neither what is fetched nor what for.
 
@@ -9,9 +9,27 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::command::{output, run};
+use crate::command::{is_root, output, run};
+
+/// Makes sure that a program is here, which is in this package. Only root installs it.
+pub(crate) fn require(program: &str, package: &str) -> Result<()> {
+    let present = || Command::new(program).arg("--version").output().is_ok();
+    if present() {
+        return Ok(());
+    }
+    if !is_root()? {
+        bail!("{program} is not on PATH: run `sudo apt-get install {package}`");
+    }
+    println!("{program}: installing Debian's package {package}");
+    let apt = |args: &[&str]| {
+        run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args))
+    };
+    apt(&["-q", "update"])?;
+    apt(&["-q", "install", "--yes", "--no-install-recommends", package])?;
+    if present() { Ok(()) } else { bail!("{package} is installed, but {program} does not run") }
+}
 
 /// A directory for apt; it goes away at the end.
 pub(crate) struct Apt {

@@ -75,11 +75,16 @@ pub(crate) fn is_source(dir: &Path) -> bool {
     right && dir.join("library/core/Cargo.toml").is_file()
 }
 
-/// Our own place beside cargo's things, for what `setup` fetches.
-pub(crate) fn tools_dir() -> Result<PathBuf> {
+/// Where cargo keeps what it fetched.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
-    Ok(home.context("neither CARGO_HOME nor HOME is set")?.join("fork-trace"))
+    home.context("neither CARGO_HOME nor HOME is set")
+}
+
+/// Our own place beside cargo's things, for what `setup` fetches.
+pub(crate) fn tools_dir() -> Result<PathBuf> {
+    Ok(cargo_home()?.join("fork-trace"))
 }
 
 /// The directory of the first bpf-linker of the right version: our own or one on PATH.

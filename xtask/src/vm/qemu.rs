@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::command::{is_root, run};
+use crate::build::apt;
 
 /// The program, and the Debian package it is in.
 const QEMU: &str = "qemu-system-x86_64";
@@ -150,20 +150,7 @@ pub(crate) fn accel(trial: &Machine<'_>) -> Result<&'static str> {
 
 /// Makes sure that QEMU is here.
 pub(crate) fn require() -> Result<()> {
-    let present = || Command::new(QEMU).arg("--version").output().is_ok();
-    if present() {
-        return Ok(());
-    }
-    if !is_root()? {
-        bail!("{QEMU} is not on PATH: run `sudo apt-get install {PACKAGE}`");
-    }
-    println!("{QEMU}: installing Debian's package {PACKAGE}");
-    let apt = |args: &[&str]| {
-        run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args))
-    };
-    apt(&["-q", "update"])?;
-    apt(&["-q", "install", "--yes", "--no-install-recommends", PACKAGE])?;
-    if present() { Ok(()) } else { bail!("{PACKAGE} is installed, but {QEMU} does not run") }
+    apt::require(QEMU, PACKAGE)
 }
 
 /// Each line of a stream, as it comes.

@@ -100,7 +100,7 @@ fn is_in(pid: u32, status: &Status, of: PidNamespace) -> bool {
 /// The namespace around another one.
 fn parent(namespace: &OwnedFd) -> Option<OwnedFd> {
     /// KERNEL: include/uapi/linux/nsfs.h.
-    const NS_GET_PARENT: libc::c_ulong = 0xb702;
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
     // SAFETY: this ioctl has no argument.
     let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) };
     // SAFETY: the kernel has just opened it for us alone.
