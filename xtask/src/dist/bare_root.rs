@@ -17,15 +17,16 @@ use super::{
     files::FILES,
     release::{Release, place},
 };
-use crate::command::{as_root, output, run};
+use crate::command::{as_root, output, root, run};
 
-/// What the root does.
-const SCRIPT: &str = include_str!("bare_root.sh");
+/// What is done as root.
+const SCRIPT: &str = "xtask/src/dist/bare_root.sh";
 
-/// How the pages begin, or what they hold, where the package has put them.
+/// What the manual page and the completions hold, where the package has put them; for bash, what it
+/// completes `exp` to.
 const PAGES: [(&str, &str); 4] = [
     ("man", ".TH fork-trace 1 "),
-    ("bash", "complete -F _fork-trace "),
+    ("bash", "explain\n"),
     ("zsh", "#compdef fork-trace\n"),
     ("fish", "complete -c fork-trace "),
 ];
@@ -36,7 +37,7 @@ pub(super) fn test(release: &Release) -> Result<()> {
     let seen = Seen { folder: release.work("bare-root") };
     fs::create_dir_all(&seen.folder).context("create a folder for the test")?;
     let mut unshare = as_root(Path::new("unshare"))?;
-    unshare.args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "bare_root.sh"]);
+    unshare.args(["--mount", "--propagation", "private", "sh"]).arg(root().join(SCRIPT));
     unshare.arg(place().join("work/bare-root.tar"));
     unshare.arg(place().join(named(DEB, release.version))).arg(&seen.folder);
     run(&mut unshare).context("try Debian's package in a bare root")?;
@@ -49,6 +50,8 @@ pub(super) fn test(release: &Release) -> Result<()> {
     ensure!(version.trim() == format!("fork-trace {}", release.version), "it is {version}");
     let doctor = seen.text("doctor")?;
     ensure!(doctor.contains("copy_process"), "doctor names no stages:\n{doctor}");
+    let number = seen.text("number")?;
+    ensure!(number.trim().parse::<u32>().is_ok_and(|number| number > 10), "wc printed {number}");
     let remark = traced(&seen.text("trace")?)?;
     for (name, wanted) in PAGES {
         ensure!(seen.text(name)?.contains(wanted), "the page for {name} has no `{wanted}`");
@@ -101,7 +104,6 @@ fn traced(text: &str) -> Result<String> {
     let mut forks = Vec::new();
     let mut summary = None;
     for line in text.lines() {
-        // One line is a number: the command's own.
         let value: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         match value.get("type").and_then(Value::as_str) {
             Some("fork") => forks.push(value),
@@ -157,8 +159,8 @@ mod tests {
         };
         let trace = |lines: &[String]| traced(&lines.join("\n"));
         let (shell, right) = (fork("sh"), summary(2, true));
-        let number = "20".to_owned();
-        trace(&[shell.clone(), shell.clone(), number, right.clone()]).unwrap();
+        let start = r#"{"type":"start"}"#.to_owned();
+        trace(&[start, shell.clone(), shell.clone(), right.clone()]).unwrap();
         for wrong in [
             vec![shell.clone(), right.clone()],
             vec![shell.clone(), fork("ls"), right.clone()],

@@ -4,6 +4,7 @@
 #
 # Arguments: the packed root, which is made if it is not there; the package; the folder for what was seen.
 set -eu
+umask 022
 packed=$1 package=$2 seen=$3
 suite=bookworm mirror=http://deb.debian.org/debian
 root=$seen/root
@@ -45,11 +46,18 @@ files >"$seen/installed"
 in_root dpkg --verify fork-trace >"$seen/verify"
 in_root fork-trace --version >"$seen/version"
 in_root fork-trace doctor >"$seen/doctor"
-in_root fork-trace --json -- sh -c 'ls / | wc -l' >"$seen/trace"
+in_root fork-trace --json -o /trace.json -- sh -c 'ls / | wc -l' >"$seen/number"
+mv "$root/trace.json" "$seen/trace"
 in_root gzip -dc /usr/share/man/man1/fork-trace.1.gz >"$seen/man"
-in_root bash -c '. /usr/share/bash-completion/completions/fork-trace && complete -p fork-trace' >"$seen/bash"
+# What bash does when somebody types `fork-trace exp` and the tabulator.
+in_root bash -c '
+    . /usr/share/bash-completion/completions/fork-trace
+    function=$(complete -p fork-trace)
+    function=${function##* -F }
+    COMP_WORDS=(fork-trace exp) COMP_CWORD=1
+    ${function%% *} fork-trace exp fork-trace
+    echo "${COMPREPLY[*]}"' >"$seen/bash"
 in_root cat /usr/share/zsh/vendor-completions/_fork-trace >"$seen/zsh"
 in_root cat /usr/share/fish/vendor_completions.d/fork-trace.fish >"$seen/fish"
 in_root dpkg --remove fork-trace >>"$seen/dpkg"
 files >"$seen/removed"
-chmod -R u=rwX,go=rX "$seen"
