@@ -45,16 +45,19 @@ pub(super) fn test(release: &Release) -> Result<()> {
     let places: Vec<_> = FILES.iter().filter_map(|file| file.deb).collect();
     installed(&seen.lines("before")?, &seen.lines("installed")?, &places)?;
     let changed = seen.text("verify")?;
-    ensure!(changed.is_empty(), "dpkg finds other files than it was given:\n{changed}");
+    ensure!(changed.is_empty(), "dpkg finds other files than it was given: {changed:?}");
     let version = seen.text("version")?;
-    ensure!(version.trim() == format!("fork-trace {}", release.version), "it is {version}");
+    ensure!(
+        version.trim() == format!("fork-trace {}", release.version),
+        "it says of itself {version:?}"
+    );
     let doctor = seen.text("doctor")?;
     ensure!(doctor.contains("copy_process"), "doctor names no stages:\n{doctor}");
     let number = seen.text("number")?;
-    ensure!(number.trim().parse::<u32>().is_ok_and(|number| number > 10), "wc printed {number}");
+    ensure!(number.trim().parse::<u32>().is_ok_and(|number| number > 10), "wc printed {number:?}");
     let remark = traced(&seen.text("trace")?)?;
     for (name, wanted) in PAGES {
-        ensure!(seen.text(name)?.contains(wanted), "the page for {name} has no `{wanted}`");
+        ensure!(seen.text(name)?.contains(wanted), "the page for {name} has no {wanted:?}");
     }
     let (before, removed) = (seen.lines("before")?, seen.lines("removed")?);
     let rest: Vec<_> = before.symmetric_difference(&removed).collect();
