@@ -115,7 +115,7 @@ fn a_parent_that_is_gone_keeps_its_program() {
     let inner = "/bin/true; /bin/true; exit 0";
     let script = format!("for i in 1 2 3 4 5; do /bin/sh -c '{inner}'; done");
     let shown = of_script(&[], &script);
-    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    let shell = fs::canonicalize("/bin/sh").unwrap();
     let forks = of_type(&shown, "fork");
     assert_eq!(forks.len(), 15, "{forks:?}");
     let mut of_inner = 0;
