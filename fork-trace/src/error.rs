@@ -92,6 +92,20 @@ pub enum UserError {
         /// What the system said.
         cause: String,
     },
+    /// Nothing can be exposed at an address.
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// A configuration file cannot be read, or says what it cannot.
+    Configuration {
+        /// Which file, and which line of it.
+        place: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// An output took no more when the trace was stopped.
     Stuck {
         /// Where to.
@@ -182,10 +196,12 @@ impl UserError {
             | Self::Backend { .. }
             | Self::Refused { .. } => 3,
             Self::Output { .. }
+            | Self::Listen { .. }
             | Self::Stuck { .. }
             | Self::Replay { .. }
             | Self::CutOff { .. } => 1,
             Self::Filter { .. }
+            | Self::Configuration { .. }
             | Self::Untold { .. }
             | Self::NoTree
             | Self::SameFile { .. }
@@ -252,6 +268,12 @@ impl UserError {
             Self::Output { .. } => {
                 "choose another place with -o FILE, or make room there".to_owned()
             }
+            Self::Listen { .. } => "choose another address with --listen, such as 127.0.0.1:9465, or stop what \
+                has that port: `ss -ltnp` lists the programs that listen"
+                .to_owned(),
+            Self::Configuration { .. } => "`fork-trace help export` says what each key takes: they are the \
+                options' names; `fork-trace export --check --config FILE` looks at a file and does nothing else"
+                .to_owned(),
             Self::Stuck { .. } => "let its reader read on until it ends, or write to a file with -o \
                 FILE, which no reader can stop; a pager or a stopped terminal reads nothing"
                 .to_owned(),
@@ -317,6 +339,8 @@ impl fmt::Display for UserError {
             Self::Untold { option, reason } => write!(f, "{option}: {reason}"),
             Self::NoTree => f.write_str("--tree is drawn as text, and no output is text"),
             Self::Output { path, cause } => write!(f, "cannot write {path}: {cause}"),
+            Self::Listen { address, cause } => write!(f, "cannot listen at {address}: {cause}"),
+            Self::Configuration { place, cause } => write!(f, "{place}: {cause}"),
             Self::Stuck { path, missing } => write!(
                 f,
                 "{path}: nobody takes what is written; when the trace was stopped, {missing} were not \

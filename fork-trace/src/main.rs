@@ -23,6 +23,10 @@ fn main() -> ExitCode {
                 None => cli::replay::replay(args),
             }
         }
+        Some(Task::Export(args)) => {
+            listen(args.verbose);
+            cli::export::export(args)
+        }
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Schema) => cli::schema::schema(),
         Some(Task::Completions { shell }) => cli::generated::completions(*shell),

@@ -1013,3 +1013,32 @@ fn the_manual_page_is_sound() {
         assert!(printed(&checked).contains("--min-duration"));
     }
 }
+
+#[test]
+fn a_configuration_is_looked_at_without_tracing() {
+    let right = file("right.toml", "listen = \"127.0.0.1:0\"\n[filters]\nkind = [\"process\"]\n");
+    let check =
+        |path: &PathBuf| fork_trace(&["export", "--check", "--config", path.to_str().unwrap()]);
+    let output = check(&right);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(printed(&output), "the configuration is right\n");
+    let wrong = file("wrong.toml", "top = 5\n\nlisen = \"127.0.0.1:0\"\n");
+    let output = check(&wrong);
+    assert_eq!(output.status.code(), Some(2));
+    let said = errors(&output);
+    assert!(
+        said.contains("wrong.toml, line 3: there is no key lisen here; did you mean listen?"),
+        "{said}"
+    );
+    assert!(said.contains("\n  hint: "), "{said}");
+    let output = check(&PathBuf::from("/nowhere/at/all.toml"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("all.toml: No such file"), "{}", errors(&output));
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/export.toml");
+    let output = check(&PathBuf::from(shipped));
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(fork_trace(&["export", "--check"]).status.code(), Some(2), "it names no file");
+    for path in [right, wrong] {
+        fs::remove_file(path).unwrap();
+    }
+}

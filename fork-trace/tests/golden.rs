@@ -3,7 +3,8 @@
 //!
 //! `NAME.jsonl` is a stream, and `NAME.txt` is the text that is written for it, in several shapes;
 //! there the character ESC is spelt `␛`. `NAME.perfetto` is the Perfetto trace that is written for it, read
-//! back, and `stacks.folded` what is written of one stream for flame graphs. `UPDATE_GOLDEN=1 cargo test -p
+//! back, and `stacks.folded` what is written of one stream for flame graphs. `NAME.openmetrics` are the metrics
+//! that it comes to. `UPDATE_GOLDEN=1 cargo test -p
 //! fork-trace --test golden` writes all but the streams anew.
 
 #![expect(
@@ -25,6 +26,7 @@ use std::{
     iter,
     path::PathBuf,
     rc::Rc,
+    time::Instant,
 };
 
 use fork_trace::{
@@ -37,6 +39,7 @@ use fork_trace::{
     },
     output::{
         formats::{FORMATS, Format},
+        metrics::{Metrics, Readings, Scope, open_metrics},
         notes::Notes,
         sink::{Sink, send},
         text::{Look, compare::write as write_compare},
@@ -219,6 +222,32 @@ fn perfetto_traces_are_as_in_the_files() {
         let trace = Trace::read(&pftrace(&events(stream)));
         trace.has_ended();
         compare(&format!("{stream}.perfetto"), &(trace.lines.join("\n") + "\n"));
+    }
+}
+
+/// Streams of which the metrics are compared.
+const COUNTED: [&str; 3] = ["failures", "hostile", "waits"];
+
+#[test]
+fn metrics_are_as_in_the_files() {
+    for stream in COUNTED {
+        let scope = Scope { top: 5, losses: vec!["ring_full"] };
+        let (mut metrics, now) = (Metrics::new(&scope), Instant::now());
+        for event in events(stream) {
+            match event {
+                Event::Fork(fork) => metrics.fork(&fork, now),
+                event => metrics.event(&event),
+            }
+        }
+        let readings = Readings {
+            zombies: Some(vec![("a \"parent\"".to_owned(), 2)]),
+            stuck: Some(0),
+            kernel_forks: Some(1_234_567),
+            cpu_ns: Some(1_500_000_000),
+        };
+        let text = open_metrics(&mut metrics, &readings, now);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
+        compare(&format!("{stream}.openmetrics"), &text);
     }
 }
 

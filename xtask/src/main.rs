@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod command;
+mod deploy;
 mod dist;
 mod fuzz;
 mod rules;
@@ -67,6 +68,8 @@ enum Task {
     },
     /// Check licenses, sources and known weaknesses of dependencies with cargo-deny
     Deny,
+    /// Try what deploy/ holds with Debian's Prometheus: rules, metrics, alerts, the dashboard's queries
+    Deploy,
     /// Fuzz every parser for some minutes each: names, recordings, records, the kernel's symbols and
     /// types, the command line
     Fuzz {
@@ -125,6 +128,7 @@ fn task() -> Result<()> {
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
         Task::Deny => println!("{}", deny::deny()?),
+        Task::Deploy => println!("{}", deploy::deploy()?),
         Task::Fuzz { minutes, cases, seed, target } => {
             let enough = fuzz::Enough { minutes, cases };
             fuzz::fuzz(enough, seed, target.as_deref().unwrap_or_default())?;

@@ -33,7 +33,7 @@ const ONE_SCREEN: [&str; 16] = [
 ];
 
 /// Subcommands that are not on the one screen: they are needed once.
-const ONCE: [&str; 2] = ["completions", "man"];
+const ONCE: [&str; 3] = ["completions", "man", "schema"];
 
 /// The command line's definition.
 #[must_use]

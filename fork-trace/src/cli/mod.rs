@@ -1,15 +1,19 @@
 //! What was typed, and an outline for each command.
 //!
 //! clap is known here only: what was typed becomes the plain structs that the other rooms take.
-//! `trace`, `replay`, `explain`, `schema`, `stuck`, `doctor`, and what is `generated` from the definitions
+//! `trace`, `replay`, `export`, `explain`, `schema`, `stuck`, `doctor`, and what is `generated` from the definitions
 //! here, are one command each.
 
 mod by;
 pub mod command_line;
 pub mod compare;
+mod config;
 pub mod doctor;
 pub mod explain;
+pub mod export;
+pub mod export_args;
 pub mod failure;
+pub mod filter_args;
 pub mod generated;
 pub mod help;
 mod parse;
@@ -25,14 +29,17 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    cli::words::{BACKENDS, COLORS, GROUPS, KINDS, Order, SHELLS, SORTS},
+    cli::{
+        export_args::ExportArgs,
+        filter_args::FilterArgs,
+        words::{BACKENDS, COLORS, GROUPS, Order, SHELLS, SORTS},
+    },
     error::UserError,
-    event::{filters::Filters, summary::By, values::Kind},
+    event::summary::By,
     output::{
         formats::{FORMATS, Format},
         notes::Stderr,
         options::{Color, OutputOptions},
-        text::line::printable,
         told::Told,
     },
     plan::{backend::Backend, stages::Stages},
@@ -78,6 +85,10 @@ pub enum Task {
     ///
     /// It reads the tool's own JSON, and works on any machine.
     Replay(Box<ReplayArgs>),
+    /// Serve the metrics of this host to Prometheus, until it is stopped
+    ///
+    /// It traces every fork of the host with light stages, and answers GET /metrics and GET /healthz.
+    Export(Box<ExportArgs>),
     /// Say what a word means: a stage, a call, a flag, an error, a field
     Explain {
         /// A stage, a function, a call (fork, clone3), a CLONE_ flag, a flags word (0x1200011), an
@@ -197,53 +208,6 @@ pub struct ArrangeArgs {
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["sort", "max_events", "stages",
         "per_stage", "tree", "format", "files", "summary"])]
     pub against: Option<PathBuf>,
-}
-
-/// Whose attempts, and which; `replay` takes these too.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Filters")]
-pub struct FilterArgs {
-    /// Only forks by this process; repeatable
-    #[arg(short = 'p', long = "pid", value_name = "PID", value_parser = parse::pid())]
-    pub pids: Vec<u32>,
-    /// With -p: by its descendants too
-    #[arg(short = 'f', long, requires = "pids")]
-    pub follow: bool,
-    /// Only forks by children of this process; repeatable
-    #[arg(short = 'P', long = "ppid", value_name = "PID", value_parser = parse::pid())]
-    pub ppids: Vec<u32>,
-    /// Only forks by this user: name or number; repeatable
-    #[arg(short = 'u', long = "uid", value_name = "USER")]
-    pub users: Vec<String>,
-    /// Only forks by tasks of this name; repeatable
-    ///
-    /// The kernel keeps the first 15 bytes of a name, so a longer one is cut to that.
-    #[arg(short = 'n', long = "comm", value_name = "NAME")]
-    pub comms: Vec<String>,
-    /// Only forks in or below this group; repeatable
-    ///
-    /// PATH is a path of a control group as this program prints it, or one below /sys/fs/cgroup. One
-    /// that several hierarchies of version 1 have means the groups of all of them.
-    #[arg(long = "cgroup", value_name = "PATH")]
-    pub cgroups: Vec<String>,
-    /// Only these kinds, separated by commas; else a trace leaves out kthread and io-worker
-    #[arg(short = 'k', long = "kind", value_name = "KIND", value_delimiter = ',',
-        value_parser = parse::word(KINDS))]
-    pub kinds: Vec<Kind>,
-    /// Only attempts that held their caller so long: 1ms
-    ///
-    /// It is 5, 5s, 500us or 1m30s; a number without a unit is in seconds. A vfork's wait for its child
-    /// is part of that time.
-    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
-    pub min_duration: Option<Duration>,
-    /// Only attempts that failed
-    #[arg(short = 'x', long)]
-    pub failed: bool,
-    /// Only those that failed with this error; repeatable
-    ///
-    /// It is given by its name or its number.
-    #[arg(short = 'e', long = "errno", value_name = "NAME", value_parser = parse::errno)]
-    pub errnos: Vec<String>,
 }
 
 /// How often samples are taken, unless it is said otherwise.
@@ -367,35 +331,6 @@ fn files_help() -> String {
          standard output; repeatable",
         Format::all_endings()
     )
-}
-
-impl FilterArgs {
-    /// What is said of names that are longer than those that the kernel keeps.
-    fn notes(&self) -> impl Iterator<Item = String> {
-        let names = self.comms.iter().map(|name| (name, parse::comm(name)));
-        names.filter(|(name, cut)| *name != cut).map(|(name, cut)| {
-            let (name, cut) = (printable(name), printable(&cut));
-            format!("-n {name}: the kernel keeps 15 bytes of a name: {cut}")
-        })
-    }
-
-    /// What is wanted, as the `start` line tells it; `command` is what is traced.
-    fn filters(&self, command: Option<Vec<String>>) -> Filters {
-        Filters {
-            command,
-            pids: self.pids.clone(),
-            follow: self.follow.then_some(true),
-            ppids: self.ppids.clone(),
-            users: self.users.clone(),
-            comms: self.comms.iter().map(|name| parse::comm(name)).collect(),
-            cgroups: self.cgroups.clone(),
-            kinds: self.kinds.clone(),
-            min_duration_ns: self.min_duration.map(parse::nanoseconds),
-            failed: self.failed.then_some(true),
-            errnos: self.errnos.clone(),
-            ..Filters::default()
-        }
-    }
 }
 
 impl OutputArgs {

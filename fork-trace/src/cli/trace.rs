@@ -26,12 +26,13 @@ use crate::{
     host::{
         Host,
         callers_path::on_path,
-        features, hurry,
+        features, heap, hurry,
         libc::{Found, found},
         rights, surroundings,
     },
     live::{
-        Before, Ended, Stop, Trace,
+        Ended, Stop, Trace,
+        before::Before,
         command::{self, Caller},
         signals::{self, HeldSignals, Signals},
         wanted::{Followed, Limits, Wanted},
@@ -49,9 +50,22 @@ use crate::{
 /// # Errors
 /// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn trace(args: &TraceArgs) -> Result<u8> {
-    let since = Instant::now();
     command::look_for(&args.command.cmd, &subcommands(&definition()))?;
     args.output.options().check()?;
+    let open = |options: &OutputOptions, default, stop: &dyn Fn() -> bool| {
+        Outputs::open(options, default, None, stop)
+    };
+    traced(args, open, |trace| Ok((trace, beginning(args))))
+}
+
+/// The same for any outputs: `open` opens them before anything is attached, and `begun` is called with the trace
+/// that began; it returns what is to be said of it, too.
+pub(super) fn traced(
+    args: &TraceArgs,
+    open: impl FnOnce(&OutputOptions, DefaultOutput, &dyn Fn() -> bool) -> Result<Outputs, UserError>,
+    begun: impl FnOnce(Trace) -> Result<(Trace, Vec<String>)>,
+) -> Result<u8> {
+    let since = Instant::now();
     let held = HeldSignals::new()?;
     surroundings::check()?;
     rights::check_capabilities()?;
@@ -64,7 +78,6 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     tasks::identify(&mut host)?;
     let mut filters = args.filter.filters((!command.is_empty()).then(|| words(command)));
     host.ids.translate(&mut filters);
-    let whole = filters == Filters::default();
     let stages = args.output.stages.as_ref().unwrap_or(&Stages::Default);
     let no_waits = args.measure.no_waits;
     let stacks = args.measure.stacks || args.output.options().needs_stacks();
@@ -103,7 +116,7 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let default = if command.is_empty() { DefaultOutput::Stdout } else { DefaultOutput::Stderr };
     let owner = caller.as_ref().map(Caller::ids);
     let options = OutputOptions { owner, ..args.output.options() };
-    let outputs = match (Outputs::open(&options, default, None, &stop), held.arrived()) {
+    let outputs = match (open(&options, default, &stop), held.arrived()) {
         (Ok(outputs), None) => outputs,
         (_, Some(signal)) => return interrupted(signal, Some(prepared)),
         (Err(error), None) => {
@@ -118,9 +131,11 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
-        let trace = Trace::begin(&host, prepared, before, wanted, outputs)?;
+        let (trace, notes) = begun(Trace::begin(&host, prepared, before, wanted, outputs)?)?;
+        // The kernel's types and symbols are not needed any more, and a trace may last.
+        drop(host);
+        heap::give_back();
         let caller = caller.filter(|_| !args.command.as_root);
-        let notes = beginning(command, whole).into_iter().chain(args.filter.notes()).collect();
         run(trace, held, command, notes, caller, args.run.fail_on_loss).await
     })
 }
@@ -135,14 +150,16 @@ fn interrupted(signal: Signal, prepared: Option<Prepared>) -> Result<u8> {
     Ok(signals::exit_status(signal))
 }
 
-/// What is said when a trace without a command begins; with `whole` nothing is filtered.
-fn beginning(command: &[OsString], whole: bool) -> Option<String> {
+/// What is said when a trace begins.
+fn beginning(args: &TraceArgs) -> Vec<String> {
+    let whole = args.filter.filters(None) == Filters::default();
     let which = if whole { "every fork" } else { "the chosen forks" };
-    command.is_empty().then(|| {
+    let first = args.command.cmd.is_empty().then(|| {
         format!(
             "tracing {which} of this host; `fork-trace doctor` shows what can be seen; Ctrl-C ends it"
         )
-    })
+    });
+    first.into_iter().chain(args.filter.notes()).collect()
 }
 
 /// Starts the command, says `notes`, runs the trace to its end, and waits for a command that outlives it.

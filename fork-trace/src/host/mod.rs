@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod facts;
 pub mod features;
 pub mod functions;
+pub mod heap;
 pub mod hurry;
 pub mod libc;
 pub mod limits;

@@ -6,9 +6,10 @@
 //!
 //! `stream` is the chain that a record passes, `report` what the trace says of itself, `account` the check
 //! against the kernel's own counter, `signals` what ends it, `warnings` what is odd about forks over time,
-//! `libc` why no wrapper was seen, and `command` the traced command.
+//! `libc` why no wrapper was seen, `command` the traced command, and `service` what a service manager is told.
 
 pub mod account;
+pub mod before;
 pub mod command;
 pub mod counts;
 mod handlers;
@@ -19,6 +20,7 @@ mod libc;
 mod lost;
 pub mod report;
 pub mod samples;
+pub mod service;
 pub mod signals;
 mod stacks;
 pub mod stream;
@@ -51,27 +53,25 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{
-        Host, clock, hurry, process::forking::Forking, tracepoint::Tracepoint,
-        user_stacks::UserStacks,
-    },
+    host::{Host, clock, hurry, lookup::Enricher, tracepoint::Tracepoint},
     live::{
         account::Account,
+        before::Before,
         report::{Costs, Losses, nanos},
+        service::Service,
         signals::Signals,
         stream::Stream,
         stuck::StuckAttempts,
-        waits::Waits,
         wanted::{Limits, Wanted},
         warnings::{no_inner_marks, no_samples},
     },
     output::outputs::{Closed, Outputs},
 };
 
-/// How often the ring is emptied when nobody calls.
-const TICK: Duration = Duration::from_millis(50);
-/// Ticks between two looks at the loss counters.
-const TICKS_PER_LOSS_CHECK: u32 = 20;
+/// How often a second the ring is emptied when nobody calls; once a second what was lost is looked at.
+const TICKS_A_SECOND: u32 = 20;
+/// The same where nobody waits for what is shown.
+const TICKS_A_SECOND_COUNTING: u32 = 4;
 /// Entries taken from the ring before they are written.
 const BATCH: usize = 4096;
 /// The longest that the loop works before it looks at signals again.
@@ -113,26 +113,6 @@ pub struct Ended {
     pub tracer: Tracer,
 }
 
-/// What has to be looked at before anything is attached.
-pub struct Before {
-    /// Tasks that stand still inside a fork.
-    older: Vec<Forking>,
-    waits: Waits,
-    stacks: UserStacks,
-}
-
-impl Before {
-    /// Looks for tasks that are wanted, and takes from `host` what gives names to kernel stacks; looks for
-    /// what gives names to those of callers.
-    #[must_use]
-    pub fn look(wanted: &Wanted, host: &mut Host) -> Self {
-        let waits = Waits::new(&std::mem::take(&mut host.kernel_functions), !wanted.no_waits);
-        let older = if wanted.no_waits { Vec::new() } else { stuck::older(&wanted.filters) };
-        let stacks = if wanted.stacks { UserStacks::new() } else { UserStacks::default() };
-        Self { older, waits, stacks }
-    }
-}
-
 /// A trace under way.
 pub struct Trace {
     tracer: Tracer,
@@ -144,6 +124,8 @@ pub struct Trace {
     attach_ns: u64,
     account: Account,
     ticks: u32,
+    ticks_a_second: u32,
+    service: Option<Service>,
 }
 
 impl Trace {
@@ -208,7 +190,18 @@ impl Trace {
             attach_ns,
             account,
             ticks: 0,
+            ticks_a_second: TICKS_A_SECOND,
+            service: None,
         })
+    }
+
+    /// The same for a `service` whose outputs only count: names are not looked up for them, and they are not in a
+    /// hurry. The service is told that the loop is alive.
+    #[must_use]
+    pub fn counting(mut self, service: Service) -> Self {
+        self.stream.enricher = Enricher::silent();
+        self.ticks_a_second = TICKS_A_SECOND_COUNTING;
+        Self { service: Some(service), ..self }
     }
 
     /// Says something to the user.
@@ -231,7 +224,7 @@ impl Trace {
         command: &mut Option<Child>,
         signals: &mut Signals,
     ) -> Result<Stop> {
-        let mut tick = interval(TICK);
+        let mut tick = interval(Duration::from_secs(1) / self.ticks_a_second);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.limits.duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut behind = false;
@@ -272,6 +265,7 @@ impl Trace {
         signals: &mut Signals,
     ) -> Result<Ended> {
         let began = Instant::now();
+        self.service.iter().for_each(Service::stopping);
         if hurried {
             hurry::hurry();
         }
@@ -361,10 +355,10 @@ impl Trace {
         Ok(())
     }
 
-    /// What is looked at some twenty times a second.
+    /// What is looked at some times a second.
     fn tick(&mut self) -> Result<()> {
         self.ticks += 1;
-        let is_loss_check = self.ticks.is_multiple_of(TICKS_PER_LOSS_CHECK);
+        let is_loss_check = self.ticks.is_multiple_of(self.ticks_a_second);
         if is_loss_check || self.ticks <= TICKS_OF_FIRST_LOOKS {
             self.account.look(&self.tracer)?;
         }
@@ -375,6 +369,9 @@ impl Trace {
             if self.outputs.has_room_for_loss() {
                 self.tell_losses()?;
             }
+        }
+        if let Some(service) = &mut self.service {
+            service.beat(self.stream.stuck.standing());
         }
         Ok(())
     }

@@ -48,6 +48,25 @@ const LOSSES: [(Counter, &str, bool); 19] = [
     (Counter::StacksLost, "stacks_lost", false),
 ];
 
+/// Children that were not watched for an exec.
+const WATCHED_FULL: &str = "watched_full";
+
+/// The name of each sort of loss that there is.
+#[must_use]
+pub fn sorts_of_loss() -> Vec<&'static str> {
+    let here = [WATCHED_FULL, UNWRITTEN, UNWRITTEN_FOLLOW_UPS];
+    LOSSES.iter().map(|(_, name, _)| *name).chain(here).collect()
+}
+
+/// Time of this process on CPUs, user and system, in nanoseconds.
+///
+/// # Errors
+/// The system does not say.
+pub fn own_cpu_ns() -> Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("ask for own resource use")?;
+    Ok(time_ns(usage.user_time()) + time_ns(usage.system_time()))
+}
+
 /// What was lost up to the last look.
 #[derive(Clone, Debug)]
 pub struct Losses {
@@ -86,7 +105,7 @@ impl Losses {
         let LostHere { unwatched, unwritten, unwritten_follow_ups } = here;
         loss.records += unwritten;
         for (name, new) in [
-            ("watched_full", unwatched),
+            (WATCHED_FULL, unwatched),
             (UNWRITTEN, unwritten),
             (UNWRITTEN_FOLLOW_UPS, unwritten_follow_ups),
         ] {
@@ -173,7 +192,7 @@ fn missed_runs(tracer: &Tracer) -> BTreeMap<Name, u64> {
 
 fn own(costs: Costs) -> Result<Own> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).context("ask for own resource use")?;
-    let cpu_ns = time_ns(usage.user_time()) + time_ns(usage.system_time());
+    let cpu_ns = own_cpu_ns()?;
     // KERNEL: kernel/sys.c `getrusage`: ru_maxrss is in KiB. It is not asked first, because it includes what
     // this process had before its exec, which for a moment may be the memory of a large parent.
     let used = || u64::try_from(usage.max_rss()).unwrap_or_default() * 1024;

@@ -73,7 +73,7 @@ pub struct Stream {
     joiner: Joiner,
     fallbacks: Fallbacks,
     follower: Follower,
-    enricher: Enricher,
+    pub(super) enricher: Enricher,
     limits: LimitReader,
     holders: Holders,
     handlers: Handlers,
@@ -85,7 +85,7 @@ pub struct Stream {
     pub stacks: UserStacks,
     /// `None`: nobody wants to know.
     threads: Option<Threads>,
-    stuck: StuckAttempts,
+    pub(super) stuck: StuckAttempts,
     watcher: Watcher,
     storms: Storms,
     /// What is complete and to be shown, in order of time.

@@ -106,6 +106,12 @@ impl StuckAttempts {
         Ok(found)
     }
 
+    /// How many attempts had lasted for so long that they are told of, by the last look.
+    #[must_use]
+    pub fn standing(&self) -> usize {
+        self.due.len()
+    }
+
     /// For how long an attempt has lasted, if it is to be told of again.
     fn is_due(&mut self, key: Key, for_ns: u64) -> Option<u64> {
         if self.due.len() >= MOST && !self.due.contains_key(&key) {

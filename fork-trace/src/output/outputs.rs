@@ -21,7 +21,7 @@ use crate::{
         files::{FileId, Standard},
         notes::{Notes, Stderr},
         options::{Color, DefaultOutput, OutputOptions},
-        sink::send,
+        sink::{Sink, send},
         target::{self, Making, STDOUT, Target, clash, output_error},
         writer::{End, Lines, Unwritten, Writer},
     },
@@ -87,6 +87,18 @@ impl Outputs {
             return Err(error);
         }
         Self::start(targets, options)
+    }
+
+    /// One output that is no place which is written to: `sink` takes the events, in a thread of its own. Notes
+    /// are not told.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn only(name: &str, sink: impl Sink + Send + 'static) -> Result<Self, UserError> {
+        let sinks = move || vec![Box::new(sink) as Box<dyn Sink>];
+        let writer = Writer::start(name.to_owned(), Unwritten::default(), None, sinks);
+        let writer = writer.map_err(|error| output_error(name, &error))?;
+        Ok(Self { open: vec![writer], notes: None, batch: Vec::new(), failed: Vec::new() })
     }
 
     /// Starts a thread for each place.
@@ -301,7 +313,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{event::fork::Fork, output::sink::Sink};
+    use crate::event::fork::Fork;
 
     struct Failing(io::ErrorKind);
 

@@ -19,6 +19,7 @@ mod causes;
 mod command_line;
 mod containers;
 mod endings;
+mod export;
 mod failed_stages;
 mod files;
 mod filters;

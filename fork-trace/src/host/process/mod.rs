@@ -11,6 +11,7 @@ pub mod ids;
 pub mod mappings;
 pub mod stat;
 pub mod unit;
+pub mod zombies;
 
 use std::{fs, sync::LazyLock};
 

@@ -30,10 +30,11 @@ use crate::{
     output::{
         perfetto::{
             counters::{Second, Seconds},
-            proto::{Message, Type, clock, event, packet, track},
+            proto::{Type, clock, event, packet, track},
             slices::{Slice, Step, hold, nest},
             tracks::{Latest, Process, Task, Thread, number},
         },
+        protobuf::Message,
         sink::Sink,
         text::follow_up::signal_name,
     },

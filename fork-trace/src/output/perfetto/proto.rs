@@ -1,11 +1,12 @@
-//! Protocol buffers as Perfetto reads them: the few fields that are written here, by number, and their bytes.
+//! Protocol buffers as Perfetto reads them: the few fields that are written here, by number, and the values that
+//! are only Perfetto's.
 //!
 //! The numbers are those of `protos/perfetto/trace` in Perfetto's source. No field changes its meaning
 //! there, and readers pass over what they do not know.
 
 use serde_json::Value;
 
-use crate::output::text::line::printable;
+use crate::output::{protobuf::Message, text::line::printable};
 
 /// Field of a trace: one packet.
 const PACKET: u32 = 1;
@@ -84,56 +85,17 @@ mod annotation {
     pub(super) const ITEM: u32 = 12;
 }
 
-/// How a field's bytes are laid out: the low bits of its tag.
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const BYTES: u32 = 2;
-
-/// The bytes of a message, to which fields are added.
-#[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
-
 impl Message {
     /// A trace's next packet, made by `fill`; whatever was here before is gone.
     pub(super) fn packet(&mut self, fill: impl FnOnce(&mut Self)) -> &[u8] {
-        self.0.clear();
+        self.clear();
         self.message(PACKET, fill);
-        &self.0
-    }
-
-    /// Adds an unsigned number, or one that is not negative.
-    pub(super) fn number(&mut self, field: u32, number: impl Into<u64>) {
-        self.tag(field, VARINT);
-        self.varint(number.into());
-    }
-
-    /// Adds a number of eight bytes.
-    pub(super) fn fixed(&mut self, field: u32, number: u64) {
-        self.tag(field, FIXED64);
-        self.0.extend_from_slice(&number.to_le_bytes());
+        self.bytes()
     }
 
     /// Adds a text, in which nothing is left that a terminal would obey: Perfetto's own shell prints it.
     pub(super) fn text(&mut self, field: u32, text: &str) {
-        let text = printable(text);
-        self.tag(field, BYTES);
-        self.varint(length(text.len()));
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    /// Adds a message, made by `fill`.
-    pub(super) fn message(&mut self, field: u32, fill: impl FnOnce(&mut Self)) {
-        self.tag(field, BYTES);
-        let begin = self.0.len();
-        fill(self);
-        let bytes = length(self.0.len().saturating_sub(begin));
-        // Its length stands before it, and is known only now.
-        let end = self.0.len();
-        self.varint(bytes);
-        let of_length = self.0.len().saturating_sub(end);
-        if let Some(moved) = self.0.get_mut(begin..) {
-            moved.rotate_right(of_length);
-        }
+        self.raw_text(field, &printable(text));
     }
 
     /// Adds each field of an object as an annotation, under its own name.
@@ -172,18 +134,6 @@ impl Message {
             }
         }
     }
-
-    fn tag(&mut self, field: u32, layout: u32) {
-        self.varint(u64::from(field << 3 | layout));
-    }
-
-    fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number.to_le_bytes()[0] | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number.to_le_bytes()[0]);
-    }
 }
 
 /// Whether there is anything in a value: Perfetto has no empty ones.
@@ -196,10 +146,6 @@ fn says(value: &Value) -> bool {
     }
 }
 
-fn length(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -209,24 +155,7 @@ mod tests {
     fn bytes(fill: impl FnOnce(&mut Message)) -> Vec<u8> {
         let mut message = Message::default();
         fill(&mut message);
-        message.0
-    }
-
-    #[test]
-    fn fields_are_as_protocol_buffers_have_them() {
-        assert_eq!(bytes(|m| m.number(1, 150_u32)), [0x08, 0x96, 0x01]);
-        assert_eq!(bytes(|m| m.text(2, "testing")), *b"\x12\x07testing");
-        assert_eq!(bytes(|m| m.message(3, |m| m.number(1, 150_u32))), [0x1a, 3, 0x08, 0x96, 0x01]);
-        assert_eq!(bytes(|m| m.fixed(47, 1)), [0xf9, 0x02, 1, 0, 0, 0, 0, 0, 0, 0]);
-        let most = bytes(|m| m.number(1, u64::MAX));
-        assert_eq!(most, [&[0x08][..], &[0xff; 9], &[0x01]].concat());
-    }
-
-    #[test]
-    fn a_long_message_has_a_long_length() {
-        let long = bytes(|m| m.message(1, |m| m.text(1, &"x".repeat(300))));
-        assert_eq!(long[..6], [0x0a, 0xaf, 0x02, 0x0a, 0xac, 0x02]);
-        assert_eq!(long.len(), 306);
+        message.bytes().to_vec()
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! Processes that have ended and were not waited for.
+
+use std::{collections::BTreeMap, fs, io};
+
+use crate::host::process::{stat::Stat, task_name};
+
+/// How many zombies the parents of each name have, the most first.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn by_parent() -> io::Result<Vec<(String, u64)>> {
+    let mut parents: BTreeMap<u32, u64> = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Some(stat) = Stat::read(pid).filter(|stat| stat.state == 'Z') {
+            *parents.entry(stat.ppid).or_default() += 1;
+        }
+    }
+    let mut names: BTreeMap<String, u64> = BTreeMap::new();
+    for (pid, count) in parents {
+        // A parent that is gone by now has left its zombies to another one, which waits for them.
+        if let Some(name) = task_name(pid) {
+            *names.entry(name).or_default() += count;
+        }
+    }
+    let mut all: Vec<_> = names.into_iter().collect();
+    all.sort_by(|(name, count), (other, others)| others.cmp(count).then_with(|| name.cmp(other)));
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_nobody_waits_for_is_found() {
+        let own = task_name(std::process::id()).unwrap();
+        let count = || {
+            let found = by_parent().unwrap();
+            found.iter().find(|(name, _)| *name == own).map_or(0, |(_, count)| *count)
+        };
+        let mut child = Command::new("true").spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while count() == 0 {
+            assert!(Instant::now() < end, "{:?}", by_parent());
+        }
+        child.wait().unwrap();
+    }
+}
