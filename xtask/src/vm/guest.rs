@@ -46,7 +46,7 @@ const NARROWED: [(&str, &str); 4] = [
 
 /// Tests that depend on the kernel so little that one series of it is enough, where all of them are run:
 /// emulation is slow.
-const ONCE: [(&str, &str); 24] = [
+const ONCE: [(&str, &str); 26] = [
     ("5.10", "command_line::"),
     ("6.1", "tree::"),
     ("5.10", "files::"),
@@ -55,6 +55,7 @@ const ONCE: [(&str, &str); 24] = [
     ("5.10", "names::"),
     ("5.10", "endings::"),
     ("5.10", "rights::"),
+    ("5.10", "stacks::"),
     ("5.10", "memory_bill::what_was_copied"),
     ("6.1", "hotplug::"),
     ("6.1", "little_memory::"),
@@ -69,6 +70,7 @@ const ONCE: [(&str, &str); 24] = [
     ("6.12", "records::"),
     ("6.12", "functions::the_function_graph"),
     ("6.12", "truth::replay_gives_back_every_byte"),
+    ("7.3", "export::"),
     ("7.3", "follow_up::a_parallel_build"),
     ("7.3", "functions::inner_marks"),
 ];

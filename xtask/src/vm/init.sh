@@ -21,6 +21,8 @@ case $(uname -r) in
 5.*) mkdir /dev/memory && mount -t cgroup -o memory memory /dev/memory ;;
 esac
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# Metrics are scraped.
+ifconfig lo up
 # As most hosts have it; forker limits the number of processes by it.
 echo +pids >/sys/fs/cgroup/cgroup.subtree_control
 
