@@ -35,8 +35,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse::size,
         help_heading = "Metrics")]
     pub buffer: u32,
-    /// Read options from this TOML file, in which keys are called as the options are, filters in the table
-    /// [filters]; what is typed wins
+    /// Read options from this TOML file: its keys are called as the options are, and filters are keys of its table
+    /// "filters"; what is typed wins
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub config: Option<PathBuf>,
     /// Only say whether the file is right: exit status 0, or 2
