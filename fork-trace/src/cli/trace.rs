@@ -132,9 +132,11 @@ pub(super) fn traced(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("start the event loop")?.block_on(async {
         let (trace, notes) = begun(Trace::begin(&host, prepared, before, wanted, outputs)?)?;
-        // The kernel's types and symbols are not needed any more, and a trace may last.
+        // The kernel's types and symbols are not needed any more. Without a command nobody waits, and it may last.
         drop(host);
-        heap::give_back();
+        if command.is_empty() {
+            heap::give_back();
+        }
         let caller = caller.filter(|_| !args.command.as_root);
         run(trace, held, command, notes, caller, args.run.fail_on_loss).await
     })

@@ -10,6 +10,12 @@ pub fn before_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+/// `bytes` as two lower-case hexadecimal digits each.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `bytes` as text, one spelling for each; [`bytes`] is the way back.
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {

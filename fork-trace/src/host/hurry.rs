@@ -4,13 +4,15 @@
 //! So the rest of this process, a second or so, is run before others. Tracing itself is not: it would take
 //! time from what it measures.
 
-use std::{fs, iter};
+use std::iter;
 
 use nix::{
     errno::Errno,
     libc,
     sys::resource::{Resource, getrlimit, setrlimit},
 };
+
+use crate::host::process::numbers;
 
 /// The niceness of a process that goes before others.
 const FIRST: i32 = -20;
@@ -39,8 +41,7 @@ pub fn hurry() {
 
 /// Gives every thread of this process this niceness.
 fn be_nice(niceness: i32) -> nix::Result<()> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    let ids = numbers("/proc/self/task").unwrap_or_default();
     // 0 is the thread that calls, should there be no /proc. One that has ended needs nothing any more.
     iter::once(0).chain(ids).try_for_each(|thread| {
         // SAFETY: the call takes numbers only.
@@ -54,6 +55,8 @@ fn be_nice(niceness: i32) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use nix::unistd::Uid;
 
     use super::*;

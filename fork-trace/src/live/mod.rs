@@ -53,7 +53,7 @@ use crate::{
         start::{SCHEMA_VERSION, Start},
         values::Name,
     },
-    host::{Host, clock, hurry, lookup::Enricher, tracepoint::Tracepoint},
+    host::{Host, clock, hurry, tracepoint::Tracepoint},
     live::{
         account::Account,
         before::Before,
@@ -199,7 +199,7 @@ impl Trace {
     /// hurry. The service is told that the loop is alive.
     #[must_use]
     pub fn counting(mut self, service: Service) -> Self {
-        self.stream.enricher = Enricher::silent();
+        self.stream.enricher.silence();
         self.ticks_a_second = TICKS_A_SECOND_COUNTING;
         Self { service: Some(service), ..self }
     }

@@ -82,7 +82,7 @@ pub struct Stream {
     waits: Waits,
     samples: Samples,
     /// What leads from the frames of callers' stacks to files.
-    pub stacks: UserStacks,
+    pub(super) stacks: UserStacks,
     /// `None`: nobody wants to know.
     threads: Option<Threads>,
     pub(super) stuck: StuckAttempts,

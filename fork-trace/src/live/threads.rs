@@ -119,7 +119,7 @@ impl Threads {
             if !identity.is_alive(*pid, *start_ns) {
                 return false;
             }
-            let there: HashSet<u32> = threads(*pid).collect();
+            let there: HashSet<u32> = threads(*pid).into_iter().collect();
             creator.threads.retain(|tid, _| there.contains(tid));
             true
         });

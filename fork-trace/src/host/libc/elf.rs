@@ -12,6 +12,7 @@ use fork_trace_common::libc::{FUNCTIONS, LibcFunction};
 use object::{Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind};
 
 use super::library::Library;
+use crate::event::bytes::hex;
 
 /// Where files of debug symbols lie, by build id.
 const DEBUG: &str = "usr/lib/debug/.build-id";
@@ -71,7 +72,6 @@ pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
 
 /// The file of debug symbols for a build id, if there is one: under `root`, or on this host.
 pub(in crate::host) fn debug_file(id: &[u8], root: &Path) -> Option<PathBuf> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let (first, rest) = id.split_at_checked(1)?;
     let file = format!("{DEBUG}/{}/{}.debug", hex(first), hex(rest));
     [root, Path::new("/")].map(|root| root.join(&file)).into_iter().find(|file| file.is_file())

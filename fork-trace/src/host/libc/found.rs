@@ -14,7 +14,10 @@ use object::{Object as _, ObjectSection as _, ReadCache};
 use super::{elf, library::Library};
 use crate::{
     error::UserError,
-    host::process::mappings::{MOST_MAPPINGS, Mapping, mapping},
+    host::process::{
+        mappings::{MOST_MAPPINGS, Mapping, mapping},
+        numbers,
+    },
 };
 
 /// How many libraries are probed at most.
@@ -59,7 +62,8 @@ impl Found {
     }
 
     /// Adds those that a process maps; returns how many it maps, whether they are new or not.
-    fn add_mapped(&mut self, pid: &str) -> usize {
+    fn add_mapped(&mut self, pid: u32) -> usize {
+        let pid = &pid.to_string();
         let root = PathBuf::from(format!("/proc/{pid}/root"));
         let mapped = mapped(pid).unwrap_or_default();
         for (path, name) in &mapped {
@@ -80,7 +84,7 @@ pub fn files_of(pid: u32) -> Option<Vec<(u64, u64)>> {
 #[must_use]
 pub fn others_of(pid: u32, known: &BTreeSet<(u64, u64)>) -> Option<Found> {
     let mut found = Found { seen: known.clone(), ..Found::default() };
-    (found.add_mapped(&pid.to_string()) > 0).then_some(found)
+    (found.add_mapped(pid) > 0).then_some(found)
 }
 
 /// The program that process `pid` runs, by device and inode.
@@ -131,15 +135,9 @@ pub fn found(
     if let Some(library) = command.and_then(interpreter_library) {
         found.add(&library, &library.display().to_string(), root);
     }
-    match pids {
-        Some(pids) => pids.iter().for_each(|pid| _ = found.add_mapped(&pid.to_string())),
-        None => {
-            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-            let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
-            names
-                .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-                .for_each(|pid| _ = found.add_mapped(&pid));
-        }
+    let running = if pids.is_none() { numbers("/proc").unwrap_or_default() } else { Vec::new() };
+    for pid in pids.unwrap_or(&running) {
+        found.add_mapped(*pid);
     }
     Ok(found)
 }

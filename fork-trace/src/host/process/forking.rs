@@ -12,7 +12,7 @@ use std::{
 
 use fork_trace_common::callee::ENTRIES;
 
-use crate::host::process::{stat::Stat, status_field};
+use crate::host::process::{numbers, stat::Stat, status_field, threads};
 
 /// A task that is inside a fork.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +69,7 @@ pub fn all() -> io::Result<Vec<Forking>> {
             // A process may end at any moment.
             Err(_) => continue,
         }
-        let Ok(tasks) = numbers(&format!("/proc/{pid}/task")) else { continue };
-        found.extend(tasks.into_iter().filter_map(|tid| of(pid, tid)));
+        found.extend(threads(pid).into_iter().filter_map(|tid| of(pid, tid)));
     }
     match denied {
         Some(error) if !shown => Err(error),
@@ -124,21 +123,6 @@ fn names(stack: &str) -> Vec<String> {
         Some(name.split('.').next().unwrap_or(name).to_owned())
     };
     stack.lines().filter_map(function).collect()
-}
-
-/// Entries of a folder that are numbers.
-fn numbers(folder: &str) -> io::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        match entry {
-            Ok(entry) => {
-                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         bytes::text,
         cause::{HeldBy, Holder},
     },
-    host::process::shows_initial_ids,
+    host::process::{numbers, shows_initial_ids, threads},
 };
 
 /// Processes that are looked at.
@@ -42,10 +42,8 @@ pub fn holder(id: u32, of: PidNamespace) -> Option<Holder> {
     {
         return Some(status.holder());
     }
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut other = None;
-    for pid in ids.take(MOST) {
+    for pid in numbers("/proc").ok()?.into_iter().take(MOST) {
         let Some(status) = Status::read(&format!("/proc/{pid}/status")) else { continue };
         if !is_in(pid, &status, of) {
             continue;
@@ -71,8 +69,9 @@ pub fn holder(id: u32, of: PidNamespace) -> Option<Holder> {
 
 /// The thread of process `pid` that has `id`.
 fn thread(pid: u32, id: u32, of: PidNamespace) -> Option<Holder> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let mut all = threads.filter_map(|entry| Status::read(entry.path().join("status").to_str()?));
+    let mut all = threads(pid)
+        .into_iter()
+        .filter_map(|tid| Status::read(&format!("/proc/{pid}/task/{tid}/status")));
     let found = all.find(|status| status.at(&status.ids, of) == Some(id));
     found.map(|status| status.holder())
 }

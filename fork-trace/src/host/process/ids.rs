@@ -10,7 +10,7 @@ use fork_trace_common::{settings::ABSENT, task_seen::TaskSeen};
 
 use crate::{
     event::filters::Filters,
-    host::process::{stat::Stat, status_field},
+    host::process::{numbers, stat::Stat, status_field},
 };
 
 /// How this process's own pid namespace gives ids.
@@ -87,8 +87,7 @@ impl Ids {
     pub fn descendants(&self, pids: &[u32]) -> BTreeSet<u32> {
         let parents: BTreeMap<u32, u32> = match self {
             Self::Initial => {
-                let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-                let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+                let all = numbers("/proc").unwrap_or_default().into_iter();
                 all.filter_map(|pid| Some((pid, Stat::read(pid)?.ppid))).collect()
             }
             Self::Listed(tasks) => tasks.iter().map(|task| (task.tgid, task.ppid)).collect(),

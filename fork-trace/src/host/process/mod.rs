@@ -13,17 +13,40 @@ pub mod stat;
 pub mod unit;
 pub mod zombies;
 
-use std::{fs, sync::LazyLock};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    sync::LazyLock,
+};
 
 use crate::{event::bytes::text, host::namespaces};
 
 /// The program that this process runs.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The ids of the threads that process `pid` has now, as `/proc` shows them; none if it is gone.
-pub fn threads(pid: u32) -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+/// The entries of a folder that are numbers: the processes in `/proc`, the threads in `/proc/PID/task`. One that ends
+/// meanwhile is left out.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn numbers(folder: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        match entry {
+            Ok(entry) => {
+                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The threads that process `pid` has now, as `/proc` shows them; none if it is gone.
+#[must_use]
+pub fn threads(pid: u32) -> Vec<u32> {
+    numbers(&format!("/proc/{pid}/task")).unwrap_or_default()
 }
 
 /// The name of the thread now that `/proc` shows as `tid`, as [`text`] tells it; `None` if it is gone.

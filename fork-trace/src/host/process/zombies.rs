@@ -1,8 +1,8 @@
 //! Processes that have ended and were not waited for.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, io};
 
-use crate::host::process::{stat::Stat, task_name};
+use crate::host::process::{numbers, stat::Stat, task_name};
 
 /// How many zombies the parents of each name have, the most first.
 ///
@@ -10,9 +10,7 @@ use crate::host::process::{stat::Stat, task_name};
 /// `/proc` cannot be read.
 pub fn by_parent() -> io::Result<Vec<(String, u64)>> {
     let mut parents: BTreeMap<u32, u64> = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+    for pid in numbers("/proc")? {
         if let Some(stat) = Stat::read(pid).filter(|stat| stat.state == 'Z') {
             *parents.entry(stat.ppid).or_default() += 1;
         }

@@ -20,7 +20,6 @@ mod perf_map;
 
 use std::{
     ffi::OsStr,
-    fs,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -31,11 +30,11 @@ use fork_trace_common::stack::{Frame as Raw, status};
 
 use crate::{
     event::{
-        bytes::{bytes, text},
+        bytes::{bytes, hex, text},
         stack::Frame,
     },
     host::{
-        process::stat::Stat,
+        process::{numbers, stat::Stat},
         user_stacks::{
             maps::Mapping,
             module::{BuildId, Module, Place},
@@ -134,7 +133,7 @@ impl UserStacks {
             status::BUILD_ID => match self.with_build_id(caller, image, &raw.build_id) {
                 Some(module) => self.in_module(module, raw.at),
                 None => Some(Frame {
-                    build_id: Some(hex(&raw.build_id)),
+                    build_id: Some(written(&raw.build_id)),
                     offset: raw.at,
                     ..Frame::default()
                 }),
@@ -324,9 +323,7 @@ fn root(pid: u32) -> PathBuf {
 /// The files whose code running processes have mapped, each once.
 fn listed() -> Vec<(PathBuf, Mapping)> {
     let mut seen = HashMap::default();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids {
+    for pid in numbers("/proc").unwrap_or_default() {
         for mapping in maps::of_process(pid).into_iter().flatten() {
             let Some(path) = mapping.path() else { continue };
             let path = Path::new(OsStr::from_bytes(path)).to_owned();
@@ -344,9 +341,10 @@ fn listed() -> Vec<(PathBuf, Mapping)> {
     both.collect()
 }
 
-fn hex(id: &BuildId) -> String {
+/// A build id as tools write it.
+fn written(id: &BuildId) -> String {
     let end = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    id.iter().take(end).map(|byte| format!("{byte:02x}")).collect()
+    hex(id.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -447,7 +445,10 @@ mod tests {
         let raw = Raw { status: status::BUILD_ID, build_id: id, at: frame.offset };
         assert_eq!(UserStacks::new().frames(&own(u32::MAX), &[raw])[0].module, frame.module);
         let unknown = UserStacks::default().frames(&own(u32::MAX), &[raw]);
-        assert_eq!((unknown[0].build_id.as_deref(), unknown[0].offset), (Some(&*hex(&id)), raw.at));
+        assert_eq!(
+            (unknown[0].build_id.as_deref(), unknown[0].offset),
+            (Some(&*written(&id)), raw.at)
+        );
     }
 
     #[test]
@@ -460,11 +461,11 @@ mod tests {
         let start = made.addr() as u64;
         let pid = std::process::id();
         let file = PathBuf::from(format!("/tmp/perf-{pid}.map"));
-        fs::write(&file, format!("{start:x} 10 py::work:/srv/a.py\n")).unwrap();
+        std::fs::write(&file, format!("{start:x} 10 py::work:/srv/a.py\n")).unwrap();
         let caller = Caller { uid: nix::unistd::Uid::effective().as_raw(), ..own(pid) };
         let mut stacks = UserStacks::default();
         let frames = stacks.frames(&caller, &[address(start + 4), address(start + 64)]);
-        fs::remove_file(file).unwrap();
+        std::fs::remove_file(file).unwrap();
         assert_eq!(names(&frames), ["py::work:/srv/a.py", "[unknown]"]);
         assert_eq!((&frames[0].module, frames[0].offset), (&None, start + 4));
     }
