@@ -269,7 +269,10 @@ fn take_out(stages: &mut [Span], by_marks: Stage, told: Stage, left_ns: u64, bac
                 && by_marks.is_within(stage)
                 && !told.is_within(stage)
             {
-                span.dur_ns = span.dur_ns.map(|dur_ns| dur_ns.saturating_sub(moved_ns));
+                // One that got its row from a later wait does not hold this one.
+                let self_ns = span.self_ns.unwrap_or_default();
+                let shorter = |dur_ns: u64| dur_ns.saturating_sub(moved_ns).max(self_ns);
+                span.dur_ns = span.dur_ns.map(shorter);
             }
         }
     }
