@@ -71,6 +71,15 @@ fn archive(release: &Release, path: &Path) -> Result<()> {
     run(tar.arg(format!("--mtime=@{}", release.epoch)).arg("--file").arg(path).arg(folder))
 }
 
+/// The folders that are the package's own.
+pub(super) const FOLDERS: [&str; 3] =
+    ["etc/fork-trace", "usr/share/doc/fork-trace", "usr/share/licenses/fork-trace"];
+
+/// Whether an administrator may have changed a file, which then stays as it is.
+fn is_kept(place: &str) -> bool {
+    place.starts_with("etc/")
+}
+
 /// Debian's package. It is compressed by xz, which every dpkg reads.
 fn deb(release: &Release, path: &Path) -> Result<()> {
     let tree = lay(release, "deb", |file| file.deb)?;
@@ -82,8 +91,11 @@ fn deb(release: &Release, path: &Path) -> Result<()> {
     }
     let control = include_str!("control").replace("@VERSION@", release.version);
     let control = control.replace("@KIB@", &bytes.div_ceil(1024).to_string());
+    let kept = places.iter().filter(|place| is_kept(place));
+    let kept: String = kept.map(|place| format!("/{place}\n")).collect();
     let about = tree.join("DEBIAN");
     fs::create_dir(&about)
+        .and_then(|()| fs::write(about.join("conffiles"), kept))
         .and_then(|()| fs::write(about.join("control"), control))
         .and_then(|()| fs::write(about.join("md5sums"), sums))
         .with_context(|| format!("write {}", about.display()))?;
@@ -98,10 +110,11 @@ fn rpm(release: &Release, path: &Path) -> Result<()> {
     let tree = lay(release, "rpm", |file| file.rpm)?;
     let list = release.work("rpm.list");
     let mut lines = String::new();
-    for folder in ["doc", "licenses"] {
-        lines.push_str(&format!("%dir /usr/share/{folder}/fork-trace\n"));
-    }
-    lines.extend(FILES.iter().filter_map(|file| file.rpm).map(|place| format!("/{place}\n")));
+    lines.extend(FOLDERS.iter().map(|folder| format!("%dir /{folder}\n")));
+    lines.extend(FILES.iter().filter_map(|file| file.rpm).map(|place| {
+        let config = if is_kept(place) { "%config(noreplace) " } else { "" };
+        format!("{config}/{place}\n")
+    }));
     let spec = release.work("fork-trace.spec");
     fs::write(&list, lines)
         .and_then(|()| fs::write(&spec, include_str!("fork-trace.spec")))

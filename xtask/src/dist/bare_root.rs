@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{
-    artefacts::{DEB, RPM, named},
+    artefacts::{DEB, FOLDERS, RPM, named},
     files::FILES,
     release::{Release, place},
 };
@@ -59,6 +59,8 @@ pub(super) fn test(release: &Release) -> Result<()> {
     for (name, wanted) in PAGES {
         ensure!(seen.text(name)?.contains(wanted), "the page for {name} has no {wanted:?}");
     }
+    let check = seen.text("check")?;
+    ensure!(check.contains("is right"), "the service's configuration: {check:?}");
     let (before, removed) = (seen.lines("before")?, seen.lines("removed")?);
     let rest: Vec<_> = before.symmetric_difference(&removed).collect();
     ensure!(rest.is_empty(), "the package was removed, but these differ from before: {rest:?}");
@@ -137,7 +139,7 @@ fn rpm(release: &Release) -> Result<()> {
     let listed = ask("--list")?;
     let listed: BTreeSet<_> = listed.lines().map(str::to_owned).collect();
     let places = FILES.iter().filter_map(|file| file.rpm).map(|place| format!("/{place}"));
-    let folders = ["doc", "licenses"].map(|name| format!("/usr/share/{name}/fork-trace"));
+    let folders = FOLDERS.map(|folder| format!("/{folder}"));
     let wanted: BTreeSet<_> = places.chain(folders).collect();
     let other: Vec<_> = listed.symmetric_difference(&wanted).collect();
     ensure!(other.is_empty(), "the package for rpm differs in: {other:?}");

@@ -59,5 +59,7 @@ in_root bash -c '
     echo "${COMPREPLY[*]}"' >"$seen/bash"
 in_root cat /usr/share/zsh/vendor-completions/_fork-trace >"$seen/zsh"
 in_root cat /usr/share/fish/vendor_completions.d/fork-trace.fish >"$seen/fish"
-in_root dpkg --remove fork-trace >>"$seen/dpkg"
+# As the unit starts it.
+in_root fork-trace export --config /etc/fork-trace/export.toml --check >"$seen/check"
+in_root dpkg --purge fork-trace >>"$seen/dpkg"
 files >"$seen/removed"

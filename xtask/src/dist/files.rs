@@ -46,7 +46,7 @@ const fn file(
 
 /// Every file.
 #[rustfmt::skip]
-pub(super) const FILES: [File; 13] = [
+pub(super) const FILES: [File; 15] = [
     file(0o755, ["fork-trace", "usr/bin/fork-trace", "usr/bin/fork-trace"],
         |release| read(&release.program)),
     file(0o644, ["fork-trace.1", "usr/share/man/man1/fork-trace.1.gz", "usr/share/man/man1/fork-trace.1.gz"],
@@ -64,6 +64,13 @@ pub(super) const FILES: [File; 13] = [
           "usr/share/fish/vendor_completions.d/fork-trace.fish",
           "usr/share/fish/vendor_completions.d/fork-trace.fish"],
         |release| printed(release, &["completions", "fish"])),
+    file(0o644, ["systemd/fork-trace.service",
+          "usr/lib/systemd/system/fork-trace.service",
+          "usr/lib/systemd/system/fork-trace.service"],
+        |_| workspace("deploy/systemd/fork-trace.service")),
+    // An administrator changes it, and keeps it.
+    file(0o644, ["systemd/export.toml", "etc/fork-trace/export.toml", "etc/fork-trace/export.toml"],
+        |_| workspace("deploy/systemd/export.toml")),
     file(0o644, ["README.md", "usr/share/doc/fork-trace/README.md", "usr/share/doc/fork-trace/README.md"],
         |_| workspace("README.md")),
     file(0o644, ["CHANGELOG.md", "usr/share/doc/fork-trace/changelog.gz", "usr/share/doc/fork-trace/changelog.gz"],
