@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn stages(record: &ForkRecord, decided: Option<Stage>) -> Vec<Span> {
-        let times = Times { record, functions: None };
+        let times = Times::new(record, None);
         let plan = plan();
         spans(times, &plan, Failure::of(times, &plan, decided))
     }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_fatal_signal_is_met_where_the_marks_end() {
         let failed = |record: &ForkRecord| {
-            Failure::of(Times { record, functions: None }, &plan(), None).unwrap().stage
+            Failure::of(Times::new(record, None), &plan(), None).unwrap().stage
         };
         let copying = refused(Mark::ParentMmapReleased, Errno::EINTR);
         assert_eq!(failed(&copying), Some(Stage::DupMmap));

@@ -18,6 +18,7 @@ use crate::event::{
     clock::Clock,
     errno::errno_name,
     follow_up::{Exec, Exit, ReleasedBy, VforkDone},
+    fork::id_of,
     memory::PAGE_BYTES,
 };
 
@@ -216,7 +217,7 @@ const fn key(child: &TaskIds) -> Key {
 
 /// As [`assemble`](crate::assemble) makes it.
 fn id(record: &FollowUpRecord) -> String {
-    format!("{}-{}", record.born.parent_tid, record.born.began_ns)
+    id_of(record.born.parent_tid, record.born.began_ns)
 }
 
 /// Whether the fork of a child is this tracer's own: the child is the traced command.

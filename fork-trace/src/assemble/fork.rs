@@ -23,7 +23,7 @@ use crate::{
         clock::Clock,
         clone_flags,
         errno::errno_name,
-        fork::{Child, ChildStart, Fork, ForkWarning},
+        fork::{Child, ChildStart, Fork, ForkWarning, id_of},
         values::{Call, HexFlags, Kind, Name},
     },
     plan::Plan,
@@ -33,7 +33,7 @@ use crate::{
 #[must_use]
 pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
     let Joined { record, functions, start, .. } = joined;
-    let times = Times { record, functions: functions.as_deref() };
+    let times = Times::new(record, functions.as_deref());
     let call = call(record);
     let ret = (returned(record) && !may_be_changed(joined)).then_some(record.ret);
     let errno = ret.and_then(|ret| u32::try_from(-ret).ok()).filter(|errno| *errno > 0);
@@ -85,7 +85,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
 /// Makes the stages of a failed attempt anew, once its `failed_stage` was decided: what they say of
 /// the failure is what the cause says of it.
 pub fn settle(fork: &mut Fork, joined: &Joined, plan: &Plan) {
-    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    let times = Times::new(&joined.record, joined.functions.as_deref());
     let decided = fork.failed_stage.as_deref().and_then(Row::named).map(|row| row.stage);
     add_stages(fork, times, plan, decided);
 }
@@ -103,7 +103,7 @@ fn add_stages(fork: &mut Fork, times: Times<'_>, plan: &Plan, decided: Option<St
 /// An attempt's id, by which others name it: unique in one boot.
 #[must_use]
 pub fn id(record: &ForkRecord) -> String {
-    format!("{}-{}", record.parent.tid, began_ns(record))
+    id_of(record.parent.tid, began_ns(record))
 }
 
 /// The error that the kernel gave a caller, which a tracer may have changed afterwards.

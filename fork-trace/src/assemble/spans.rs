@@ -29,17 +29,20 @@ pub(super) fn spans(times: Times<'_>, plan: &Plan, failure: Option<Failure>) -> 
     let attempt = Attempt::new(times, plan, failure);
     let mut spans = Vec::with_capacity(plan.timed.len());
     // Both tables are in kernel order.
-    let mut rest = plan.timed.iter().zip(&attempt.passed).peekable();
-    for row in STAGES.iter().filter(|row| row.side == Side::Parent) {
-        let timed = rest.next_if(|(timed, _)| timed.stage == row.stage);
-        if let Some((timed, passed)) = timed
-            && let Some(seen) = &passed.seen
+    let mut rest = plan.timed.as_slice();
+    let mut passed = attempt.passed.as_slice();
+    for row in STAGES {
+        if let ([timed, later @ ..], [of_timed, of_later @ ..]) = (rest, passed)
+            && timed.stage == row.stage
         {
-            spans.push(attempt.span(timed, seen, passed));
-        } else if attempt.failure.is_some_and(|failure| failure.stage == Some(row.stage)) {
-            spans.push(untimed(row.name, Status::Failed));
-        } else if attempt.shares(row) {
-            spans.push(untimed(row.name, Status::Shared));
+            (rest, passed) = (later, of_later);
+            if let Some(seen) = &of_timed.seen {
+                spans.push(attempt.span(timed, seen, of_timed));
+                continue;
+            }
+        }
+        if let Some(status) = attempt.untimed(row) {
+            spans.push(untimed(row.name, status));
         }
     }
     spans
@@ -280,8 +283,22 @@ impl<'a> Attempt<'a> {
         self.last == Some(stage) && failure.is_some_and(|failure| failure.undoes(self.times))
     }
 
+    /// What an attempt is known to have done in a stage for which it has no time.
+    fn untimed(&self, row: &Row) -> Option<Status> {
+        if row.side != Side::Parent {
+            return None;
+        }
+        if self.failure.is_some_and(|failure| failure.stage == Some(row.stage)) {
+            return Some(Status::Failed);
+        }
+        self.shares(row).then_some(Status::Shared)
+    }
+
     /// Whether an attempt shared what a stage would copy.
     fn shares(&self, row: &Row) -> bool {
+        if row.shared_by == 0 {
+            return false;
+        }
         let record = self.times.record;
         let flags = match self.failure {
             None => record.task_flags,

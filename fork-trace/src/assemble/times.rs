@@ -14,15 +14,31 @@ pub struct Times<'a> {
     pub record: &'a ForkRecord,
     /// The functions it passed, where they are probed.
     pub functions: Option<&'a FunctionTimes>,
+    /// The end of the attempt as it is shown: a vfork whose end was not seen in time has points after its wait.
+    shown_until_ns: u64,
+    /// Whether an allocation of it had to reclaim memory.
+    reclaimed: bool,
 }
 
 /// When an attempt began, as far as it was seen.
 #[must_use]
 pub fn began_ns(record: &ForkRecord) -> u64 {
-    Times { record, functions: None }.began_ns()
+    Times::new(record, None).began_ns()
 }
 
-impl Times<'_> {
+impl<'a> Times<'a> {
+    /// Of a record, and of the functions that the attempt passed.
+    #[must_use]
+    pub fn new(record: &'a ForkRecord, functions: Option<&'a FunctionTimes>) -> Self {
+        let woken = record.marks.get(Mark::SchedWakeupNew as usize).copied();
+        let left = functions.and_then(|times| times.once.get(Function::WakeUpNewTask as usize));
+        let left = left.map_or(0, |[_, left]| *left);
+        let waits = record.has(bits::VFORK_WAIT);
+        let shown_until_ns = if waits { woken.unwrap_or_default().max(left) } else { u64::MAX };
+        let reclaimed = record.alloc_began_ns.iter().any(|began| *began != 0);
+        Self { record, functions, shown_until_ns, reclaimed }
+    }
+
     /// When a point was passed; `None` where it was not, or was not seen.
     #[must_use]
     pub fn at(&self, point: Point) -> Option<u64> {
@@ -56,22 +72,18 @@ impl Times<'_> {
         })
     }
 
-    /// Whether a moment lies before the end of the attempt as it is shown: a vfork whose end was
-    /// not seen in time has points after its wait.
-    fn shown(&self, at: u64) -> bool {
-        let waits = self.record.has(bits::VFORK_WAIT);
-        let woken = self.record.marks.get(Mark::SchedWakeupNew as usize).copied();
-        let left = self
-            .functions
-            .and_then(|functions| functions.once.get(Function::WakeUpNewTask as usize));
-        let left = left.map_or(0, |[_, left]| *left);
-        !waits || at <= woken.unwrap_or_default().max(left)
+    /// Whether a moment lies before the end of the attempt as it is shown.
+    const fn shown(&self, at: u64) -> bool {
+        at <= self.shown_until_ns
     }
 
     /// When a mark's stage began: the mark, or where the allocation that it marks had to reclaim
     /// memory first, the moment when that began.
     fn opened(&self, mark: Mark) -> Option<u64> {
         let marked = self.record.marks.get(mark as usize).copied()?;
+        if !self.reclaimed {
+            return Some(marked);
+        }
         let place = SITES.iter().position(|(_, of, _)| *of == mark);
         let began = place.and_then(|place| self.record.alloc_began_ns.get(place).copied());
         let began = began.filter(|began| *began != 0 && *began < marked);
@@ -172,7 +184,7 @@ mod tests {
         functions.once[Function::WakeUpNewTask as usize] = [100, 110];
         let mut put_pid = |run| {
             functions.once[Function::PutPid as usize] = run;
-            let times = Times { record: &record, functions: Some(&functions) };
+            let times = Times::new(&record, Some(&functions));
             let point = [Point::Enter(Function::PutPid), Point::Leave(Function::PutPid)];
             point.map(|point| times.at(point))
         };

@@ -71,7 +71,7 @@ fn phase(record: &WaitsRecord) -> Phase {
 /// Fills in what is known of the time off the CPU, apart from the reasons: that of the attempt and
 /// of its stages, and when its caller and its child were in user space.
 pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
-    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    let times = Times::new(&joined.record, joined.functions.as_deref());
     let began_ns = times.began_ns();
     if let Some(waits) = &joined.waits {
         fork.off_cpu_ns = Some(waits.off_ns).filter(|off_ns| *off_ns > 0);
@@ -127,7 +127,7 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
 /// `None` where that is not known, or the caller is still held.
 #[must_use]
 pub fn took_ns(joined: &Joined) -> Option<u64> {
-    let times = Times { record: &joined.record, functions: joined.functions.as_deref() };
+    let times = Times::new(&joined.record, joined.functions.as_deref());
     if joined.record.has(KERNEL_MADE) {
         return times.ended_ns()?.checked_sub(times.start_ns()?);
     }

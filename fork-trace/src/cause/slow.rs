@@ -27,7 +27,7 @@ const LEAST: Share = Share(300);
 /// Sets the verdict of an attempt that held its caller for [`SLOW_NS`] or more.
 pub fn add(fork: &mut Fork) {
     fork.slow = fork.took_ns().filter(|took_ns| *took_ns >= SLOW_NS).and_then(|took_ns| {
-        let waited = longest_wait(fork);
+        let waited = fork.longest_wait();
         let worked = longest_work(fork).filter(|_| fork.waits_incomplete.is_none());
         let wait_ns = waited.as_ref().map_or(0, |(_, ns)| *ns);
         let work_ns = worked.map_or(0, |(_, ns)| ns);
@@ -40,28 +40,6 @@ pub fn add(fork: &mut Fork) {
             _ => None,
         }
     });
-}
-
-/// The longest of the waits that took most of the time by their reason, and the time of all with
-/// that reason.
-fn longest_wait(fork: &Fork) -> Option<(&Wait, u64)> {
-    let sum = |first: &&Wait| {
-        let same = fork.waits.iter().filter(|wait| wait.reason == first.reason);
-        let told_ns: u64 = same.map(|wait| wait.dur_ns).sum();
-        told_ns + more_ns(fork, first)
-    };
-    let longest = fork.waits.iter().max_by_key(|wait| (sum(wait), wait.dur_ns))?;
-    Some((longest, sum(&longest)))
-}
-
-/// The time of further waits, not told one by one, that are sure to have the same reason.
-fn more_ns(fork: &Fork, of: &Wait) -> u64 {
-    let more = fork.waits_more.and_then(|more| match &*of.reason {
-        "preempted" => more.preempted_ns,
-        "cpu-quota" => more.quota_ns,
-        _ => None,
-    });
-    more.unwrap_or_default()
 }
 
 /// The stage that worked for longest, and for how long: without its waits and the stages in it.

@@ -166,7 +166,7 @@ impl Scene {
             refusal: Some(&self.refusal),
             after: &self.after,
             features: &self.features,
-            window: Window::of(Times { record: &record, functions: None }, &plan),
+            window: Window::of(Times::new(&record, None), &plan),
         };
         add(&mut fork, &case);
         fork
@@ -380,7 +380,7 @@ fn no_rule_holds_for_a_valid_call() {
             refusal: Some(&scene.refusal),
             after: &scene.after,
             features: &scene.features,
-            window: Window::of(Times { record: &scene.record, functions: None }, &plan),
+            window: Window::of(Times::new(&scene.record, None), &plan),
         };
         assert_eq!(rule.holds(&case), Some(false), "{}", rule.name);
     }
@@ -409,7 +409,7 @@ fn without_evidence_nothing_is_certain() {
             refusal: None,
             after: &Aftermath::default(),
             features: &Features::default(),
-            window: Window::of(Times { record: &scene.record, functions: None }, &plan),
+            window: Window::of(Times::new(&scene.record, None), &plan),
         };
         add(&mut fork, &case);
         assert_eq!(fork.cause.unwrap().confidence, Confidence::Likely, "{errno}");

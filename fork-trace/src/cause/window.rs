@@ -174,7 +174,7 @@ mod tests {
     use crate::cause::tests::{learned_plan, probed_plan, refused};
 
     fn window_of(record: &ForkRecord) -> Window {
-        Window::of(Times { record, functions: None }, &learned_plan())
+        Window::of(Times::new(record, None), &learned_plan())
     }
 
     #[test]
@@ -247,8 +247,7 @@ mod tests {
         ]) {
             functions.once[function as usize] = [at, at + 5];
         }
-        let window =
-            Window::of(Times { record: &record, functions: Some(&functions) }, &probed_plan());
+        let window = Window::of(Times::new(&record, Some(&functions)), &probed_plan());
         assert!(window.admits(Stage::RlimitNproc) && window.admits(Stage::MaxThreads));
         assert!(!window.admits(Stage::CopyCreds) && !window.admits(Stage::SchedFork));
     }
@@ -291,7 +290,7 @@ mod tests {
         let mut functions = FunctionTimes::zeroed();
         functions.failed = Function::AllocPid as u32 + 1;
         let record = refused(0x11);
-        let times = Times { record: &record, functions: Some(&functions) };
+        let times = Times::new(&record, Some(&functions));
         let window = Window::of(times, &learned_plan());
         assert_eq!(window.only(), Some(Stage::AllocPid));
         assert!(!window.admits(Stage::CgroupCanFork));

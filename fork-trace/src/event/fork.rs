@@ -7,7 +7,7 @@ use crate::event::{
     cause::Cause,
     libc::Libc,
     memory::Memory,
-    span::Span,
+    span::{Span, worked_ns},
     stack::Frame,
     values::{Call, HexFlags, Kind, Name, Ts},
     wait::{Slow, Wait, WaitsMore},
@@ -18,6 +18,16 @@ use serde::{Deserialize, Serialize};
 
 /// What stands for the time in no stage that is shown, where a stage's name is expected.
 pub const OTHER: &str = "other";
+
+/// The id of an attempt: its caller's thread id, and when it began in nanoseconds of `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn id_of(tid: u32, began_ns: u64) -> String {
+    let mut id = String::with_capacity(32);
+    id.push_str(itoa::Buffer::new().format(tid));
+    id.push('-');
+    id.push_str(itoa::Buffer::new().format(began_ns));
+    id
+}
 
 /// One attempt to make a task, success or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -177,7 +187,7 @@ impl Fork {
         span.start_ns?.checked_add(span.dur_ns?)
     }
 
-    /// The name of the stage with the largest time of its own, and that time; [`OTHER`] where more
+    /// The name of the stage that worked for longest, and for how long, without its waits; [`OTHER`] where more
     /// of the time is in no stage that is shown. `None` where waits may be missing: then that time may
     /// be a wait, and in another stage.
     #[must_use]
@@ -193,7 +203,7 @@ impl Fork {
             let name = span.name.as_ref();
             let own_ns = match span.is_sampled() {
                 true => span.dur_ns?,
-                false => span.self_ns?.saturating_sub(shares(name)),
+                false => worked_ns(&self.stages, span)?.saturating_sub(shares(name)),
             };
             Some((name, own_ns))
         });
@@ -211,6 +221,29 @@ impl Fork {
         let wait = (Stage::WaitForVforkDone.row().name, waited_ns);
         let wait = Some(wait).filter(|_| self.kind == Some(Kind::Vfork) && waited_ns > 0);
         self.slowest().into_iter().chain(wait).max_by_key(|(_, self_ns)| *self_ns)
+    }
+
+    /// The longest of the waits that took most of the time by their reason, and the time of all with
+    /// that reason.
+    #[must_use]
+    pub fn longest_wait(&self) -> Option<(&Wait, u64)> {
+        let sum = |first: &&Wait| {
+            let same = self.waits.iter().filter(|wait| wait.reason == first.reason);
+            let told_ns: u64 = same.map(|wait| wait.dur_ns).sum();
+            told_ns + self.more_waited_ns(first)
+        };
+        let longest = self.waits.iter().max_by_key(|wait| (sum(wait), wait.dur_ns))?;
+        Some((longest, sum(&longest)))
+    }
+
+    /// The time of further waits, not told one by one, that are sure to have the same reason.
+    fn more_waited_ns(&self, of: &Wait) -> u64 {
+        let more = self.waits_more.and_then(|more| match &*of.reason {
+            "preempted" => more.preempted_ns,
+            "cpu-quota" => more.quota_ns,
+            _ => None,
+        });
+        more.unwrap_or_default()
     }
 }
 

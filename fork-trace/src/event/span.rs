@@ -202,7 +202,7 @@ impl Serialize for Span {
         let status = Some(self.status).filter(|status| *status != Status::Done);
         let differs = self.dur_ns.is_some() && !self.as_covered;
         let mut line = serializer.serialize_struct("Span", 1)?;
-        line.serialize_field("name", &self.name)?;
+        line.serialize_field("name", &Named(&self.name))?;
         field(&mut line, "start_ns", self.start_ns.as_ref())?;
         field(&mut line, "dur_ns", self.dur_ns.as_ref())?;
         field(&mut line, "self_ns", own_ns.as_ref())?;
@@ -220,13 +220,30 @@ impl Serialize for Span {
     }
 }
 
+/// A name as text. One that is from a table is written as that of a variant, in which nothing has to be escaped.
+struct Named<'a>(&'a Name);
+
+impl Serialize for Named<'_> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Name::Borrowed(name) => serializer.serialize_unit_variant("Stage", 0, name),
+            Name::Owned(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
 /// Writes a value that is known.
+#[inline(always)]
 fn field<L: SerializeStruct, V: Serialize>(
     line: &mut L,
     name: &'static str,
     value: Option<&V>,
 ) -> Result<(), L::Error> {
-    value.map_or(Ok(()), |value| line.serialize_field(name, value))
+    match value {
+        Some(value) => line.serialize_field(name, value),
+        None => Ok(()),
+    }
 }
 
 impl Span {

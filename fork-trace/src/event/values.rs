@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -32,7 +32,8 @@ impl FromStr for Ts {
 
 impl Serialize for Ts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+        serializer.serialize_str(&PRINTER.timestamp_to_string(&self.0))
     }
 }
 

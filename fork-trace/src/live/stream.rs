@@ -387,7 +387,7 @@ impl Stream {
         // A tracer may say something else to the caller; what the kernel said is what has a cause.
         if let Some(errno) = assemble::fork::errno(joined) {
             let refusal = joined.refusal.as_deref();
-            let times = Times { record, functions: joined.functions.as_deref() };
+            let times = Times::new(record, joined.functions.as_deref());
             let case = Case {
                 errno,
                 record,

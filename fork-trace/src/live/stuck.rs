@@ -23,6 +23,7 @@ use crate::{
         caller::Task,
         clock::Clock,
         filters::Filters,
+        fork::id_of,
         stuck::Stuck,
         values::Name,
         wait::{Keeper, WaitState},
@@ -221,7 +222,7 @@ fn attempt(
 
 /// The innermost stage that an attempt has begun and not ended, as far as its marks tell.
 fn by_marks(record: &ForkRecord, plan: &Plan) -> Option<Name> {
-    let times = Times { record, functions: None };
+    let times = Times::new(record, None);
     let under_way = plan
         .timed
         .iter()
@@ -245,7 +246,7 @@ fn vfork(
     let child = Some(born.child.tgid).filter(|_| stuck.state == WaitState::Blocked);
     let by = child.map(|pid| keeper(pid, initial_task_name(pid)));
     Stuck {
-        fork_id: Some(format!("{}-{}", born.parent_tid, born.began_ns)),
+        fork_id: Some(id_of(born.parent_tid, born.began_ns)),
         since_ns: Some(born.began_ns),
         by,
         ..stuck

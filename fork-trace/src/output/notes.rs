@@ -88,6 +88,10 @@ impl<W: Write> Notes<W> {
             // Writing into a String cannot fail.
             _ = write!(by, "{comma}{} {}", printable(place), count(*number));
         }
+        if loss.records == 0 {
+            writeln!(self.0, "fork-trace: no fork was lost, but details of some: {by}")?;
+            return self.0.flush();
+        }
         let by = if by.is_empty() { by } else { format!(" ({by})") };
         writeln!(self.0, "fork-trace: lost {}{by}", counted(loss.records, "record"))?;
         self.0.flush()
@@ -136,6 +140,12 @@ mod tests {
         assert_eq!(noted(Event::Loss(loss)), "fork-trace: lost 1,201 records (ring_full 1,200)\n");
         let loss = Loss { records: 1, by: [].into(), since_mono_ns: 0 };
         assert_eq!(noted(Event::Loss(loss)), "fork-trace: lost 1 record\n");
+        let by = [("off_cpu_missed".into(), 2)].into();
+        let loss = Loss { records: 0, by, since_mono_ns: 0 };
+        assert_eq!(
+            noted(Event::Loss(loss)),
+            "fork-trace: no fork was lost, but details of some: off_cpu_missed 2\n"
+        );
         let warning = Warning {
             code: "x".into(),
             text: "sys_enter\x1b of i386".to_owned(),

@@ -5,7 +5,10 @@
 //! a field or a variant in the source needs no escaping, and other strings are looked at once. What is
 //! seldom, a string with such a byte or a fraction, is left to `serde_json`.
 
-use std::fmt::{self, Display, Write as _};
+use std::{
+    fmt::{self, Display, Write as _},
+    io,
+};
 
 use serde::{Serialize, Serializer, ser};
 use serde_json::{Error, Result};
@@ -14,7 +17,7 @@ use serde_json::{Error, Result};
 ///
 /// # Errors
 /// A value says that it cannot be written, as a map whose keys are no strings.
-pub(super) fn append(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<()> {
+pub(super) fn append(out: &mut Line, value: &(impl Serialize + ?Sized)) -> Result<()> {
     value.serialize(Compact(out))
 }
 
@@ -38,51 +41,163 @@ const fn is_one_escaped(bytes: [u8; 8]) -> bool {
     less(word, 0x20) | less(quote, 1) | less(backslash, 1) != 0
 }
 
-fn name(out: &mut Vec<u8>, name: &str) {
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'"');
+/// The bytes of a line. Its room is only ever added to, and all of it is bytes already, so that to add a few costs
+/// no more than to look whether there is room.
+#[derive(Debug)]
+pub(super) struct Line {
+    room: Vec<u8>,
+    used: usize,
 }
 
-fn string(out: &mut Vec<u8>, text: &str) -> Result<()> {
-    let (eights, rest) = text.as_bytes().as_chunks();
-    if eights.iter().copied().any(is_one_escaped) || rest.iter().copied().any(is_escaped) {
+impl Line {
+    pub(super) const fn new() -> Self {
+        Self { room: Vec::new(), used: 0 }
+    }
+
+    /// What was written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.room.get(..self.used).unwrap_or_default()
+    }
+
+    /// Takes everything back.
+    pub(super) const fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Takes back what was written after so many bytes.
+    fn truncate(&mut self, used: usize) {
+        self.used = self.used.min(used);
+    }
+
+    /// The next `length` bytes, for the caller to write.
+    #[inline(always)]
+    fn take(&mut self, length: usize) -> &mut [u8] {
+        let start = self.used;
+        let end = start + length;
+        if end > self.room.len() {
+            self.grow(end);
+        }
+        self.used = end;
+        self.room.get_mut(start..end).unwrap_or_default()
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.room.resize(end.next_power_of_two().max(4096), 0);
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, byte: u8) {
+        if let [place] = self.take(1) {
+            *place = byte;
+        }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.take(bytes.len()).copy_from_slice(bytes);
+    }
+
+    /// Adds text that needs no escaping, in quotes.
+    #[inline]
+    fn quoted(&mut self, text: &str) {
+        if let [first, place @ .., last] = self.take(text.len() + 2) {
+            *first = b'"';
+            *last = b'"';
+            place.copy_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Adds the name of a field. It is a constant where this is called, so that the copy is an instruction or two.
+    #[inline(always)]
+    fn key(&mut self, key: &str) {
+        if let [first, place @ .., last, colon] = self.take(key.len() + 3) {
+            *first = b'"';
+            *last = b'"';
+            *colon = b':';
+            place.copy_from_slice(key.as_bytes());
+        }
+    }
+
+    /// Puts `byte` in the place of the one there.
+    pub(super) fn replace(&mut self, place: usize, byte: u8) {
+        if let Some(place) = self.room.get_mut(place) {
+            *place = byte;
+        }
+    }
+
+    /// How many bytes were written.
+    pub(super) const fn len(&self) -> usize {
+        self.used
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a byte of the text has to be escaped.
+fn has_escaped(text: &[u8]) -> bool {
+    let (eights, rest) = text.as_chunks::<8>();
+    if eights.iter().copied().any(is_one_escaped) {
+        return true;
+    }
+    // Of a longer text the last eight are looked at together, some of them for the second time.
+    match text.last_chunk::<8>() {
+        Some(last) => !rest.is_empty() && is_one_escaped(*last),
+        None => rest.iter().copied().any(is_escaped),
+    }
+}
+
+fn string(out: &mut Line, text: &str) -> Result<()> {
+    if has_escaped(text.as_bytes()) {
         return serde_json::to_writer(out, text);
     }
-    name(out, text);
+    out.quoted(text);
     Ok(())
 }
 
 /// Writes one value.
-struct Compact<'a>(&'a mut Vec<u8>);
+struct Compact<'a>(&'a mut Line);
 
 impl<'a> Compact<'a> {
+    #[inline]
     fn number(self, number: impl itoa::Integer) {
-        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.0.add(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    fn open(self, opening: u8, closing: &'static str) -> Parts<'a> {
+    #[inline(always)]
+    fn open(self, opening: u8, closing: u8) -> Parts<'a> {
         self.0.push(opening);
-        Parts { out: self.0, is_first: true, closing }
+        Parts { out: self.0, is_first: true, closing, in_variant: false }
     }
 
     /// Opens a variant that holds something: an object of one entry.
-    fn open_variant(self, variant: &str, opening: u8, closing: &'static str) -> Parts<'a> {
+    fn open_variant(self, variant: &str, opening: u8, closing: u8) -> Parts<'a> {
         self.0.push(b'{');
-        name(self.0, variant);
-        self.0.push(b':');
-        self.open(opening, closing)
+        self.0.key(variant);
+        Parts { in_variant: true, ..self.open(opening, closing) }
     }
 }
 
 /// The parts of a value that has several.
 struct Parts<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Line,
     is_first: bool,
-    closing: &'static str,
+    closing: u8,
+    /// Whether it stands in an object of one entry, which ends with it.
+    in_variant: bool,
 }
 
 impl Parts<'_> {
+    #[inline(always)]
     fn part(&mut self) {
         if !self.is_first {
             self.out.push(b',');
@@ -95,15 +210,19 @@ impl Parts<'_> {
         append(self.out, value)
     }
 
+    #[inline(always)]
     fn field(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<()> {
         self.part();
-        name(self.out, key);
-        self.out.push(b':');
+        self.out.key(key);
         append(self.out, value)
     }
 
+    #[inline(always)]
     fn close(self) {
-        self.out.extend_from_slice(self.closing.as_bytes());
+        self.out.push(self.closing);
+        if self.in_variant {
+            self.out.push(b'}');
+        }
     }
 }
 
@@ -133,7 +252,7 @@ impl<'a> Serializer for Compact<'a> {
     );
 
     fn serialize_bool(self, value: bool) -> Result<()> {
-        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+        self.0.add(if value { b"true" } else { b"false" });
         Ok(())
     }
 
@@ -166,7 +285,7 @@ impl<'a> Serializer for Compact<'a> {
     }
 
     fn serialize_unit(self) -> Result<()> {
-        self.0.extend_from_slice(b"null");
+        self.0.add(b"null");
         Ok(())
     }
 
@@ -180,7 +299,7 @@ impl<'a> Serializer for Compact<'a> {
         _index: u32,
         variant: &'static str,
     ) -> Result<()> {
-        name(self.0, variant);
+        self.0.quoted(variant);
         Ok(())
     }
 
@@ -199,22 +318,22 @@ impl<'a> Serializer for Compact<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<()> {
-        let mut parts = self.open(b'{', "}");
+        let mut parts = self.open(b'{', b'}');
         parts.field(variant, value)?;
         parts.close();
         Ok(())
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Parts<'a>> {
-        Ok(self.open(b'[', "]"))
+        Ok(self.open(b'[', b']'))
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Parts<'a>> {
-        Ok(self.open(b'[', "]"))
+        Ok(self.open(b'[', b']'))
     }
 
     fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Parts<'a>> {
-        Ok(self.open(b'[', "]"))
+        Ok(self.open(b'[', b']'))
     }
 
     fn serialize_tuple_variant(
@@ -224,15 +343,15 @@ impl<'a> Serializer for Compact<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Parts<'a>> {
-        Ok(self.open_variant(variant, b'[', "]}"))
+        Ok(self.open_variant(variant, b'[', b']'))
     }
 
     fn serialize_map(self, _len: Option<usize>) -> Result<Parts<'a>> {
-        Ok(self.open(b'{', "}"))
+        Ok(self.open(b'{', b'}'))
     }
 
     fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Parts<'a>> {
-        Ok(self.open(b'{', "}"))
+        Ok(self.open(b'{', b'}'))
     }
 
     fn serialize_struct_variant(
@@ -242,15 +361,15 @@ impl<'a> Serializer for Compact<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Parts<'a>> {
-        Ok(self.open_variant(variant, b'{', "}}"))
+        Ok(self.open_variant(variant, b'{', b'}'))
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<()> {
         let start = self.0.len();
         self.0.push(b'"');
         write!(Text(self.0), "{value}").map_err(ser::Error::custom)?;
-        let written = self.0.get(start + 1..).unwrap_or_default();
-        if written.iter().copied().any(is_escaped) {
+        let written = self.0.bytes().get(start + 1..).unwrap_or_default();
+        if has_escaped(written) {
             self.0.truncate(start);
             return string(self.0, &value.to_string());
         }
@@ -260,11 +379,11 @@ impl<'a> Serializer for Compact<'a> {
 }
 
 /// Takes formatted text as it is.
-struct Text<'a>(&'a mut Vec<u8>);
+struct Text<'a>(&'a mut Line);
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.add(text.as_bytes());
         Ok(())
     }
 }
@@ -276,6 +395,7 @@ macro_rules! parts {
             type Ok = ();
             type Error = Error;
 
+            #[inline(always)]
             fn $method<T: Serialize + ?Sized>(
                 &mut self,
                 $($key: &'static str,)?
@@ -284,6 +404,7 @@ macro_rules! parts {
                 self.$part($($key,)? value)
             }
 
+            #[inline(always)]
             fn end(self) -> Result<()> {
                 self.close();
                 Ok(())
@@ -309,7 +430,7 @@ impl ser::SerializeMap for Parts<'_> {
         self.part();
         let start = self.out.len();
         append(self.out, key)?;
-        let is_string = self.out.get(start) == Some(&b'"');
+        let is_string = self.out.bytes().get(start) == Some(&b'"');
         is_string.then_some(()).ok_or_else(|| ser::Error::custom("a key is no string"))
     }
 
@@ -352,9 +473,9 @@ mod tests {
     }
 
     fn same(value: &impl Serialize) {
-        let mut bytes = Vec::new();
-        append(&mut bytes, value).unwrap();
-        assert_eq!(String::from_utf8(bytes).unwrap(), serde_json::to_string(value).unwrap());
+        let mut line = Line::new();
+        append(&mut line, value).unwrap();
+        assert_eq!(str::from_utf8(line.bytes()).unwrap(), serde_json::to_string(value).unwrap());
     }
 
     #[test]
@@ -374,7 +495,7 @@ mod tests {
                 same(&String::from_utf8(bytes.to_vec()).unwrap());
             }
         }
-        append(&mut Vec::new(), &BTreeMap::from([(1, 2)])).unwrap_err();
+        append(&mut Line::new(), &BTreeMap::from([(1, 2)])).unwrap_err();
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {

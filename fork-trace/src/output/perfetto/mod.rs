@@ -413,7 +413,10 @@ impl<W: Write> Sink for Perfetto<W> {
                 self.instant(at_ns, track, "stuck", "stuck", &json(stuck)?)
             }
             Event::Loss(loss) => {
-                let name = format!("lost {}", counted(loss.records, "record"));
+                let name = match loss.records {
+                    0 => "details lost".to_owned(),
+                    records => format!("lost {}", counted(records, "record")),
+                };
                 self.note(at_ns, &name, &json(loss)?)
             }
             Event::Warning(warning) => {

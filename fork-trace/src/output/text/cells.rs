@@ -220,18 +220,23 @@ fn shared(fork: &Fork) -> String {
     }
 }
 
-/// The stage with the largest time of its own and its share of the time for which the caller was held;
-/// of a fork that a wait made slow, the reason of that and its share.
+/// What took most of the time for which the caller was held, and its share: the stage that worked for
+/// longest, or the reason of its waits. Of a slow fork it is what its verdict says, where that is a wait.
 fn slowest(fork: &Fork, room: usize) -> Option<String> {
-    let wait = fork.slow.as_ref().filter(|slow| slow.kind.starts_with("wait:"));
-    if let Some(slow) = wait {
+    let verdict = fork.slow.as_ref().filter(|slow| slow.kind.starts_with("wait:"));
+    if let Some(slow) = verdict {
         let share = format!(" {}", percent(slow.share.0.into(), 1000));
         return Some(before(&printable(&slow.kind), &share, room));
     }
     let took_ns = fork.took_ns().or(fork.total_ns)?;
-    let (name, self_ns) = fork.slowest_with_wait()?;
-    let share = format!(" {}", percent(self_ns, took_ns));
-    Some(before(&printable(name), &share, room))
+    let stage = fork.slowest_with_wait();
+    let stage_ns = stage.map_or(0, |(_, ns)| ns);
+    let waited = fork.longest_wait().filter(|(_, ns)| *ns > stage_ns && *ns <= took_ns);
+    let (name, ns) = match waited {
+        Some((wait, ns)) => (format!("wait:{}", wait.reason), ns),
+        None => stage.map(|(name, ns)| (name.to_owned(), ns))?,
+    };
+    Some(before(&printable(&name), &format!(" {}", percent(ns, took_ns)), room))
 }
 
 /// How long from the wake-up to the child's first step in user space, and how much of it the child
