@@ -68,8 +68,14 @@ enum Task {
     },
     /// Check licenses, sources and known weaknesses of dependencies with cargo-deny
     Deny,
-    /// Try what deploy/ holds with Debian's Prometheus: rules, metrics, alerts, the dashboard's queries
-    Deploy,
+    /// Try what deploy/ holds with the real engines: Prometheus, ClickHouse, and Kubernetes' schemas
+    Deploy {
+        /// Only this part
+        part: Option<deploy::Part>,
+        /// Also time ClickHouse's queries on so many rows, made of a recording
+        #[arg(long)]
+        rows: Option<u64>,
+    },
     /// Fuzz every parser for some minutes each: names, recordings, records, the kernel's symbols and
     /// types, the command line
     Fuzz {
@@ -128,7 +134,7 @@ fn task() -> Result<()> {
         Task::Test => test::test()?,
         Task::Docs { check } => println!("{}", docs::docs(check)?),
         Task::Deny => println!("{}", deny::deny()?),
-        Task::Deploy => println!("{}", deploy::deploy()?),
+        Task::Deploy { part, rows } => println!("{}", deploy::deploy(part, rows)?),
         Task::Fuzz { minutes, cases, seed, target } => {
             let enough = fuzz::Enough { minutes, cases };
             fuzz::fuzz(enough, seed, target.as_deref().unwrap_or_default())?;

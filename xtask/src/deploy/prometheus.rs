@@ -1,4 +1,4 @@
-//! `cargo xtask deploy`: what `deploy/` holds, tried with the real Prometheus.
+//! What `deploy/prometheus` and `deploy/grafana` hold, tried with the real Prometheus.
 //!
 //! Debian's `promtool` checks and tests the rules. Then a `prometheus` scrapes a running `fork-trace export`, while
 //! `forker` makes slow, refused and many forks: each metric has to arrive, each alert of the same rules has to fire,
@@ -19,11 +19,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    build::{
-        apt::Apt,
-        programs::{build, fork_trace, forker},
-    },
-    command::{is_root, output, root},
+    build::apt::Apt,
+    command::{output, root},
+    deploy::{self, at, folder},
 };
 
 /// Where Debian's packages come from.
@@ -68,11 +66,9 @@ const ALERTS: [(&str, &str, &str); 7] = [
 ];
 
 /// Checks everything; returns a remark.
-pub(crate) fn deploy() -> Result<String> {
-    ensure!(is_root()?, "tracing needs root: run this as root");
-    let folder = root().join("target/deploy");
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let programs = Programs::find(&folder)?;
+pub(super) fn check(traced: deploy::Programs) -> Result<String> {
+    let folder = folder("prometheus")?;
+    let programs = Programs::find(traced, &folder)?;
     let rules = root().join("deploy/prometheus");
     for args in [["check", "config", "scrape.yml"], ["check", "rules", "rules.yml"]] {
         output(Command::new(&programs.promtool).args(args).current_dir(&rules))?;
@@ -88,39 +84,29 @@ pub(crate) fn deploy() -> Result<String> {
 struct Programs {
     prometheus: PathBuf,
     promtool: PathBuf,
-    fork_trace: PathBuf,
-    forker: PathBuf,
+    traced: deploy::Programs,
 }
 
 impl Programs {
-    /// Builds fork-trace, unless `FORK_TRACE_BIN` and `FORKER_BIN` name what is built already, and fetches
-    /// Debian's prometheus if there is none.
-    fn find(folder: &Path) -> Result<Self> {
-        let named = |name| std::env::var_os(name).map(PathBuf::from);
-        let (fork_trace, forker) = match (named("FORK_TRACE_BIN"), named("FORKER_BIN")) {
-            (Some(fork_trace), Some(forker)) => (fork_trace, forker),
-            _ => {
-                build(&["--bins", "--examples"])?;
-                (fork_trace(), forker())
-            }
-        };
+    /// Fetches Debian's prometheus if there is none.
+    fn find(traced: deploy::Programs, folder: &Path) -> Result<Self> {
         let installed = Path::new("/usr/bin/prometheus");
         let bin = if installed.is_file() {
             PathBuf::from("/usr/bin")
         } else {
-            let fetched = folder.join("prometheus");
+            let fetched = folder.join("root");
             if !fetched.join("usr/bin/prometheus").is_file() {
                 Apt::new(folder.join("apt"), &[SUITE])?.unpack("prometheus", &fetched)?;
             }
             fetched.join("usr/bin")
         };
         let (prometheus, promtool) = (bin.join("prometheus"), bin.join("promtool"));
-        Ok(Self { prometheus, promtool, fork_trace, forker })
+        Ok(Self { prometheus, promtool, traced })
     }
 
     /// An export on a free port, and the address that it says.
     fn export(&self, args: &[&str]) -> Result<(Running, SocketAddr)> {
-        let mut child = Command::new(&self.fork_trace)
+        let mut child = Command::new(&self.traced.fork_trace)
             .args(["export", "--listen", "127.0.0.1:0"])
             .args(args)
             .stderr(Stdio::piped())
@@ -136,7 +122,7 @@ impl Programs {
     }
 
     fn forker(&self, args: &[&str]) -> Result<()> {
-        output(Command::new(&self.forker).args(args)).map(drop)
+        output(Command::new(&self.traced.forker).args(args)).map(drop)
     }
 }
 
@@ -257,11 +243,6 @@ impl Scraped<'_> {
     }
 }
 
-/// A part of a JSON value; null where there is none.
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
-    value.pointer(pointer).unwrap_or(&Value::Null)
-}
-
 /// With native histograms Prometheus asks for protocol buffers, and keeps no classic buckets.
 fn native(scraped: &Scraped<'_>) -> Result<String> {
     let up = "fork_trace_stuck{$i}";
@@ -287,7 +268,7 @@ fn classic(scraped: &Scraped<'_>) -> Result<String> {
         "import os,time\nfor i in range(150):\n  os.fork() or os._exit(0)\ntime.sleep(600)",
     ]);
     let _zombies = Running(zombies.spawn().context("start python3")?);
-    let mut held = Command::new(&programs.forker);
+    let mut held = Command::new(&programs.traced.forker);
     held.args(["hold-vfork", "--ms", "60000", "--count", "2"]).stdout(Stdio::null());
     let _held = Running(held.spawn().context("start forker")?);
     let forks = FORKS.to_string();

@@ -1,0 +1,231 @@
+//! What `deploy/clickhouse` holds, tried with the real engine: recordings are made and taken in, nothing of them may
+//! be missing, and each query has to answer what their lines say.
+
+mod answers;
+mod engine;
+mod times;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    command::{output, output_and_result, root},
+    deploy::{at, clickhouse::engine::Engine, folder, programs::Programs},
+};
+
+/// What the traced shell runs: each recording is of other forks, so that the hosts differ.
+const WORK: [&str; 2] = [
+    "\"$1\" loop --count 3000; \"$1\" eagain-pids; \"$1\" hold-vfork --ms 50 --count 3; \
+     for i in 1 2 3 4 5 6 7 8 9 10; do /bin/sh -c 'exit 3'; done; true",
+    "\"$1\" wait ptrace; \"$1\" eagain-pids; \"$1\" eagain-pids; \"$1\" hold-vfork --ms 20 --count 1; \
+     for i in 1 2 3 4 5; do /bin/true; done",
+];
+
+/// A recording of one host.
+struct Recording {
+    host: String,
+    file: PathBuf,
+    lines: Vec<Value>,
+}
+
+impl Recording {
+    /// Its lines of a type.
+    fn of<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.lines.iter().filter(move |line| at(line, "/type") == wanted)
+    }
+}
+
+/// Checks everything; returns a remark.
+pub(super) fn check(programs: &Programs, python: &Path, rows: Option<u64>) -> Result<String> {
+    let folder = folder("clickhouse")?;
+    let recordings = [whole(programs, &folder)?, cut_off(programs, &folder)?];
+    let data = folder.join("data");
+    fs::remove_dir_all(&data).ok();
+    let mut engine = Engine::start(python, &data)?;
+    for (_, statement) in statements("table.sql")? {
+        engine.ask(&statement)?;
+    }
+    // What is there already is not taken in again.
+    for recording in recordings.iter().chain(&recordings) {
+        engine.set("file", &recording.file.display().to_string())?;
+        for (_, statement) in statements("ingest.sql")? {
+            engine.ask(&statement).with_context(|| statement.clone())?;
+        }
+    }
+    for recording in &recordings {
+        complete(&mut engine, recording)?;
+    }
+    summarised(&mut engine, programs, &recordings)?;
+    engine.set("from", "2000-01-01 00:00:00")?;
+    engine.set("to", "2100-01-01 00:00:00")?;
+    let queries = statements("queries.sql")?;
+    for (name, query) in &queries {
+        let answer = engine.ask(query).with_context(|| name.clone())?.rows;
+        let wanted = answers::wanted(name, &recordings)?;
+        ensure!(!wanted.is_empty(), "the recordings have nothing for the query {name}");
+        answers::compare(&answer, &wanted).with_context(|| format!("the query {name}"))?;
+    }
+    let remark = format!("ClickHouse {}: {} queries are right", engine.version()?, queries.len());
+    let Some(rows) = rows else { return Ok(remark) };
+    times::times(&mut engine, rows, &queries)?;
+    Ok(remark)
+}
+
+/// The statements of a file, each with the name that its comment gives it.
+fn statements(file: &str) -> Result<Vec<(String, String)>> {
+    let path = root().join("deploy/clickhouse").join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let named = |statement: &str| {
+        let comments = statement.lines().filter_map(|line| line.strip_prefix("-- "));
+        // A heading of the file may stand above the comment of its first statement.
+        let name = comments.filter_map(|comment| comment.split_once(": ")).last();
+        (name.map_or("", |(name, _)| name).to_owned(), statement.to_owned())
+    };
+    let all = text.split(";\n").filter(|statement| !statement.trim().is_empty());
+    Ok(all.map(named).collect())
+}
+
+/// A recording that ended in order, compressed.
+fn whole(programs: &Programs, folder: &Path) -> Result<Recording> {
+    let file = folder.join("whole.json.zst");
+    let text = record(programs, &file, WORK[0])?;
+    recording(file, &text)
+}
+
+/// A recording of another host that was cut off, so that it has no summary.
+fn cut_off(programs: &Programs, folder: &Path) -> Result<Recording> {
+    let file = folder.join("cut-off.json");
+    let text = record(programs, &file, WORK[1])?;
+    let host = recording(file.clone(), &text)?.host;
+    let text = text.replacen(&format!("\"name\":\"{host}\""), "\"name\":\"another\"", 1);
+    let (text, summary) = text.trim_end().rsplit_once('\n').context("find the last line")?;
+    ensure!(summary.starts_with("{\"type\":\"summary\""), "the last line is {summary}");
+    fs::write(&file, format!("{text}\n")).with_context(|| format!("write {}", file.display()))?;
+    recording(file, text)
+}
+
+/// Records what a shell runs; returns the lines.
+fn record(programs: &Programs, file: &Path, work: &str) -> Result<String> {
+    output(
+        Command::new(&programs.fork_trace)
+            .args(["--exec", "--exit", "--fail-on-loss", "-o"])
+            .arg(file)
+            .args(["--", "/bin/sh", "-c", work, "sh"])
+            .arg(&programs.forker)
+            .stdin(Stdio::null()),
+    )?;
+    output(Command::new(&programs.fork_trace).arg("replay").arg(file).arg("--json"))
+}
+
+fn recording(file: PathBuf, text: &str) -> Result<Recording> {
+    let lines: Vec<Value> =
+        text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read a line")?;
+    let host = lines.first().map(|start| at(start, "/host/name").as_str().unwrap_or_default());
+    Ok(Recording { host: host.unwrap_or_default().to_owned(), file, lines })
+}
+
+/// Each line of a recording has to be there once, with its figures.
+fn complete(engine: &mut Engine, recording: &Recording) -> Result<()> {
+    let host = &recording.host;
+    let is = engine.one(&format!(
+        "SELECT count() AS forks, sum(total_ns) AS total_ns, sum(held_ns) AS held_ns, count(child_pid) AS made, \
+             sum(length(waits.reason)) AS waits, sum(length(holders.comm)) AS holders, sum(rss_pages) AS rss_pages, \
+             sum(length(ancestors)) AS ancestors, uniqExact(id) AS ids, sum(cityHash64(id)) AS hash \
+         FROM fork_trace.forks WHERE host = '{host}'"
+    ))?;
+    let forks = || recording.of("fork");
+    let sum = |pointer: &str| forks().filter_map(|fork| at(fork, pointer).as_u64()).sum::<u64>();
+    let lengths = |pointer: &str| {
+        forks().filter_map(|fork| at(fork, pointer).as_array()).map(Vec::len).sum::<usize>()
+    };
+    let ids: Vec<_> =
+        forks().filter_map(|fork| at(fork, "/id").as_str()).map(|id| format!("'{id}'")).collect();
+    let hash = engine.one(&format!(
+        "SELECT sum(cityHash64(id)) AS hash FROM VALUES('id String', {})",
+        ids.join(",")
+    ))?;
+    let wanted = json!({
+        "forks": forks().count(),
+        "total_ns": sum("/total_ns"),
+        "held_ns": sum("/held_ns"),
+        "made": forks().filter(|fork| at(fork, "/child/pid").is_u64()).count(),
+        "waits": lengths("/waits"),
+        "holders": lengths("/cause/holders"),
+        "rss_pages": sum("/memory/rss_pages"),
+        "ancestors": lengths("/ancestors"),
+        "ids": ids.len(),
+        "hash": at(&hash, "/hash"),
+    });
+    ensure!(is == wanted, "of {host} there is {is}, and not {wanted}");
+    for (kind, sum, pointer) in [
+        ("exec", "count(nullIf(exe, ''))", None),
+        ("exit", "sum(lifetime_ns)", Some("/lifetime_ns")),
+        ("vfork_done", "sum(wait_ns)", Some("/wait_ns")),
+    ] {
+        let is = engine.one(&format!(
+            "SELECT count() AS lines, {sum} AS sum FROM fork_trace.follow_ups WHERE host = '{host}' AND type = '{kind}'"
+        ))?;
+        let of = |line: &Value| match pointer {
+            Some(pointer) => at(line, pointer).as_u64().unwrap_or_default(),
+            None => u64::from(at(line, "/exe").is_string()),
+        };
+        let lines = recording.of(kind).count();
+        ensure!(lines > 0, "the recording of {host} has no {kind} lines");
+        let wanted = json!({"lines": lines, "sum": recording.of(kind).map(of).sum::<u64>()});
+        ensure!(is == wanted, "of {kind} lines of {host} there is {is}, and not {wanted}");
+    }
+    let is = engine.one(&format!(
+        "SELECT count() AS recordings, any(attempts) AS attempts, any(lost) AS lost FROM fork_trace.recordings \
+         WHERE host = '{host}'"
+    ))?;
+    let summary = recording.of("summary").next().unwrap_or(&Value::Null);
+    let wanted = json!({
+        "recordings": 1, "attempts": at(summary, "/attempts"), "lost": at(summary, "/lost"),
+    });
+    ensure!(is == wanted, "of the recordings of {host} there is {is}, and not {wanted}");
+    Ok(())
+}
+
+/// The sums have to be those that fork-trace itself makes of a recording.
+fn summarised(engine: &mut Engine, programs: &Programs, recordings: &[Recording]) -> Result<()> {
+    for recording in recordings {
+        let mut replay = Command::new(&programs.fork_trace);
+        replay.arg("replay").arg(&recording.file).args(["--json", "--summary=comm"]);
+        // Of one that was cut off there is a summary too, but the exit status tells that.
+        let (lines, _) = output_and_result(&mut replay)?;
+        let summary = lines.lines().last().unwrap_or_default();
+        let summary: Value = serde_json::from_str(summary).context("read the summary")?;
+        let host = &recording.host;
+        let is = engine.one(&format!(
+            "SELECT count() AS attempts, countIf(failed) AS failed, countIf(fell_back) AS fell_back \
+             FROM fork_trace.forks WHERE host = '{host}'"
+        ))?;
+        let wanted = json!({
+            "attempts": at(&summary, "/attempts"),
+            "failed": at(&summary, "/failed"),
+            "fell_back": at(&summary, "/fell_back").as_u64().unwrap_or_default(),
+        });
+        ensure!(is == wanted, "the summary of {host} says {wanted}, and ClickHouse {is}");
+        let groups = at(&summary, "/groups/rows").as_array().context("find groups")?;
+        for group in groups {
+            let name = at(group, "/name").as_str().unwrap_or_default();
+            let is = engine.one(&format!(
+                "SELECT count() AS count, sum(held_ns) AS sum_ns, max(held_ns) AS max_ns FROM fork_trace.forks \
+                 WHERE host = '{host}' AND comm = '{name}'"
+            ))?;
+            let wanted = json!({
+                "count": at(group, "/count"),
+                "sum_ns": at(group, "/held/sum_ns"),
+                "max_ns": at(group, "/held/max_ns"),
+            });
+            ensure!(is == wanted, "the summary of {name} of {host} says {wanted}, ClickHouse {is}");
+        }
+    }
+    Ok(())
+}
