@@ -39,14 +39,14 @@ pub(super) fn times(engine: &mut Engine, rows: u64, queries: &[(String, String)]
         let count = portion.min(copies - first);
         took += engine
             .ask(&format!(
-                "INSERT INTO fork_trace.forks SELECT * REPLACE({shifted}, mono_ns + n * 1000000 AS mono_ns, \
+                "INSERT INTO fork_trace.forks SELECT recorded.* REPLACE({shifted}, mono_ns + n * 1000000 AS mono_ns, \
                      (pid + n) % 4194304 AS pid, (tid + n) % 4194304 AS tid, {}, {}, {}) \
                  FROM fork_trace.recorded CROSS JOIN (SELECT number AS n FROM numbers({first}, {count})) AS copies",
                 near("total_ns"), near("held_ns"), near("queued_ns"),
             ))?
             .seconds;
         engine.ask(&format!(
-            "INSERT INTO fork_trace.follow_ups SELECT * REPLACE({shifted}, \
+            "INSERT INTO fork_trace.follow_ups SELECT followed.* REPLACE({shifted}, \
                  concat(toString((toUInt32(splitByChar('-', fork_id)[1]) + n) % 4194304), '-', \
                      toString(toUInt64(splitByChar('-', fork_id)[2]) + n * 1000000)) AS fork_id) \
              FROM fork_trace.followed CROSS JOIN (SELECT number AS n FROM numbers({first}, {count})) AS copies \
