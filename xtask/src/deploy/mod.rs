@@ -35,18 +35,16 @@ pub(crate) enum Part {
 pub(crate) fn deploy(part: Option<Part>, rows: Option<u64>) -> Result<String> {
     let asked = |wanted: Part| part.is_none_or(|part| part == wanted);
     let mut remarks = Vec::new();
+    ensure!(is_root()?, "tracing needs root: run this as root");
+    let programs = Programs::find()?;
     if asked(Part::Kubernetes) {
-        remarks.push(kubernetes::check(&python::python()?)?);
+        remarks.push(kubernetes::check(&programs, &python::python()?)?);
     }
-    if asked(Part::Clickhouse) || asked(Part::Prometheus) {
-        ensure!(is_root()?, "tracing needs root: run this as root");
-        let programs = Programs::find()?;
-        if asked(Part::Clickhouse) {
-            remarks.push(clickhouse::check(&programs, &python::python()?, rows)?);
-        }
-        if asked(Part::Prometheus) {
-            remarks.push(prometheus::check(programs)?);
-        }
+    if asked(Part::Clickhouse) {
+        remarks.push(clickhouse::check(&programs, &python::python()?, rows)?);
+    }
+    if asked(Part::Prometheus) {
+        remarks.push(prometheus::check(programs)?);
     }
     Ok(remarks.join("; "))
 }

@@ -73,6 +73,8 @@ pub(super) fn check(traced: deploy::Programs) -> Result<String> {
     for args in [["check", "config", "scrape.yml"], ["check", "rules", "rules.yml"]] {
         output(Command::new(&programs.promtool).args(args).current_dir(&rules))?;
     }
+    let syntax = ["check", "config", "--syntax-only", "../kubernetes/scrape.yml"];
+    output(Command::new(&programs.promtool).args(syntax).current_dir(&rules))?;
     let test = ["test", "rules", "rules_test.yml"];
     print!("{}", output(Command::new(&programs.promtool).args(test).current_dir(&rules))?);
     let native = scrape(&programs, &folder, &["--enable-feature=native-histograms"], native)?;
@@ -127,7 +129,7 @@ impl Programs {
 }
 
 /// A program that ends with this value.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
