@@ -58,6 +58,7 @@ ORDER BY waited_s DESC, reason;
 SELECT
     multiIf(container != '', 'container', unit != '', 'unit', cgroup != '', 'cgroup', '') AS what,
     multiIf(container != '', container, unit != '', unit, cgroup) AS place,
+    any(pod) AS pod,
     count() AS forks, countIf(failed) AS failures, uniq(host) AS hosts,
     sum(held_ns) / 1e9 AS held_s, quantile(0.99)(held_ns) / 1e6 AS p99_ms
 FROM fork_trace.forks

@@ -29,6 +29,9 @@ CREATE TABLE IF NOT EXISTS fork_trace.forks
     unit LowCardinality(String),
     container LowCardinality(String),
     runtime LowCardinality(String),
+    -- The uid of a Kubernetes pod, as the path of its group has it: systemd's units have _ in place of -.
+    pod String ALIAS replaceAll(
+        extract(cgroup, 'pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:[./]|$)'), '_', '-'),
     -- The names of its ancestors, its parent first.
     ancestors Array(LowCardinality(String)) CODEC(ZSTD(1)),
 

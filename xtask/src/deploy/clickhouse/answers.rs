@@ -155,7 +155,7 @@ pub(super) fn wanted(name: &str, recordings: &[Recording]) -> Result<Vec<Value>>
             };
             let row = |((place, what), forks): ((String, &str), Vec<Fork<'_>>)| {
                 json!({
-                    "what": what, "place": place, "forks": forks.len(), "failures": failures(&forks),
+                    "what": what, "place": place, "pod": "", "forks": forks.len(), "failures": failures(&forks),
                     "hosts": hosts(&forks), "held_s": seconds(held(&forks)), "p99_ms": quantile(held(&forks), 0.99),
                 })
             };

@@ -62,6 +62,7 @@ pub(super) fn check(programs: &Programs, python: &Path, rows: Option<u64>) -> Re
         complete(&mut engine, recording)?;
     }
     summarised(&mut engine, programs, &recordings)?;
+    pods(&mut engine)?;
     engine.set("from", "2000-01-01 00:00:00")?;
     engine.set("to", "2100-01-01 00:00:00")?;
     let queries = statements("queries.sql")?;
@@ -75,6 +76,38 @@ pub(super) fn check(programs: &Programs, python: &Path, rows: Option<u64>) -> Re
     let Some(rows) = rows else { return Ok(remark) };
     times::times(&mut engine, rows, &queries)?;
     Ok(remark)
+}
+
+/// Paths of groups as Kubernetes makes them, by either driver, and the pods that they are of.
+const PODS: [(&str, &str); 5] = [
+    (
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1ad35ba3_8b5e_4a7c_9bd5_2a1d7f0c4e11.slice/\
+         cri-containerd-0f4e.scope",
+        "1ad35ba3-8b5e-4a7c-9bd5-2a1d7f0c4e11",
+    ),
+    (
+        "/kubepods/besteffort/pod1ad35ba3-8b5e-4a7c-9bd5-2a1d7f0c4e11/0f4e",
+        "1ad35ba3-8b5e-4a7c-9bd5-2a1d7f0c4e11",
+    ),
+    // A static pod, seen from another container's namespace of groups.
+    (
+        "/../../kubepods-pod0123456789abcdef0123456789abcdef.slice/crio-0f4e.scope",
+        "0123456789abcdef0123456789abcdef",
+    ),
+    ("/system.slice/podman.service", ""),
+    ("/system.slice/podcafe.service", ""),
+];
+
+/// The uid of a pod has to be found in the path of a group.
+fn pods(engine: &mut Engine) -> Result<()> {
+    engine.ask("CREATE TABLE fork_trace.pods AS fork_trace.forks")?;
+    for (path, pod) in PODS {
+        engine
+            .ask(&format!("INSERT INTO fork_trace.pods (ts, cgroup) VALUES (now(), '{path}')"))?;
+        let is = engine.one(&format!("SELECT pod FROM fork_trace.pods WHERE cgroup = '{path}'"))?;
+        ensure!(is == json!({ "pod": pod }), "the pod of {path} is {is}");
+    }
+    engine.ask("DROP TABLE fork_trace.pods").map(drop)
 }
 
 /// The statements of a file, each with the name that its comment gives it.
