@@ -15,7 +15,10 @@ use serde_json::Value;
 
 use crate::{
     command::{output, root},
-    deploy::{at, folder, programs::Programs, prometheus::Running},
+    deploy::{
+        json::at,
+        programs::{Programs, Running, folder},
+    },
 };
 
 /// Releases of Kubernetes.

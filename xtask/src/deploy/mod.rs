@@ -4,21 +4,16 @@
 //! holds the manifests against the schemas that its server has.
 
 mod clickhouse;
+mod json;
 mod kubernetes;
 mod programs;
 mod prometheus;
 mod python;
 
-use std::{fs, path::PathBuf};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use serde_json::Value;
 
-use crate::{
-    command::{is_root, root},
-    deploy::programs::Programs,
-};
+use crate::{command::is_root, deploy::programs::Programs};
 
 /// A part of what is tried.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,16 +42,4 @@ pub(crate) fn deploy(part: Option<Part>, rows: Option<u64>) -> Result<String> {
         remarks.push(prometheus::check(programs)?);
     }
     Ok(remarks.join("; "))
-}
-
-/// A folder for what is made here.
-fn folder(name: &str) -> Result<PathBuf> {
-    let folder = root().join("target/deploy").join(name);
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    Ok(folder)
-}
-
-/// A part of a JSON value; null where there is none.
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
-    value.pointer(pointer).unwrap_or(&Value::Null)
 }

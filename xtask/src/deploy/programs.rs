@@ -1,10 +1,13 @@
-//! The programs under test.
+//! The programs under test, and where they leave what they make.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf, process::Child};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::build::programs::{build, fork_trace, forker};
+use crate::{
+    build::programs::{build, fork_trace, forker},
+    command::root,
+};
 
 /// fork-trace, and the program that makes forks of every kind.
 pub(super) struct Programs {
@@ -22,4 +25,21 @@ impl Programs {
         build(&["--bins", "--examples"])?;
         Ok(Self { fork_trace: fork_trace(), forker: forker() })
     }
+}
+
+/// A program that ends with this value.
+pub(super) struct Running(pub(super) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A folder for what is made here.
+pub(super) fn folder(name: &str) -> Result<PathBuf> {
+    let folder = root().join("target/deploy").join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
 }

@@ -10,7 +10,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -21,7 +21,10 @@ use serde_json::Value;
 use crate::{
     build::apt::Apt,
     command::{output, root},
-    deploy::{self, at, folder},
+    deploy::{
+        json::at,
+        programs::{self, Running, folder},
+    },
 };
 
 /// Where Debian's packages come from.
@@ -66,7 +69,7 @@ const ALERTS: [(&str, &str, &str); 7] = [
 ];
 
 /// Checks everything; returns a remark.
-pub(super) fn check(traced: deploy::Programs) -> Result<String> {
+pub(super) fn check(traced: programs::Programs) -> Result<String> {
     let folder = folder("prometheus")?;
     let programs = Programs::find(traced, &folder)?;
     let rules = root().join("deploy/prometheus");
@@ -86,12 +89,12 @@ pub(super) fn check(traced: deploy::Programs) -> Result<String> {
 struct Programs {
     prometheus: PathBuf,
     promtool: PathBuf,
-    traced: deploy::Programs,
+    traced: programs::Programs,
 }
 
 impl Programs {
     /// Fetches Debian's prometheus if there is none.
-    fn find(traced: deploy::Programs, folder: &Path) -> Result<Self> {
+    fn find(traced: programs::Programs, folder: &Path) -> Result<Self> {
         let installed = Path::new("/usr/bin/prometheus");
         let bin = if installed.is_file() {
             PathBuf::from("/usr/bin")
@@ -125,16 +128,6 @@ impl Programs {
 
     fn forker(&self, args: &[&str]) -> Result<()> {
         output(Command::new(&self.traced.forker).args(args)).map(drop)
-    }
-}
-
-/// A program that ends with this value.
-pub(super) struct Running(pub(super) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::deploy::{at, clickhouse::Recording};
+use crate::deploy::{clickhouse::recording::Recording, json::at};
 
 /// Rows that the queries with a limit tell.
 const MOST: usize = 20;
@@ -50,16 +50,15 @@ fn by<'a, K: Ord>(forks: &[Fork<'a>], key: impl Fn(&Fork<'a>) -> K) -> BTreeMap<
     groups
 }
 
-/// A quantile of the known values, between neighbours in proportion; null where none is known.
-fn quantile(values: impl Iterator<Item = Option<u64>>, level: f64) -> Value {
-    let mut values: Vec<f64> = values.flatten().map(|value| value as f64).collect();
-    values.sort_by(f64::total_cmp);
+/// A percentile of the known values in milliseconds, between neighbours in proportion; null where none is known.
+fn percentile(values: impl Iterator<Item = Option<u64>>, percent: usize) -> Value {
+    let mut values: Vec<u64> = values.flatten().collect();
+    values.sort_unstable();
     let Some(last) = values.len().checked_sub(1) else { return Value::Null };
-    let place = level * last as f64;
-    let low = place.floor() as usize;
-    let (low, high) = (values.get(low), values.get((low + 1).min(last)));
-    let (low, high) = (low.copied().unwrap_or_default(), high.copied().unwrap_or_default());
-    json!((low + (high - low) * place.fract()) / 1e6)
+    let (low, rest) = (percent * last / 100, percent * last % 100);
+    let at = |place: usize| values.get(place).copied().unwrap_or_default() as f64;
+    let (low, high) = (at(low), at((low + 1).min(last)));
+    json!((low + (high - low) * rest as f64 / 100.0) / 1e6)
 }
 
 fn held<'a>(forks: &'a [Fork<'_>]) -> impl Iterator<Item = Option<u64>> + 'a {
@@ -99,8 +98,8 @@ pub(super) fn wanted(name: &str, recordings: &[Recording]) -> Result<Vec<Value>>
             let row = |(comm, forks): (&str, Vec<Fork<'_>>)| {
                 json!({
                     "comm": comm, "forks": forks.len(), "failures": failures(&forks), "hosts": hosts(&forks),
-                    "held_s": seconds(held(&forks)), "p50_ms": quantile(held(&forks), 0.5),
-                    "p99_ms": quantile(held(&forks), 0.99),
+                    "held_s": seconds(held(&forks)), "p50_ms": percentile(held(&forks), 50),
+                    "p99_ms": percentile(held(&forks), 99),
                 })
             };
             largest(by(&forks, Fork::comm).into_iter().map(row).collect(), "/forks")
@@ -134,7 +133,7 @@ pub(super) fn wanted(name: &str, recordings: &[Recording]) -> Result<Vec<Value>>
             let row = |((minute, kind), forks): ((String, &str), Vec<Fork<'_>>)| {
                 json!({
                     "minute": format!("{minute}:00"), "kind": kind, "forks": forks.len(),
-                    "p50_ms": quantile(held(&forks), 0.5), "p99_ms": quantile(held(&forks), 0.99),
+                    "p50_ms": percentile(held(&forks), 50), "p99_ms": percentile(held(&forks), 99),
                     "max_ms": held(&forks).flatten().max().map(|ns| ns as f64 / 1e6),
                 })
             };
@@ -156,7 +155,7 @@ pub(super) fn wanted(name: &str, recordings: &[Recording]) -> Result<Vec<Value>>
             let row = |((place, what), forks): ((String, &str), Vec<Fork<'_>>)| {
                 json!({
                     "what": what, "place": place, "pod": "", "forks": forks.len(), "failures": failures(&forks),
-                    "hosts": hosts(&forks), "held_s": seconds(held(&forks)), "p99_ms": quantile(held(&forks), 0.99),
+                    "hosts": hosts(&forks), "held_s": seconds(held(&forks)), "p99_ms": percentile(held(&forks), 99),
                 })
             };
             largest(by(&forks, place).into_iter().map(row).collect(), "/forks")
@@ -193,7 +192,7 @@ fn waits(forks: &[Fork<'_>]) -> Vec<Value> {
     let row = |(reason, waits): (&str, Vec<(&str, u64)>)| {
         let ns = || waits.iter().map(|(_, ns)| Some(*ns));
         json!({
-            "reason": reason, "waits": waits.len(), "waited_s": seconds(ns()), "p99_ms": quantile(ns(), 0.99),
+            "reason": reason, "waits": waits.len(), "waited_s": seconds(ns()), "p99_ms": percentile(ns(), 99),
             "hosts": waits.iter().map(|(host, _)| host).collect::<BTreeSet<_>>().len(),
         })
     };
@@ -206,7 +205,7 @@ fn waits(forks: &[Fork<'_>]) -> Vec<Value> {
 fn differing(forks: &[Fork<'_>]) -> Vec<Value> {
     let row = |(host, forks): (&str, Vec<Fork<'_>>)| {
         json!({
-            "host": host, "forks": forks.len(), "failures": failures(&forks), "p99_ms": quantile(held(&forks), 0.99),
+            "host": host, "forks": forks.len(), "failures": failures(&forks), "p99_ms": percentile(held(&forks), 99),
         })
     };
     let rows: Vec<_> = by(forks, |fork| fork.host).into_iter().map(row).collect();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{command::root, deploy::at};
+use crate::{command::root, deploy::json::at};
 
 /// What stands for it.
 pub(super) struct Engine {

@@ -3,48 +3,27 @@
 
 mod answers;
 mod engine;
+mod recording;
 mod times;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    command::{output, output_and_result, root},
-    deploy::{at, clickhouse::engine::Engine, folder, programs::Programs},
+    command::{output_and_result, root},
+    deploy::{
+        clickhouse::{engine::Engine, recording::Recording},
+        json::at,
+        programs::{Programs, folder},
+    },
 };
-
-/// What the traced shell runs: each recording is of other forks, so that the hosts differ.
-const WORK: [&str; 2] = [
-    "\"$1\" loop --count 3000; \"$1\" eagain-pids; \"$1\" hold-vfork --ms 50 --count 3; \
-     for i in 1 2 3 4 5 6 7 8 9 10; do /bin/sh -c 'exit 3'; done; true",
-    "\"$1\" wait ptrace; \"$1\" eagain-pids; \"$1\" eagain-pids; \"$1\" hold-vfork --ms 20 --count 1; \
-     for i in 1 2 3 4 5; do /bin/true; done",
-];
-
-/// A recording of one host.
-struct Recording {
-    host: String,
-    file: PathBuf,
-    lines: Vec<Value>,
-}
-
-impl Recording {
-    /// Its lines of a type.
-    fn of<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.lines.iter().filter(move |line| at(line, "/type") == wanted)
-    }
-}
 
 /// Checks everything; returns a remark.
 pub(super) fn check(programs: &Programs, python: &Path, rows: Option<u64>) -> Result<String> {
     let folder = folder("clickhouse")?;
-    let recordings = [whole(programs, &folder)?, cut_off(programs, &folder)?];
+    let recordings = [recording::whole(programs, &folder)?, recording::cut_off(programs, &folder)?];
     let data = folder.join("data");
     fs::remove_dir_all(&data).ok();
     let mut engine = Engine::start(python, &data)?;
@@ -117,50 +96,11 @@ fn statements(file: &str) -> Result<Vec<(String, String)>> {
     let named = |statement: &str| {
         let comments = statement.lines().filter_map(|line| line.strip_prefix("-- "));
         // A heading of the file may stand above the comment of its first statement.
-        let name = comments.filter_map(|comment| comment.split_once(": ")).last();
+        let name = comments.filter_map(|comment| comment.split_once(": ")).next_back();
         (name.map_or("", |(name, _)| name).to_owned(), statement.to_owned())
     };
     let all = text.split(";\n").filter(|statement| !statement.trim().is_empty());
     Ok(all.map(named).collect())
-}
-
-/// A recording that ended in order, compressed.
-fn whole(programs: &Programs, folder: &Path) -> Result<Recording> {
-    let file = folder.join("whole.json.zst");
-    let text = record(programs, &file, WORK[0])?;
-    recording(file, &text)
-}
-
-/// A recording of another host that was cut off, so that it has no summary.
-fn cut_off(programs: &Programs, folder: &Path) -> Result<Recording> {
-    let file = folder.join("cut-off.json");
-    let text = record(programs, &file, WORK[1])?;
-    let host = recording(file.clone(), &text)?.host;
-    let text = text.replacen(&format!("\"name\":\"{host}\""), "\"name\":\"another\"", 1);
-    let (text, summary) = text.trim_end().rsplit_once('\n').context("find the last line")?;
-    ensure!(summary.starts_with("{\"type\":\"summary\""), "the last line is {summary}");
-    fs::write(&file, format!("{text}\n")).with_context(|| format!("write {}", file.display()))?;
-    recording(file, text)
-}
-
-/// Records what a shell runs; returns the lines.
-fn record(programs: &Programs, file: &Path, work: &str) -> Result<String> {
-    output(
-        Command::new(&programs.fork_trace)
-            .args(["--exec", "--exit", "--fail-on-loss", "-o"])
-            .arg(file)
-            .args(["--", "/bin/sh", "-c", work, "sh"])
-            .arg(&programs.forker)
-            .stdin(Stdio::null()),
-    )?;
-    output(Command::new(&programs.fork_trace).arg("replay").arg(file).arg("--json"))
-}
-
-fn recording(file: PathBuf, text: &str) -> Result<Recording> {
-    let lines: Vec<Value> =
-        text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("read a line")?;
-    let host = lines.first().map(|start| at(start, "/host/name").as_str().unwrap_or_default());
-    Ok(Recording { host: host.unwrap_or_default().to_owned(), file, lines })
 }
 
 /// Each line of a recording has to be there once, with its figures.

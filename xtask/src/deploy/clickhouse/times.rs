@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::deploy::{at, clickhouse::engine::Engine};
+use crate::deploy::{clickhouse::engine::Engine, json::at};
 
 /// Hosts of the fleet.
 const HOSTS: u32 = 100;
