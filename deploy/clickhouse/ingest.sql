@@ -8,6 +8,10 @@ SET input_format_skip_unknown_fields = 1;
 SET input_format_json_ignore_unknown_keys_in_named_tuple = 1;
 SET input_format_json_defaults_for_missing_elements_in_named_tuple = 1;
 
+SELECT throwIf(count() != 1, 'The file is not one recording of schema version 2: it has no such start line, or several')
+FROM file({file:String}, 'JSONEachRow', 'type String, schema_version UInt32')
+WHERE type = 'start' AND schema_version = 2;
+
 INSERT INTO fork_trace.forks
 WITH
     (

@@ -32,11 +32,14 @@ pub(super) fn check(programs: &Programs, python: &Path, rows: Option<u64>) -> Re
     }
     // What is there already is not taken in again.
     for recording in recordings.iter().chain(&recordings) {
-        engine.set("file", &recording.file.display().to_string())?;
-        for (_, statement) in statements("ingest.sql")? {
-            engine.ask(&statement).with_context(|| statement.clone())?;
-        }
+        ingest(&mut engine, &recording.file)?;
     }
+    // Of lines without their first it is not known which host they are of.
+    let file = folder.join("headless.json");
+    let text = fs::read_to_string(&recordings[1].file).context("read a recording")?;
+    let (_, rest) = text.split_once('\n').context("find its first line")?;
+    fs::write(&file, rest).with_context(|| format!("write {}", file.display()))?;
+    ensure!(ingest(&mut engine, &file).is_err(), "lines without a start line are taken in");
     for recording in &recordings {
         complete(&mut engine, recording)?;
     }
@@ -87,6 +90,15 @@ fn pods(engine: &mut Engine) -> Result<()> {
         ensure!(is == json!({ "pod": pod }), "the pod of {path} is {is}");
     }
     engine.ask("DROP TABLE fork_trace.pods").map(drop)
+}
+
+/// Takes a recording in.
+fn ingest(engine: &mut Engine, file: &Path) -> Result<()> {
+    engine.set("file", &file.display().to_string())?;
+    for (_, statement) in statements("ingest.sql")? {
+        engine.ask(&statement).with_context(|| statement.clone())?;
+    }
+    Ok(())
 }
 
 /// The statements of a file, each with the name that its comment gives it.

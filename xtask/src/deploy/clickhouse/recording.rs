@@ -59,7 +59,7 @@ pub(super) fn cut_off(programs: &Programs, folder: &Path) -> Result<Recording> {
 fn record(programs: &Programs, file: &Path, work: &str) -> Result<String> {
     output(
         Command::new(&programs.fork_trace)
-            .args(["--exec", "--exit", "--fail-on-loss", "-o"])
+            .args(["--exec", "--exit", "--buffer", "64M", "-o"])
             .arg(file)
             .args(["--", "/bin/sh", "-c", work, "sh"])
             .arg(&programs.forker)
