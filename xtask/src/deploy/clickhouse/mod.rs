@@ -121,7 +121,9 @@ fn complete(engine: &mut Engine, recording: &Recording) -> Result<()> {
     let is = engine.one(&format!(
         "SELECT count() AS forks, sum(total_ns) AS total_ns, sum(held_ns) AS held_ns, count(child_pid) AS made, \
              sum(length(waits.reason)) AS waits, sum(length(holders.comm)) AS holders, sum(rss_pages) AS rss_pages, \
-             sum(length(ancestors)) AS ancestors, uniqExact(id) AS ids, sum(cityHash64(id)) AS hash \
+             sum(length(ancestors)) AS ancestors, sum(off_cpu_ns) AS off_cpu_ns, \
+             sum(queued_ns) AS queued_ns, sum(copied_page_table_bytes) AS tables, sum(ppid) AS ppids, sum(threads) AS threads, \
+             uniqExact(id) AS ids, sum(cityHash64(id)) AS hash \
          FROM fork_trace.forks WHERE host = '{host}'"
     ))?;
     let forks = || recording.of("fork");
@@ -144,6 +146,11 @@ fn complete(engine: &mut Engine, recording: &Recording) -> Result<()> {
         "holders": lengths("/cause/holders"),
         "rss_pages": sum("/memory/rss_pages"),
         "ancestors": lengths("/ancestors"),
+        "off_cpu_ns": sum("/off_cpu_ns"),
+        "queued_ns": sum("/child_start/queued_ns"),
+        "tables": sum("/memory/copied_page_table_bytes"),
+        "ppids": sum("/parent/ppid"),
+        "threads": sum("/parent/threads"),
         "ids": ids.len(),
         "hash": at(&hash, "/hash"),
     });
