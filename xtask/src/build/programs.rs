@@ -55,15 +55,10 @@ pub(crate) fn build(targets: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the live tests; returns their program.
+/// Builds the live tests; cargo says where their program is.
 pub(crate) fn live_tests() -> Result<PathBuf> {
     let mut cargo = program("cargo");
     cargo.args(["test", "--quiet", "--package", "fork-trace", "--test", "live", "--no-run"]);
-    live_tests_by(&mut cargo)
-}
-
-/// Builds the live tests by a cargo command of the caller's own; cargo says where the program is.
-pub(crate) fn live_tests_by(cargo: &mut Command) -> Result<PathBuf> {
     let messages = output(cargo.arg("--message-format=json-render-diagnostics"))?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut live =

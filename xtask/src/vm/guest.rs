@@ -1,9 +1,10 @@
-//! What runs in a guest: fork-trace, its workload and its live tests, built without shared
-//! libraries, beside a busybox and a script that starts them. It is made once, for all kernels.
+//! What runs in a guest: fork-trace, its workload and its live tests, as they are built for this host, and the shared
+//! libraries that they need, beside a busybox and a script that starts them. It is made once, for all kernels.
 //!
 //! This file knows neither kernels nor QEMU.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -13,12 +14,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
 use crate::{
-    build::programs::live_tests_by,
-    command::{clean_cargo, output, root},
+    build::programs::{build, fork_trace, forker, live_tests},
+    command::{output, root},
 };
-
-/// The host's own target, named so that build scripts and macros stay as they are.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the guest does first and last.
 const INIT: &[u8] = include_bytes!("init.sh");
@@ -90,15 +88,11 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds them from the workspace as it is.
     pub(crate) fn build() -> Result<Self> {
-        let mut tool = static_cargo(&["build", "--bins", "--examples"]);
-        output(&mut tool).context("build fork-trace for a guest")?;
-        let live = live_tests_by(&mut static_cargo(&["test", "--test", "live", "--no-run"]))
-            .context("build the live tests for a guest")?;
-        let built = place().join(TARGET).join("release");
+        build(&["--bins", "--examples"])?;
         Ok(Self {
-            fork_trace: built.join("fork-trace"),
-            forker: built.join("examples/forker"),
-            live,
+            fork_trace: fork_trace(),
+            forker: forker(),
+            live: without_debug_info(&live_tests()?)?,
         })
     }
 
@@ -144,14 +138,25 @@ impl Programs {
         let once: Vec<_> = once.map(|(series, name)| format!("{series}={name}")).collect();
         settings.push_str(&format!("ONCE='{}'\n", once.join(" ")));
         archive.file("etc/guest", settings.as_bytes(), false)?;
-        for (name, program) in [
+        let programs = [
             ("fork-trace", self.fork_trace.as_path()),
             ("forker", &self.forker),
             ("live", &self.live),
-            ("busybox", busybox),
-        ] {
-            let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
-            archive.file(&format!("bin/{name}"), &bytes, true)?;
+        ];
+        let mut folders = BTreeSet::new();
+        for library in libraries(programs.iter().map(|(_, program)| *program))? {
+            let place = library.strip_prefix("/").context("a library's place begins with /")?;
+            // A folder stands before what is in it.
+            let above: Vec<_> = place.ancestors().skip(1).collect();
+            for folder in above.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+                if folders.insert(folder.to_path_buf()) {
+                    archive.directory(&folder.to_string_lossy())?;
+                }
+            }
+            archive.file(&place.to_string_lossy(), &bytes(&library)?, true)?;
+        }
+        for (name, program) in programs.into_iter().chain([("busybox", busybox)]) {
+            archive.file(&format!("bin/{name}"), &bytes(program)?, true)?;
         }
         for name in output(Command::new(busybox).arg("--list"))?.split_whitespace() {
             if name != "busybox" {
@@ -169,15 +174,30 @@ pub(crate) fn place() -> PathBuf {
     root().join("target/vm")
 }
 
-/// A cargo command that makes programs which need no shared library.
-fn static_cargo(args: &[&str]) -> Command {
-    let mut cargo = clean_cargo();
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    // Their symbols stay: the C library that is built in is found by them.
-    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
-    // To link it all at once takes longer than it saves.
-    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
-    cargo.args(args).args(["--quiet", "--release", "--package", "fork-trace"]);
-    cargo.args(["--target", TARGET, "--target-dir"]).arg(place());
-    cargo
+fn bytes(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("read {}", file.display()))
+}
+
+/// A copy of a program without debug information, which a guest's memory has no room for; returns where it is.
+fn without_debug_info(program: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(place()).with_context(|| format!("make {}", place().display()))?;
+    let copy = place().join("live");
+    let mut strip = Command::new("strip");
+    strip.args(["--strip-debug", "-o"]).arg(&copy).arg(program);
+    output(&mut strip)
+        .context("take debug information out of the live tests: is binutils installed?")?;
+    Ok(copy)
+}
+
+/// The shared libraries that programs need, the one that loads them included, by the paths under which they are
+/// looked for.
+fn libraries<'a>(programs: impl Iterator<Item = &'a Path>) -> Result<BTreeSet<PathBuf>> {
+    let mut libraries = BTreeSet::new();
+    for program in programs {
+        let list = output(Command::new("ldd").arg(program)).context("list shared libraries")?;
+        // A line is `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`; what the kernel maps itself has no path.
+        let words = list.lines().flat_map(str::split_whitespace);
+        libraries.extend(words.filter(|word| word.starts_with('/')).map(PathBuf::from));
+    }
+    Ok(libraries)
 }
