@@ -23,8 +23,8 @@ const LONGEST: u64 = 64 << 10;
 /// The table of filters, and the heading of their options.
 const FILTERS: (&str, &str) = ("filters", "Filters");
 
-/// The heading of the options that may stand outside of tables.
-const TOP: &str = "Metrics";
+/// The headings of the options that may stand outside of tables.
+const TOP: [&str; 2] = ["Metrics", "Flight recorder"];
 
 /// The subcommand as it is typed.
 const SUBCOMMAND: &str = "export";
@@ -124,9 +124,9 @@ fn settings(text: &str) -> Result<Vec<Setting>, Wrong> {
     for (key, value) in table.get_ref() {
         match value.get_ref() {
             DeValue::Table(table) if key.get_ref() == filters => {
-                add(&mut settings, table, heading, &line)?;
+                add(&mut settings, table, &[heading], &line)?;
             }
-            _ => add_one(&mut settings, key, value, TOP, &line)?,
+            _ => add_one(&mut settings, key, value, &TOP, &line)?,
         }
     }
     settings.sort_by_key(|setting| setting.line);
@@ -136,24 +136,25 @@ fn settings(text: &str) -> Result<Vec<Setting>, Wrong> {
 fn add(
     settings: &mut Vec<Setting>,
     table: &DeTable<'_>,
-    heading: &str,
+    headings: &[&str],
     line: &impl Fn(Range<usize>) -> usize,
 ) -> Result<(), Wrong> {
-    table.iter().try_for_each(|(key, value)| add_one(settings, key, value, heading, line))
+    table.iter().try_for_each(|(key, value)| add_one(settings, key, value, headings, line))
 }
 
 fn add_one(
     settings: &mut Vec<Setting>,
     key: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
-    heading: &str,
+    headings: &[&str],
     line: &impl Fn(Range<usize>) -> usize,
 ) -> Result<(), Wrong> {
     let (name, at) = (key.get_ref().to_string(), line(key.span()));
     let command = command();
-    let options = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading));
+    let is_here = |heading: &str| headings.contains(&heading);
+    let options = command.get_arguments().filter(|arg| arg.get_help_heading().is_some_and(is_here));
     let mut known: Vec<_> = options.filter_map(|arg| arg.get_long()).collect();
-    if heading == TOP {
+    if headings == TOP {
         known.push(FILTERS.0);
     }
     if !known.contains(&name.as_str()) {
@@ -190,7 +191,7 @@ fn add_one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::values::Kind;
+    use crate::{event::values::Kind, output::recorder::Trigger};
 
     fn read(typed: &str, text: &str) -> Result<ExportArgs, String> {
         let words = ["fork-trace", "export"].into_iter().chain(typed.split_whitespace());
@@ -213,6 +214,14 @@ mod tests {
         assert_eq!((args.listen.port(), args.top, args.filter.pids), (1, 9, vec![3]));
         assert!(args.filter.failed && args.filter.follow && args.filter.kinds.len() == 2);
         assert_eq!(read("", "").unwrap().listen.port(), 9464);
+        let text = "record = \"/a\"\nrecord-last = \"90s\"\nrecord-on = [\"stuck\", \"limit\"]\nrecord-size = \"1M\"";
+        let record = read("--record-keep 3", text).unwrap().record.settings().unwrap();
+        assert_eq!((record.last.as_secs(), record.size, record.keep), (90, 1 << 20, 3));
+        assert_eq!((record.folder.to_str(), record.storm), (Some("/a"), 2000));
+        assert_eq!(record.on, [Trigger::Stuck, Trigger::Limit]);
+        let all = read("", "record = \"/a\"").unwrap().record.settings().unwrap().on;
+        assert_eq!(all, [Trigger::Failure, Trigger::Limit, Trigger::Stuck, Trigger::Storm]);
+        assert!(read("", WHOLE).unwrap().record.settings().is_none());
     }
 
     #[test]
@@ -221,7 +230,7 @@ mod tests {
             ("lisen = \"x\"", "x.toml, line 1: there is no key lisen here; did you mean listen?"),
             (
                 "\nzebra = 1",
-                "x.toml, line 2: there is no key zebra here; there are listen, top, stages, buffer, filters",
+                "x.toml, line 2: there is no key zebra here; there are listen, top, stages, buffer, record, ",
             ),
             ("[filters]\ncom = \"x\"", "line 2: there is no key com here; did you mean comm?"),
             (
@@ -237,6 +246,8 @@ mod tests {
                 "[filters]\nfollow = true",
                 "x.toml: the following required arguments were not provided",
             ),
+            ("record-last = \"9m\"", "x.toml: the following required arguments were not provided"),
+            ("record-on = \"failures\"", "line 1: invalid value 'failures'"),
             ("top = 1.5", "line 1: top takes a text, a number"),
             ("top = [1, [2]]", "line 1: top takes a text, a number"),
             ("top = 1\ntop = 2", "line 2: duplicate key"),

@@ -1,4 +1,5 @@
-//! `fork-trace export`: a trace of the whole host whose only output are metrics, for Prometheus.
+//! `fork-trace export`: a trace of the whole host that becomes metrics, for Prometheus, and recordings when something
+//! goes wrong.
 
 use std::{
     io::Write as _,
@@ -17,6 +18,7 @@ use crate::{
     live::{
         report::{own_cpu_ns, sorts_of_loss},
         service::{Pulse, Service},
+        signals::on_user_signal,
     },
     output::{
         formats::Format,
@@ -27,6 +29,8 @@ use crate::{
         notes::Stderr,
         options::Color,
         outputs::{Outputs, print},
+        recorder::{Handle, Recorder},
+        sink::Sink,
     },
     plan::backend::Backend,
 };
@@ -54,15 +58,23 @@ pub fn export(typed: &ExportArgs) -> Result<u8> {
     let scope = Scope { top: usize::from(args.top), losses: sorts_of_loss() };
     let metrics = Arc::new(Mutex::new(Metrics::new(&scope)));
     let counting = Counting(Arc::clone(&metrics));
+    let mut sinks: Vec<Box<dyn Sink + Send>> = vec![Box::new(counting)];
+    let recorder = args.record.settings().map(Recorder::start).transpose()?;
+    let of_recorder = recorder.as_ref().map(Recorder::handle);
+    sinks.extend(recorder.map(|recorder| Box::new(recorder) as Box<dyn Sink + Send>));
+    if let Some(recorder) = of_recorder.clone() {
+        on_user_signal(move || recorder.signal())?;
+    }
+    let is_named = of_recorder.is_some();
     let notes: Vec<_> = args.filter.notes().collect();
     traced(
         &trace_of(args),
-        |_, _, _| Outputs::only("metrics", counting),
+        |_, _, _| Outputs::only("metrics", sinks),
         |trace| {
             let (pulse, of_health) = (service.pulse(), service.pulse());
             let answers = Answers {
                 metrics,
-                readings: readings(pulse),
+                readings: readings(pulse, of_recorder),
                 is_alive: Box::new(move || of_health.is_alive()),
             };
             server.start(answers).context("start the server")?;
@@ -72,7 +84,7 @@ pub fn export(typed: &ExportArgs) -> Result<u8> {
                 writeln!(said, "fork-trace: {note}").ok();
             }
             service.ready();
-            Ok((trace.counting(service), Vec::new()))
+            Ok((trace.serving(service, is_named), Vec::new()))
         },
     )
 }
@@ -116,7 +128,7 @@ fn trace_of(args: ExportArgs) -> TraceArgs {
 
 /// Reads what is not counted from attempts. To count zombies takes a look at every process, so this is not done
 /// for each scrape where many come.
-fn readings(pulse: Arc<Pulse>) -> Box<dyn FnMut() -> Readings + Send> {
+fn readings(pulse: Arc<Pulse>, recorder: Option<Handle>) -> Box<dyn FnMut() -> Readings + Send> {
     let (mut counted, mut zombies) = (None::<Instant>, None);
     Box::new(move || {
         if counted.is_none_or(|at| at.elapsed() >= BETWEEN_COUNTS) {
@@ -127,6 +139,7 @@ fn readings(pulse: Arc<Pulse>) -> Box<dyn FnMut() -> Readings + Send> {
             stuck: Some(pulse.stuck()),
             kernel_forks: counts::kernel_forks().ok(),
             cpu_ns: own_cpu_ns().ok(),
+            recorder: recorder.as_ref().map(Handle::counts),
         }
     })
 }

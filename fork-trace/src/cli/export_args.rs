@@ -1,11 +1,12 @@
 //! Options of `export`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args};
 
 use crate::{
-    cli::{filter_args::FilterArgs, parse},
+    cli::{filter_args::FilterArgs, parse, words::TRIGGERS},
+    output::recorder::{Settings, Trigger},
     plan::stages::Stages,
 };
 
@@ -45,7 +46,60 @@ pub struct ExportArgs {
     /// Say what is done; twice: also the verifier's words
     #[arg(short, long, action = ArgAction::Count, help_heading = "Run")]
     pub verbose: u8,
+    /// The flight recorder.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Which attempts to count.
     #[command(flatten)]
     pub filter: FilterArgs,
+}
+
+/// Options of the flight recorder.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Flight recorder")]
+pub struct RecordArgs {
+    /// Keep the last minutes in memory, and write them to a file in DIR when something goes wrong, and at SIGUSR1
+    ///
+    /// `fork-trace replay` shows such a file. DIR is made if it is not there.
+    #[arg(long = "record", value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Keep what is no older than this
+    #[arg(long = "record-last", value_name = "TIME", default_value = "5m", value_parser = parse::duration,
+        requires = "folder")]
+    pub last: Duration,
+    /// Keep no more than this, compressed
+    #[arg(long = "record-size", value_name = "SIZE", default_value = "16M", value_parser = parse::size,
+        requires = "folder")]
+    pub size: u32,
+    /// What goes wrong, separated by commas
+    #[arg(long = "record-on", value_name = "WHAT", value_delimiter = ',', requires = "folder",
+        default_value = "failure,limit,stuck,storm", value_parser = parse::word(TRIGGERS))]
+    pub on: Vec<Trigger>,
+    /// More attempts than N within a second are a storm
+    #[arg(long = "record-storm", value_name = "N", default_value_t = 2000, requires = "folder",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub storm: u64,
+    /// Write no second file for the same reason within this time, SIGUSR1 apart
+    #[arg(long = "record-pause", value_name = "TIME", default_value = "5m",
+        value_parser = parse::duration, requires = "folder")]
+    pub pause: Duration,
+    /// Keep the last N files; older ones that fork-trace wrote are deleted
+    #[arg(long = "record-keep", value_name = "N", default_value_t = 20, requires = "folder",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub keep: u16,
+}
+
+impl RecordArgs {
+    /// What is wanted of the recorder; `None`: there is none.
+    pub(super) fn settings(&self) -> Option<Settings> {
+        Some(Settings {
+            folder: self.folder.clone()?,
+            last: self.last,
+            size: self.size,
+            on: self.on.clone(),
+            storm: self.storm,
+            pause: self.pause,
+            keep: usize::from(self.keep),
+        })
+    }
 }

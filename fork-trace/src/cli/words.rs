@@ -4,7 +4,7 @@ use clap_complete::Shell;
 
 use crate::{
     event::{largest::Figure, summary::By, values::Kind},
-    output::options::Color,
+    output::{options::Color, recorder::Trigger},
     plan::backend::Backend,
 };
 
@@ -61,6 +61,14 @@ pub(super) const BACKENDS: [(&str, &str, Backend); 5] = [
     ("tracepoint", "Only fork's own tracepoints", Backend::Tracepoint),
 ];
 
+/// What makes the flight recorder write, a signal apart: name, help, meaning.
+pub(super) const TRIGGERS: [(&str, &str, Trigger); 4] = [
+    ("failure", "An attempt failed", Trigger::Failure),
+    ("limit", "An attempt failed at a limit", Trigger::Limit),
+    ("stuck", "An attempt has lasted for a second and has not ended", Trigger::Stuck),
+    ("storm", "There were more attempts within a second than --record-storm says", Trigger::Storm),
+];
+
 /// Shells that can complete: name, where the text goes, meaning.
 pub(super) const SHELLS: [(&str, &str, Shell); 3] = [
     (
@@ -90,6 +98,9 @@ mod tests {
         }
         for (name, _, by) in GROUPS {
             assert_eq!(name, by.name());
+        }
+        for (name, _, trigger) in TRIGGERS {
+            assert_eq!(name, trigger.name());
         }
         for (name, _, backend) in BACKENDS {
             assert_eq!(name, backend.name());

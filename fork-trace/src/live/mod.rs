@@ -71,7 +71,7 @@ use crate::{
 /// How often a second the ring is emptied when nobody calls; once a second what was lost is looked at.
 const TICKS_A_SECOND: u32 = 20;
 /// The same where nobody waits for what is shown.
-const TICKS_A_SECOND_COUNTING: u32 = 4;
+const TICKS_A_SECOND_SERVING: u32 = 4;
 /// Entries taken from the ring before they are written.
 const BATCH: usize = 4096;
 /// The longest that the loop works before it looks at signals again.
@@ -195,12 +195,14 @@ impl Trace {
         })
     }
 
-    /// The same for a `service` whose outputs only count: names are not looked up for them, and they are not in a
-    /// hurry. The service is told that the loop is alive.
+    /// The same for a `service` whose outputs are not in a hurry. Unless they tell of single attempts (`is_named`),
+    /// names are not looked up for them. The service is told that the loop is alive.
     #[must_use]
-    pub fn counting(mut self, service: Service) -> Self {
-        self.stream.enricher.silence();
-        self.ticks_a_second = TICKS_A_SECOND_COUNTING;
+    pub fn serving(mut self, service: Service, is_named: bool) -> Self {
+        if !is_named {
+            self.stream.enricher.silence();
+        }
+        self.ticks_a_second = TICKS_A_SECOND_SERVING;
         Self { service: Some(service), ..self }
     }
 

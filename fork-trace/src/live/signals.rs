@@ -1,6 +1,7 @@
-//! The signals that end a trace, and how they are passed on to a traced command.
+//! The signals that end a trace, and how they are passed on to a traced command; and the one by which the user asks
+//! for a recording.
 
-use std::{cell::Cell, ptr};
+use std::{cell::Cell, ptr, thread};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -142,6 +143,23 @@ pub fn pass_on(signal: Signal, command: &Child) -> bool {
 #[must_use]
 pub fn exit_status(signal: Signal) -> u8 {
     u8::try_from(128 + signal as i32).unwrap_or(1)
+}
+
+/// Calls `act` whenever SIGUSR1 comes, in a thread of its own. It has to be asked for before there are other
+/// threads: they take over that the signal is held back from them.
+///
+/// # Errors
+/// The system refuses.
+pub fn on_user_signal(act: impl Fn() + Send + 'static) -> Result<()> {
+    let held: SigSet = [Signal::SIGUSR1].into_iter().collect();
+    held.thread_block().context("hold SIGUSR1 back")?;
+    let listen = move || {
+        while held.wait().is_ok() {
+            act();
+        }
+    };
+    let started = thread::Builder::new().name("signals".to_owned()).spawn(listen);
+    started.map(drop).context("listen for SIGUSR1")
 }
 
 async fn arrival(stream: &mut Option<Stream>) {

@@ -13,6 +13,7 @@ pub mod options;
 pub mod outputs;
 pub mod perfetto;
 mod protobuf;
+pub mod recorder;
 pub mod sink;
 mod target;
 pub mod text;

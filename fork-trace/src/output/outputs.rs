@@ -89,13 +89,13 @@ impl Outputs {
         Self::start(targets, options)
     }
 
-    /// One output that is no place which is written to: `sink` takes the events, in a thread of its own. Notes
+    /// One output that is no place which is written to: `sinks` take the events, in a thread of their own. Notes
     /// are not told.
     ///
     /// # Errors
     /// There can be no thread.
-    pub fn only(name: &str, sink: impl Sink + Send + 'static) -> Result<Self, UserError> {
-        let sinks = move || vec![Box::new(sink) as Box<dyn Sink>];
+    pub fn only(name: &str, sinks: Vec<Box<dyn Sink + Send>>) -> Result<Self, UserError> {
+        let sinks = move || sinks.into_iter().map(|sink| sink as Box<dyn Sink>).collect();
         let writer = Writer::start(name.to_owned(), Unwritten::default(), None, sinks);
         let writer = writer.map_err(|error| output_error(name, &error))?;
         Ok(Self { open: vec![writer], notes: None, batch: Vec::new(), failed: Vec::new() })

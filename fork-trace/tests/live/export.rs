@@ -2,16 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Folder, kill, live_test, run, slower, tool, wait};
+use crate::support::{
+    Folder, forker, kill, lines, live_test, of_type, run, slower, summary, tool, wait,
+};
 
 /// A running export.
 struct Export {
@@ -196,4 +200,62 @@ fn a_port_that_is_taken_is_told_before_anything_is_attached() {
         "{said}"
     );
     assert!(said.contains("hint: choose another address with --listen"), "{said}");
+}
+
+/// Waits for a recording of this reason in a folder.
+fn recording(folder: &Path, reason: &str) -> PathBuf {
+    let ending = format!("-{reason}.json.gz");
+    let end = Instant::now() + Duration::from_nanos(slower(20_000_000_000));
+    loop {
+        let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let found: Vec<_> =
+            entries.filter(|path| path.to_str().unwrap().ends_with(&ending)).collect();
+        if let [path] = found.as_slice() {
+            return path.clone();
+        }
+        assert!(found.is_empty() && Instant::now() < end, "{ending}: {found:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_refused_fork_and_a_signal_are_recorded_and_replayed() {
+    live_test!();
+    let folder = Folder::new("record");
+    // It is made.
+    let place = folder.file("flight/recordings");
+    let mut command = tool();
+    command.args(["export", "--listen", "127.0.0.1:0", "--record-pause", "1h"]);
+    command.arg("--record").arg(&place);
+    let export = Export::start(&mut command);
+    for _ in 0..3 {
+        assert!(run(Command::new(forker()).arg("einval-thread")).status.success());
+    }
+    let failure = recording(&place, "failure");
+    kill(export.child.as_ref().unwrap().id(), Signal::SIGUSR1);
+    let signal = recording(&place, "signal");
+    for (path, least) in [(&failure, 1), (&signal, 3)] {
+        let output = run(tool().args(["replay", path.to_str().unwrap(), "--json"]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let shown = lines(output.stdout);
+        let refused: Vec<_> = of_type(&shown, "fork")
+            .into_iter()
+            .filter(|fork| fork["parent"]["comm"] == "forker" && fork["errno_name"] == "EINVAL")
+            .collect();
+        assert!(refused.len() >= least, "{refused:?}");
+        for fork in &refused {
+            assert_eq!(fork["cause"]["kind"], "invalid-flags", "{fork}");
+            // Names are looked up for those who read single attempts.
+            assert!(fork["parent"]["exe"].as_str().unwrap().ends_with("forker"), "{fork}");
+        }
+        let causes = &summary(&shown)["failures_by_cause"];
+        assert!(causes["invalid-flags"].as_u64().unwrap() >= least as u64, "{causes}");
+    }
+    let samples = export.scrape();
+    for trigger in ["failure", "signal"] {
+        let metric = format!("fork_trace_recordings_total{{trigger=\"{trigger}\"}}");
+        assert_eq!(samples[&metric], 1.0, "{samples:?}");
+    }
+    assert_eq!(samples["fork_trace_recordings_failed_total"], 0.0);
+    assert_eq!(samples["fork_trace_recorder_lines_left_total{bound=\"size\"}"], 0.0);
 }

@@ -62,6 +62,12 @@ pub(super) const WARNINGS: &[(&str, &str, &str)] = &[
         "Choose another bound with --max-events, or fewer attempts with a filter.",
     ),
     (
+        "recording",
+        "These lines were in the memory of `fork-trace export --record` when what is told happened. What came before \
+         them had left it.",
+        "Nothing has to be done; --record-last and --record-size say how much is kept.",
+    ),
+    (
         "output-failed",
         "One of several outputs can no longer be written, as on a full disk. The others go on.",
         "Make room, or name another file. The exit status is 1.",

@@ -30,6 +30,11 @@ impl<W: Write> Json<W> {
         Self { to: writer, line: Line::new(), told }
     }
 
+    /// What it writes to.
+    pub(super) const fn writer(&mut self) -> &mut W {
+        &mut self.to
+    }
+
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         self.line.clear();
         compact::append(&mut self.line, value)?;

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use fork_trace_common::stage::STAGES;
 
-use crate::output::metrics::{
-    Metrics, Readings,
-    bounded::OTHER,
-    family::{Family, Labels, Type, Value},
-    histogram::Histogram,
+use crate::output::{
+    metrics::{
+        Metrics, Readings,
+        bounded::OTHER,
+        family::{Family, Labels, Type, Value},
+        histogram::Histogram,
+    },
+    recorder::{Counts, Left, Trigger},
 };
 
 /// For how long a limit is exposed after an attempt failed at it: nobody looks at it afterwards.
@@ -16,6 +19,9 @@ const LIMIT_FRESH: Duration = Duration::from_secs(300);
 
 /// The metrics of one family.
 type Series = Vec<(Labels, Value)>;
+
+/// A family: its name, its type, its help and its metrics.
+type Row = (&'static str, Type, &'static str, Series);
 
 fn label(name: &'static str, value: impl Into<String>) -> (&'static str, String) {
     (name, value.into())
@@ -30,6 +36,37 @@ fn single(value: Option<Value>) -> Series {
     value.map(|value| (Vec::new(), value)).into_iter().collect()
 }
 
+/// What the flight recorder did.
+fn recorder(counts: &Counts) -> [Row; 3] {
+    let by = |name, values: &[(&str, u64)]| {
+        let of = |(value, count): &(&str, u64)| (vec![label(name, *value)], Value::Count(*count));
+        values.iter().map(of).collect()
+    };
+    let written: Vec<_> =
+        Trigger::ALL.iter().map(|trigger| trigger.name()).zip(counts.written).collect();
+    let Left { age, size, too_long } = counts.left;
+    [
+        (
+            "fork_trace_recordings",
+            Type::Counter,
+            "Recordings that the flight recorder wrote, by what made it write.",
+            by("trigger", &written),
+        ),
+        (
+            "fork_trace_recordings_failed",
+            Type::Counter,
+            "Recordings that could not be written.",
+            single(Some(Value::Count(counts.failed))),
+        ),
+        (
+            "fork_trace_recorder_lines_left",
+            Type::Counter,
+            "Lines that the flight recorder has in memory no more, by the bound that they met.",
+            by("bound", &[("age", age), ("size", size), ("too_long", too_long)]),
+        ),
+    ]
+}
+
 impl Metrics {
     /// Every metric with a value at `now`, in order.
     pub(super) fn families(&mut self, readings: &Readings, now: Instant) -> Vec<Family> {
@@ -37,7 +74,7 @@ impl Metrics {
         self.limits.retain(|_, limit| fresh(limit.at));
         let zombies = self.zombies(readings);
         let counted = |count: &u64| Value::Count(*count);
-        let rows: [(&str, Type, &str, Series); 17] = [
+        let rows: [Row; 17] = [
             (
                 "fork_trace_attempts",
                 Type::Counter,
@@ -186,7 +223,8 @@ impl Metrics {
                     .collect(),
             ),
         ];
-        let families = rows.into_iter();
+        let recorder = readings.recorder.iter().flat_map(recorder);
+        let families = rows.into_iter().chain(recorder);
         families.map(|(name, kind, help, metrics)| Family { name, help, kind, metrics }).collect()
     }
 

@@ -42,6 +42,7 @@ use crate::{
             histogram::{Exemplar, Histogram},
             text::Dialect,
         },
+        recorder,
         sink::Sink,
     },
 };
@@ -90,6 +91,8 @@ pub struct Readings {
     pub kernel_forks: Option<u64>,
     /// Time of this process on CPUs.
     pub cpu_ns: Option<u64>,
+    /// What the flight recorder did, where there is one.
+    pub recorder: Option<recorder::Counts>,
 }
 
 /// A limit at which an attempt failed.
