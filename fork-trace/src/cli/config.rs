@@ -24,7 +24,7 @@ const LONGEST: u64 = 64 << 10;
 const FILTERS: (&str, &str) = ("filters", "Filters");
 
 /// The headings of the options that may stand outside of tables.
-const TOP: [&str; 2] = ["Metrics", "Flight recorder"];
+const TOP: [&str; 3] = ["Metrics", "Flight recorder", "OpenTelemetry"];
 
 /// The subcommand as it is typed.
 const SUBCOMMAND: &str = "export";

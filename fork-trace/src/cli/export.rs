@@ -9,27 +9,33 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+#[cfg(feature = "otlp")]
+use crate::{
+    cli::export_args::OtlpArgs,
+    output::otlp::{self, Otlp},
+};
 use crate::{
     cli::{
         CommandArgs, MeasureArgs, OutputArgs, RunArgs, TraceArgs, config, export_args::ExportArgs,
         trace::traced,
     },
+    error::UserError,
     host::{counts, process::zombies},
     live::{
         report::{own_cpu_ns, sorts_of_loss},
         service::{Pulse, Service},
-        signals::on_user_signal,
+        signals::UserSignal,
     },
     output::{
         formats::Format,
         metrics::{
-            Counting, Metrics, Readings, Scope,
+            Counting, Metrics, Readings, Scope, Shared,
             server::{Answers, Server},
         },
         notes::Stderr,
         options::Color,
         outputs::{Outputs, print},
-        recorder::{Handle, Recorder},
+        recorder::{self, Recorder},
         sink::Sink,
     },
     plan::backend::Backend,
@@ -57,24 +63,30 @@ pub fn export(typed: &ExportArgs) -> Result<u8> {
     let address = server.address().context("ask for the address")?;
     let scope = Scope { top: usize::from(args.top), losses: sorts_of_loss() };
     let metrics = Arc::new(Mutex::new(Metrics::new(&scope)));
-    let counting = Counting(Arc::clone(&metrics));
-    let mut sinks: Vec<Box<dyn Sink + Send>> = vec![Box::new(counting)];
-    let recorder = args.record.settings().map(Recorder::start).transpose()?;
-    let of_recorder = recorder.as_ref().map(Recorder::handle);
-    sinks.extend(recorder.map(|recorder| Box::new(recorder) as Box<dyn Sink + Send>));
-    if let Some(recorder) = of_recorder.clone() {
-        on_user_signal(move || recorder.signal())?;
-    }
-    let is_named = of_recorder.is_some();
+    let mut beside = Beside::new(&args);
+    // Before there are other threads.
+    let signal = beside.recorder.as_ref().map(|_| UserSignal::hold()).transpose()?;
+    let (is_named, handles) = (beside.is_named(), beside.handles());
     let notes: Vec<_> = args.filter.notes().collect();
+    let (counted, pulse) = (Arc::clone(&metrics), service.pulse());
+    let of_beside = handles.clone();
     traced(
         &trace_of(args),
-        |_, _, _| Outputs::only("metrics", sinks),
+        |_, _, _| {
+            let mut sinks: Vec<Box<dyn Sink + Send>> =
+                vec![Box::new(Counting(Arc::clone(&counted)))];
+            beside.start(counted, readings(pulse, of_beside))?;
+            sinks.extend(beside.sinks());
+            Outputs::only("metrics", sinks)
+        },
         |trace| {
             let (pulse, of_health) = (service.pulse(), service.pulse());
+            if let (Some(signal), Some(recorder)) = (signal, handles.recorder.clone()) {
+                signal.listen(move || recorder.signal())?;
+            }
             let answers = Answers {
                 metrics,
-                readings: readings(pulse, of_recorder),
+                readings: readings(pulse, handles),
                 is_alive: Box::new(move || of_health.is_alive()),
             };
             server.start(answers).context("start the server")?;
@@ -88,6 +100,74 @@ pub fn export(typed: &ExportArgs) -> Result<u8> {
         },
     )
 }
+
+/// What is told beside the metrics: single attempts.
+struct Beside {
+    recorder: Option<Recorder>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<(Otlp, OtlpArgs)>,
+}
+
+/// For those who look at what these did.
+#[derive(Clone)]
+struct Handles {
+    recorder: Option<recorder::Handle>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<otlp::Handle>,
+}
+
+impl Beside {
+    fn new(args: &ExportArgs) -> Self {
+        #[cfg(feature = "otlp")]
+        let is_sent = args.otlp.endpoint.is_some();
+        Self {
+            recorder: args.record.settings().map(Recorder::new),
+            #[cfg(feature = "otlp")]
+            otlp: is_sent.then(|| (Otlp::default(), args.otlp.clone())),
+        }
+    }
+
+    /// Whether names are looked up.
+    const fn is_named(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        if self.otlp.is_some() {
+            return true;
+        }
+        self.recorder.is_some()
+    }
+
+    fn handles(&self) -> Handles {
+        Handles {
+            recorder: self.recorder.as_ref().map(Recorder::handle),
+            #[cfg(feature = "otlp")]
+            otlp: self.otlp.as_ref().map(|(otlp, _)| otlp.handle()),
+        }
+    }
+
+    /// Starts their threads; one of them sends metrics, too.
+    fn start(&mut self, metrics: Shared, readings: Reads) -> Result<(), UserError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.start()?;
+        }
+        #[cfg(feature = "otlp")]
+        if let Some((otlp, OtlpArgs { endpoint: Some(endpoint), every })) = &self.otlp {
+            return otlp.start(endpoint.clone(), *every, metrics, readings);
+        }
+        drop((metrics, readings));
+        Ok(())
+    }
+
+    fn sinks(self) -> Vec<Box<dyn Sink + Send>> {
+        let recorder = self.recorder.map(|recorder| Box::new(recorder) as Box<dyn Sink + Send>);
+        let sinks = recorder.into_iter();
+        #[cfg(feature = "otlp")]
+        let sinks = sinks.chain(self.otlp.map(|(otlp, _)| Box::new(otlp) as Box<dyn Sink + Send>));
+        sinks.collect()
+    }
+}
+
+/// Reads what is not counted from attempts.
+type Reads = Box<dyn FnMut() -> Readings + Send>;
 
 /// The trace that is counted.
 fn trace_of(args: ExportArgs) -> TraceArgs {
@@ -126,9 +206,8 @@ fn trace_of(args: ExportArgs) -> TraceArgs {
     }
 }
 
-/// Reads what is not counted from attempts. To count zombies takes a look at every process, so this is not done
-/// for each scrape where many come.
-fn readings(pulse: Arc<Pulse>, recorder: Option<Handle>) -> Box<dyn FnMut() -> Readings + Send> {
+/// To count zombies takes a look at every process, so this is not done for each scrape where many come.
+fn readings(pulse: Arc<Pulse>, handles: Handles) -> Reads {
     let (mut counted, mut zombies) = (None::<Instant>, None);
     Box::new(move || {
         if counted.is_none_or(|at| at.elapsed() >= BETWEEN_COUNTS) {
@@ -139,7 +218,9 @@ fn readings(pulse: Arc<Pulse>, recorder: Option<Handle>) -> Box<dyn FnMut() -> R
             stuck: Some(pulse.stuck()),
             kernel_forks: counts::kernel_forks().ok(),
             cpu_ns: own_cpu_ns().ok(),
-            recorder: recorder.as_ref().map(Handle::counts),
+            recorder: handles.recorder.as_ref().map(recorder::Handle::counts),
+            #[cfg(feature = "otlp")]
+            otlp: handles.otlp.as_ref().map(otlp::Handle::counts),
         }
     })
 }

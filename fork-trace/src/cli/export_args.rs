@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args};
 
+#[cfg(feature = "otlp")]
+use crate::output::otlp::Endpoint;
 use crate::{
     cli::{filter_args::FilterArgs, parse, words::TRIGGERS},
     output::recorder::{Settings, Trigger},
@@ -49,9 +51,29 @@ pub struct ExportArgs {
     /// The flight recorder.
     #[command(flatten)]
     pub record: RecordArgs,
+    /// OpenTelemetry.
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
     /// Which attempts to count.
     #[command(flatten)]
     pub filter: FilterArgs,
+}
+
+/// Options of OpenTelemetry.
+#[cfg(feature = "otlp")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "OpenTelemetry")]
+pub struct OtlpArgs {
+    /// Send metrics, and slow, failed and stuck attempts as log records, to a Collector by OTLP
+    ///
+    /// URL is like `http://127.0.0.1:4318`. It is plain HTTP with protocol buffers, to /v1/metrics and /v1/logs below it.
+    #[arg(long = "otlp", value_name = "URL")]
+    pub endpoint: Option<Endpoint>,
+    /// Send metrics once in this time
+    #[arg(long = "otlp-every", value_name = "TIME", default_value = "60s",
+        value_parser = parse::duration, requires = "endpoint")]
+    pub every: Duration,
 }
 
 /// Options of the flight recorder.

@@ -145,21 +145,33 @@ pub fn exit_status(signal: Signal) -> u8 {
     u8::try_from(128 + signal as i32).unwrap_or(1)
 }
 
-/// Calls `act` whenever SIGUSR1 comes, in a thread of its own. It has to be asked for before there are other
-/// threads: they take over that the signal is held back from them.
-///
-/// # Errors
-/// The system refuses.
-pub fn on_user_signal(act: impl Fn() + Send + 'static) -> Result<()> {
-    let held: SigSet = [Signal::SIGUSR1].into_iter().collect();
-    held.thread_block().context("hold SIGUSR1 back")?;
-    let listen = move || {
-        while held.wait().is_ok() {
-            act();
-        }
-    };
-    let started = thread::Builder::new().name("signals".to_owned()).spawn(listen);
-    started.map(drop).context("listen for SIGUSR1")
+/// SIGUSR1, held back from this thread and from those that it starts from now on.
+pub struct UserSignal(SigSet);
+
+impl UserSignal {
+    /// Holds it back. Threads that there are already would be ended by it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn hold() -> Result<Self> {
+        let held: SigSet = [Signal::SIGUSR1].into_iter().collect();
+        held.thread_block().context("hold SIGUSR1 back")?;
+        Ok(Self(held))
+    }
+
+    /// Calls `act` whenever it comes, in a thread of its own.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn listen(self, act: impl Fn() + Send + 'static) -> Result<()> {
+        let listen = move || {
+            while self.0.wait().is_ok() {
+                act();
+            }
+        };
+        let started = thread::Builder::new().name("signals".to_owned()).spawn(listen);
+        started.map(drop).context("listen for SIGUSR1")
+    }
 }
 
 async fn arrival(stream: &mut Option<Stream>) {

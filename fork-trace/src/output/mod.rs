@@ -2,6 +2,8 @@
 //!
 //! A sink knows events and its writer, nothing else.
 
+#[cfg(feature = "otlp")]
+mod attributes;
 pub mod compress;
 pub mod files;
 pub mod folded;
@@ -10,6 +12,8 @@ pub mod json;
 pub mod metrics;
 pub mod notes;
 pub mod options;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod outputs;
 pub mod perfetto;
 mod protobuf;

@@ -65,6 +65,18 @@ impl Message {
         }
     }
 
+    /// Adds a number of eight bytes that is no field, as in a packed row of them.
+    #[cfg(feature = "otlp")]
+    pub(super) fn bare_fixed(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// Adds the fields of another message.
+    #[cfg(feature = "otlp")]
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     fn tag(&mut self, field: u32, layout: u32) {
         self.varint(u64::from(field << 3 | layout));
     }

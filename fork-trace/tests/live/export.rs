@@ -225,7 +225,7 @@ fn a_refused_fork_and_a_signal_are_recorded_and_replayed() {
     // It is made.
     let place = folder.file("flight/recordings");
     let mut command = tool();
-    command.args(["export", "--listen", "127.0.0.1:0", "--record-pause", "1h"]);
+    command.args(["export", "-n", "forker", "--listen", "127.0.0.1:0", "--record-pause", "1h"]);
     command.arg("--record").arg(&place);
     let export = Export::start(&mut command);
     for _ in 0..3 {

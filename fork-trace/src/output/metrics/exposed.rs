@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use fork_trace_common::stage::STAGES;
 
+#[cfg(feature = "otlp")]
+use crate::output::metrics::{OtlpCounts, SIGNALS};
 use crate::output::{
     metrics::{
         Metrics, Readings,
@@ -63,6 +65,30 @@ fn recorder(counts: &Counts) -> [Row; 3] {
             Type::Counter,
             "Lines that the flight recorder has in memory no more, by the bound that they met.",
             by("bound", &[("age", age), ("size", size), ("too_long", too_long)]),
+        ),
+    ]
+}
+
+/// What was sent by OTLP.
+#[cfg(feature = "otlp")]
+fn otlp(counts: &OtlpCounts) -> [Row; 2] {
+    let by = |result, counts: [u64; SIGNALS.len()]| {
+        SIGNALS.into_iter().zip(counts).map(move |(signal, count)| {
+            (vec![label("signal", signal), label("result", result)], Value::Count(count))
+        })
+    };
+    [
+        (
+            "fork_trace_otlp_requests",
+            Type::Counter,
+            "Requests to a Collector, by signal and by whether they were taken.",
+            by("ok", counts.taken).chain(by("failed", counts.failed)).collect(),
+        ),
+        (
+            "fork_trace_otlp_records_dropped",
+            Type::Counter,
+            "Log records that were not sent to a Collector.",
+            single(Some(Value::Count(counts.dropped))),
         ),
     ]
 }
@@ -225,6 +251,8 @@ impl Metrics {
         ];
         let recorder = readings.recorder.iter().flat_map(recorder);
         let families = rows.into_iter().chain(recorder);
+        #[cfg(feature = "otlp")]
+        let families = families.chain(readings.otlp.iter().flat_map(otlp));
         families.map(|(name, kind, help, metrics)| Family { name, help, kind, metrics }).collect()
     }
 

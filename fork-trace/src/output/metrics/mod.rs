@@ -11,6 +11,8 @@ mod exposed;
 mod family;
 mod histogram;
 mod http;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod proto;
 pub mod server;
 mod text;
@@ -22,9 +24,14 @@ use std::{
     time::Instant,
 };
 
+#[cfg(feature = "otlp")]
+use std::ops::Range;
+
 use foldhash::HashMap;
 use fork_trace_common::stage::STAGES;
 
+#[cfg(feature = "otlp")]
+use crate::output::protobuf::Message;
 use crate::{
     event::{
         Event,
@@ -93,6 +100,25 @@ pub struct Readings {
     pub cpu_ns: Option<u64>,
     /// What the flight recorder did, where there is one.
     pub recorder: Option<recorder::Counts>,
+    /// What was sent by OTLP, where it is.
+    #[cfg(feature = "otlp")]
+    pub otlp: Option<OtlpCounts>,
+}
+
+/// The signals that are sent by OTLP, in the order of [`OtlpCounts`].
+#[cfg(feature = "otlp")]
+pub(super) const SIGNALS: [&str; 2] = ["metrics", "logs"];
+
+/// What was sent by OTLP so far.
+#[cfg(feature = "otlp")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OtlpCounts {
+    /// Requests that were taken, by signal.
+    pub taken: [u64; SIGNALS.len()],
+    /// Requests that were not, each time that they were tried.
+    pub failed: [u64; SIGNALS.len()],
+    /// Log records that were not sent.
+    pub dropped: u64,
 }
 
 /// A limit at which an attempt failed.
@@ -348,6 +374,22 @@ impl Sink for Counting {
 #[must_use]
 pub fn open_metrics(metrics: &mut Metrics, readings: &Readings, now: Instant) -> String {
     text::text(&metrics.families(readings, now), Dialect::OpenMetrics)
+}
+
+/// What is sent of `metrics` now by OTLP, counted in `times`, in nanoseconds since 1970.
+#[cfg(feature = "otlp")]
+pub(super) fn otlp_request(
+    metrics: &Shared,
+    readings: &Readings,
+    resource: &Message,
+    times: &Range<u64>,
+) -> Vec<u8> {
+    // The numbers are copied at once, and turned into bytes when they are free again.
+    let families = {
+        let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.families(readings, Instant::now())
+    };
+    otlp::bytes(&families, resource, times)
 }
 
 #[cfg(test)]

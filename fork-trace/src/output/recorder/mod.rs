@@ -215,14 +215,14 @@ pub struct Recorder {
     shared: Arc<Shared>,
     watch: Watch,
     json: Json<Vec<u8>>,
+    /// Where it writes, until the thread has it.
+    folder: Option<Folder>,
 }
 
 impl Recorder {
-    /// Starts the thread that writes, which looks first whether it can write into the folder.
-    ///
-    /// # Errors
-    /// [`UserError::Output`]: it cannot, or there can be no thread.
-    pub fn start(settings: Settings) -> Result<Self, UserError> {
+    /// Nothing is kept yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
         let Settings { folder, last, size, on, storm, pause, keep } = settings;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let state = State {
@@ -240,9 +240,18 @@ impl Recorder {
             written: Default::default(),
             failed: AtomicU64::new(0),
         });
-        let folder = Folder::new(folder, keep);
+        let (watch, json) = (Watch::new(on, storm), Json::new(Vec::new()));
+        Self { shared, watch, json, folder: Some(Folder::new(folder, keep)) }
+    }
+
+    /// Starts the thread that writes, which looks first whether it can write into the folder.
+    ///
+    /// # Errors
+    /// [`UserError::Output`]: it cannot, or there can be no thread.
+    pub fn start(&mut self) -> Result<(), UserError> {
+        let Some(folder) = self.folder.take() else { return Ok(()) };
         let name = folder.name();
-        let (far, (ready, is_ready)) = (Arc::clone(&shared), mpsc::channel());
+        let (far, (ready, is_ready)) = (Arc::clone(&self.shared), mpsc::channel());
         let started = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             // A thread has capabilities of its own, and this one has to do with what its user may do.
             for set in [CapSet::Effective, CapSet::Permitted] {
@@ -260,9 +269,7 @@ impl Recorder {
         });
         let gone = || io::Error::other("its thread ended");
         let prepared = started.and_then(|_| is_ready.recv().unwrap_or_else(|_| Err(gone())));
-        prepared.map_err(|error| output_error(&name, &error))?;
-        let watch = Watch::new(on, storm);
-        Ok(Self { shared, watch, json: Json::new(Vec::new()) })
+        prepared.map_err(|error| output_error(&name, &error))
     }
 
     /// For those who ask and look.

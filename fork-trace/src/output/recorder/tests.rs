@@ -51,7 +51,8 @@ fn settings(place: &Place) -> Settings {
 }
 
 fn started(settings: Settings) -> Recorder {
-    let mut recorder = Recorder::start(settings).unwrap();
+    let mut recorder = Recorder::new(settings);
+    recorder.start().unwrap();
     let start = r#"{"type":"start","schema_version":2,"version":"0","ts":"2026-01-01T00:00:00Z","mono_ns":50,
         "host":{"name":"h","kernel":"6.1","arch":"x86_64","cpus":1,"boot_id":"b"},"backend":"tracepoint",
         "filters":{},"coverage":[]}"#;
@@ -213,7 +214,7 @@ fn a_folder_that_is_gone_is_counted_and_the_trace_goes_on() {
 fn a_folder_that_cannot_be_written_is_told_at_once() {
     let place = Place::new("recorder-file");
     fs::write(&place.0, "").unwrap();
-    let error = Recorder::start(settings(&place)).err().unwrap();
+    let error = Recorder::new(settings(&place)).start().unwrap_err();
     assert_eq!(error.exit_status(), 1);
     assert!(error.to_string().contains("cannot write"), "{error}");
     fs::remove_file(&place.0).unwrap();
