@@ -129,6 +129,8 @@ pub enum UserError {
         /// An ending of its files.
         ending: &'static str,
     },
+    /// There is no terminal to draw on.
+    NoTerminal,
     /// There is no program with which a command could begin.
     NoProgram {
         /// How it is called.
@@ -206,6 +208,7 @@ impl UserError {
             | Self::NoTree
             | Self::SameFile { .. }
             | Self::Terminal { .. }
+            | Self::NoTerminal
             | Self::Environment { .. } => 2,
             Self::Command { status, .. } => *status,
             Self::NoProgram { .. } => 127,
@@ -283,6 +286,9 @@ impl UserError {
             Self::Terminal { ending, .. } => {
                 format!("write it to a file with -o FILE.{ending}, or into a pipe")
             }
+            Self::NoTerminal => "run it on a terminal; `fork-trace -S` sums up a trace as text, and \
+                `fork-trace export` serves figures while it lasts"
+                .to_owned(),
             Self::NoProgram { elsewhere: Some(path), .. } => format!(
                 "sudo looks for programs where its secure_path says, and not on your own PATH, where \
                  it is {path}: give that path"
@@ -359,6 +365,9 @@ impl fmt::Display for UserError {
                 f,
                 "{path} is a terminal, on which nobody can read what is written for programs ({format})"
             ),
+            Self::NoTerminal => {
+                f.write_str("`top` draws on a terminal, and standard output is none")
+            }
             Self::Command { name, cause, .. } => write!(f, "cannot run {name}: {cause}"),
             Self::Replay { place, cause } => write!(f, "{place}: {cause}"),
             Self::CutOff { place } => write!(f, "{place}: the recording is cut off here"),

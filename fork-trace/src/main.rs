@@ -27,6 +27,8 @@ fn main() -> ExitCode {
             listen(args.verbose);
             cli::export::export(args)
         }
+        // What is logged would be written over the picture.
+        Some(Task::Top(args)) => cli::top::top(args),
         Some(Task::Explain { words, markdown }) => cli::explain::explain(words, *markdown),
         Some(Task::Schema) => cli::schema::schema(),
         Some(Task::Completions { shell }) => cli::generated::completions(*shell),

@@ -1,4 +1,4 @@
-//! Options that say which attempts are shown: `trace`, `replay` and `export` take them.
+//! Options that say which attempts are shown: `trace`, `top`, `replay` and `export` take them.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What was typed, and an outline for each command.
 //!
 //! clap is known here only: what was typed becomes the plain structs that the other rooms take.
-//! `trace`, `replay`, `export`, `explain`, `schema`, `stuck`, `doctor`, and what is `generated` from the definitions
+//! `trace`, `top`, `replay`, `export`, `explain`, `schema`, `stuck`, `doctor`, and what is `generated` from the definitions
 //! here, are one command each.
 
 mod by;
@@ -20,6 +20,8 @@ mod parse;
 pub mod replay;
 pub mod schema;
 pub mod stuck;
+pub mod top;
+pub mod top_args;
 pub mod trace;
 mod words;
 
@@ -32,6 +34,7 @@ use crate::{
     cli::{
         export_args::ExportArgs,
         filter_args::FilterArgs,
+        top_args::TopArgs,
         words::{BACKENDS, COLORS, GROUPS, Order, SHELLS, SORTS},
     },
     error::UserError,
@@ -85,6 +88,10 @@ pub enum Task {
     ///
     /// It reads the tool's own JSON, and works on any machine.
     Replay(Box<ReplayArgs>),
+    /// Show who forks on this host, live on a terminal: how often, for how long, waiting for what, failing why
+    ///
+    /// The key ? tells all keys: sort, filter, groups, details of one program, pause, record.
+    Top(Box<TopArgs>),
     /// Serve the metrics of this host to Prometheus, until it is stopped
     ///
     /// It traces every fork of the host with light stages, and answers GET /metrics and GET /healthz.

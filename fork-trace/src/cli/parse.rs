@@ -41,6 +41,19 @@ pub(super) fn output_file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// A file to record to, which `replay` has to be able to read.
+pub(super) fn recording() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let is_json = Format::of_file(&path).is_some_and(|format| format.name == "json");
+        let no_ending = Format::takes(&path) && Format::of_file(&path).is_none();
+        let is_file = path.as_os_str() != "-";
+        if is_file && (is_json || no_ending) {
+            return Ok(path);
+        }
+        Err("a recording is JSON: give a file with the ending .json or .jsonl; .gz or .zst after it compresses")
+    })
+}
+
 /// The stages to measure: `default`, `all`, `none`, or names.
 pub(super) fn stages(text: &str) -> Result<Stages, String> {
     match text {

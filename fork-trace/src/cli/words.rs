@@ -30,6 +30,15 @@ pub(super) const GROUPS: [(&str, &str, By); 8] = [
     ("stack", "The caller's user-space stack; tracing, this includes --stacks", By::Stack),
 ];
 
+/// By what `top` has groups: name, help, meaning.
+pub(super) const TOP_GROUPS: [(&str, &str, By); 5] = [
+    ("comm", "The caller's name", By::Comm),
+    ("exe", "The program that the caller runs", By::Exe),
+    ("unit", "The caller's systemd unit", By::Unit),
+    ("cgroup", "The caller's container, or else its control group", By::Cgroup),
+    ("uid", "The caller's user", By::Uid),
+];
+
 /// In which order a replay shows attempts.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
@@ -96,7 +105,7 @@ mod tests {
         for (name, _, kind) in KINDS {
             assert_eq!(name, kind.name());
         }
-        for (name, _, by) in GROUPS {
+        for (name, _, by) in GROUPS.into_iter().chain(TOP_GROUPS) {
             assert_eq!(name, by.name());
         }
         for (name, _, trigger) in TRIGGERS {

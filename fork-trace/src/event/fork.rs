@@ -29,6 +29,9 @@ pub fn id_of(tid: u32, began_ns: u64) -> String {
     id
 }
 
+/// What stands for the reason of a wait that is not known.
+pub const UNKNOWN: &str = "unknown";
+
 /// One attempt to make a task, success or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fork {
@@ -176,6 +179,23 @@ impl Fork {
     #[must_use]
     pub fn took_ns(&self) -> Option<u64> {
         self.held_ns.or_else(|| self.total_ns.filter(|_| self.syscall.is_none()))
+    }
+
+    /// The time of its waits by their reasons; of its short ones only those have a reason that were told apart, and
+    /// the others are [`UNKNOWN`].
+    #[must_use]
+    pub fn waits_ns(&self) -> Vec<(Name, u64)> {
+        let named = |wait: &Wait| (wait.reason.clone(), wait.dur_ns);
+        let mut waits: Vec<_> = self.waits.iter().map(named).collect();
+        if let Some(more) = &self.waits_more {
+            let preempted_ns = more.preempted_ns.unwrap_or_default();
+            let quota_ns = more.quota_ns.unwrap_or_default();
+            let rest_ns = more.dur_ns.saturating_sub(preempted_ns.saturating_add(quota_ns));
+            let parts = [("preempted", preempted_ns), ("cpu-quota", quota_ns), (UNKNOWN, rest_ns)];
+            waits.extend(parts.map(|(reason, ns)| (Name::Borrowed(reason), ns)));
+        }
+        waits.retain(|(_, ns)| *ns > 0);
+        waits
     }
 
     /// When the child became runnable, from the start of the attempt, where the stage that wakes it has a

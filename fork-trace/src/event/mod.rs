@@ -13,6 +13,7 @@ pub mod clock;
 pub mod clone_flags;
 pub mod compare;
 pub mod errno;
+pub mod fill;
 pub mod filters;
 pub mod follow_up;
 pub mod fork;

@@ -8,6 +8,7 @@ pub mod counts;
 pub mod descriptors;
 pub mod facts;
 pub mod features;
+pub mod fill;
 pub mod functions;
 pub mod heap;
 pub mod hurry;

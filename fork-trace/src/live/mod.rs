@@ -93,7 +93,7 @@ const SHOWING_LATE: Duration = Duration::from_millis(250);
 pub enum Stop {
     /// The time is over; a command may still run.
     Duration,
-    /// There are as many attempts as were wanted, or nobody reads any more; a command may still run.
+    /// There are as many attempts as were wanted, or nobody reads or watches any more; a command may still run.
     Enough,
     /// This signal asked for it.
     Signal(Signal),
@@ -246,7 +246,8 @@ impl Trace {
                 () = yield_now(), if behind => {}
             }
             behind = self.turn(Instant::now() + TURN)?;
-            if !self.outputs.is_open() || self.stream.is_enough() {
+            let is_over = self.service.as_ref().is_some_and(Service::is_over);
+            if is_over || !self.outputs.is_open() || self.stream.is_enough() {
                 return Ok(Stop::Enough);
             }
         }

@@ -16,7 +16,7 @@ use std::{
     },
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -29,13 +29,15 @@ const DEAD: Duration = Duration::from_secs(10);
 /// The variable that names the socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// What the loop tells others in this process.
+/// What the loop and others in this process tell each other.
 #[derive(Debug)]
 pub struct Pulse {
     began: Instant,
     /// When the loop was last seen, in milliseconds since then.
     seen_ms: AtomicU64,
     stuck: AtomicU64,
+    /// Somebody wants tracing to end.
+    is_over: AtomicBool,
 }
 
 impl Pulse {
@@ -44,6 +46,11 @@ impl Pulse {
     pub fn is_alive(&self) -> bool {
         let seen = Duration::from_millis(self.seen_ms.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(seen) < DEAD
+    }
+
+    /// Asks for the end of tracing, which comes when the loop next looks.
+    pub fn ask_for_end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Attempts that had lasted for a second or more when the loop last looked.
@@ -84,16 +91,32 @@ impl Service {
         Ok(Self::new(manager, watchdog.map(Duration::from_micros)))
     }
 
+    /// One of which no manager is told.
+    #[must_use]
+    pub fn unmanaged() -> Self {
+        Self::new(None, None)
+    }
+
     fn new(manager: Option<UnixDatagram>, watchdog: Option<Duration>) -> Self {
         let now = Instant::now();
-        let pulse = Pulse { began: now, seen_ms: AtomicU64::new(0), stuck: AtomicU64::new(0) };
+        let pulse = Pulse {
+            began: now,
+            seen_ms: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        };
         Self { manager, watchdog, told: now, pulse: Arc::new(pulse) }
     }
 
-    /// What the loop tells others in this process.
+    /// What the loop and others in this process tell each other.
     #[must_use]
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
+    }
+
+    /// Whether somebody in this process asked for the end of tracing.
+    pub(super) fn is_over(&self) -> bool {
+        self.pulse.is_over.load(Ordering::Relaxed)
     }
 
     /// Tracing has begun.

@@ -22,4 +22,5 @@ pub mod sink;
 mod target;
 pub mod text;
 pub mod told;
+pub mod top;
 mod writer;

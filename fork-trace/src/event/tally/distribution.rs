@@ -9,7 +9,7 @@ use crate::event::summary::Percentiles;
 /// Durations are counted by their first [`Self::BITS`] binary digits, so a percentile is off by
 /// 0.05 % at most; there are some 55,000 such beginnings, and a stage meets a few hundred of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Distribution {
+pub(crate) struct Distribution {
     /// How many by the duration with its further digits zero.
     counts: HashMap<u64, u64>,
     count: u64,
@@ -25,7 +25,7 @@ impl Distribution {
         (u64::BITS - ns.leading_zeros()).saturating_sub(Self::BITS)
     }
 
-    pub(super) fn add(&mut self, ns: u64) {
+    pub(crate) fn add(&mut self, ns: u64) {
         let dropped = Self::dropped(ns);
         *self.counts.entry(ns >> dropped << dropped).or_default() += 1;
         self.count += 1;
@@ -34,7 +34,7 @@ impl Distribution {
     }
 
     /// Adds all that `other` has.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (ns, count) in &other.counts {
             *self.counts.entry(*ns).or_default() += count;
         }
@@ -44,12 +44,17 @@ impl Distribution {
     }
 
     /// All durations together.
-    pub(super) const fn sum_ns(&self) -> u128 {
+    pub(crate) const fn sum_ns(&self) -> u128 {
         self.sum_ns
     }
 
+    /// The longest; `None` where there is nothing.
+    pub(crate) fn max_ns(&self) -> Option<u64> {
+        (self.count > 0).then_some(self.max_ns)
+    }
+
     /// The percentiles, unless there is nothing.
-    pub(super) fn some_percentiles(&self) -> Option<Percentiles> {
+    pub(crate) fn some_percentiles(&self) -> Option<Percentiles> {
         (self.count > 0).then(|| self.percentiles())
     }
 
@@ -68,7 +73,7 @@ impl Distribution {
         self.max_ns
     }
 
-    pub(super) fn percentiles(&self) -> Percentiles {
+    pub(crate) fn percentiles(&self) -> Percentiles {
         let mut sorted: Vec<_> = self.counts.iter().map(|(ns, count)| (*ns, *count)).collect();
         sorted.sort_unstable();
         let [p50_ns, p90_ns, p99_ns] =

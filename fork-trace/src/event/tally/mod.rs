@@ -1,25 +1,25 @@
 //! Counts and distributions of the forks that are shown, in bounded memory.
 
-mod distribution;
+pub(crate) mod distribution;
 mod groups;
 pub mod sample;
-mod slowest;
+pub(crate) mod slowest;
+pub(crate) mod stages;
 
 use std::collections::BTreeMap;
 
 use foldhash::HashMap;
-use fork_trace_common::stage::{Row, STAGES};
 
 use crate::event::{
     follow_up::VforkDone,
     fork::{Fork, failure},
-    span::{Span, by_name},
     stage::StageLine,
-    summary::{By, FailedBy, StageTimes, Summary},
+    summary::{By, FailedBy, Summary},
     tally::{
         distribution::Distribution,
         groups::{Grouped, Key},
         slowest::{HeldAttempt, Slowest},
+        stages::Stages,
     },
     values::{Kind, Name},
 };
@@ -51,8 +51,7 @@ pub struct Tally {
     of_line: String,
     /// What only a summary tells that was asked for.
     asked: Option<Asked>,
-    /// A place for each row of [`STAGES`].
-    stages: Vec<Option<OfStage>>,
+    stages: Stages,
 }
 
 /// An attempt that was shown while its caller was held.
@@ -70,31 +69,6 @@ struct Asked {
     slowest: Slowest,
     /// Failures by cause and by the caller's name: no more than [`MOST_FAILING`].
     failing: HashMap<(Name, String), u64>,
-}
-
-/// What was shown of a stage.
-#[derive(Clone, Debug, Default)]
-struct OfStage {
-    total: Distribution,
-    /// Its own times; `None` as long as they are the totals, as they are of a stage that has none within.
-    own: Option<Distribution>,
-    /// Its times off the CPU.
-    off_cpu: Distribution,
-}
-
-impl OfStage {
-    fn add(&mut self, own_ns: u64, total_ns: u64, off_cpu_ns: Option<u64>) {
-        if own_ns != total_ns && self.own.is_none() {
-            self.own = Some(self.total.clone());
-        }
-        self.total.add(total_ns);
-        if let Some(own) = &mut self.own {
-            own.add(own_ns);
-        }
-        if let Some(off_cpu_ns) = off_cpu_ns {
-            self.off_cpu.add(off_cpu_ns);
-        }
-    }
 }
 
 impl Default for Tally {
@@ -121,7 +95,7 @@ impl Tally {
                 slowest: Slowest::default(),
                 failing: HashMap::default(),
             }),
-            stages: vec![None; STAGES.len()],
+            stages: Stages::default(),
         }
     }
 
@@ -148,7 +122,7 @@ impl Tally {
         } else {
             *self.failures.entry(fork.failure()).or_default() += 1;
         }
-        self.add_stages(&fork.stages);
+        self.stages.add(&fork.stages);
     }
 
     /// Counts a `stage` line; the lines of an attempt come one after the other. How long an attempt took is not
@@ -168,7 +142,7 @@ impl Tally {
             let name = failure(line.cause.as_ref(), line.errno, line.errno_name.as_ref());
             *self.failures.entry(name).or_default() += 1;
         }
-        self.add_stages(std::slice::from_ref(&line.span));
+        self.stages.add(std::slice::from_ref(&line.span));
     }
 
     /// Counts the time of an attempt that was shown while its caller was held: it is over.
@@ -187,17 +161,6 @@ impl Tally {
         }
     }
 
-    fn add_stages(&mut self, stages: &[Span]) {
-        let mut find = by_name(STAGES, |row| row.name);
-        for span in stages {
-            let Some((own_ns, total_ns)) = span.self_ns.zip(span.dur_ns) else { continue };
-            let Some((place, _)) = find(&span.name) else { continue };
-            if let Some(stage) = self.stages.get_mut(place) {
-                stage.get_or_insert_default().add(own_ns, total_ns, span.off_cpu_ns);
-            }
-        }
-    }
-
     /// `summary`, with the counts and distributions of what was shown.
     ///
     /// `totals` is of the attempts that made a task and whose entry was seen: how soon a call
@@ -205,15 +168,6 @@ impl Tally {
     /// not in this version's table are left out.
     #[must_use]
     pub fn complete(&self, summary: Summary) -> Summary {
-        let stage = |(row, stage): (&Row, &Option<OfStage>)| {
-            let stage = stage.as_ref()?;
-            Some(StageTimes {
-                name: Name::Borrowed(row.name),
-                total: stage.total.percentiles(),
-                own: stage.own.as_ref().map(Distribution::percentiles),
-                off_cpu: stage.off_cpu.some_percentiles(),
-            })
-        };
         let by_name = |kind: &Kind| Name::Borrowed(kind.name());
         let total = |(kind, distribution): (&Kind, &Distribution)| {
             (by_name(kind), distribution.percentiles())
@@ -227,7 +181,7 @@ impl Tally {
             by_kind: self.by_kind.iter().map(|(kind, count)| (by_name(kind), *count)).collect(),
             failures_by_cause: self.failures.clone(),
             totals: self.totals.iter().map(total).collect(),
-            by_stage: STAGES.iter().zip(&self.stages).filter_map(stage).collect(),
+            by_stage: self.stages.times(),
             groups: asked.map(|asked| asked.groups.summary()),
             slowest: asked.map(|asked| asked.slowest.summary()).unwrap_or_default(),
             failed_by: asked.map(Asked::failed_by).unwrap_or_default(),

@@ -9,18 +9,18 @@ const MOST: usize = 10;
 
 /// The longest so far, the longest first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slowest(Vec<SlowAttempt>);
+pub(crate) struct Slowest(Vec<SlowAttempt>);
 
 impl Slowest {
     /// Takes an attempt that was over when it was shown.
-    pub(super) fn add(&mut self, fork: &Fork) {
+    pub(crate) fn add(&mut self, fork: &Fork) {
         if let Some(ns) = fork.took_ns().filter(|ns| self.wants(*ns)) {
             self.insert(attempt(fork, ns));
         }
     }
 
     /// Takes one that was shown while its caller was held: it has held it for `ns`.
-    pub(super) fn add_held(&mut self, held: HeldAttempt, ns: u64) {
+    pub(crate) fn add_held(&mut self, held: HeldAttempt, ns: u64) {
         if !self.wants(ns) {
             return;
         }
@@ -34,8 +34,17 @@ impl Slowest {
         self.insert(attempt);
     }
 
+    /// Takes those of `other`.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for attempt in &other.0 {
+            if self.wants(attempt.held_ns) {
+                self.insert(attempt.clone());
+            }
+        }
+    }
+
     /// As the summary has them.
-    pub(super) fn summary(&self) -> Vec<SlowAttempt> {
+    pub(crate) fn summary(&self) -> Vec<SlowAttempt> {
         self.0.clone()
     }
 
@@ -52,7 +61,7 @@ impl Slowest {
 
 /// An attempt whose caller was held when it was shown.
 #[derive(Clone, Debug)]
-pub(super) struct HeldAttempt {
+pub(crate) struct HeldAttempt {
     attempt: SlowAttempt,
     /// How long it took without the wait.
     total_ns: u64,
@@ -60,7 +69,7 @@ pub(super) struct HeldAttempt {
 
 impl HeldAttempt {
     /// `None` where nobody saw how long the call took.
-    pub(super) fn new(fork: &Fork) -> Option<Self> {
+    pub(crate) fn new(fork: &Fork) -> Option<Self> {
         let total_ns = fork.total_ns?;
         Some(Self { attempt: attempt(fork, total_ns), total_ns })
     }

@@ -37,11 +37,10 @@ use crate::{
         Event,
         cause::{Cause, CauseKind},
         follow_up::VforkDone,
-        fork::Fork,
+        fork::{Fork, UNKNOWN},
         notice::Loss,
         span::{Span, by_name},
         values::{Kind, Name, Ts},
-        wait::Wait,
     },
     output::{
         metrics::{
@@ -62,9 +61,6 @@ const MOST_HELD: usize = 4096;
 
 /// Limits that are told of at once.
 const MOST_LIMITS: usize = 64;
-
-/// What stands where a value is not known.
-const UNKNOWN: &str = "unknown";
 
 /// The reason of the wait of a vfork's caller.
 const VFORK: &str = "vfork";
@@ -322,19 +318,9 @@ impl Metrics {
         }
     }
 
-    /// Adds the waits of an attempt by their reasons; of its short ones only those have a reason that were told
-    /// apart.
+    /// Adds the waits of an attempt by their reasons.
     fn add_waits(&mut self, fork: &Fork) {
-        let named = |wait: &Wait| (wait.reason.clone(), wait.dur_ns);
-        let mut waits: Vec<_> = fork.waits.iter().map(named).collect();
-        if let Some(more) = &fork.waits_more {
-            let preempted_ns = more.preempted_ns.unwrap_or_default();
-            let quota_ns = more.quota_ns.unwrap_or_default();
-            let rest_ns = more.dur_ns.saturating_sub(preempted_ns.saturating_add(quota_ns));
-            let parts = [("preempted", preempted_ns), ("cpu-quota", quota_ns), (UNKNOWN, rest_ns)];
-            waits.extend(parts.map(|(reason, ns)| (Name::Borrowed(reason), ns)));
-        }
-        for (reason, ns) in waits.into_iter().filter(|(_, ns)| *ns > 0) {
+        for (reason, ns) in fork.waits_ns() {
             let (sum_ns, known) = self.waits_ns.of([reason]);
             *sum_ns += u128::from(ns);
             self.dropped.add("reason", u64::from(!known));

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A label and a text for each cause, the one that counts first.
-pub(super) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
+pub(in crate::output) fn lines(fork: &Fork) -> Vec<(&'static str, String)> {
     let after = fork
         .fallback
         .as_ref()

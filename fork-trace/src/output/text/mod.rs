@@ -2,7 +2,7 @@
 //! at the end, if asked for, the summary.
 
 mod bar;
-mod cause;
+pub(super) mod cause;
 mod cells;
 mod closing;
 mod columns;
@@ -11,8 +11,8 @@ pub(super) mod follow_up;
 mod libc;
 pub mod line;
 pub mod stuck;
-mod summary;
-mod table;
+pub(super) mod summary;
+pub(super) mod table;
 mod tree;
 mod waterfall;
 

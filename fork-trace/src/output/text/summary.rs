@@ -63,9 +63,7 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
         table::write(&OF_GROUPS, &[of_groups(groups, summary.traced_ns)], line, writer)?;
         bounds(groups, line, writer)?;
     }
-    slowest(&summary.slowest, line, writer)?;
-    table::write(&OF_STAGES, &of_stages(&summary.by_stage), line, writer)?;
-    failures(summary, line, writer)?;
+    details(summary, line, writer)?;
     threads_left(summary, line, writer)?;
     under_way(summary, line, writer)?;
     accounting(summary, line, writer)?;
@@ -73,6 +71,17 @@ pub(super) fn write(summary: &Summary, line: &mut Line, writer: &mut impl Write)
         cost(own, line, writer)?;
     }
     Ok(())
+}
+
+/// Writes its slowest attempts, its stages and its failures.
+pub(in crate::output) fn details(
+    summary: &Summary,
+    line: &mut Line,
+    writer: &mut impl Write,
+) -> io::Result<()> {
+    slowest(&summary.slowest, line, writer)?;
+    table::write(&OF_STAGES, &of_stages(&summary.by_stage), line, writer)?;
+    failures(summary, line, writer)
 }
 
 fn of_groups(groups: &Groups, traced_ns: Option<u64>) -> Section {

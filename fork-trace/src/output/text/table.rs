@@ -18,30 +18,30 @@ const WIDEST_NAME: usize = 48;
 
 /// A column of figures.
 #[derive(Clone, Copy)]
-pub(super) struct Column {
+pub(in crate::output) struct Column {
     /// Its title.
-    pub(super) title: &'static str,
+    pub(in crate::output) title: &'static str,
     /// Its narrowest width.
-    pub(super) least: usize,
+    pub(in crate::output) least: usize,
     /// Those of the highest number go first where there is no room, all of one number together.
-    pub(super) need: u8,
+    pub(in crate::output) need: u8,
 }
 
 /// A row: its name, and a figure for each column; one that is not known is empty.
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) style: Style,
-    pub(super) figures: Vec<String>,
+pub(in crate::output) struct Row {
+    pub(in crate::output) name: String,
+    pub(in crate::output) style: Style,
+    pub(in crate::output) figures: Vec<String>,
 }
 
 /// Rows below a title.
-pub(super) struct Section {
-    pub(super) title: String,
-    pub(super) rows: Vec<Row>,
+pub(in crate::output) struct Section {
+    pub(in crate::output) title: String,
+    pub(in crate::output) rows: Vec<Row>,
 }
 
 /// Writes sections below each other, a blank line below each; their columns have the same places.
-pub(super) fn write(
+pub(in crate::output) fn write(
     columns: &[Column],
     sections: &[Section],
     line: &mut Line,

@@ -1,0 +1,1 @@
+//! What is folded, drawn and asked for by keys.
