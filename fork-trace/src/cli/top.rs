@@ -206,7 +206,8 @@ impl Reading {
         self.seen.add(event);
         match event {
             Event::Stage(_) => {
-                let reason = "the recording has stages only, which do not tell of callers".to_owned();
+                let reason =
+                    "the recording has stages only, which do not tell of callers".to_owned();
                 return Err(UserError::Untold { option: "--replay", reason }.into());
             }
             Event::Summary(summary) => self.traced_ns = summary.traced_ns,

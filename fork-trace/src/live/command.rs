@@ -151,6 +151,14 @@ pub fn exit_status(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
+/// Waits for the end of the command; without one for ever.
+pub(super) async fn ended(command: &mut Option<Child>) -> Result<ExitStatus> {
+    match command {
+        Some(child) => child.wait().await.context("wait for the command"),
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -238,7 +238,7 @@ impl Trace {
                         return Ok(Stop::Signal(signal));
                     }
                 }
-                status = ended(command) => return status.map(Stop::Command),
+                status = command::ended(command) => return status.map(Stop::Command),
                 () = at(end) => return Ok(Stop::Duration),
                 _ = tick.tick() => self.tick()?,
                 called = self.ring.called() => called?,
@@ -435,16 +435,10 @@ impl Trace {
 fn now_ns() -> Result<u64> {
     clock::monotonic_ns().context("read the monotonic clock")
 }
+
 async fn at(end: Option<tokio::time::Instant>) {
     match end {
         Some(end) => sleep_until(end).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn ended(command: &mut Option<Child>) -> Result<ExitStatus> {
-    match command {
-        Some(child) => child.wait().await.context("wait for the command"),
         None => std::future::pending().await,
     }
 }

@@ -98,7 +98,9 @@ impl Recent {
             match self.ended.iter_mut().find(|(of, _)| of == second) {
                 _ if *second == self.now.0 => self.now.1.merge(counts),
                 Some((_, known)) => known.merge(counts),
-                None if self.now.0 - second <= SECONDS => self.ended.push((*second, counts.clone())),
+                None if self.now.0 - second <= SECONDS => {
+                    self.ended.push((*second, counts.clone()))
+                }
                 None => {}
             }
         }
@@ -107,7 +109,8 @@ impl Recent {
     /// What was counted in the last [`SECONDS`] that have ended by `second`.
     pub(super) fn sum(&self, second: u64) -> Counts {
         let mut sum = Counts::default();
-        let ended = |of: u64| second.checked_sub(of).is_some_and(|ago| (1..=SECONDS).contains(&ago));
+        let ended =
+            |of: u64| second.checked_sub(of).is_some_and(|ago| (1..=SECONDS).contains(&ago));
         for (_, counts) in self.ended.iter().chain([&self.now]).filter(|(of, _)| ended(*of)) {
             sum.merge(counts);
         }
@@ -145,7 +148,9 @@ mod tests {
             }
             recent
         };
-        for (left, right) in [(&[1, 3, 7][..], &[2, 3, 6, 6, 8, 9][..]), (&[9, 9], &[1]), (&[], &[4])] {
+        for (left, right) in
+            [(&[1, 3, 7][..], &[2, 3, 6, 6, 8, 9][..]), (&[9, 9], &[1]), (&[], &[4])]
+        {
             for (left, right) in [(left, right), (right, left)] {
                 let mut merged = of(left);
                 merged.merge(&of(right));

@@ -12,7 +12,8 @@ use crate::{
             table::{self, Column, Row, Section},
         },
         top::{
-            model::{Cell, Model, Span},
+            cell::Cell,
+            model::{Model, Span},
             rows::{Label, group},
             screen::KEYS,
         },
@@ -23,10 +24,8 @@ use crate::{
 const INDENT: usize = 11;
 
 /// The columns of the reasons of waits.
-const OF_WAITS: [Column; 2] = [
-    Column { title: "TIME", least: 7, need: 0 },
-    Column { title: "SHARE", least: 5, need: 1 },
-];
+const OF_WAITS: [Column; 2] =
+    [Column { title: "TIME", least: 7, need: 0 }, Column { title: "SHARE", least: 5, need: 1 }];
 
 /// What is known of the group that `label` names.
 pub(super) fn of_group(
@@ -128,7 +127,8 @@ impl Text {
     fn figures(&mut self, cell: &Cell, span: Span) {
         let recent = span.counts(&cell.recent, &cell.all);
         let rate = span.ns().and_then(|ns| per_second(recent.forks, ns));
-        let kinds = cell.kinds.iter().map(|(kind, number)| format!("{} {}", count(*number), kind.name()));
+        let kinds =
+            cell.kinds.iter().map(|(kind, number)| format!("{} {}", count(*number), kind.name()));
         let kinds = kinds.collect::<Vec<_>>().join(", ");
         let late = if cell.late { ", and perhaps more among the others" } else { "" };
         let rate = rate.map(|rate| format!("{rate}; ")).unwrap_or_default();
@@ -138,7 +138,8 @@ impl Text {
             self.say("failed", &format!("{} ({share})", count(cell.all.failed)));
         }
         if let Some(held) = cell.held.some_percentiles() {
-            let sum = held.sum_ns.map(|ns| format!("{} in all; ", duration(ns))).unwrap_or_default();
+            let sum =
+                held.sum_ns.map(|ns| format!("{} in all; ", duration(ns))).unwrap_or_default();
             let [p50, p90, p99, most] =
                 [held.p50_ns, held.p90_ns, held.p99_ns, held.max_ns].map(duration);
             self.say(

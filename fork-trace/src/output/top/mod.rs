@@ -1,12 +1,13 @@
 //! A view of who forks on the host, live on a terminal.
 //!
-//! [`Model`](model::Model) is what is known, folded from the events in a thread of the outputs; `counts` is what it
-//! counts in, and `rows` puts it into groups. `screen` is what the user has chosen and what keys do to that, `view` and
+//! [`Model`](model::Model) is what is known, folded from the events in a thread of the outputs; `cell` and
+//! `counts` are what it counts in, and `rows` puts it into groups. `screen` is what the user has chosen and what keys do to that, `view` and
 //! `details` draw both, all of them pure. `record` writes a recording from a moment on. `terminal` holds the terminal,
 //! and the loop here draws and reads keys in a thread of its own. What the threads share is behind a mutex, which is held
 //! while an event is folded or while the cells of a picture are filled, and never while anything is written to a
 //! terminal: so the loop of the trace waits for neither.
 
+mod cell;
 mod counts;
 mod details;
 pub mod model;

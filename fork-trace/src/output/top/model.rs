@@ -10,7 +10,7 @@ use foldhash::HashMap;
 use crate::{
     event::{
         Event,
-        caller::{Ancestor, Parent},
+        caller::Parent,
         cause::Cause,
         fill::Fill,
         follow_up::VforkDone,
@@ -18,16 +18,12 @@ use crate::{
         notice::{Loss, Warning},
         start::Start,
         stuck::Stuck,
-        tally::{
-            distribution::Distribution,
-            slowest::{HeldAttempt, Slowest},
-            stages::Stages,
-        },
+        tally::slowest::HeldAttempt,
         values::{Kind, Name},
     },
-    output::{
-        text::cause,
-        top::counts::{Counts, OTHER, Recent, SECONDS},
+    output::top::{
+        cell::{Cell, Key},
+        counts::{Counts, OTHER, Recent, SECONDS},
     },
 };
 
@@ -37,9 +33,6 @@ const MOST: usize = 1024;
 /// Attempts that are remembered at once because their callers are still held.
 const MOST_HELD: usize = 4096;
 
-/// Causes of failures that are told apart for each program.
-const MOST_CAUSES: usize = 16;
-
 /// Limits at which attempts failed, and stuck attempts, that are told of at once.
 const MOST_TOLD: usize = 32;
 
@@ -48,142 +41,6 @@ const LIMIT_SECONDS: u64 = 60;
 
 /// The reason of the wait of a vfork's caller.
 const VFORK: &str = "vfork";
-
-/// What the attempts of one program have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) comm: Arc<str>,
-    pub(super) exe: Option<Arc<str>>,
-    pub(super) cgroup: Option<Arc<str>>,
-    pub(super) uid: u32,
-}
-
-impl Key {
-    fn is_of(&self, parent: &Parent) -> bool {
-        self.uid == parent.uid && self.exe == parent.exe && self.cgroup == parent.cgroup
-    }
-}
-
-/// The last failure of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) second: u64,
-    pub(super) name: Name,
-    /// Why, in words, each with a label.
-    pub(super) why: Vec<(&'static str, String)>,
-}
-
-/// What was counted of one program.
-#[derive(Clone, Debug)]
-pub(super) struct Cell {
-    pub(super) key: Key,
-    pub(super) user: Option<Arc<str>>,
-    pub(super) unit: Option<Arc<str>>,
-    pub(super) container: Option<Arc<str>>,
-    pub(super) all: Counts,
-    pub(super) recent: Recent,
-    pub(super) kinds: Vec<(Kind, u64)>,
-    pub(super) held: Distribution,
-    pub(super) slowest: Slowest,
-    pub(super) stages: Stages,
-    pub(super) failures: Vec<(Name, u64)>,
-    pub(super) last_failure: Option<Failure>,
-    /// The process that forked last, and from which it descends.
-    pub(super) pid: u32,
-    pub(super) ancestors: Arc<[Ancestor]>,
-    /// There were too many programs before this one, and it may have been among them.
-    pub(super) late: bool,
-}
-
-impl Cell {
-    fn new(key: Key, parent: Option<&Parent>, late: bool) -> Self {
-        let container = parent.and_then(|parent| parent.container.as_ref());
-        Self {
-            key,
-            user: parent.and_then(|parent| parent.user.clone()),
-            unit: parent.and_then(|parent| parent.unit.clone()),
-            container: container.map(|of| format!("{}:{}", of.runtime, of.id).into()),
-            all: Counts::default(),
-            recent: Recent::default(),
-            kinds: Vec::new(),
-            held: Distribution::default(),
-            slowest: Slowest::default(),
-            stages: Stages::default(),
-            failures: Vec::new(),
-            last_failure: None,
-            pid: 0,
-            ancestors: Arc::default(),
-            late,
-        }
-    }
-
-    fn fork(&mut self, fork: &Fork, second: u64) {
-        self.all.fork(fork);
-        self.recent.at(second).fork(fork);
-        self.pid = fork.parent.pid;
-        if !fork.ancestors.is_empty() {
-            self.ancestors = Arc::clone(&fork.ancestors);
-        }
-        if let Some(kind) = fork.kind {
-            add(&mut self.kinds, &kind, 1);
-        }
-        self.stages.add(&fork.stages);
-        self.slowest.add(fork);
-        if !fork.is_failure() {
-            return;
-        }
-        let name = fork.failure();
-        self.failed(&name, 1);
-        // In a storm of failures the words are made once a second.
-        let is_new = |last: &Failure| last.name != name || last.second != second;
-        if self.last_failure.as_ref().is_none_or(is_new) {
-            let mut why = cause::lines(fork);
-            if why.is_empty() {
-                why.push(("why:", name.clone().into_owned()));
-            }
-            self.last_failure = Some(Failure { second, name, why });
-        }
-    }
-
-    fn failed(&mut self, name: &Name, number: u64) {
-        let known = self.failures.iter().any(|(known, _)| known == name);
-        let other = Name::Borrowed(OTHER);
-        let name = if known || self.failures.len() < MOST_CAUSES { name } else { &other };
-        add(&mut self.failures, name, number);
-    }
-
-    fn held(&mut self, ns: u64, waits: &[(Name, u64)], second: u64) {
-        self.all.held(ns, waits);
-        self.recent.at(second).held(ns, waits);
-        self.held.add(ns);
-    }
-
-    /// Adds all that `other` has.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.all.merge(&other.all);
-        self.recent.merge(&other.recent);
-        self.held.merge(&other.held);
-        self.slowest.merge(&other.slowest);
-        self.stages.merge(&other.stages);
-        for (kind, number) in &other.kinds {
-            add(&mut self.kinds, kind, *number);
-        }
-        for (name, number) in &other.failures {
-            self.failed(name, *number);
-        }
-        let second = |cell: &Self| cell.last_failure.as_ref().map(|last| last.second);
-        if second(other) > second(self) {
-            self.last_failure.clone_from(&other.last_failure);
-        }
-    }
-}
-
-fn add<K: PartialEq + Clone>(counts: &mut Vec<(K, u64)>, key: &K, number: u64) {
-    match counts.iter_mut().find(|(known, _)| known == key) {
-        Some((_, count)) => *count += number,
-        None => counts.push((key.clone(), number)),
-    }
-}
 
 /// An attempt whose caller is still held.
 #[derive(Clone, Debug)]
@@ -357,7 +214,9 @@ impl Model {
     /// The caller of a vfork is back.
     fn vfork_done(&mut self, done: &VforkDone, now: Instant) {
         self.forget_stuck(&done.fork_id);
-        let Some(Held { key, mut waits, attempt }) = self.held.remove(&done.fork_id) else { return };
+        let Some(Held { key, mut waits, attempt }) = self.held.remove(&done.fork_id) else {
+            return;
+        };
         let Some(ns) = done.held_ns else { return };
         let second = self.second(now);
         waits.push((Name::Borrowed(VFORK), done.wait_ns));
@@ -400,8 +259,7 @@ impl Model {
         if *max == 0 {
             return;
         }
-        let fill =
-            Fill { limit: limit.clone(), path: path.clone(), current: *current, max: *max };
+        let fill = Fill { limit: limit.clone(), path: path.clone(), current: *current, max: *max };
         self.limits.retain(|(_, other)| (&other.limit, &other.path) != (&fill.limit, &fill.path));
         if self.limits.len() == MOST_TOLD {
             self.limits.remove(0);
@@ -412,7 +270,8 @@ impl Model {
     /// The limits at which attempts failed within a minute before `now`; of a recording all.
     pub(super) fn limits(&self, now: Instant) -> impl Iterator<Item = &Fill> {
         let second = self.second(now);
-        let is_told = move |at: u64| self.whole.is_some() || second.saturating_sub(at) < LIMIT_SECONDS;
+        let is_told =
+            move |at: u64| self.whole.is_some() || second.saturating_sub(at) < LIMIT_SECONDS;
         self.limits.iter().filter(move |(at, _)| is_told(*at)).map(|(_, fill)| fill)
     }
 
@@ -468,9 +327,7 @@ impl Model {
     /// Makes one of the half that forked less.
     fn make_room(&mut self) {
         let mut all: Vec<Cell> = self.cells.drain().flat_map(|(_, cells)| cells).collect();
-        all.sort_by(|a, b| {
-            b.all.forks.cmp(&a.all.forks).then_with(|| a.key.comm.cmp(&b.key.comm))
-        });
+        all.sort_by(|a, b| b.all.forks.cmp(&a.all.forks).then_with(|| a.key.comm.cmp(&b.key.comm)));
         let other = self.other.get_or_insert_with(others);
         for cell in all.drain(MOST / 2..) {
             other.merge(&cell);

@@ -9,13 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     error::UserError,
-    event::{
-        Event,
-        notice::Loss,
-        start::Start,
-        summary::Summary,
-        values::Ts,
-    },
+    event::{Event, notice::Loss, start::Start, summary::Summary, values::Ts},
     output::{
         files::Owner,
         formats::Format,

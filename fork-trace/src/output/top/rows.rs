@@ -5,8 +5,9 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use crate::{
     event::{caller::Ancestor, summary::By, values::Name},
     output::top::{
+        cell::Cell,
         counts::Counts,
-        model::{Cell, Model, Span},
+        model::{Model, Span},
     },
 };
 
@@ -76,9 +77,7 @@ pub(super) fn label(cell: &Cell, by: By) -> Label {
         By::Exe => cell.key.exe.clone(),
         By::Unit => cell.unit.clone(),
         By::Cgroup => cell.container.clone().or_else(|| cell.key.cgroup.clone()),
-        By::Uid => {
-            Some(cell.user.clone().unwrap_or_else(|| cell.key.uid.to_string().into()))
-        }
+        By::Uid => Some(cell.user.clone().unwrap_or_else(|| cell.key.uid.to_string().into())),
         // A row is never of a kind, a cause or a stack.
         By::Comm | By::Kind | By::Cause | By::Stack => Some(Arc::clone(&cell.key.comm)),
     };

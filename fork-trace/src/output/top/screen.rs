@@ -18,7 +18,11 @@ pub(super) const KEYS: [(&str, &str, &str); 10] = [
     ("q", "quit", "quit; Ctrl-C too"),
     ("?", "help", "this help"),
     ("Enter", "details", "all that is known of the chosen row; Esc goes back"),
-    ("b", "group by", "put programs into groups by name, program, unit, container or control group, user"),
+    (
+        "b",
+        "group by",
+        "put programs into groups by name, program, unit, container or control group, user",
+    ),
     ("s", "sort", "sort by the next column; left and right choose one too"),
     ("/", "filter", "show rows with this text in a name; Enter keeps it, Esc takes it away"),
     ("space", "pause", "the picture stands still, and counting goes on; again: it goes on too"),

@@ -13,13 +13,12 @@ use crate::{
     event::{
         fill::Fill,
         summary::By,
-        units::{count, duration, per_second, percent},
+        units::{count, counted, duration, per_second, percent},
     },
     output::{
         text::line::{printable, shorten},
         top::{
-            Readings,
-            details,
+            Readings, details,
             model::{Model, Span},
             rows::{self, Label, Row, Sort},
             screen::{KEYS, Screen},
@@ -28,15 +27,8 @@ use crate::{
 };
 
 /// By what rows can be sorted, in the order of the columns.
-pub(super) const SORTED: [Sort; 7] = [
-    Sort::Name,
-    Sort::Rate,
-    Sort::Total,
-    Sort::Failed,
-    Sort::Held,
-    Sort::Longest,
-    Sort::Waiting,
-];
+pub(super) const SORTED: [Sort; 7] =
+    [Sort::Name, Sort::Rate, Sort::Total, Sort::Failed, Sort::Held, Sort::Longest, Sort::Waiting];
 
 /// The narrowest column of names, and the widest.
 const NAME: [usize; 2] = [15, 40];
@@ -96,14 +88,15 @@ const COLUMNS: [Column; 11] = [
     }),
     figures("FORKS", (Sort::Total, 10, 4), |row, _| (count(row.all.forks), PLAIN)),
     figures("FAILED", (Sort::Failed, 8, 1), |row, _| some(row.all.failed, RED)),
-    figures("HELD/S", (Sort::Held, 8, 2), |row, ns| (held(row.recent.held_ns, ns), PLAIN)),
+    figures("HELD/S", (Sort::Held, 8, 2), |row, ns| {
+        // Where it is known of none, it is not 0.
+        let ns = ns.filter(|_| row.longest_ns.is_some());
+        (held(row.recent.held_ns, ns), PLAIN)
+    }),
     figures("LONGEST", (Sort::Longest, 8, 6), |row, _| {
         (row.longest_ns.map_or_else(|| "-".to_owned(), duration), PLAIN)
     }),
-    Column {
-        sort: Some(Sort::Waiting),
-        ..words("WAITING", (18, 3), None, |row, _| waiting(row))
-    },
+    Column { sort: Some(Sort::Waiting), ..words("WAITING", (18, 3), None, |row, _| waiting(row)) },
     words("LAST FAILURE", (18, 5), None, |row, _| match &row.last_failure {
         Some((_, name)) => (name.clone().into_owned(), RED),
         None => (String::new(), PLAIN),
@@ -134,10 +127,7 @@ fn rate(number: u64, ns: Option<u64>) -> String {
 /// For how long callers were held in each second.
 fn held(held_ns: u128, ns: Option<u64>) -> String {
     let each = ns.and_then(|ns| (held_ns * 1_000_000_000).checked_div(u128::from(ns)));
-    each.map_or_else(
-        || "-".to_owned(),
-        |each| duration(u64::try_from(each).unwrap_or(u64::MAX)),
-    )
+    each.map_or_else(|| "-".to_owned(), |each| duration(u64::try_from(each).unwrap_or(u64::MAX)))
 }
 
 /// The share of the time that callers waited, and for what most.
@@ -278,7 +268,7 @@ fn host(model: &Model, readings: &Readings, span: Span, now: Instant) -> Vec<Sai
         let all = zombies.iter().map(|(_, number)| number).sum();
         let most = zombies.first().map(|(name, number)| format!(" ({name} {})", count(*number)));
         let most = most.unwrap_or_default();
-        pieces.push((format!("{} zombies{most}", count(all)), style(all, YELLOW)));
+        pieces.push((format!("{}{most}", counted(all, "zombie")), style(all, YELLOW)));
     }
     let mut limits: Vec<&Fill> = readings.limits.iter().filter(|limit| limit.is_near()).collect();
     for limit in model.limits(now) {
@@ -295,8 +285,12 @@ fn host(model: &Model, readings: &Readings, span: Span, now: Instant) -> Vec<Sai
         let figures = format!("{} of {}", count(limit.current), count(limit.max));
         pieces.push((format!("{}{path} {share} full ({figures})", limit.limit), YELLOW));
     }
-    pieces.push((format!("{} held/s", held(recent.held_ns, ns)), PLAIN));
-    pieces.push((format!("{} forks, {} failed", count(model.all.forks), count(model.all.failed)), DIM));
+    let known = ns.filter(|_| model.all.held_ns > 0);
+    pieces.push((format!("{} held/s", held(recent.held_ns, known)), PLAIN));
+    pieces.push((
+        format!("{} forks, {} failed", count(model.all.forks), count(model.all.failed)),
+        DIM,
+    ));
     if model.unfollowed > 0 {
         let words = format!("{} vforks were too many to be timed", count(model.unfollowed));
         pieces.push((words, YELLOW));
