@@ -174,14 +174,14 @@ fn each_width_shows_what_matters_most() {
         "PROGRAM",
         "USER",
     ];
-    for (width, columns) in [(80, 5), (120, 7), (160, 9), (200, 10), (240, 11)] {
+    for (width, columns) in [(80, 5), (120, 7), (160, 9), (200, 11)] {
         let (lines, _) = shown((width, 20));
         let head = lines.iter().find(|line| line.starts_with("COMM")).unwrap();
         for (place, title) in all.iter().enumerate() {
             assert_eq!(head.contains(title), place < columns, "{width}: {title}\n{head}");
         }
         let text = lines.join("\n");
-        assert!(text.contains("11.0 forks/s") || text.contains("54.2 forks/s"), "{text}");
+        assert!(text.contains("54.2 forks/s"), "{text}");
         for word in
             ["1 stuck", "13 zombies (node 12)", "pids.max of /system.slice/php8.2-fpm.service"]
         {
@@ -201,14 +201,13 @@ fn each_width_shows_what_matters_most() {
 
 #[test]
 fn no_size_is_too_small() {
-    for (width, height) in
-        (0..60).flat_map(|width| [0, 1, 2, 3, 5, 9].map(|height| (width, height)))
-    {
-        let began = Instant::now();
-        let (model, mut screen) = (host(began), Screen::new(By::Comm, true));
-        let now = at(began, 7_000);
+    let began = Instant::now();
+    let (model, now) = (host(began), at(began, 7_000));
+    let sizes = (0..60).flat_map(|width| [0, 1, 2, 3, 5, 9].map(|height| (width, height)));
+    for size in sizes {
+        let mut screen = Screen::new(By::Comm, true);
         for code in [KeyCode::Down, KeyCode::Enter, KeyCode::Char('?'), KeyCode::Esc] {
-            picture(&model, &mut screen, &readings(), now, (width, height));
+            picture(&model, &mut screen, &readings(), now, size);
             screen.key(KeyEvent::from(code));
         }
     }
@@ -354,8 +353,7 @@ fn keys_sort_filter_drill_and_go_back() {
     }
     press(&mut screen, &[KeyCode::Esc, KeyCode::End, KeyCode::Enter]);
     let lines = press(&mut screen, &[]).1.join("\n");
-    for words in
-        ["24 (100%)", "cgroup-pids", "EAGAIN in cgroup_can_fork", "pids.max", "raise TasksMax="]
+    for words in ["24 (100%)", "cgroup-pids", "EAGAIN in cgroup_can_fork", "pids.max", "TasksMax="]
     {
         assert!(lines.contains(words), "{words}\n{lines}");
     }
