@@ -29,7 +29,7 @@ use crate::{
         options::Color,
         outputs::{Outputs, look},
         sink::send,
-        top::{Folding, Options, Readings, Sources, Top, check},
+        top::{Folding, Options, Sources, Top, check, readings::Readings},
     },
     plan::backend::Backend,
 };

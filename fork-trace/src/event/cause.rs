@@ -59,6 +59,14 @@ kinds! {
     Unknown = "unknown": "none of the known reasons",
 }
 
+impl CauseKind {
+    /// Whether the limits of this kind are in bytes.
+    #[must_use]
+    pub const fn is_in_bytes(self) -> bool {
+        matches!(self, Self::CgroupMemory | Self::OomKill | Self::Overcommit)
+    }
+}
+
 /// How well the evidence supports a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

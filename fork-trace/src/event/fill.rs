@@ -13,6 +13,8 @@ pub struct Fill {
     pub current: u64,
     /// The limit's value, which is not 0.
     pub max: u64,
+    /// Both are bytes.
+    pub is_bytes: bool,
 }
 
 impl Fill {

@@ -38,7 +38,7 @@ pub fn fills(groups: impl Iterator<Item = impl AsRef<str>>) -> Vec<Fill> {
 }
 
 fn fill(limit: &'static str, path: Option<String>, current: u64, max: u64) -> Option<Fill> {
-    (max > 0).then(|| Fill { limit: Name::Borrowed(limit), path, current, max })
+    (max > 0).then(|| Fill { limit: Name::Borrowed(limit), path, current, max, is_bytes: false })
 }
 
 /// A file that holds one number; `max`, which means that there is no limit, is none.

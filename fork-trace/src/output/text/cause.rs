@@ -99,8 +99,7 @@ fn words(cause: &Cause, user: Option<(u32, &str)>, with_confidence: bool) -> Str
 
 /// Where the counter stood, how far it may go, and what was asked for.
 fn figures(cause: &Cause) -> String {
-    let bytes = [CauseKind::CgroupMemory, CauseKind::OomKill, CauseKind::Overcommit];
-    let number = if bytes.contains(&cause.kind) { size } else { count };
+    let number = if cause.kind.is_in_bytes() { size } else { count };
     let stood = match (cause.current, cause.max) {
         (Some(current), Some(max)) => Some(format!("{} of {}", number(current), number(max))),
         (None, Some(max)) if cause.asked.is_some() => Some(format!("there is {}", number(max))),

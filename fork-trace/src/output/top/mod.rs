@@ -11,6 +11,7 @@ mod cell;
 mod counts;
 mod details;
 pub mod model;
+pub mod readings;
 mod record;
 mod rows;
 mod screen;
@@ -35,13 +36,14 @@ use ratatui::crossterm::event::{self as keys, KeyEventKind};
 
 pub use self::terminal::check;
 use crate::{
-    event::{Event, fill::Fill, fork::Fork, summary::By},
+    event::{Event, fork::Fork, summary::By},
     output::{
         files::Owner,
         sink::Sink,
         top::{
             counts::SECONDS,
             model::Model,
+            readings::Readings,
             record::Recording,
             screen::{Asked, Screen},
             terminal::Terminal,
@@ -73,17 +75,6 @@ pub struct Options {
     pub replay: Option<String>,
     /// What is said at first.
     pub notes: Vec<String>,
-}
-
-/// What is not told by events, but read now and then. What cannot be read is not shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readings {
-    /// Processes that have ended and were not waited for, by their parent's name, the most first.
-    pub zombies: Option<Vec<(String, u64)>>,
-    /// Attempts that have lasted for a second or more.
-    pub stuck: Option<u64>,
-    /// Limits, and how full they are.
-    pub limits: Vec<Fill>,
 }
 
 /// What is asked of those who know the host and the trace.

@@ -259,7 +259,13 @@ impl Model {
         if *max == 0 {
             return;
         }
-        let fill = Fill { limit: limit.clone(), path: path.clone(), current: *current, max: *max };
+        let fill = Fill {
+            limit: limit.clone(),
+            path: path.clone(),
+            current: *current,
+            max: *max,
+            is_bytes: cause.kind.is_in_bytes(),
+        };
         self.limits.retain(|(_, other)| (&other.limit, &other.path) != (&fill.limit, &fill.path));
         if self.limits.len() == MOST_TOLD {
             self.limits.remove(0);

@@ -26,6 +26,10 @@ pub(super) enum Sort {
     Name,
 }
 
+/// By what rows can be sorted, in the order of the columns.
+pub(super) const SORTED: [Sort; 7] =
+    [Sort::Name, Sort::Rate, Sort::Total, Sort::Failed, Sort::Held, Sort::Longest, Sort::Waiting];
+
 /// What a group is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Label {

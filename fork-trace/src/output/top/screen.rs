@@ -4,10 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::{
     event::summary::By,
-    output::top::{
-        rows::{GROUPS, Label, Sort},
-        view::{self},
-    },
+    output::top::rows::{GROUPS, Label, SORTED, Sort},
 };
 
 /// Characters of a filter.
@@ -117,7 +114,7 @@ impl Screen {
             KeyCode::Char('/') if self.details.is_none() => self.is_typing = true,
             KeyCode::Char('b') => self.next_group(),
             KeyCode::Char('s') | KeyCode::Right => self.sort_by_next(1),
-            KeyCode::Left => self.sort_by_next(view::SORTED.len() - 1),
+            KeyCode::Left => self.sort_by_next(SORTED.len() - 1),
             KeyCode::Enter if self.details.is_none() => {
                 let first = self.labels.first();
                 self.details = self.chosen.as_ref().or(first).cloned();
@@ -164,7 +161,7 @@ impl Screen {
         if self.details.is_some() {
             return;
         }
-        let sorted = &view::SORTED;
+        let sorted = &SORTED;
         let place = sorted.iter().position(|sort| *sort == self.sort).unwrap_or_default();
         self.sort = sorted.iter().cycle().nth(place + steps).copied().unwrap_or(self.sort);
     }

@@ -13,8 +13,9 @@ use ratatui::{
 };
 
 use super::{
-    Folding, Options, Readings, Top, lock,
+    Folding, Options, Top, lock,
     model::Model,
+    readings::Readings,
     record::{self, Recording},
     rows::{self, GROUPS, Label, Sort},
     screen::{Asked, Screen},
@@ -140,12 +141,14 @@ fn readings() -> Readings {
                 path: None,
                 current: 300,
                 max: 4_194_304,
+                is_bytes: false,
             },
             Fill {
                 limit: Name::Borrowed("pids.max"),
                 path: Some("/system.slice/php8.2-fpm.service".to_owned()),
                 current: 510,
                 max: 512,
+                is_bytes: false,
             },
         ],
     }
@@ -315,7 +318,7 @@ fn keys_sort_filter_drill_and_go_back() {
     assert_eq!(first(&press(&mut screen, &[]).1), "make");
     // The columns one after the other, and back.
     let mut sorts = Vec::new();
-    for _ in 0..view::SORTED.len() {
+    for _ in 0..rows::SORTED.len() {
         let lines = press(&mut screen, &[KeyCode::Char('s')]).1;
         sorts.push((screen.sort, first(&lines)));
     }

@@ -13,22 +13,19 @@ use crate::{
     event::{
         fill::Fill,
         summary::By,
-        units::{count, counted, duration, per_second, percent},
+        units::{count, counted, duration, per_second, percent, size},
     },
     output::{
         text::line::{printable, shorten},
         top::{
-            Readings, details,
+            details,
             model::{Model, Span},
+            readings::Readings,
             rows::{self, Label, Row, Sort},
             screen::{KEYS, Screen},
         },
     },
 };
-
-/// By what rows can be sorted, in the order of the columns.
-pub(super) const SORTED: [Sort; 7] =
-    [Sort::Name, Sort::Rate, Sort::Total, Sort::Failed, Sort::Held, Sort::Longest, Sort::Waiting];
 
 /// The narrowest column of names, and the widest.
 const NAME: [usize; 2] = [15, 40];
@@ -282,7 +279,8 @@ fn host(model: &Model, readings: &Readings, span: Span, now: Instant) -> Vec<Sai
     for limit in limits {
         let path = limit.path.as_deref().map(|path| format!(" of {path}")).unwrap_or_default();
         let share = percent(limit.current, limit.max);
-        let figures = format!("{} of {}", count(limit.current), count(limit.max));
+        let number = if limit.is_bytes { size } else { count };
+        let figures = format!("{} of {}", number(limit.current), number(limit.max));
         pieces.push((format!("{}{path} {share} full ({figures})", limit.limit), YELLOW));
     }
     let known = ns.filter(|_| model.all.held_ns > 0);
@@ -366,7 +364,7 @@ fn table(
         let words = match (screen.filter.is_empty(), span) {
             (false, _) => "no row has this text in a name; Esc forgets it",
             (true, Span::Last(_)) => "no fork so far",
-            (true, Span::Whole(_)) => "the recording has no fork",
+            (true, Span::Whole(_)) => "the recording has no fork so far",
         };
         canvas.put((0, y + 1), usize::MAX, DIM, words);
     }
