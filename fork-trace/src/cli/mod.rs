@@ -88,9 +88,9 @@ pub enum Task {
     ///
     /// It reads the tool's own JSON, and works on any machine.
     Replay(Box<ReplayArgs>),
-    /// Show who forks on this host, live on a terminal: how often, for how long, waiting for what, failing why
+    /// Show who forks on this host, live on a terminal
     ///
-    /// The key ? tells all keys: sort, filter, groups, details of one program, pause, record.
+    /// It tells how often, for how long callers are held, what they wait for, and why forks fail. The key ? tells all keys: sort, filter, groups, details of one program, pause, record.
     Top(Box<TopArgs>),
     /// Serve the metrics of this host to Prometheus, until it is stopped
     ///

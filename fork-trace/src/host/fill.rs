@@ -1,6 +1,6 @@
 //! Limits of the number of tasks, and how full they are.
 
-use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::event::{fill::Fill, values::Name};
 
@@ -38,12 +38,12 @@ pub fn fills(groups: impl Iterator<Item = impl AsRef<str>>) -> Vec<Fill> {
 }
 
 fn fill(limit: &'static str, path: Option<String>, current: u64, max: u64) -> Option<Fill> {
-    (max > 0).then(|| Fill { limit: Name::Borrowed(limit), path, current, max, is_bytes: false })
+    (max > 0).then_some(Fill { limit: Name::Borrowed(limit), path, current, max, is_bytes: false })
 }
 
 /// A file that holds one number; `max`, which means that there is no limit, is none.
 fn number(path: impl AsRef<Path>) -> Option<u64> {
-    u64::from_str(fs::read_to_string(path).ok()?.trim()).ok()
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// How many tasks there are, of the text of `/proc/loadavg`.

@@ -99,7 +99,7 @@ impl Recent {
                 _ if *second == self.now.0 => self.now.1.merge(counts),
                 Some((_, known)) => known.merge(counts),
                 None if self.now.0 - second <= SECONDS => {
-                    self.ended.push((*second, counts.clone()))
+                    self.ended.push((*second, counts.clone()));
                 }
                 None => {}
             }
