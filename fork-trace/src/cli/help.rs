@@ -13,14 +13,13 @@ use crate::{
 pub(super) const ALL: &str = "all";
 
 /// The options on the one screen; `help all` has the others as well.
-const ONE_SCREEN: [&str; 16] = [
+const ONE_SCREEN: [&str; 15] = [
     "pids",
     "follow",
     "users",
     "comms",
     "cgroups",
     "failed",
-    "errnos",
     "min_duration",
     "stages",
     "exec",
