@@ -72,13 +72,13 @@ fn live(args: &TopArgs) -> Result<u8> {
     let sink = top.sink();
     let traced = traced(
         &trace_of(args.clone()),
-        |_, _, _| Outputs::only("top", sink),
+        |_, _, _| Outputs::only("top", vec![Box::new(sink)]),
         |trace| {
             let service = Service::unmanaged();
             let (pulse, ending) = (service.pulse(), service.pulse());
             let end = Box::new(move || ending.ask_for_end());
             top.start(Sources { readings: readings(pulse), end }).context("use the terminal")?;
-            Ok((trace.watched(service), Vec::new()))
+            Ok((trace.serving(service, true), Vec::new()))
         },
     );
     let shown = top.end().context("use the terminal");
