@@ -244,6 +244,7 @@ fn metrics_are_as_in_the_files() {
             stuck: Some(0),
             kernel_forks: Some(1_234_567),
             cpu_ns: Some(1_500_000_000),
+            ..Readings::default()
         };
         let text = open_metrics(&mut metrics, &readings, now);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
