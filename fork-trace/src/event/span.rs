@@ -289,9 +289,10 @@ pub(crate) fn by_name<'a, T>(
 #[must_use]
 pub fn worked_ns(stages: &[Span], span: &Span) -> Option<u64> {
     let own_ns = span.self_ns?;
+    let Some(off_cpu_ns) = span.off_cpu_ns else { return Some(own_ns) };
     let nested = stages.iter().filter(|inner| is_next_around(stages, span, inner));
     let nested_ns: u64 = nested.filter_map(|inner| inner.off_cpu_ns).sum();
-    let off_ns = span.off_cpu_ns.unwrap_or_default().saturating_sub(nested_ns);
+    let off_ns = off_cpu_ns.saturating_sub(nested_ns);
     Some(own_ns.saturating_sub(off_ns))
 }
 
