@@ -52,7 +52,9 @@ fn longest_work(fork: &Fork) -> Option<(&Span, u64)> {
         true => span.dur_ns,
         // What no function was seen in for a handful of samples is of several stages.
         false if told(span) => None,
-        false => worked_ns(&fork.stages, span),
+        // What this tracer did there is no reason for a fork to be slow.
+        false => worked_ns(&fork.stages, span)
+            .map(|ns| ns.saturating_sub(span.tracer_ns.unwrap_or_default())),
     };
     let stages = fork.stages.iter().filter_map(|span| Some((span, work(span)?)));
     stages.max_by_key(|(_, work_ns)| *work_ns)
@@ -237,6 +239,18 @@ mod tests {
         let times = r#""total_ns":100000000,"held_ns":100000000"#;
         let text = verdict(&format!("{times},{stages}")).unwrap().text;
         assert_eq!(text, "96% copying 48.0 MiB of page tables of 30 mappings: 96.0 ms of 100 ms");
+    }
+
+    #[test]
+    fn what_the_tracer_did_is_no_work() {
+        let stages = |tracer_ns: u64| {
+            format!(
+                r#""held_ns":12000000,"stages":[{{"name":"uprobe_copy_process","start_ns":0,
+                "dur_ns":11000000,"tracer_ns":{tracer_ns}}}]"#
+            )
+        };
+        assert_eq!(verdict(&stages(0)).unwrap().kind, "work:uprobe_copy_process");
+        assert_eq!(verdict(&stages(10_000_000)), None);
     }
 
     #[test]

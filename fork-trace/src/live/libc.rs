@@ -10,7 +10,7 @@ use crate::{
         fork::Fork,
         libc::{Libc, Unseen},
     },
-    host::libc::{files_of, files_of_program},
+    host::libc::{files_of, files_of_program, runs},
 };
 
 /// How many programs are remembered.
@@ -62,9 +62,12 @@ impl UnseenWrappers {
 
 fn reason(record: &ForkRecord, program: Option<&str>, files: &BTreeSet<(u64, u64)>) -> Unseen {
     let pid = Some(record.parent_proc_pid).filter(|pid| *pid != 0);
+    // By now the process may run another program, whose mappings say nothing of this one.
+    let runs = |pid: &u32| program.is_none_or(|path| runs(*pid, Path::new(path)));
+    let of_process = pid.and_then(|pid| files_of(pid).filter(|_| runs(&pid)));
     // A program that is gone was most likely started from a file that is still there.
     let of_program = || program.and_then(|path| files_of_program(Path::new(path)));
-    match pid.and_then(files_of).or_else(of_program) {
+    match of_process.or_else(of_program) {
         None => Unseen::Unknown,
         Some(mapped) if mapped.is_empty() => Unseen::NoLibrary,
         Some(mapped) if mapped.iter().any(|file| files.contains(file)) => Unseen::NotByWrapper,

@@ -27,8 +27,9 @@ pub(crate) fn plan(doctor: &Value) -> Option<String> {
     for stage in doctor.get("coverage")?.as_array()? {
         let field = |name| stage.get(name).and_then(Value::as_str);
         let (name, precision) = (field("name")?, field("precision")?);
-        // What samples can tell depends on the kernel alone, not on the plan.
-        if matches!(precision, "missing" | "sampled") {
+        // What samples can tell depends on the kernel alone, not on the plan; and what is told of the C library depends
+        // on the one that was packed.
+        if matches!(precision, "missing" | "sampled") || field("source") == Some("uprobe") {
             continue;
         }
         let mut words = vec![name.to_owned(), precision.to_owned()];
@@ -84,6 +85,7 @@ mod tests {
             {"name": "copy_files", "precision": "bounded", "source": "tracepoint",
              "opens": "a@b", "closes": "c"},
             {"name": "dup_fd", "precision": "exact", "source": "fentry"},
+            {"name": "_Fork", "precision": "exact", "source": "uprobe"},
         ]});
         let lines = "copy_files bounded tracepoint a@b..c\ndup_fd exact fentry\n";
         assert_eq!(plan(&doctor).as_deref(), Some(lines));

@@ -93,6 +93,12 @@ pub fn program_of(pid: u32) -> Option<(u64, u64)> {
     file_id(Path::new(&format!("/proc/{pid}/exe")))
 }
 
+/// Whether process `pid` runs the program that `/proc/PID/exe` called `path` before.
+#[must_use]
+pub fn runs(pid: u32, path: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == path)
+}
+
 /// The C library with which the program at `path` runs, by device and inode; none if it is static. `None` if
 /// the program cannot be read.
 #[must_use]
@@ -205,6 +211,14 @@ mod tests {
     use fork_trace_common::libc::LibcFunction;
 
     use super::*;
+
+    #[test]
+    fn a_process_runs_its_program_and_no_other() {
+        let own = std::env::current_exe().unwrap();
+        assert!(runs(std::process::id(), &own));
+        assert!(!runs(std::process::id(), Path::new("/bin/sh")));
+        assert!(!runs(u32::MAX, &own));
+    }
 
     #[test]
     fn c_libraries_are_known_by_their_names() {

@@ -12,6 +12,6 @@ mod handler;
 mod library;
 
 pub(in crate::host) use elf::debug_file;
-pub use found::{Found, MOST, files_of, files_of_program, found, others_of, program_of};
+pub use found::{Found, MOST, files_of, files_of_program, found, others_of, program_of, runs};
 pub use handler::{Place, places};
 pub use library::Library;
