@@ -16,8 +16,9 @@ use crate::{
 };
 use crate::{
     cli::{
-        CommandArgs, MeasureArgs, OutputArgs, RunArgs, TraceArgs, config, export_args::ExportArgs,
-        trace::traced,
+        config,
+        export_args::ExportArgs,
+        trace::{of_host, traced},
     },
     error::UserError,
     host::{counts, process::zombies},
@@ -27,18 +28,15 @@ use crate::{
         signals::UserSignal,
     },
     output::{
-        formats::Format,
         metrics::{
             Counting, Metrics, Readings, Scope, Shared,
             server::{Answers, Server},
         },
         notes::Stderr,
-        options::Color,
         outputs::{Outputs, print},
         recorder::{self, Recorder},
         sink::Sink,
     },
-    plan::backend::Backend,
 };
 
 /// Zombies are counted no more often.
@@ -71,7 +69,7 @@ pub fn export(typed: &ExportArgs) -> Result<u8> {
     let (counted, pulse) = (Arc::clone(&metrics), service.pulse());
     let of_beside = handles.clone();
     traced(
-        &trace_of(args),
+        &of_host(args.filter, args.stages, args.buffer, args.verbose),
         |_, _, _| {
             let mut sinks: Vec<Box<dyn Sink + Send>> =
                 vec![Box::new(Counting(Arc::clone(&counted)))];
@@ -168,43 +166,6 @@ impl Beside {
 
 /// Reads what is not counted from attempts.
 type Reads = Box<dyn FnMut() -> Readings + Send>;
-
-/// The trace that is counted.
-fn trace_of(args: ExportArgs) -> TraceArgs {
-    TraceArgs {
-        command: CommandArgs { cmd: Vec::new(), as_root: false },
-        filter: args.filter,
-        measure: MeasureArgs {
-            backend: Backend::Auto,
-            sample: None,
-            waits: true,
-            no_waits: false,
-            libc: Vec::new(),
-            stacks: false,
-            exec: false,
-            exit: false,
-        },
-        output: OutputArgs {
-            stages: Some(args.stages),
-            per_stage: false,
-            tree: false,
-            format: Format::text(),
-            json: false,
-            files: Vec::new(),
-            summary: None,
-            color: Color::Never,
-            utc: false,
-            quiet: true,
-            verbose: args.verbose,
-        },
-        run: RunArgs {
-            duration: None,
-            max_events: None,
-            buffer: Some(args.buffer),
-            fail_on_loss: false,
-        },
-    }
-}
 
 /// To count zombies takes a look at every process, so this is not done for each scrape where many come.
 fn readings(pulse: Arc<Pulse>, handles: Handles) -> Reads {

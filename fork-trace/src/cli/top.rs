@@ -11,10 +11,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     cli::{
-        CommandArgs, MeasureArgs, OutputArgs, RunArgs, TraceArgs,
         replay::{self, Recording, Seen},
         top_args::TopArgs,
-        trace::traced,
+        trace::{of_host, traced},
     },
     error::UserError,
     event::{Event, filters::Filters, selection::Selection},
@@ -25,13 +24,11 @@ use crate::{
         signals::{HeldSignals, exit_status},
     },
     output::{
-        formats::Format,
         options::Color,
         outputs::{Outputs, look},
         sink::send,
         top::{Folding, Options, Sources, Top, check, readings::Readings},
     },
-    plan::backend::Backend,
 };
 
 /// Zombies are counted no more often: it takes a look at every process.
@@ -71,7 +68,7 @@ fn live(args: &TopArgs) -> Result<u8> {
     let mut top = Top::new(options(args, None)?);
     let sink = top.sink();
     let traced = traced(
-        &trace_of(args.clone()),
+        &of_host(args.filter.clone(), args.stages.clone(), args.buffer, 0),
         |_, _, _| Outputs::only("top", vec![Box::new(sink)]),
         |trace| {
             let service = Service::unmanaged();
@@ -84,43 +81,6 @@ fn live(args: &TopArgs) -> Result<u8> {
     let shown = top.end().context("use the terminal");
     let status = traced?;
     shown.map(|()| status)
-}
-
-/// The trace that is shown.
-fn trace_of(args: TopArgs) -> TraceArgs {
-    TraceArgs {
-        command: CommandArgs { cmd: Vec::new(), as_root: false },
-        filter: args.filter,
-        measure: MeasureArgs {
-            backend: Backend::Auto,
-            sample: None,
-            waits: true,
-            no_waits: false,
-            libc: Vec::new(),
-            stacks: false,
-            exec: false,
-            exit: false,
-        },
-        output: OutputArgs {
-            stages: Some(args.stages),
-            per_stage: false,
-            tree: false,
-            format: Format::text(),
-            json: false,
-            files: Vec::new(),
-            summary: None,
-            color: Color::Never,
-            utc: false,
-            quiet: true,
-            verbose: 0,
-        },
-        run: RunArgs {
-            duration: None,
-            max_events: None,
-            buffer: Some(args.buffer),
-            fail_on_loss: false,
-        },
-    }
 }
 
 /// Reads what is not told by events.

@@ -17,7 +17,8 @@ use crate::{
         tasks,
     },
     cli::{
-        SAMPLE_HZ, TraceArgs,
+        CommandArgs, MeasureArgs, OutputArgs, RunArgs, SAMPLE_HZ, TraceArgs,
+        filter_args::FilterArgs,
         help::{definition, subcommands},
         reported,
     },
@@ -38,12 +39,50 @@ use crate::{
         wanted::{Followed, Limits, Wanted},
     },
     output::{
+        formats::Format,
         notes::Stderr,
-        options::{DefaultOutput, OutputOptions},
+        options::{Color, DefaultOutput, OutputOptions},
         outputs::Outputs,
     },
-    plan::stages::Stages,
+    plan::{backend::Backend, stages::Stages},
 };
+
+/// The trace of a command that shows attempts in its own way: the whole host, with waits, and no other output.
+pub(super) fn of_host(filter: FilterArgs, stages: Stages, buffer: u32, verbose: u8) -> TraceArgs {
+    TraceArgs {
+        command: CommandArgs { cmd: Vec::new(), as_root: false },
+        filter,
+        measure: MeasureArgs {
+            backend: Backend::Auto,
+            sample: None,
+            waits: true,
+            no_waits: false,
+            libc: Vec::new(),
+            stacks: false,
+            exec: false,
+            exit: false,
+        },
+        output: OutputArgs {
+            stages: Some(stages),
+            per_stage: false,
+            tree: false,
+            format: Format::text(),
+            json: false,
+            files: Vec::new(),
+            summary: None,
+            color: Color::Never,
+            utc: false,
+            quiet: true,
+            verbose,
+        },
+        run: RunArgs {
+            duration: None,
+            max_events: None,
+            buffer: Some(buffer),
+            fail_on_loss: false,
+        },
+    }
+}
 
 /// Traces live; returns the exit status.
 ///
