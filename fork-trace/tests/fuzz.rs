@@ -186,7 +186,7 @@ proptest! {
             samples::add(&mut fork, began_ns(&joined.record), sampled.stride * 1000, &seen);
             if let Some(errno) = fork.errno {
                 let times =
-                    Times { record: &joined.record, functions: joined.functions.as_deref() };
+                    Times::new(&joined.record, joined.functions.as_deref());
                 let case = Case {
                     errno,
                     record: &joined.record,

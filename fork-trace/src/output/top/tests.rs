@@ -453,7 +453,7 @@ fn without_colour_there_is_none() {
     let (model, readings) = (host(began), readings());
     terminal
         .draw(|frame| {
-            view::draw(&model, &mut screen, &readings, at(began, 7_000), frame.buffer_mut())
+            view::draw(&model, &mut screen, &readings, at(began, 7_000), frame.buffer_mut());
         })
         .unwrap();
     let cells = terminal.backend().buffer().content();
