@@ -45,7 +45,7 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(10);
 /// Serves metrics until a signal comes; returns the exit status.
 ///
 /// # Errors
-/// See [`UserError`](crate::error::UserError); anything else is a failure nobody foresaw.
+/// See [`UserError`]; anything else is a failure nobody foresaw.
 pub fn export(typed: &ExportArgs) -> Result<u8> {
     let words: Vec<_> = std::env::args_os().collect();
     let args = match &typed.config {

@@ -1,6 +1,6 @@
 //! A view of who forks on the host, live on a terminal.
 //!
-//! [`Model`](model::Model) is what is known, folded from the events in a thread of the outputs; `cell` and
+//! [`Model`] is what is known, folded from the events in a thread of the outputs; `cell` and
 //! `counts` are what it counts in, and `rows` puts it into groups. `screen` is what the user has chosen and what keys do to that, `view` and
 //! `details` draw both, all of them pure. `record` writes a recording from a moment on. `terminal` holds the terminal,
 //! and the loop here draws and reads keys in a thread of its own. What the threads share is behind a mutex, which is held
