@@ -53,6 +53,13 @@ fn programs(folder: &Folder) -> String {
     format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
 }
 
+/// The same command on a terminal of its own, on which somebody presses q after three seconds.
+fn on_a_terminal(line: &str) -> String {
+    format!(
+        "(sleep 3; printf q) | TERM=xterm script -qec 'stty cols 120 rows 30; {line}' /dev/null"
+    )
+}
+
 #[test]
 fn each_command_of_the_readme_works() {
     live_test!();
@@ -74,6 +81,9 @@ fn each_command_of_the_readme_works() {
         // This one goes on until Ctrl-C, which a shell around it would take for its own end.
         let endless = line == "sudo fork-trace";
         let line = if endless { format!("exec {line}") } else { line };
+        // This one draws on a terminal until the key q.
+        let draws = line.contains("fork-trace top");
+        let line = if draws { on_a_terminal(&line) } else { line };
         let mut command = Command::new("sh");
         command.args(["-c", &line]).env("PATH", &path).current_dir(place);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -85,6 +95,8 @@ fn each_command_of_the_readme_works() {
         let output = wait(child, Duration::from_secs(seconds));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {:?}\n{said}", output.status);
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(!draws || shown.contains("forks/s"), "{line}: {shown:?}");
         println!("{line}: {}", output.status);
     }
     assert!(folder.file("installed/bin/fork-trace").exists());
