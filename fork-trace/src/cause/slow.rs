@@ -18,15 +18,12 @@ use crate::{
     },
 };
 
-/// An attempt that holds its caller for so long is slow.
-pub const SLOW_NS: u64 = 10_000_000;
-
 /// What takes less than this share of the time does not explain it.
 const LEAST: Share = Share(300);
 
-/// Sets the verdict of an attempt that held its caller for [`SLOW_NS`] or more.
+/// Sets the verdict of an attempt that held its caller for [`Slow::FROM_NS`] or more.
 pub fn add(fork: &mut Fork) {
-    fork.slow = fork.took_ns().filter(|took_ns| *took_ns >= SLOW_NS).and_then(|took_ns| {
+    fork.slow = fork.took_ns().filter(|took_ns| *took_ns >= Slow::FROM_NS).and_then(|took_ns| {
         let waited = fork.longest_wait();
         let worked = longest_work(fork).filter(|_| fork.waits_incomplete.is_none());
         let wait_ns = waited.as_ref().map_or(0, |(_, ns)| *ns);

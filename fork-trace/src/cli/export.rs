@@ -4,7 +4,7 @@
 use std::{
     io::Write as _,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -169,19 +169,14 @@ type Reads = Box<dyn FnMut() -> Readings + Send>;
 
 /// To count zombies takes a look at every process, so this is not done for each scrape where many come.
 fn readings(pulse: Arc<Pulse>, handles: Handles) -> Reads {
-    let (mut counted, mut zombies) = (None::<Instant>, None);
-    Box::new(move || {
-        if counted.is_none_or(|at| at.elapsed() >= BETWEEN_COUNTS) {
-            (counted, zombies) = (Some(Instant::now()), zombies::by_parent().ok());
-        }
-        Readings {
-            zombies: zombies.clone(),
-            stuck: Some(pulse.stuck()),
-            kernel_forks: counts::kernel_forks().ok(),
-            cpu_ns: own_cpu_ns().ok(),
-            recorder: handles.recorder.as_ref().map(recorder::Handle::counts),
-            #[cfg(feature = "otlp")]
-            otlp: handles.otlp.as_ref().map(otlp::Handle::counts),
-        }
+    let mut zombies = zombies::Counted::new(BETWEEN_COUNTS);
+    Box::new(move || Readings {
+        zombies: zombies.get(),
+        stuck: Some(pulse.stuck()),
+        kernel_forks: counts::kernel_forks().ok(),
+        cpu_ns: own_cpu_ns().ok(),
+        recorder: handles.recorder.as_ref().map(recorder::Handle::counts),
+        #[cfg(feature = "otlp")]
+        otlp: handles.otlp.as_ref().map(otlp::Handle::counts),
     })
 }

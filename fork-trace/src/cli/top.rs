@@ -1,11 +1,6 @@
 //! `fork-trace top`: who forks on this host, live on a terminal; or a recording, shown the same way.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -31,7 +26,7 @@ use crate::{
     },
 };
 
-/// Zombies are counted no more often: it takes a look at every process.
+/// Zombies are counted no more often.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(5);
 
 /// Events of a recording between two looks at signals.
@@ -85,16 +80,11 @@ fn live(args: &TopArgs) -> Result<u8> {
 
 /// Reads what is not told by events.
 fn readings(pulse: Arc<Pulse>) -> Box<dyn FnMut(Vec<Arc<str>>) -> Readings + Send> {
-    let (mut counted, mut zombies) = (None::<Instant>, None);
-    Box::new(move |groups| {
-        if counted.is_none_or(|at| at.elapsed() >= BETWEEN_COUNTS) {
-            (counted, zombies) = (Some(Instant::now()), zombies::by_parent().ok());
-        }
-        Readings {
-            zombies: zombies.clone(),
-            stuck: Some(pulse.stuck()),
-            limits: fill::fills(groups.iter()),
-        }
+    let mut zombies = zombies::Counted::new(BETWEEN_COUNTS);
+    Box::new(move |groups| Readings {
+        zombies: zombies.get(),
+        stuck: Some(pulse.stuck()),
+        limits: fill::fills(groups.iter()),
     })
 }
 

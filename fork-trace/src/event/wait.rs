@@ -114,6 +114,11 @@ pub struct Slow {
     pub hint: Option<Name>,
 }
 
+impl Slow {
+    /// An attempt that held its caller for so long, in nanoseconds, is slow.
+    pub const FROM_NS: u64 = 10_000_000;
+}
+
 /// A share, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(pub u16);

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "otlp")]
 mod attributes;
+mod capabilities;
 pub mod compress;
 pub mod files;
 pub mod folded;

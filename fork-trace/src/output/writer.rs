@@ -15,8 +15,6 @@ use std::{
     time::Instant,
 };
 
-use caps::CapSet;
-
 use crate::{
     event::{
         Event,
@@ -24,7 +22,10 @@ use crate::{
         summary::{By, Summary},
         tally::Tally,
     },
-    output::sink::{Sink, send},
+    output::{
+        capabilities,
+        sink::{Sink, send},
+    },
 };
 
 /// Events that may wait for one thread. Beyond this the caller should keep back what it has.
@@ -202,12 +203,8 @@ impl Writer {
         let queue = Arc::new(Queue::default());
         let far = Arc::clone(&queue);
         let thread = thread::Builder::new().name("output".to_owned()).spawn(move || {
-            // A thread has capabilities of its own, and this one needs none: its files are open.
-            for set in [CapSet::Effective, CapSet::Permitted] {
-                if let Err(error) = caps::clear(None, set) {
-                    log::info!("drop the capabilities of an output: {error}");
-                }
-            }
+            // This thread needs no capabilities: its files are open.
+            capabilities::keep(&[], "output");
             let (sinks, left) = (sinks(), Left::default());
             let mut worker = Worker { queue: &far, sinks, by, tally: Tally::new(by), left };
             let ended = worker.run().map(|()| worker.left.events());

@@ -1,6 +1,10 @@
 //! Processes that have ended and were not waited for.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use crate::host::process::{numbers, stat::Stat, task_name};
 
@@ -27,12 +31,34 @@ pub fn by_parent() -> io::Result<Vec<(String, u64)>> {
     Ok(all)
 }
 
+/// A count of zombies that is taken anew now and then: it takes a look at every process.
+#[derive(Debug)]
+pub struct Counted {
+    every: Duration,
+    at: Option<Instant>,
+    last: Option<Vec<(String, u64)>>,
+}
+
+impl Counted {
+    /// A count that is taken anew no more often than `every` so long.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        Self { every, at: None, last: None }
+    }
+
+    /// How many zombies the parents of each name have, as [`by_parent`] says; [`None`] where `/proc` cannot be
+    /// read.
+    pub fn get(&mut self) -> Option<Vec<(String, u64)>> {
+        if self.at.is_none_or(|at| at.elapsed() >= self.every) {
+            (self.at, self.last) = (Some(Instant::now()), by_parent().ok());
+        }
+        self.last.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        process::Command,
-        time::{Duration, Instant},
-    };
+    use std::process::Command;
 
     use super::*;
 

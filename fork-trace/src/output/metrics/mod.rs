@@ -41,6 +41,7 @@ use crate::{
         notice::Loss,
         span::{Span, by_name},
         values::{Kind, Name, Ts},
+        wait::Slow,
     },
     output::{
         metrics::{
@@ -52,9 +53,6 @@ use crate::{
         sink::Sink,
     },
 };
-
-/// An attempt that held its caller for so long is an example.
-const SLOW_NS: u64 = 10_000_000;
 
 /// Attempts that are remembered at once because their callers are still held.
 const MOST_HELD: usize = 4096;
@@ -282,7 +280,7 @@ impl Metrics {
     ) {
         self.comms.held(comm, ns);
         let held = self.held.entry(kind).or_default();
-        if ns < SLOW_NS {
+        if ns < Slow::FROM_NS {
             held.add(ns);
             return;
         }

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::CapSet;
 use tokio::{
     net::{self, TcpStream},
     task::{JoinSet, LocalSet},
@@ -20,10 +19,13 @@ use tokio::{
 
 use crate::{
     error::UserError,
-    output::metrics::{
-        Readings, Shared,
-        http::{self, Asked, Format, MOST, Request, Status},
-        proto, text,
+    output::{
+        capabilities,
+        metrics::{
+            Readings, Shared,
+            http::{self, Asked, Format, MOST, Request, Status},
+            proto, text,
+        },
     },
 };
 
@@ -82,12 +84,8 @@ impl Server {
     pub fn start(self, answers: Answers) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("http".to_owned()).spawn(move || {
-            // A thread has capabilities of its own, and this one, which talks to strangers, needs none.
-            for set in [CapSet::Effective, CapSet::Permitted] {
-                if let Err(error) = caps::clear(None, set) {
-                    log::info!("drop the capabilities of the server: {error}");
-                }
-            }
+            // This thread talks to strangers and needs no capabilities.
+            capabilities::keep(&[], "http");
             let local = LocalSet::new();
             local.block_on(&runtime, async {
                 if let Err(error) = serve(self.0, answers).await {

@@ -19,15 +19,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::CapSet;
 use foldhash::HashMap;
 use jiff::Timestamp;
 
 use crate::{
     error::UserError,
-    event::{Event, fork::Fork, values::Kind},
+    event::{Event, fork::Fork, values::Kind, wait::Slow},
     output::{
         attributes::{resource, unix_ns},
+        capabilities,
         metrics::{self, OtlpCounts, Readings, SIGNALS, Shared},
         notes::Stderr,
         otlp::post::Answer,
@@ -38,9 +38,6 @@ use crate::{
 };
 
 pub use post::Endpoint;
-
-/// An attempt that held its caller for so long is told.
-const SLOW_NS: u64 = 10_000_000;
 
 /// Bytes of records that wait at most.
 const WAITING: usize = 2 << 20;
@@ -177,12 +174,8 @@ impl Otlp {
         let name = endpoint.to_string();
         let queue = Arc::clone(&self.queue);
         let started = thread::Builder::new().name("otlp".to_owned()).spawn(move || {
-            // A thread has capabilities of its own, and this one, which talks to others, needs none.
-            for set in [CapSet::Effective, CapSet::Permitted] {
-                if let Err(error) = caps::clear(None, set) {
-                    log::info!("drop the capabilities of the exporter: {error}");
-                }
-            }
+            // This thread talks to others and needs no capabilities.
+            capabilities::keep(&[], "otlp");
             let mut exporter = Exporter {
                 queue: &queue,
                 endpoint,
@@ -206,7 +199,7 @@ impl Sink for Otlp {
             return Ok(());
         }
         match fork.took_ns() {
-            Some(held_ns) if held_ns >= SLOW_NS || fork.slow.is_some() => {
+            Some(held_ns) if held_ns >= Slow::FROM_NS || fork.slow.is_some() => {
                 self.queue.add(logs::slow(fork, held_ns, logs::of_fork(fork)));
             }
             None if fork.succeeded() && fork.kind == Some(Kind::Vfork) => {
@@ -231,7 +224,7 @@ impl Sink for Otlp {
             }
             Event::VforkDone(done) => {
                 let told = self.still_held.remove(&done.fork_id);
-                let held_ns = done.held_ns.filter(|ns| *ns >= SLOW_NS);
+                let held_ns = done.held_ns.filter(|ns| *ns >= Slow::FROM_NS);
                 if let Some((told, held_ns)) = told.zip(held_ns) {
                     self.queue.add(logs::slow_vfork(done, held_ns, told));
                 }
@@ -257,15 +250,8 @@ impl Sink for Otlp {
         let mut state = self.queue.lock();
         state.closing = true;
         self.queue.changed.notify_all();
-        let until = Instant::now() + AT_THE_END;
-        while !state.ended {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.queue.changed.wait_timeout(state, left);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        // Should it not end in time, the run ends without it: at worst something is not sent.
+        drop(self.queue.changed.wait_timeout_while(state, AT_THE_END, |state| !state.ended));
         Ok(())
     }
 }

@@ -20,12 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caps::CapSet;
-
 use crate::{
     error::UserError,
     event::{Event, fork::Fork, start::Start},
     output::{
+        capabilities,
         json::Json,
         notes::Stderr,
         recorder::{
@@ -253,12 +252,8 @@ impl Recorder {
         let name = folder.name();
         let (far, (ready, is_ready)) = (Arc::clone(&self.shared), mpsc::channel());
         let started = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-            // A thread has capabilities of its own, and this one has to do with what its user may do.
-            for set in [CapSet::Effective, CapSet::Permitted] {
-                if let Err(error) = caps::clear(None, set) {
-                    log::info!("drop the capabilities of the recorder: {error}");
-                }
-            }
+            // This thread writes what its user may write, and needs no capabilities.
+            capabilities::keep(&[], "recorder");
             let prepared = folder.prepare();
             let is_fit = prepared.is_ok();
             // Whoever started this waits for it.
@@ -339,15 +334,8 @@ impl Sink for Recorder {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.changed.notify_all();
-        let until = Instant::now() + AT_THE_END;
-        while !state.ended {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        // Should it not end in time, the run ends without it: at worst something is not written.
+        drop(self.shared.changed.wait_timeout_while(state, AT_THE_END, |state| !state.ended));
         Ok(())
     }
 }

@@ -14,15 +14,13 @@ use crate::{
         stage::StageLine,
         units::{counted, duration, percent},
         values::{Kind, Ts},
+        wait::Slow,
     },
     output::text::{
         columns::Column,
         line::{BOLD, DIM, PLAIN, RED, YELLOW, printable, shorten},
     },
 };
-
-/// A total from which on a fork stands out.
-const LONG_NS: u64 = 10_000_000;
 
 /// What stands for a value that is not there.
 const NONE: &str = "-";
@@ -75,7 +73,7 @@ pub(super) fn cell(column: Column, fork: &Fork, room: usize, context: &Context) 
         },
         Column::Kind => plain(fork.kind.map_or(NONE, Kind::name)),
         Column::Total => match (fork.took_ns(), fork.total_ns) {
-            (Some(ns), _) if ns >= LONG_NS => vec![(BOLD, duration(ns))],
+            (Some(ns), _) if ns >= Slow::FROM_NS => vec![(BOLD, duration(ns))],
             (Some(ns), _) => plain(duration(ns)),
             (None, Some(_)) if is_held(fork) => vec![(BOLD, "held".to_owned())],
             // How long its caller was kept after the call is not known.

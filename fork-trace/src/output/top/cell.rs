@@ -11,7 +11,7 @@ use crate::{
     },
     output::{
         text::cause,
-        top::counts::{Counts, OTHER, Recent},
+        top::counts::{self, Counts, Recent},
     },
 };
 
@@ -94,7 +94,7 @@ impl Cell {
             self.ancestors = Arc::clone(&fork.ancestors);
         }
         if let Some(kind) = fork.kind {
-            add(&mut self.kinds, &kind, 1);
+            self.kind(kind, 1);
         }
         self.stages.add(&fork.stages);
         self.slowest.add(fork);
@@ -102,7 +102,7 @@ impl Cell {
             return;
         }
         let name = fork.failure();
-        self.failed(&name, 1);
+        counts::add(&mut self.failures, &name, 1, MOST_CAUSES);
         // In a storm of failures the words are made once a second.
         let is_new = |last: &Failure| last.name != name || last.second != second;
         if self.last_failure.as_ref().is_none_or(is_new) {
@@ -114,11 +114,11 @@ impl Cell {
         }
     }
 
-    fn failed(&mut self, name: &Name, number: u64) {
-        let known = self.failures.iter().any(|(known, _)| known == name);
-        let other = Name::Borrowed(OTHER);
-        let name = if known || self.failures.len() < MOST_CAUSES { name } else { &other };
-        add(&mut self.failures, name, number);
+    fn kind(&mut self, kind: Kind, number: u64) {
+        match self.kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += number,
+            None => self.kinds.push((kind, number)),
+        }
     }
 
     pub(super) fn held(&mut self, ns: u64, waits: &[(Name, u64)], second: u64) {
@@ -135,21 +135,14 @@ impl Cell {
         self.slowest.merge(&other.slowest);
         self.stages.merge(&other.stages);
         for (kind, number) in &other.kinds {
-            add(&mut self.kinds, kind, *number);
+            self.kind(*kind, *number);
         }
         for (name, number) in &other.failures {
-            self.failed(name, *number);
+            counts::add(&mut self.failures, name, *number, MOST_CAUSES);
         }
         let second = |cell: &Self| cell.last_failure.as_ref().map(|last| last.second);
         if second(other) > second(self) {
             self.last_failure.clone_from(&other.last_failure);
         }
-    }
-}
-
-fn add<K: PartialEq + Clone>(counts: &mut Vec<(K, u64)>, key: &K, number: u64) {
-    match counts.iter_mut().find(|(known, _)| known == key) {
-        Some((_, count)) => *count += number,
-        None => counts.push((key.clone(), number)),
     }
 }

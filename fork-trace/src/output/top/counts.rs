@@ -1,5 +1,7 @@
 //! What is counted of attempts: since the start, and over the last seconds.
 
+use std::ops::AddAssign;
+
 use crate::event::{fork::Fork, values::Name};
 
 /// Reasons of waits that are told apart.
@@ -10,6 +12,16 @@ pub(super) const SECONDS: u64 = 5;
 
 /// What stands for what is not told apart.
 pub(super) const OTHER: &str = "other";
+
+/// Adds `number` to the sum of `name`. Once there are `most` sums, what is new is added to that of [`OTHER`].
+pub(super) fn add<N: AddAssign>(sums: &mut Vec<(Name, N)>, name: &Name, number: N, most: usize) {
+    let is_known = sums.iter().any(|(known, _)| known == name);
+    let name = if is_known || sums.len() < most { name } else { &Name::Borrowed(OTHER) };
+    match sums.iter_mut().find(|(known, _)| known == name) {
+        Some((_, sum)) => *sum += number,
+        None => sums.push((name.clone(), number)),
+    }
+}
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,17 +47,7 @@ impl Counts {
     pub(super) fn held(&mut self, ns: u64, waits: &[(Name, u64)]) {
         self.held_ns += u128::from(ns);
         for (reason, ns) in waits {
-            self.wait(reason, u128::from(*ns));
-        }
-    }
-
-    fn wait(&mut self, reason: &Name, ns: u128) {
-        let is_full = self.waits.len() >= MOST_REASONS;
-        let is_known = self.waits.iter().any(|(known, _)| known == reason);
-        let name = if is_full && !is_known { &Name::Borrowed(OTHER) } else { reason };
-        match self.waits.iter_mut().find(|(known, _)| known == name) {
-            Some((_, sum_ns)) => *sum_ns += ns,
-            None => self.waits.push((name.clone(), ns)),
+            add(&mut self.waits, reason, u128::from(*ns), MOST_REASONS);
         }
     }
 
@@ -55,7 +57,7 @@ impl Counts {
         self.failed += other.failed;
         self.held_ns += other.held_ns;
         for (reason, ns) in &other.waits {
-            self.wait(reason, *ns);
+            add(&mut self.waits, reason, *ns, MOST_REASONS);
         }
     }
 

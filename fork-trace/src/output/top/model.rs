@@ -151,7 +151,7 @@ impl Model {
         now.saturating_duration_since(self.began).as_secs()
     }
 
-    /// Everything that is kept apart, and then the others together.
+    /// Everything that is kept apart.
     pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.cells.values().flatten()
     }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use caps::{CapSet, Capability};
+use caps::Capability;
 use ratatui::{
     backend::CrosstermBackend,
     buffer::Buffer,
@@ -21,7 +21,10 @@ use ratatui::{
     },
 };
 
-use crate::{error::UserError, output::files::Standard};
+use crate::{
+    error::UserError,
+    output::{capabilities, files::Standard},
+};
 
 /// Whether the terminal is taken over.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
@@ -102,14 +105,5 @@ pub(super) fn drop_capabilities() {
         Capability::CAP_FOWNER,
         Capability::CAP_SYS_PTRACE,
     ];
-    let kept = caps::read(None, CapSet::Permitted).map(|permitted| {
-        KEPT.into_iter().filter(|capability| permitted.contains(capability)).collect()
-    });
-    for set in [CapSet::Effective, CapSet::Permitted] {
-        if let Ok(kept) = &kept
-            && let Err(error) = caps::set(None, set, kept)
-        {
-            log::info!("drop capabilities of the view: {error}");
-        }
-    }
+    capabilities::keep(&KEPT, "top");
 }
