@@ -37,13 +37,16 @@ counters! {
     Unentered,
     /// Attempts that got no record when they began, because the map of attempts was full.
     InFlightFull,
-    /// Records of successful attempts that were lost because the ring was full.
+    /// Records of successful attempts that were lost because the ring was full, but for what is kept for those
+    /// that fail.
     RingFullForks,
     /// Records of failed attempts that were lost because the ring was full.
     RingFullFailures,
+    /// Successful attempts that were told in brief, because the ring was three quarters full.
+    Brief,
     /// Function times of attempts that were lost because the ring or their map was full.
     FunctionTimesLost,
-    /// Records of a child's start that were lost because the ring was full.
+    /// Records of a child's start that were lost because the ring was three quarters full.
     RingFullStarts,
     /// Children whose first moment on a CPU is not known, because the map for it was full.
     OnCpuFull,

@@ -87,6 +87,14 @@ impl Mark {
     /// How many marks a fork record keeps: `SysEnter` up to `SysExit`, which are all but the
     /// child's own.
     pub const IN_RECORD: usize = Self::SysExit as usize + 1;
+
+    /// The place of a mark among the marks of a fork record, which begin with the last: a record that is cut
+    /// off behind them still says when the attempt ended. The child's marks have a place that is not there.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(self) -> usize {
+        (Self::SysExit as usize).wrapping_sub(self as usize)
+    }
 }
 
 /// A point in time: a mark, or the entry or return of a function that can be probed.

@@ -104,6 +104,11 @@ pub mod bits {
     /// the caller comes when it returns from that, and one of the child where it returns too, unless
     /// they are lost.
     pub const LIBC: u32 = 1 << 22;
+    /// The record came in brief, and the rest of it is zero. User space sets this bit.
+    pub const BRIEF: u32 = 1 << 23;
+    /// What a record in brief does not tell.
+    pub const NOT_IN_BRIEF: u32 =
+        MEMORY | RSS | COPIED | COPIED_RSS | SET_TIDS | PIDS_REFUSALS | MEMORY_OOMS;
 }
 
 /// A program of this tracer that works for a while inside an attempt, at a tracepoint that bounds a
@@ -154,8 +159,6 @@ pub struct ForkRecord {
     pub bits: u32,
     /// When the attempt began: the first entry of the call, before any restart.
     pub start_ns: u64,
-    /// When the last pass passed each [`Mark`]; 0 where it did not.
-    pub marks: [u64; Mark::IN_RECORD],
     /// The flags word as the caller passed it. For `clone` it has the exit signal in its low byte,
     /// for `clone3` it is the field `flags`, and for `fork` and `vfork` it is what the kernel uses
     /// in its place.
@@ -210,6 +213,10 @@ pub struct ForkRecord {
     pub parent_proc_pid: u32,
     /// The same of the child's process, with [`bits::CHILD`].
     pub child_proc_pid: u32,
+    /// The name of the calling task.
+    pub comm: [u8; 16],
+    /// When the last pass passed each [`Mark`], at [`Mark::place`]; 0 where it did not.
+    pub marks: [u64; Mark::IN_RECORD],
     /// The field `set_tid_size` of `clone3`, with [`bits::SET_TIDS`].
     pub set_tids: u64,
     /// The caller's memory when the call began, with [`bits::MEMORY`] and [`bits::RSS`]. It is read
@@ -233,8 +240,6 @@ pub struct ForkRecord {
     /// [`SITES`](crate::call_site::SITES); 0 where it did not have to. Its mark is taken only when it
     /// is done.
     pub alloc_began_ns: [u64; SITE_COUNT],
-    /// The name of the calling task.
-    pub comm: [u8; 16],
 }
 
 /// The child's start: its first moments on a CPU, and its first return to user space.
@@ -334,7 +339,6 @@ impl ForkRecord {
             kind: RecordKind::Fork as u32,
             bits: 0,
             start_ns: 0,
-            marks: [0; Mark::IN_RECORD],
             clone_flags: 0,
             task_flags: 0,
             ret: 0,
@@ -359,6 +363,8 @@ impl ForkRecord {
             ptrace: 0,
             parent_proc_pid: 0,
             child_proc_pid: 0,
+            comm: [0; 16],
+            marks: [0; Mark::IN_RECORD],
             set_tids: 0,
             memory: MemoryCounts::zeroed(),
             copied: MemoryCounts::zeroed(),
@@ -367,9 +373,12 @@ impl ForkRecord {
             memory_ooms: 0,
             failed_alloc: 0,
             alloc_began_ns: [0; SITE_COUNT],
-            comm: [0; 16],
         }
     }
+
+    /// The length of a record in brief, which is sent when the ring is nearly full: it ends after the marks that
+    /// say when the attempt ended, [`Mark::SysExit`] and [`Mark::SchedWakeupNew`].
+    pub const BRIEF: usize = core::mem::offset_of!(Self, marks) + 2 * size_of::<u64>();
 
     /// Whether `bit` of [`bits`] is set.
     #[must_use]
@@ -383,7 +392,7 @@ impl ForkRecord {
     #[must_use]
     #[inline(always)]
     pub fn mark_ns(&self, mark: Mark) -> u64 {
-        self.marks.get(mark as usize).copied().unwrap_or_default()
+        self.marks.get(mark.place()).copied().unwrap_or_default()
     }
 }
 
@@ -405,4 +414,7 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<StartRecord>() == 48);
 const _: () = assert!(size_of::<FunctionTimes>() == 24 + 16 * ONCE + 40 * MANY);
+// A record in brief has what it is there for, and no half of anything.
+const _: () = assert!(Mark::SysExit.place() == 0 && Mark::SchedWakeupNew.place() == 1);
+const _: () = assert!(ForkRecord::BRIEF.is_multiple_of(8));
 const _: () = assert!(align_of::<ForkRecord>() == 8 && align_of::<StartRecord>() == 8);

@@ -272,7 +272,7 @@ fn event(kind: FollowUpKind, bits: u32, born: Born, exit_code: u64) -> FollowUpR
 /// Sends a follow-up.
 #[inline(always)]
 fn send(record: &FollowUpRecord) {
-    if !ring::send(record) {
+    if !ring::send_beside(record) {
         count(Counter::RingFullFollowUps);
     }
 }

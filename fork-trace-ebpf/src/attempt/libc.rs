@@ -180,7 +180,7 @@ fn set(record: &mut LibcRecord, part: Part, end: usize, at_ns: u64) {
 
 #[inline(always)]
 fn send<T>(record: &T) {
-    if !ring::send(record) {
+    if !ring::send_beside(record) {
         count(Counter::RingFullLibc);
     }
 }

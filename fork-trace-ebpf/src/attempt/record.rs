@@ -42,7 +42,7 @@ pub(super) fn remove(key: u64) {
 /// Takes a mark.
 #[inline(always)]
 pub(super) fn set_mark(record: &mut ForkRecord, mark: Mark, at_ns: u64) {
-    if let Some(slot) = record.marks.get_mut(mark as usize) {
+    if let Some(slot) = record.marks.get_mut(mark.place()) {
         *slot = at_ns;
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn set_tracer_ns(record: &mut ForkRecord, program: TracerProgram, beg
 /// Takes a mark, unless it was taken before: what undoes a failed attempt passes some marks again.
 #[inline(always)]
 pub(super) fn set_first_mark(record: &mut ForkRecord, mark: Mark, at_ns: u64) {
-    if let Some(slot) = record.marks.get_mut(mark as usize)
+    if let Some(slot) = record.marks.get_mut(mark.place())
         && *slot == 0
     {
         *slot = at_ns;

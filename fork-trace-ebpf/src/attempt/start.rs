@@ -72,7 +72,7 @@ pub(super) fn child_returns(task: Task, key: u64) {
     };
     // It may never have been there.
     _ = ON_CPU.remove(low_half(key));
-    if !ring::send(&record) {
+    if ring::is_crowded() || !ring::send_beside(&record) {
         count(Counter::RingFullStarts);
     }
 }

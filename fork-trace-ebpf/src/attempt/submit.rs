@@ -34,11 +34,18 @@ pub(super) fn submit(record: &ForkRecord, key: u64) {
         }
         return;
     }
-    functions_passed::submit(key, record.start_ns);
+    let brief = record.has(bits::CHILD) && ring::is_crowded();
+    if brief {
+        functions_passed::forget(key);
+    } else {
+        functions_passed::submit(key, record.start_ns);
+    }
     if record.has(bits::WAITED) {
         waits::submit(key);
     }
-    if !ring::send(record) {
+    if brief {
+        count(if ring::send_brief(record) { Counter::Brief } else { Counter::RingFullForks });
+    } else if !ring::send(record) {
         count(if record.has(bits::CHILD) {
             Counter::RingFullForks
         } else {

@@ -334,7 +334,7 @@ fn part(key: u64, task: Task, returns: i64) -> Option<Part> {
 fn last_mark(record: &ForkRecord) -> u32 {
     let mut last = 0;
     for mark in 0..MARKS {
-        if record.marks.get(mark as usize).is_some_and(|at| *at != 0) {
+        if record.marks.get((MARKS - 1 - mark) as usize).is_some_and(|at| *at != 0) {
             last = mark;
         }
     }

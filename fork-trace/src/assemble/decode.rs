@@ -5,7 +5,7 @@ use fork_trace_common::{
     follow_up::{ARGS_BYTES, ExecRecord, FollowUpKind, FollowUpRecord, bits},
     libc::{AtforkRecord, LibcRecord},
     program::{self, ProgramRecord},
-    record::{ForkRecord, FunctionTimes, RecordKind, StartRecord},
+    record::{self, ForkRecord, FunctionTimes, RecordKind, StartRecord},
     refusal::RefusalRecord,
     sample::SampleRecord,
     stack::{Frame, StackRecord},
@@ -79,10 +79,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
     let length = || format!("record of kind {kind:?} has {} bytes", bytes.len());
     match kind {
-        Some(FORK) => {
-            let record = ForkRecord::read_from_bytes(bytes).ok().with_context(length)?;
-            Ok(Record::Fork(Box::new(record)))
-        }
+        Some(FORK) => Ok(Record::Fork(fork(bytes).with_context(length)?)),
         Some(START) => {
             let record = StartRecord::read_from_bytes(bytes).ok().with_context(length)?;
             Ok(Record::Start(record))
@@ -116,6 +113,17 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
         }
         _ => bail!("{} is of no known kind", length()),
     }
+}
+
+/// An attempt, which may be told in brief.
+fn fork(bytes: &[u8]) -> Option<Box<ForkRecord>> {
+    if bytes.len() != ForkRecord::BRIEF {
+        return ForkRecord::read_from_bytes(bytes).ok().map(Box::new);
+    }
+    let mut record = Box::new(ForkRecord::zeroed());
+    record.as_mut_bytes().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    record.bits = record.bits & !record::bits::NOT_IN_BRIEF | record::bits::BRIEF;
+    Some(record)
 }
 
 /// A head and the places that were used. The head alone says that a task has left its CPU. A program that
@@ -181,6 +189,7 @@ fn kept(args_bytes: u64, read: bool) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use fork_trace_common::stage::Mark;
     use zerocopy::{FromZeros as _, IntoBytes as _};
 
     use super::*;
@@ -191,6 +200,18 @@ mod tests {
         fork.ret = -11;
         let Record::Fork(back) = decode(fork.as_bytes()).unwrap() else { panic!() };
         assert_eq!(back.as_bytes(), fork.as_bytes());
+
+        fork.bits = record::bits::CHILD | record::bits::MEMORY;
+        fork.marks.fill(7);
+        fork.memory_ooms = 1;
+        let brief = &fork.as_bytes()[..ForkRecord::BRIEF];
+        let Record::Fork(back) = decode(brief).unwrap() else { panic!() };
+        assert_eq!(back.bits, record::bits::CHILD | record::bits::BRIEF);
+        assert_eq!(back.mark_ns(Mark::SysExit), 7);
+        assert_eq!(back.mark_ns(Mark::SchedWakeupNew), 7);
+        assert_eq!(back.mark_ns(Mark::SchedProcessFork), 0);
+        assert_eq!((back.ret, back.memory_ooms), (-11, 0));
+        assert!(decode(&fork.as_bytes()[..ForkRecord::BRIEF + 8]).is_err());
 
         let mut refusal = RefusalRecord::new_zeroed();
         refusal.kind = RecordKind::Refusal as u32;
@@ -265,7 +286,7 @@ mod tests {
     fn a_wrong_length_or_kind_is_an_error() {
         let fork = ForkRecord::zeroed();
         let bytes = fork.as_bytes();
-        for len in 0..bytes.len() {
+        for len in (0..bytes.len()).filter(|len| *len != ForkRecord::BRIEF) {
             assert!(decode(&bytes[..len]).is_err(), "{len}");
         }
         let longer = [bytes, &[0; 8]].concat();

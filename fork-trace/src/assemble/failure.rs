@@ -163,9 +163,9 @@ mod tests {
         record.start_ns = 10_000;
         let marks = Mark::ALL.iter().take_while(|mark| **mark <= last);
         for mark in marks.filter(|mark| **mark < Mark::StartTime) {
-            record.marks[*mark as usize] = 10_000 * (*mark as u64 + 1);
+            record.marks[mark.place()] = 10_000 * (*mark as u64 + 1);
         }
-        record.marks[Mark::SysExit as usize] = 1_000_000;
+        record.marks[Mark::SysExit.place()] = 1_000_000;
         record.ret = -i64::from(errno as i32);
         record
     }
@@ -192,7 +192,7 @@ mod tests {
         let around = ["copy_process", "copy_mm", "dup_mmap", "copy_page_range"];
         assert_eq!(names(&spans, Status::Failed), around);
         assert_eq!(find(&spans, Stage::CopyNamespaces), None, "it was not reached");
-        let released = record.marks[Mark::ParentMmapReleased as usize] - record.start_ns;
+        let released = record.marks[Mark::ParentMmapReleased.place()] - record.start_ns;
         let undo = find(&spans, Stage::BadForkCleanup).unwrap();
         assert_eq!((undo.start_ns, undo.dur_ns), (Some(released), Some(990_000 - released)));
         assert_eq!(undo.status, Status::Done);
@@ -249,7 +249,7 @@ mod tests {
             .iter()
             .filter(|mark| **mark >= Mark::MmAlloc && **mark <= Mark::ParentMmapReleased)
         {
-            record.marks[*mark as usize] = 0;
+            record.marks[mark.place()] = 0;
         }
         let spans = stages(&record, Some(Stage::AllocPid));
         assert_eq!(names(&spans, Status::Shared), ["copy_mm"]);
@@ -261,7 +261,7 @@ mod tests {
     fn an_allocation_counts_from_where_it_began_to_reclaim() {
         let mut record = refused(Mark::SighandAlloc, Errno::ENOMEM);
         let sighand = SITES.iter().position(|(_, mark, _)| *mark == Mark::SighandAlloc).unwrap();
-        let marked = record.marks[Mark::SighandAlloc as usize];
+        let marked = record.marks[Mark::SighandAlloc.place()];
         record.alloc_began_ns[sighand] = marked - 9_000;
         record.failed_alloc = Mark::SighandAlloc as u64 + 1;
         let spans = stages(&record, Some(Stage::CopySighand));

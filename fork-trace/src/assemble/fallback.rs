@@ -130,7 +130,7 @@ mod tests {
         record.bits = bits::FLAGS | bits::EXIT_SIGNAL;
         record.syscall = syscall as u32;
         record.start_ns = at_ns;
-        record.marks[Mark::SysExit as usize] = at_ns;
+        record.marks[Mark::SysExit.place()] = at_ns;
         record.ret = ret;
         record.parent = TaskIds { tgid: 7, tid: 8, start_ns: 1 };
         record.clone_flags = flags;

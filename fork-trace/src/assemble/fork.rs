@@ -70,6 +70,7 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         waits: Vec::new(),
         waits_more: None,
         waits_incomplete: None,
+        brief: record.has(bits::BRIEF).then_some(true),
         slow: None,
         memory: memory(record),
         other_ns: None,
@@ -78,7 +79,9 @@ pub fn fork(joined: &Joined, plan: &Plan, clock: Clock) -> Fork {
         libc: None,
         warnings: warnings(record),
     };
-    add_stages(&mut fork, times, plan, failed_stage(times));
+    if fork.brief.is_none() {
+        add_stages(&mut fork, times, plan, failed_stage(times));
+    }
     fork
 }
 
@@ -154,7 +157,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
 }
 
 fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
-    record.marks.get(mark as usize).copied().filter(|at| *at != 0)
+    record.marks.get(mark.place()).copied().filter(|at| *at != 0)
 }
 
 fn total_ns(times: Times<'_>) -> Option<u64> {
@@ -296,7 +299,7 @@ mod tests {
             (Mark::SchedWakeupNew, 41_000),
             (Mark::SysExit, 43_500),
         ] {
-            record.marks[mark as usize] = at;
+            record.marks[mark.place()] = at;
         }
         record.ret = 77;
         record.parent = TaskIds { tgid: 10, tid: 11, start_ns: 1 };
@@ -312,7 +315,7 @@ mod tests {
             if vfork {
                 record.bits |= bits::VFORK_WAIT;
                 record.task_flags |= CLONE_VFORK;
-                record.marks[Mark::SysExit as usize] = 0;
+                record.marks[Mark::SysExit.place()] = 0;
             }
             let fork = fork(&record, None, &plan(), clock());
             let own: u64 = fork.stages.iter().filter_map(|span| span.self_ns).sum();
@@ -355,8 +358,8 @@ mod tests {
         let mut record = success();
         record.bits &= !bits::CHILD;
         record.marks = [0; Mark::IN_RECORD];
-        record.marks[Mark::SysEnter as usize] = 1_000;
-        record.marks[Mark::SysExit as usize] = 2_500;
+        record.marks[Mark::SysEnter.place()] = 1_000;
+        record.marks[Mark::SysExit.place()] = 2_500;
         record.ret = -11;
         let fork = fork(&record, None, &plan(), clock());
         assert_eq!((fork.errno, fork.errno_name.as_deref()), (Some(11), Some("EAGAIN")));
@@ -372,7 +375,7 @@ mod tests {
         let mut record = ForkRecord::zeroed();
         record.syscall = Syscall::Clone3 as u32;
         record.ret = -1;
-        record.marks[Mark::SysExit as usize] = 9_000;
+        record.marks[Mark::SysExit.place()] = 9_000;
         let fork = fork(&record, None, &plan(), clock());
         assert_eq!((fork.kind, fork.clone_flags, fork.exit_signal), (None, None, None));
         assert_eq!((fork.total_ns, fork.other_ns), (None, None));
@@ -387,8 +390,8 @@ mod tests {
         record.bits = bits::CHILD | bits::KERNEL_MADE;
         record.syscall = Syscall::None as u32;
         record.start_ns = 0;
-        record.marks[Mark::SysEnter as usize] = 0;
-        record.marks[Mark::SysExit as usize] = 0;
+        record.marks[Mark::SysEnter.place()] = 0;
+        record.marks[Mark::SysExit.place()] = 0;
         let fork = fork(&record, None, &plan(), clock());
         assert_eq!((fork.kind, fork.mono_ns), (Some(Kind::Other), 31_000));
         assert_eq!((fork.total_ns, fork.ret), (None, None));
@@ -403,14 +406,14 @@ mod tests {
         let codes = |fork: &Fork| fork.warnings.iter().map(|w| w.code.clone()).collect::<Vec<_>>();
         let mut record = success();
         record.bits &= !bits::ENTERED;
-        record.marks[Mark::SysEnter as usize] = 0;
+        record.marks[Mark::SysEnter.place()] = 0;
         let no_entry = fork(&record, None, &plan(), clock());
         assert_eq!(codes(&no_entry), ["entry-not-seen"]);
         assert_eq!((no_entry.total_ns, no_entry.ret), (None, Some(77)));
         assert!(no_entry.succeeded());
 
         let mut record = success();
-        record.marks[Mark::SysExit as usize] = 0;
+        record.marks[Mark::SysExit.place()] = 0;
         let no_return = fork(&record, None, &plan(), clock());
         assert_eq!(codes(&no_return), ["return-not-seen"]);
         assert_eq!((no_return.total_ns, no_return.ret), (None, Some(77)));

@@ -83,7 +83,8 @@ impl Held {
         if !record.has(bits::CHILD) || record.has(bits::KERNEL_MADE) {
             return true;
         }
-        let Some(start) = self.joined.start else { return false };
+        // In a ring that is so full that an attempt is told in brief, its child's start is left out.
+        let Some(start) = self.joined.start else { return record.has(bits::BRIEF) };
         let last_ns = start.return_ns.max(last_ns(&self.joined.child_waits));
         !self.child_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
     }
@@ -96,7 +97,7 @@ fn last_ns(waits: &[WaitsRecord]) -> u64 {
 }
 
 fn mark_ns(record: &ForkRecord, mark: Mark) -> u64 {
-    record.marks.get(mark as usize).copied().unwrap_or_default()
+    record.marks.get(mark.place()).copied().unwrap_or_default()
 }
 
 /// What is known of a child whose attempt has not come yet.
@@ -477,7 +478,7 @@ mod tests {
     fn refused(tid: u32, at_ns: u64) -> Record {
         let Record::Fork(mut record) = failure(at_ns - 1) else { unreachable!() };
         record.parent.tid = tid;
-        record.marks[Mark::SysExit as usize] = at_ns;
+        record.marks[Mark::SysExit.place()] = at_ns;
         Record::Fork(record)
     }
 
@@ -562,7 +563,7 @@ mod tests {
         let mut joined = joiner.release(HOLD_AWAY_NS).remove(0);
         assert!(!joined.is_back);
         joined.record.bits |= bits::ENTERED;
-        joined.record.marks[Mark::SysExit as usize] = 20;
+        joined.record.marks[Mark::SysExit.place()] = 20;
         assert!(joined.awaits_return());
         joined.record.bits &= !bits::CHILD;
         assert!(!joined.awaits_return(), "a refused attempt left nothing to wait for");
@@ -600,7 +601,7 @@ mod tests {
         let Record::Fork(mut record) = fork(tid, start_ns) else { unreachable!() };
         record.bits |= bits::LIBC;
         record.parent.tid = 7;
-        record.marks[Mark::SysExit as usize] = start_ns + 10;
+        record.marks[Mark::SysExit.place()] = start_ns + 10;
         Record::Fork(record)
     }
 

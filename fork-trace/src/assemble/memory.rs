@@ -11,7 +11,7 @@ use crate::event::memory::Memory;
 /// What is known of the caller's memory, of an attempt that came to copy it, and of the child's.
 #[must_use]
 pub fn memory(record: &ForkRecord) -> Memory {
-    let copying = record.marks.get(Mark::MmAlloc as usize).is_some_and(|at| *at != 0);
+    let copying = record.marks.get(Mark::MmAlloc.place()).is_some_and(|at| *at != 0);
     let known = record.has(bits::MEMORY) && (copying || record.has(bits::CHILD));
     let sizes = |known: bool, counts, resident| known.then_some(Sizes { counts, resident });
     let caller = sizes(known, &record.memory, record.has(bits::RSS));
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(memory(&unread).rss_error_pages, Some(64));
         unread.bits = bits::MEMORY;
         assert!(memory(&unread).is_unknown(), "refused before anything was copied");
-        unread.marks[Mark::MmAlloc as usize] = 5;
+        unread.marks[Mark::MmAlloc.place()] = 5;
         assert!(memory(&unread).vmas.is_some(), "failed while it copied");
     }
 }

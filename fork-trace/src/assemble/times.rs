@@ -30,7 +30,7 @@ impl<'a> Times<'a> {
     /// Of a record, and of the functions that the attempt passed.
     #[must_use]
     pub fn new(record: &'a ForkRecord, functions: Option<&'a FunctionTimes>) -> Self {
-        let woken = record.marks.get(Mark::SchedWakeupNew as usize).copied();
+        let woken = record.marks.get(Mark::SchedWakeupNew.place()).copied();
         let left = functions.and_then(|times| times.once.get(Function::WakeUpNewTask as usize));
         let left = left.map_or(0, |[_, left]| *left);
         let waits = record.has(bits::VFORK_WAIT);
@@ -80,7 +80,7 @@ impl<'a> Times<'a> {
     /// When a mark's stage began: the mark, or where the allocation that it marks had to reclaim
     /// memory first, the moment when that began.
     fn opened(&self, mark: Mark) -> Option<u64> {
-        let marked = self.record.marks.get(mark as usize).copied()?;
+        let marked = self.record.marks.get(mark.place()).copied()?;
         if !self.reclaimed {
             return Some(marked);
         }
@@ -92,7 +92,7 @@ impl<'a> Times<'a> {
 
     /// When a mark was taken; of an allocation, once it had succeeded or failed.
     pub(super) fn marked(&self, mark: Mark) -> Option<u64> {
-        let marked = self.record.marks.get(mark as usize).copied();
+        let marked = self.record.marks.get(mark.place()).copied();
         marked.filter(|at| *at != 0 && self.shown(*at))
     }
 
@@ -113,7 +113,7 @@ impl<'a> Times<'a> {
         if let Some(start_ns) = self.start_ns() {
             return start_ns;
         }
-        self.record.marks.iter().copied().find(|at| *at != 0).unwrap_or_default()
+        self.record.marks.iter().rev().copied().find(|at| *at != 0).unwrap_or_default()
     }
 
     /// When the attempt began, if that was seen.

@@ -57,8 +57,8 @@ pub(super) fn refused(flags: u64) -> ForkRecord {
     record.syscall = Syscall::Clone as u32;
     record.clone_flags = flags;
     record.parent = TaskIds { tgid: 10, tid: 10, start_ns: 1 };
-    record.marks[Mark::SysEnter as usize] = 1_000;
-    record.marks[Mark::SysExit as usize] = 9_000;
+    record.marks[Mark::SysEnter.place()] = 1_000;
+    record.marks[Mark::SysExit.place()] = 9_000;
     record.ret = -22;
     record
 }
@@ -153,7 +153,7 @@ impl Scene {
         let mut record = self.record;
         for mark in Mark::ALL.iter().filter(|mark| (**mark as usize) < Mark::IN_RECORD) {
             if self.passed.is_some_and(|passed| *mark <= passed) {
-                record.marks[*mark as usize] = 1_000 + *mark as u64;
+                record.marks[mark.place()] = 1_000 + *mark as u64;
             }
         }
         record.ret = -i64::from(self.errno as i32);
@@ -845,7 +845,7 @@ fn unentered(errno: Errno, change: Change) -> Scene {
     Scene::with(|scene| {
         scene.errno = errno;
         scene.record.bits &= !bits::ENTERED;
-        scene.record.marks[Mark::SysEnter as usize] = 0;
+        scene.record.marks[Mark::SysEnter.place()] = 0;
         scene.refusal.seccomp_mode = 2;
         change(scene);
     })

@@ -189,12 +189,12 @@ mod tests {
     fn the_last_mark_rules_out_the_stages_before_it() {
         let mut record = refused(0x11);
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::PidAlloc) {
-            record.marks[*mark as usize] = 1_000 + *mark as u64;
+            record.marks[mark.place()] = 1_000 + *mark as u64;
         }
         let window = window_of(&record);
         assert!(window.admits(Stage::AllocPid) && window.admits(Stage::CgroupCanFork));
         assert!(window.admits(Stage::TasklistLock) && !window.admits(Stage::RlimitNproc));
-        record.marks[Mark::PidAlloc as usize] = 0;
+        record.marks[Mark::PidAlloc.place()] = 0;
         let window = window_of(&record);
         assert!(window.admits(Stage::CopyThread) && window.admits(Stage::AllocPid));
         assert!(!window.admits(Stage::CgroupCanFork));
@@ -204,7 +204,7 @@ mod tests {
     fn a_stage_that_is_shared_need_not_be_reached() {
         let mut record = refused(0x3d_0f00);
         for mark in [Mark::SysEnter, Mark::TaskAlloc, Mark::SchedForkTimer, Mark::FpuCopy] {
-            record.marks[mark as usize] = 1_000;
+            record.marks[mark.place()] = 1_000;
         }
         let window = window_of(&record);
         assert!(!window.admits(Stage::CopyMm) && window.admits(Stage::CopyThread));
@@ -215,7 +215,7 @@ mod tests {
     fn a_nested_stage_keeps_those_around_it() {
         let mut record = refused(0x11);
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::MmapLockTaken) {
-            record.marks[*mark as usize] = 1_000;
+            record.marks[mark.place()] = 1_000;
         }
         let window = window_of(&record);
         assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyPageRange));
@@ -226,7 +226,7 @@ mod tests {
     fn a_copy_that_is_undone_releases_its_locks_too() {
         let mut record = refused(0x11);
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::ParentMmapReleased) {
-            record.marks[*mark as usize] = 1_000;
+            record.marks[mark.place()] = 1_000;
         }
         let window = window_of(&record);
         assert!(window.admits(Stage::DupMmap) && window.admits(Stage::CopyNamespaces));
@@ -237,7 +237,7 @@ mod tests {
     fn the_value_a_function_returned_may_be_judged_after_it() {
         let mut functions = FunctionTimes::zeroed();
         let mut record = refused(0x11);
-        record.marks[Mark::TaskAlloc as usize] = 1_010;
+        record.marks[Mark::TaskAlloc.place()] = 1_010;
         for (at, function) in (1_020..).step_by(10).zip([
             Function::KernelClone,
             Function::CopyProcess,
@@ -257,7 +257,7 @@ mod tests {
         let mut record = refused(0x11);
         record.ret = -12;
         for mark in Mark::ALL.iter().take_while(|mark| **mark <= Mark::FilesAlloc) {
-            record.marks[*mark as usize] = 1_000;
+            record.marks[mark.place()] = 1_000;
         }
         assert_eq!(window_of(&record).only(), Some(Stage::CopyFiles));
         record.ret = -11;
@@ -267,7 +267,7 @@ mod tests {
             "the next stage may have refused before it allocated"
         );
         record.ret = -12;
-        record.marks[Mark::CredAlloc as usize..].fill(0);
+        record.marks[..=Mark::CredAlloc.place()].fill(0);
         assert_eq!(
             window_of(&record).only(),
             None,
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn an_allocation_that_found_no_memory_is_the_only_one() {
         let mut record = refused(0x11);
-        record.marks[Mark::SignalAlloc as usize] = 1_000;
+        record.marks[Mark::SignalAlloc.place()] = 1_000;
         record.failed_alloc = Mark::SignalAlloc as u64 + 1;
         assert_eq!(window_of(&record).only(), Some(Stage::CopySignal));
         record.failed_alloc = u64::MAX;

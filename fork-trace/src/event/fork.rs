@@ -131,6 +131,10 @@ pub struct Fork {
     /// `to_user_ns` are absent, and no work is named as what made it slow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_incomplete: Option<bool>,
+    /// `true`: records came faster than they were read, so its stages, its memory and its child's start were left
+    /// out. `other_ns` is absent then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brief: Option<bool>,
     /// What took the time, where it was held for 10 ms or more and figures prove it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow: Option<Slow>,
@@ -212,7 +216,7 @@ impl Fork {
     /// be a wait, and in another stage.
     #[must_use]
     pub fn slowest(&self) -> Option<(&str, u64)> {
-        if self.waits_incomplete.is_some() {
+        if self.waits_incomplete.or(self.brief).is_some() {
             return None;
         }
         let shares = |of: &str| -> u64 {

@@ -26,10 +26,11 @@ use crate::{
 
 /// Counters of what was lost: the name of each in a `loss` line, and whether each one is an
 /// attempt that is not shown.
-const LOSSES: [(Counter, &str, bool); 19] = [
+const LOSSES: [(Counter, &str, bool); 20] = [
     (Counter::RingFullForks, "ring_full", true),
     (Counter::RingFullFailures, "ring_full", true),
     (Counter::InFlightFull, "in_flight_full", true),
+    (Counter::Brief, "brief", false),
     (Counter::FunctionTimesLost, "calls_lost", false),
     (Counter::RingFullStarts, "child_start_ring_full", false),
     (Counter::OnCpuFull, "on_cpu_full", false),

@@ -55,8 +55,20 @@ fn a_ring_that_is_too_small_loses_and_says_how_many() {
     assert_eq!(summary["lost"], lost);
     assert_eq!(number(&summary["attempts"]) + lost, count);
     assert_eq!(summary["accounted"], true, "{summary}");
-    let by: u64 = losses.iter().filter_map(|loss| loss["by"]["ring_full"].as_u64()).sum();
-    assert_eq!(by, lost, "each loss line says what was lost since the one before");
+    let by = |place| losses.iter().filter_map(|loss| loss["by"][place].as_u64()).sum::<u64>();
+    assert_eq!(by("ring_full"), lost, "each loss line says what was lost since the one before");
+
+    // What is lost first is what is worth least: the attempt itself is still there.
+    let forks = of_type(&traced, "fork");
+    let brief = forks.iter().filter(|fork| fork["brief"] == true);
+    let brief: Vec<_> = brief.collect();
+    assert_eq!(u64::try_from(brief.len()).unwrap(), by("brief"));
+    assert!(!brief.is_empty());
+    for fork in brief {
+        assert!(["stages", "other_ns", "memory"].iter().all(|left| fork[left].is_null()), "{fork}");
+        assert_eq!(fork["ret"], fork["child"]["pid"]);
+        assert!(number(&fork["total_ns"]) > 0, "{fork}");
+    }
 }
 
 #[test]

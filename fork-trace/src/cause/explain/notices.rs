@@ -85,8 +85,15 @@ pub(super) const LOSSES: &[(&str, &str)] = &[
         "unwritten",
         "Attempts are missing: the trace was stopped, and they could not be shown within the time that a stop may take.",
     ),
+    (
+        "brief",
+        "Attempts lack their stages, their memory and their child's start, and say brief: the ring was three quarters full.",
+    ),
     ("calls_lost", "Attempts lack the times of functions."),
-    ("child_start_ring_full", "Attempts lack the start of their child: the ring was full."),
+    (
+        "child_start_ring_full",
+        "Attempts lack the start of their child: the ring was three quarters full.",
+    ),
     ("on_cpu_full", "Attempts lack the start of their child: too many were expected at once."),
     (
         "follow_full",
