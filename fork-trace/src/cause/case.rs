@@ -87,14 +87,15 @@ impl Case<'_> {
         self.with(known::ARGS).map(|refusal| refusal.args_bytes)
     }
 
-    /// Whether the words of `clone3`'s struct could not be read.
+    /// Whether the words of `clone3`'s struct could not be read. A caller that is being killed does not get a
+    /// page that is not there, so of its memory nothing is known.
     pub(super) fn unreadable(&self) -> Option<bool> {
-        self.is(known::ARGS_UNREADABLE, known::ARGS)
+        Some(self.is(known::ARGS_UNREADABLE, known::ARGS)? && self.killed() != Some(true))
     }
 
-    /// Whether what follows the known words of `clone3`'s struct could not be read.
+    /// The same of what follows the known words of `clone3`'s struct.
     pub(super) fn tail_unreadable(&self) -> Option<bool> {
-        self.is(known::TAIL_UNREADABLE, known::ARGS)
+        Some(self.is(known::TAIL_UNREADABLE, known::ARGS)? && self.killed() != Some(true))
     }
 
     /// Whether what follows the known words of `clone3`'s struct is not all zero.

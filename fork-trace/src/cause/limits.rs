@@ -207,6 +207,15 @@ pub(super) static LIMITS: &[Limit] = &[
     },
     Limit {
         kind: CauseKind::SignalPending,
+        errno: Some(Errno::EFAULT),
+        stage: None,
+        what: "a fatal signal while the caller's memory was read: a page that was not there was not waited for",
+        read: "SIGKILL among the caller's pending signals while the call was refused",
+        hint: KILLED,
+        look: killed,
+    },
+    Limit {
+        kind: CauseKind::SignalPending,
         errno: Some(Errno::ENOMEM),
         stage: None,
         what: "a fatal signal: a caller that is being killed is refused memory",

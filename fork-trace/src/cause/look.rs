@@ -237,7 +237,16 @@ pub(super) fn pid_max(case: &Case<'_>) -> Finding {
         read_afterwards: inner.is_none().then_some(true),
         ..counted(&numbers, "kernel.pid_max")
     };
-    if numbers.current + RESERVED_PIDS < numbers.max { Finding::No } else { Finding::Yes(details) }
+    // A control group counts a refusal only once the child has an id.
+    if numbers.current + RESERVED_PIDS < numbers.max || case.pids_refused() == Some(true) {
+        return Finding::No;
+    }
+    // The first ids are kept free only once the last one has been given, so some may be free still.
+    let are_all_used = numbers.current + 1 >= numbers.max;
+    match cgroup_pids(case) {
+        Finding::Yes(_) if !are_all_used => Finding::Fallback(details),
+        _ => Finding::Yes(details),
+    }
 }
 
 /// How deep the pid namespace of a counter is nested.

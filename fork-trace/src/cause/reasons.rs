@@ -18,6 +18,8 @@ pub enum Sign {
     OnStack(&'static [&'static str]),
     /// One of these functions is the one that gave up its CPU.
     Innermost(&'static [&'static str]),
+    /// One of these functions takes the lock that is waited for.
+    Taker(&'static [&'static str]),
     /// One of the first functions was on the stack, and one of the second.
     Both(&'static [&'static str], &'static [&'static str]),
 }
@@ -144,7 +146,8 @@ pub const REASONS: &[Reason] = &[
         what: "the task is frozen with its control group, or with the whole host before it sleeps",
         cause: "cgroup.freeze (v2) or freezer.state (v1) of its group or of one around it: a \
                 container that is paused; or a host that suspends",
-        cure: "thaw the group: echo 0 >cgroup.freeze, or unpause the container",
+        cure: "thaw the group: echo 0 >cgroup.freeze (v2) or echo THAWED >freezer.state (v1), or unpause the \
+               container",
     },
     Reason {
         name: "vfork",
@@ -240,15 +243,35 @@ pub const REASONS: &[Reason] = &[
     },
     Reason {
         name: "mmap_lock",
-        signs: &[Sign::OnStack(&["down_write_killable", "mmap_write_lock_killable"])],
+        signs: &[
+            Sign::OnStack(&["down_write_killable", "mmap_write_lock_killable"]),
+            // The caller faults a page in, often one that it writes to for the first time after the fork: its
+            // restartable sequence (rseq) is one of those.
+            // KERNEL: mm/mmap_lock.c `lock_mm_and_find_vma`, before 6.5 arch/x86/mm/fault.c.
+            Sign::Taker(&["lock_mm_and_find_vma", "do_user_addr_fault"]),
+            // The stacks of /proc leave out the functions that wait for locks.
+            Sign::Innermost(&["dup_mmap", "lock_mm_and_find_vma"]),
+        ],
         state: WaitState::Blocked,
         lock: Some("mmap_lock"),
         text: "waiting for mmap_lock",
-        what: "the lock of the caller's address space: a fork needs it alone",
+        what: "the lock of the caller's address space: a fork needs it alone, a page fault shares it",
         cause: "other threads of the process that fault pages in, map or unmap memory; or readers of \
                 /proc/PID/maps and smaps",
         cure: "fork from a process with few threads (a fork server), populate memory beforehand, or use \
                posix_spawn or vfork, which do not copy the address space",
+    },
+    Reason {
+        name: "vma_lock",
+        signs: &[Sign::OnStack(&["__vma_start_write", "vma_start_write", "__vma_enter_locked"])],
+        state: WaitState::Blocked,
+        lock: Some("vma_lock"),
+        text: "waiting for the lock of a mapping",
+        what: "the lock of one mapping of the caller's: from 6.4 on a fork takes each of them, and a page fault \
+               shares that of its mapping",
+        cause: "other threads of the process that fault pages in",
+        cure: "fork from a process with few threads (a fork server), or use posix_spawn or vfork, which do \
+               not copy the address space",
     },
     Reason {
         name: "cgroup_threadgroup_rwsem",

@@ -27,7 +27,11 @@ pub fn add(fork: &mut Fork) {
         let waited = fork.longest_wait();
         let worked = longest_work(fork).filter(|_| fork.waits_incomplete.is_none());
         let wait_ns = waited.as_ref().map_or(0, |(_, ns)| *ns);
-        let work_ns = worked.map_or(0, |(_, ns)| ns);
+        // The waits that are told say more of a lock than its stage does, unless they are the lesser part.
+        let work_ns = worked.map_or(0, |(span, ns)| match span.stage() {
+            Some(Stage::MmapWriteLock) => ns / 10 * 9,
+            _ => ns,
+        });
         let least = |ns| Share::of(ns, took_ns) >= LEAST;
         match (waited, worked) {
             (Some((first, ns)), _) if wait_ns >= work_ns && least(ns) => {
@@ -49,12 +53,28 @@ fn longest_work(fork: &Fork) -> Option<(&Span, u64)> {
         true => span.dur_ns,
         // What no function was seen in for a handful of samples is of several stages.
         false if told(span) => None,
+        // This stage waits for a lock, spinning first and then off its CPU, perhaps many times.
+        false if span.stage() == Some(Stage::MmapWriteLock) => worked_ns(&fork.stages, span)
+            .map(|ns| ns.saturating_add(blocked_for_mmap_lock(fork, span))),
         // What this tracer did there is no reason for a fork to be slow.
         false => worked_ns(&fork.stages, span)
             .map(|ns| ns.saturating_sub(span.tracer_ns.unwrap_or_default())),
     };
     let stages = fork.stages.iter().filter_map(|span| Some((span, work(span)?)));
     stages.max_by_key(|(_, work_ns)| *work_ns)
+}
+
+/// How long an attempt was off its CPU in the stage that waits for `mmap_lock`, as far as it was not runnable.
+fn blocked_for_mmap_lock(fork: &Fork, span: &Span) -> u64 {
+    let others = fork
+        .waits
+        .iter()
+        .filter(|wait| wait.stage.as_ref() == Some(&span.name) && wait.state != WaitState::Blocked);
+    let more = fork.waits_more.map_or(0, |more| {
+        more.preempted_ns.unwrap_or_default() + more.quota_ns.unwrap_or_default()
+    });
+    let runnable_ns = others.map(|wait| wait.dur_ns).sum::<u64>() + more;
+    span.off_cpu_ns.unwrap_or_default().saturating_sub(runnable_ns)
 }
 
 fn row(name: &str) -> &'static Reason {
@@ -119,18 +139,32 @@ fn keeper(by: &Keeper, state: WaitState) -> String {
 fn work(fork: &Fork, span: &Span, ns: u64, took_ns: u64) -> Slow {
     let share = percent(ns, took_ns);
     let stage = span.stage();
-    let kind = Name::Owned(format!("work:{}", span.name));
+    let kind = Name::Owned(match stage {
+        Some(Stage::MmapWriteLock) => "wait:mmap_lock".to_owned(),
+        _ => format!("work:{}", span.name),
+    });
     let memory =
         stage.is_some_and(|stage| stage.is_within(Stage::CopyMm) || stage == Stage::CopyMm);
     let (mut text, hint) = match stage {
         Some(Stage::CopyPageRange | Stage::DupMmap | Stage::CopyMm) if memory => copying(fork, ns),
+        _ if span.of.as_deref() == Some(Stage::BadForkCleanup.row().name) => {
+            let text = format!("undoing what was copied, in {}: {}", span.name, duration(ns));
+            (text, None)
+        }
+        Some(Stage::MmapWriteLock) => {
+            let spun = duration(ns.saturating_sub(blocked_for_mmap_lock(fork, span)));
+            let reason = row("mmap_lock");
+            (format!("{}, {spun} of it spinning: {}", reason.text, duration(ns)), Some(reason.cure))
+        }
         Some(Stage::WriteLockSlowpath) => {
             let reason = row(Stage::TasklistLock.row().name);
             (format!("{}, spinning: {}", reason.text, duration(ns)), Some(reason.cure))
         }
         Some(stage) => {
-            let text = format!("in {}: {}: {}", span.name, stage.row().what, duration(ns));
-            (text, cure(stage))
+            let mappings = fork.memory.copied_vmas.filter(|_| stage.is_within(Stage::DupMmap));
+            let mappings = mappings.map(|of| format!(", of {} mappings", count(of)));
+            let (what, mappings) = (stage.row().what, mappings.unwrap_or_default());
+            (format!("in {}: {what}{mappings}: {}", span.name, duration(ns)), cure(stage))
         }
         None => (format!("in {}: {}", span.name, duration(ns)), None),
     };
@@ -171,16 +205,22 @@ fn copying(fork: &Fork, ns: u64) -> (String, Option<&'static str>) {
         Some(bytes) => format!("copying {} of page tables", size(bytes)),
         None => "copying the address space".to_owned(),
     };
-    // Not all that the caller has is copied: memory under MADV_DONTFORK is not.
-    let bytes = memory.copied_anon_pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
+    // Not all that the caller has is copied: memory under MADV_DONTFORK is not. What is in swap costs the same.
+    let swapped = memory.copied_swap_pages.unwrap_or_default();
+    let pages = memory.copied_anon_pages.map(|pages| pages.saturating_add(swapped));
+    let bytes = pages.map(|pages| pages.saturating_mul(PAGE_BYTES));
     match bytes.filter(|bytes| *bytes >= LEAST_BYTES) {
         Some(bytes) => {
-            let (size, price) = (size(bytes), per_gib(ns, bytes));
-            text.push_str(&format!(" for {size} of anonymous memory, {price}"));
+            text.push_str(&format!(" for {} of anonymous memory", size(bytes)));
+            if swapped > 0 {
+                let swapped = size(swapped.saturating_mul(PAGE_BYTES));
+                text.push_str(&format!(" ({swapped} of it in swap)"));
+            }
+            text.push_str(&format!(", {}", per_gib(ns, bytes)));
         }
         None => {
             if let Some(mappings) = memory.copied_vmas {
-                text.push_str(&format!(" of {mappings} mappings"));
+                text.push_str(&format!(" of {} mappings", count(mappings)));
             }
         }
     }
@@ -300,5 +340,36 @@ mod tests {
         let reader = r#","by":{"tid":4711,"reads":true}"#;
         assert!(by(reader).contains("thread 4711 was the last to take it, for reading"));
         assert!(by(r#","by":{"reads":true}"#).contains("held for reading"));
+    }
+
+    #[test]
+    fn a_lock_that_is_waited_for_in_many_pieces_is_one_wait() {
+        let text = r#""total_ns":12700000,"held_ns":12700000,"off_cpu_ns":7730000,
+            "waits":[{"at_ns":100,"dur_ns":2000000,"stage":"mmap_write_lock","state":"blocked","reason":"mmap_lock"},
+                {"at_ns":5000100,"dur_ns":30000,"stage":"mmap_write_lock","state":"runnable","reason":"preempted"}],
+            "waits_more":{"count":23,"dur_ns":5700000,"preempted_ns":100000},
+            "stages":[{"name":"mmap_write_lock","start_ns":0,"dur_ns":11770000,"off_cpu_ns":7730000}]"#;
+        let slow = verdict(text).unwrap();
+        assert_eq!(
+            slow.text,
+            "92% waiting for mmap_lock, 4.04 ms of it spinning: 11.6 ms of 12.7 ms"
+        );
+        assert_eq!((&*slow.kind, slow.share), ("wait:mmap_lock", Share(916)));
+    }
+
+    #[test]
+    fn what_is_undone_is_not_built() {
+        let stages = |of: &str| {
+            format!(
+                r#""total_ns":100000000,"held_ns":100000000,"stages":[
+                {{"name":"bad_fork_cleanup","start_ns":0,"dur_ns":90000000,"self_ns":90000000}},
+                {{"name":"copy_process","dur_ns":80000000,"precision":"sampled","samples":80,"of":"{of}"}}]"#
+            )
+        };
+        let text = verdict(&stages("bad_fork_cleanup")).unwrap().text;
+        assert_eq!(
+            text,
+            "80% undoing what was copied, in copy_process: 80.0 ms of 100 ms, by 80 samples"
+        );
     }
 }

@@ -837,7 +837,17 @@ fn a_promise_of_memory_is_told_by_its_mode() {
     assert_eq!((cause.current, cause.max), (Some(20 << 30), Some(50 << 30)));
     assert_eq!(cause.asked, Some(40 << 30));
     assert!(cause.what.contains("vm.overcommit_memory=2") && cause.hint.contains("ratio"));
-    assert_eq!(kind(&strict(1 << 30)).0, CauseKind::NoMemory, "all of it fits");
+    let mut lives_on = strict(1 << 30);
+    lives_on.after.largest = mapping(7 << 30, Some(true)).after.largest;
+    assert_eq!(kind(&lives_on).0, CauseKind::NoMemory, "all of it fits");
+    assert_eq!(
+        kind(&strict(1 << 30)).0,
+        CauseKind::Overcommit,
+        "the caller has given its own back"
+    );
+    let mut all_fits = strict(1 << 30);
+    all_fits.after.committed_bytes = Some((1 << 30, 90 << 30));
+    assert_eq!(kind(&all_fits).0, CauseKind::NoMemory, "twice that fits");
 }
 
 /// A call that had no entry, by a caller with a filter.

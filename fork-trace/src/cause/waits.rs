@@ -88,7 +88,10 @@ fn wait(
     let reason = reason(seen);
     let names: Vec<_> = seen.names.iter().map(String::as_str).collect();
     let lock = reason.lock.map(Name::Borrowed);
-    let lock = lock.or_else(|| taker(&names).filter(|_| reason.name == "lock"));
+    let lock = lock.or_else(|| {
+        let taker = taker(&names).filter(|_| reason.name == "lock")?;
+        Some(Name::Owned(taker.to_owned()))
+    });
     let mut by = keeper(fork, record, seen, reason, host);
     if let Some(tid) = by.as_ref().and_then(|by| by.tid.or(by.pid))
         && let Some(by) = &mut by
@@ -136,6 +139,7 @@ pub fn of(runnable: bool, throttled: bool, state: u32, names: &[&str]) -> &'stat
             let innermost = names.get(scheduler.map_or(0, |place| place + 1));
             innermost.is_some_and(|name| functions.contains(name))
         }
+        Sign::Taker(functions) => taker(names).is_some_and(|taker| functions.contains(&taker)),
         Sign::Both(first, second) => on_stack(first) && on_stack(second),
     };
     let same = |reason: &&Reason| runnable == (reason.state == WaitState::Runnable);
@@ -180,7 +184,14 @@ fn keeper(
     match reason.name {
         "preempted" => Some(Keeper { cpu: Some(wait.cpu), ..Keeper::default() }),
         "cpu-quota" | "freezer" => {
-            let controller = if reason.name == "freezer" { "freezer" } else { "cpu" };
+            // KERNEL: kernel/freezer.c: version 1 freezes a task there, version 2 in its signal handling, without
+            // a controller.
+            let is_first = seen.names.iter().any(|name| name == "__refrigerator");
+            let controller = match reason.name {
+                "cpu-quota" => "cpu",
+                _ if is_first => "freezer",
+                _ => "",
+            };
             let cgroup = host.group(pid, controller)?;
             Some(Keeper { cgroup: Some(cgroup), ..Keeper::default() })
         }
@@ -201,9 +212,9 @@ fn keeper(
 }
 
 /// The function that takes the lock.
-fn taker(names: &[&str]) -> Option<Name> {
+fn taker<'a>(names: &[&'a str]) -> Option<&'a str> {
     let last = names.iter().rposition(|name| LOCKING.contains(name))?;
-    names.get(last + 1).map(|name| Name::Owned((*name).to_owned()))
+    names.get(last + 1).copied()
 }
 
 /// The functions of a stack that say something.
@@ -288,7 +299,7 @@ mod tests {
     fn a_lock_is_named_by_who_takes_it() {
         let names =
             ["schedule", "__mutex_lock", "mutex_lock", "copy_oom_score_adj", "copy_process"];
-        assert_eq!(taker(&names).as_deref(), Some("copy_oom_score_adj"));
+        assert_eq!(taker(&names), Some("copy_oom_score_adj"));
         assert_eq!(taker(&["schedule"]), None);
     }
 

@@ -44,7 +44,7 @@ pub struct Aftermath {
     pub committed_bytes: Option<(u64, u64)>,
     /// `MemTotal` and `SwapTotal` together, in bytes.
     pub memory_and_swap_bytes: Option<u64>,
-    /// The caller's largest private writable mapping.
+    /// The caller's largest private writable mapping, where it matters and the caller is still there.
     pub largest: Option<Largest>,
     /// What the descriptor is open on that `CLONE_INTO_CGROUP` names.
     pub into: Option<String>,
@@ -140,7 +140,7 @@ impl LimitReader {
         after.memory_v1 = self.memory.as_ref().is_some_and(|memory| memory.v1);
         let Some(refusal) = refusal else { return after };
         let is = |of: Errno| i32::try_from(errno) == Ok(of as i32);
-        if is(Errno::ENOMEM) && self.mapping_may_refuse(refusal) && self.caller_is_there(record) {
+        if is(Errno::ENOMEM) && self.mappings_may_refuse(refusal) && self.caller_is_there(record) {
             after.largest = largest(record.parent_proc_pid);
         }
         if is(Errno::EEXIST) {
@@ -161,13 +161,15 @@ impl LimitReader {
         after
     }
 
-    /// Whether one mapping of the caller can be larger than memory and swap, which is what the
-    /// heuristic of `vm.overcommit_memory` 0 refuses.
-    fn mapping_may_refuse(&self, refusal: &RefusalRecord) -> bool {
+    /// Whether the caller's mappings can be what was refused: with `vm.overcommit_memory` 0 one that is larger
+    /// than memory and swap, with 2 all of them together.
+    fn mappings_may_refuse(&self, refusal: &RefusalRecord) -> bool {
         let most = refusal.has(known::PRIVATE_PAGES).then_some(refusal.private_pages);
         let bytes = most.unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES);
-        self.known.overcommit_mode == Some(0)
-            && self.known.memory_and_swap_bytes.is_none_or(|there_is| bytes > there_is)
+        match self.known.overcommit_mode {
+            Some(0) => self.known.memory_and_swap_bytes.is_none_or(|there_is| bytes > there_is),
+            mode => mode == Some(2),
+        }
     }
 
     /// Whether one more long look-up is allowed and the caller's process is still there.

@@ -80,14 +80,16 @@ fn remember<K: Eq + Hash>(paths: &mut HashMap<K, Arc<str>>, key: K, path: &[u8])
 }
 
 /// The path of the group of process `pid` that a controller sees, now: in the controller's own
-/// hierarchy, or else in the unified one; `None` where the process is gone.
+/// hierarchy, or else in the unified one; `""` stands for what the unified hierarchy itself does. `None` where
+/// the process is gone, and for the root, where nothing holds tasks back: of a process that has ended, version
+/// 1 says that it is there.
 #[must_use]
 pub fn of_controller(pid: u32, controller: &str) -> Option<String> {
     let file = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     let is_it = |name: &[u8]| name == controller.as_bytes();
     let own = lines(&file).find(|line| line.controllers.split(|byte| *byte == b',').any(is_it));
     let line = own.or_else(|| lines(&file).find(Line::is_unified))?;
-    Some(text(line.path))
+    Some(text(line.path)).filter(|path| path != "/")
 }
 
 /// KERNEL: fs/kernfs: a cgroup's id is its directory's inode number on 64-bit machines.
