@@ -5,6 +5,7 @@
 //! Only layouts, tables and names are here. Nothing calls a BPF helper, does I/O or allocates.
 #![no_std]
 
+pub mod arch;
 pub mod call_site;
 pub mod callee;
 pub mod counter;

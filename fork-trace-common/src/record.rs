@@ -257,7 +257,7 @@ pub struct StartRecord {
     /// The child. Its thread id and start time together are the key to the attempt, so that an id
     /// that is used again never matches.
     pub child: TaskIds,
-    /// When it passed the `sys_exit` tracepoint.
+    /// When it passed the `sys_exit` tracepoint; 0 where children do not pass it.
     pub return_ns: u64,
     /// When it was first given a CPU; 0 if that was not seen.
     pub on_cpu_ns: u64,

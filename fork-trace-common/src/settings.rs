@@ -5,12 +5,15 @@
 //! same name. The verifier treats read-only globals as constants, and removes the code that uses a
 //! field that is absent.
 
+use crate::arch::ARCH;
+
 /// The offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
 /// Hands every offset to macro `$m` as `NAME: "struct", "field", required;`. If `enum X` takes the
 /// place of the struct, the name in the place of the field is an enumerator of `X`, and its value
-/// is meant.
+/// is meant. What stands in the place of the field is an expression: registers have other names on other
+/// machines. `name[3]` is an element of an array.
 ///
 /// User space looks each of them up in the running kernel's BTF. If one that is required is
 /// missing, that is an error. If one that is optional is missing, it is set to [`ABSENT`].
@@ -18,7 +21,7 @@ pub const ABSENT: u32 = u32::MAX;
 macro_rules! for_each_offset {
     ($m:ident) => {
         $m! {
-            TASK_STATUS: "task_struct", "thread_info.status", required;
+            TASK_COMPAT: "task_struct", ARCH.compat_field, required;
             TASK_FLAGS: "task_struct", "flags", required;
             TASK_PID: "task_struct", "pid", required;
             TASK_TGID: "task_struct", "tgid", required;
@@ -73,18 +76,21 @@ macro_rules! for_each_offset {
             PID_NUMBERS: "pid", "numbers", required;
             UPID_NR: "upid", "nr", required;
             UPID_SIZE: "upid", "", required;
-            REGS_ORIG_AX: "pt_regs", "orig_ax", required;
-            REGS_DI: "pt_regs", "di", required;
-            REGS_SI: "pt_regs", "si", required;
-            REGS_BX: "pt_regs", "bx", required;
-            REGS_CX: "pt_regs", "cx", required;
-            REGS_IP: "pt_regs", "ip", required;
-            REGS_SP: "pt_regs", "sp", required;
-            REGS_DX: "pt_regs", "dx", required;
-            REGS_AX: "pt_regs", "ax", required;
+            REGS_NUMBER: "pt_regs", ARCH.registers.number, required;
+            REGS_RETURNED: "pt_regs", ARCH.registers.returned, required;
+            REGS_SP: "pt_regs", ARCH.registers.sp, required;
+            REGS_IP: "pt_regs", ARCH.registers.ip, required;
+            REGS_ARG_0: "pt_regs", ARCH.registers.args[0], required;
+            REGS_ARG_1: "pt_regs", ARCH.registers.args[1], required;
+            REGS_ARG_2: "pt_regs", ARCH.registers.args[2], optional;
+            REGS_ARG_3: "pt_regs", ARCH.registers.args[3], optional;
+            REGS_ARG_4: "pt_regs", ARCH.registers.args[4], optional;
+            REGS_COMPAT_ARG_0: "pt_regs", ARCH.registers.compat_args[0], required;
+            REGS_COMPAT_ARG_1: "pt_regs", ARCH.registers.compat_args[1], required;
+            REGS_COMPAT_ARG_2: "pt_regs", ARCH.registers.compat_args[2], optional;
+            REGS_COMPAT_ARG_3: "pt_regs", ARCH.registers.compat_args[3], optional;
+            REGS_COMPAT_ARG_4: "pt_regs", ARCH.registers.compat_args[4], optional;
             TASK_STACK: "task_struct", "stack", required;
-            REGS_R10: "pt_regs", "r10", optional;
-            REGS_R8: "pt_regs", "r8", optional;
             TASK_CRED: "task_struct", "cred", optional;
             TASK_REAL_CRED: "task_struct", "real_cred", optional;
             TASK_COMM: "task_struct", "comm", optional;
@@ -206,7 +212,7 @@ macro_rules! required {
 }
 
 macro_rules! table {
-    ($($name:ident: $of:literal, $field:literal, $need:ident;)*) => {
+    ($($name:ident: $of:literal, $field:expr, $need:ident;)*) => {
         /// Every offset the kernel side needs.
         pub const OFFSETS: &[Offset] = &[$(Offset {
             global: stringify!($name),

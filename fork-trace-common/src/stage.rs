@@ -297,7 +297,7 @@ stages! {
         "with CLONE_NEW* flags: the new namespaces", occurs AtTimes, function CreateNewNamespaces;
     Parent CopyIo "copy_io" in CopyProcess, "block/blk-ioc.c",
         "I/O context and priority", gap [leave CopyNamespaces..enter CopyThread];
-    Parent CopyThread "copy_thread" in CopyProcess, "arch/x86/kernel/process.c",
+    Parent CopyThread "copy_thread" in CopyProcess, "arch/*/kernel/process.c",
         "registers, FPU state, thread-local storage", function CopyThread,
         inner [FpuCopy..PidAlloc + StackleakTaskInit];
     Parent StackleakTaskInit "stackleak_task_init" in CopyProcess, "kernel/kstack_erase.c",
@@ -365,7 +365,7 @@ stages! {
         function CgroupCancelFork;
     Parent FreePid "free_pid" in BadForkCleanup, "kernel/pid.c",
         "on failure: the number is given back", occurs OnFailure, function FreePid;
-    Parent ExitThread "exit_thread" in BadForkCleanup, "arch/x86/kernel/process.c",
+    Parent ExitThread "exit_thread" in BadForkCleanup, "arch/*/kernel/process.c",
         "on failure: what copy_thread made is undone", occurs OnFailure, function ExitThread;
     Parent ExitNamespaces "exit_task_namespaces" in BadForkCleanup, "kernel/nsproxy.c",
         "on failure: namespaces are let go of; exit_nsproxy_namespaces from 6.19 on",
@@ -420,7 +420,7 @@ stages! {
     Child SchedSwitch "sched_switch" in -, "kernel/sched/core.c __schedule",
         "runnable, and waiting on a run queue for its first moment on a CPU",
         between [SchedWakeupNew..ChildSwitch];
-    Child RetFromFork "ret_from_fork" in -, "arch/x86/kernel/process.c",
+    Child RetFromFork "ret_from_fork" in -, "arch/*/kernel/process.c",
         "from its first moment on a CPU to its first return to user space",
         between [ChildSwitch..ChildSysExit];
     Child ScheduleTail "schedule_tail" in RetFromFork, "kernel/sched/core.c",

@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
+    helpers::{bpf_get_current_comm, bpf_get_current_uid_gid},
 };
 use fork_trace_common::{
     counter::Counter,
@@ -174,11 +174,10 @@ pub(crate) fn outcome_wanted(record: &ForkRecord) -> bool {
     true
 }
 
-/// Whether the first moments of the calling child are sent. They are if its fork may be shown.
+/// Whether the first moments of a child are sent. They are if its fork may be shown.
 #[inline(always)]
-pub(crate) fn start_wanted(tgid: u32) -> bool {
-    let thread = bpf_get_current_pid_tgid() & 0xffff_ffff != u64::from(tgid);
-    let kinds = if thread { kind::THREAD } else { !kind::THREAD };
+pub(crate) fn start_wanted(tgid: u32, tid: u32) -> bool {
+    let kinds = if tid != tgid { kind::THREAD } else { !kind::THREAD };
     KINDS.load() & kinds != 0 && start_followed(tgid)
 }
 

@@ -1,4 +1,4 @@
-//! The committed eBPF object agrees with the tables: each tracepoint and each function has its
+//! The committed eBPF object of this machine agrees with the tables: each tracepoint and each function has its
 //! programs, each program belongs to one of them, and each setting has its global.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -13,7 +13,10 @@ use fork_trace_common::{
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, SymbolSection};
 
+#[cfg(target_arch = "x86_64")]
 const OBJECT: &[u8] = include_bytes!("../bpf/fork-trace.x86_64.bpf.o");
+#[cfg(target_arch = "aarch64")]
+const OBJECT: &[u8] = include_bytes!("../bpf/fork-trace.aarch64.bpf.o");
 
 fn object() -> object::File<'static> {
     object::File::parse(OBJECT).unwrap()

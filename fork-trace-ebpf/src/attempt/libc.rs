@@ -16,7 +16,7 @@ use fork_trace_common::{
 use crate::{
     current::{low_half, now, tgid},
     filter,
-    kernel::task::Task,
+    kernel::{arch::ARCH, task::Task},
     maps::{LIBC, count},
     ring,
 };
@@ -189,9 +189,6 @@ fn send<T>(record: &T) {
 /// call.
 const SMALL_FRAME: u64 = 512;
 
-/// How many bytes lie between a wrapper's entry and its caller's frame: the address to which it returns.
-const RETURN_ADDRESS: u64 = 8;
-
 /// The calling thread begins an attempt.
 #[inline(always)]
 pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
@@ -205,7 +202,7 @@ pub(super) fn attempt_begins(attempt: &mut ForkRecord, key: u64) {
         return;
     }
     let returns = returns(record.function);
-    let frame = (record.sp + RETURN_ADDRESS).wrapping_sub(attempt.sp);
+    let frame = (record.sp + ARCH.pushed_by_call).wrapping_sub(attempt.sp);
     // Of a wrapper whose return is not probed the entry may be older: its call was not seen.
     if returns || frame <= SMALL_FRAME {
         attempt.bits |= record::bits::LIBC;

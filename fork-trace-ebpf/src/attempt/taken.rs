@@ -17,8 +17,8 @@ use crate::{
     maps::{REGS_PLACE, STOPPED},
 };
 
-/// KERNEL: `arch/x86/entry/entry_64.S`: what a call is to return, until it has been made.
-const NOT_MADE: u64 = (-ENOSYS).cast_unsigned();
+/// What a call is to return, until it has been made.
+const NOT_MADE: i64 = -ENOSYS;
 
 /// Learns from the registers of any call how far they lie from the beginning of a task's kernel stack:
 /// that is the same for all tasks.
@@ -45,7 +45,7 @@ pub(crate) fn learn(regs: Regs) {
 /// The calling task, which is traced, leaves its CPU.
 ///
 /// KERNEL: kernel/ptrace.c `ptrace_stop` is where it does so for its tracer. A call that has not been
-/// made yet has -ENOSYS in the place of what it returns.
+/// made yet returns -ENOSYS by its registers.
 #[inline(always)]
 pub(crate) fn leaves_cpu(task: Task) {
     let Some(place) = REGS_PLACE.get(0).copied().filter(|place| *place != 0) else { return };

@@ -33,7 +33,7 @@ use super::record::under_way;
 use crate::{
     current::{cpu, low_half, now, tgid},
     filter,
-    kernel::task::Task,
+    kernel::{arch::ARCH, task::Task},
     maps::{AWAY, IN_FORK, OFF_CPU, WAITS, count},
     ring,
 };
@@ -319,10 +319,12 @@ fn part(key: u64, task: Task, returns: i64) -> Option<Part> {
             let born = unsafe { WAITS.get(key) }?;
             Some(part(Phase::Held, born.began_ns))
         }
-        // KERNEL: arch/x86/kernel/process.c `copy_thread`: the child's call returns 0 from the
+        // KERNEL: arch/*/kernel/process.c `copy_thread`: the child's call returns 0 from the
         // beginning.
         0 => {
-            let ids = task.ids().filter(|_| filter::start_wanted(tgid(key)))?;
+            let wanted = || filter::start_wanted(tgid(key), low_half(key));
+            // Its record is sent before that where its return is not seen.
+            let ids = task.ids().filter(|_| ARCH.child_passes_exit && wanted())?;
             Some(part(Phase::Child, ids.start_ns))
         }
         _ => filter::wanted(task, tgid(key)).then(|| part(Phase::Return, 0)),

@@ -14,7 +14,13 @@ use super::{
 use crate::{
     current::low_half,
     global_functions::global_functions,
-    kernel::offsets::{REGS_BX, REGS_CX, REGS_DI, REGS_DX, REGS_R8, REGS_R10, REGS_SI},
+    kernel::{
+        arch::ARCH,
+        offsets::{
+            REGS_ARG_0, REGS_ARG_1, REGS_ARG_2, REGS_ARG_3, REGS_ARG_4, REGS_COMPAT_ARG_0,
+            REGS_COMPAT_ARG_1, REGS_COMPAT_ARG_2, REGS_COMPAT_ARG_3, REGS_COMPAT_ARG_4,
+        },
+    },
 };
 
 /// KERNEL: `include/linux/pid_namespace.h` `MAX_PID_NS_LEVEL`: how many ids `set_tid` may have.
@@ -41,13 +47,24 @@ fn arguments(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) 
         CLONE => {
             reads.start_over();
             let [flags, stack, parent_tid, fourth, fifth] = if info.compat {
-                [REGS_BX.load(), REGS_CX.load(), REGS_DX.load(), REGS_SI.load(), REGS_DI.load()]
+                [
+                    REGS_COMPAT_ARG_0.load(),
+                    REGS_COMPAT_ARG_1.load(),
+                    REGS_COMPAT_ARG_2.load(),
+                    REGS_COMPAT_ARG_3.load(),
+                    REGS_COMPAT_ARG_4.load(),
+                ]
             } else {
-                [REGS_DI.load(), REGS_SI.load(), REGS_DX.load(), REGS_R10.load(), REGS_R8.load()]
+                [
+                    REGS_ARG_0.load(),
+                    REGS_ARG_1.load(),
+                    REGS_ARG_2.load(),
+                    REGS_ARG_3.load(),
+                    REGS_ARG_4.load(),
+                ]
             };
-            // KERNEL: kernel/fork.c `clone`: on i386 `tls` comes before `child_tid`
-            // (CLONE_BACKWARDS).
-            let (child_tid, tls) = if info.compat { (fifth, fourth) } else { (fourth, fifth) };
+            let tls_first = info.compat || ARCH.tls_first;
+            let (child_tid, tls) = if tls_first { (fifth, fourth) } else { (fourth, fifth) };
             let flags = reads.long(info.regs, flags);
             record.args[arg::FLAGS] = flags & 0xffff_ffff & !CSIGNAL;
             record.args[arg::EXIT_SIGNAL] = flags & CSIGNAL;
@@ -86,7 +103,11 @@ fn clone3(record: &mut RefusalRecord, reads: &mut Reads, info: &AttemptInfo) {
     #[expect(clippy::cast_possible_truncation, reason = "88")]
     const BYTES: u32 = arg::COUNT as u32 * 8;
     reads.start_over();
-    let (first, second) = if info.compat { (&REGS_BX, &REGS_CX) } else { (&REGS_DI, &REGS_SI) };
+    let (first, second) = if info.compat {
+        (&REGS_COMPAT_ARG_0, &REGS_COMPAT_ARG_1)
+    } else {
+        (&REGS_ARG_0, &REGS_ARG_1)
+    };
     let address = reads.long(info.regs, first.load());
     let size = reads.long(info.regs, second.load());
     if !reads.succeeded() {

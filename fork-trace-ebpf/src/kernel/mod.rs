@@ -4,6 +4,7 @@
 //! as a read-only global ([`offsets`]). A field that this kernel lacks reads as `None`, and the
 //! verifier removes the code that would use it.
 
+pub(crate) mod arch;
 pub(crate) mod errno;
 pub(crate) mod groups;
 mod holder;

@@ -4,7 +4,7 @@ use aya_ebpf::Global;
 use fork_trace_common::settings::ABSENT;
 
 macro_rules! globals {
-    ($($name:ident: $of:literal, $field:literal, $need:ident;)*) => {
+    ($($name:ident: $of:literal, $field:expr, $need:ident;)*) => {
         $(
             #[unsafe(no_mangle)]
             pub(crate) static $name: Global<u32> = Global::new(ABSENT);

@@ -7,7 +7,12 @@ use fork_trace_common::{
 };
 
 use super::{
-    offsets::{REGS_AX, REGS_BX, REGS_CX, REGS_DI, REGS_IP, REGS_ORIG_AX, REGS_SI, REGS_SP},
+    arch::ARCH,
+    errno::ENOSYS,
+    offsets::{
+        REGS_ARG_0, REGS_ARG_1, REGS_COMPAT_ARG_0, REGS_COMPAT_ARG_1, REGS_IP, REGS_NUMBER,
+        REGS_RETURNED, REGS_SP,
+    },
     pointer::{Ptr, field},
     syscall::Exec,
 };
@@ -30,10 +35,39 @@ impl Regs {
         Self(Ptr::at(address))
     }
 
-    /// The number of the system call, and what it is to return.
+    /// The number of the system call, and what it returns: `-ENOSYS` as long as it has not returned.
     #[inline(always)]
-    pub(crate) fn number_and_return(self) -> Option<(u64, u64)> {
-        Some((field!(self.0, REGS_ORIG_AX: u64)?, field!(self.0, REGS_AX: u64)?))
+    pub(crate) fn number_and_return(self) -> Option<(u64, i64)> {
+        let number = u64::from(field!(self.0, REGS_NUMBER: u32)?);
+        let returned = field!(self.0, REGS_RETURNED: i64)?;
+        if ARCH.enosys_at_entry {
+            return Some((number, returned));
+        }
+        Some((number, unless_first(returned, field!(self.0, REGS_ARG_0: i64)?)))
+    }
+
+    /// What a call that was taken away returns: `-ENOSYS`, unless its tracer has made something up.
+    #[inline(always)]
+    pub(crate) fn taken_return(self, returned: i64) -> i64 {
+        if ARCH.enosys_at_entry {
+            return returned;
+        }
+        field!(self.0, REGS_ARG_0: i64).map_or(returned, |first| unless_first(returned, first))
+    }
+
+    /// What the system call returns, as in [`Regs::number_and_return`]. It is read without a helper.
+    ///
+    /// # Safety
+    /// As for [`Regs::nr`].
+    #[inline(always)]
+    pub(super) unsafe fn returned(self) -> i64 {
+        // SAFETY: as the caller promises.
+        let returned = unsafe { self.0.load(REGS_RETURNED.load()) };
+        if ARCH.enosys_at_entry {
+            return returned;
+        }
+        // SAFETY: as the caller promises.
+        unless_first(returned, unsafe { self.0.load(REGS_ARG_0.load()) })
     }
 
     /// The number of the system call. It is read without a helper, because `sys_exit` runs for
@@ -45,7 +79,7 @@ impl Regs {
     #[inline(always)]
     pub(crate) unsafe fn nr(self) -> u64 {
         // SAFETY: as the caller promises.
-        unsafe { self.0.load(REGS_ORIG_AX.load()) }
+        u64::from(unsafe { self.0.load::<u32>(REGS_NUMBER.load()) })
     }
 
     /// The user's stack pointer and instruction pointer.
@@ -111,12 +145,27 @@ impl Regs {
     /// The first argument.
     #[inline(always)]
     fn first(self, compat: bool) -> Option<u64> {
-        if compat { field!(self.0, REGS_BX: u64) } else { field!(self.0, REGS_DI: u64) }
+        if compat {
+            field!(self.0, REGS_COMPAT_ARG_0: u64)
+        } else {
+            field!(self.0, REGS_ARG_0: u64)
+        }
     }
 
     /// The second argument.
     #[inline(always)]
     fn second(self, compat: bool) -> Option<u64> {
-        if compat { field!(self.0, REGS_CX: u64) } else { field!(self.0, REGS_SI: u64) }
+        if compat {
+            field!(self.0, REGS_COMPAT_ARG_1: u64)
+        } else {
+            field!(self.0, REGS_ARG_1: u64)
+        }
     }
+}
+
+/// What a call returns, by the register that holds its first argument until then. A child's is 0 from the
+/// beginning; another call that returns its own first argument counts as one that has not returned.
+#[inline(always)]
+const fn unless_first(returned: i64, first: i64) -> i64 {
+    if returned == first && returned != 0 { -ENOSYS } else { returned }
 }

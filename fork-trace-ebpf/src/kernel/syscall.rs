@@ -2,14 +2,13 @@
 
 use fork_trace_common::record::Syscall;
 
-/// KERNEL: arch/x86/include/uapi/asm/unistd.h: this bit marks calls of the x32 ABI.
-const X32_BIT: u64 = 0x4000_0000;
+use super::arch::ARCH;
 
 /// Whether `nr` can be one of fork's calls, on either entry. It is cheap, because it is asked for
 /// every system call of the host.
 #[inline(always)]
 pub(crate) fn may_fork(nr: u64) -> bool {
-    matches!(nr & !X32_BIT, 56..=58 | 435 | 2 | 120 | 190)
+    ARCH.may_fork(nr)
 }
 
 /// Whether a tracer has put -1 in the place of the number, or the kernel itself has, as it returns
@@ -32,31 +31,21 @@ pub(crate) enum Exec {
 /// Whether `nr` can be one of those, on either entry. It is cheap too.
 #[inline(always)]
 pub(crate) fn may_exec(nr: u64) -> bool {
-    matches!(nr & !X32_BIT, 59 | 322 | 520 | 545 | 11 | 358)
+    ARCH.may_exec(nr)
 }
 
 /// Which of them `nr` is; `compat` says that the call came through the 32-bit entry.
-///
-/// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
 #[inline(always)]
 pub(crate) fn exec(nr: u64, compat: bool) -> Option<Exec> {
-    match (compat, nr & !X32_BIT) {
-        (false, 59 | 520) | (true, 11) => Some(Exec::Execve),
-        (false, 322 | 545) | (true, 358) => Some(Exec::Execveat),
+    match ARCH.exec_call(nr, compat) {
+        (true, _) => Some(Exec::Execve),
+        (_, true) => Some(Exec::Execveat),
         _ => None,
     }
 }
 
 /// Which of fork's calls `nr` is; `compat` says that the call came through the 32-bit entry.
-///
-/// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
 #[inline(always)]
 pub(crate) fn syscall(nr: u64, compat: bool) -> Syscall {
-    match (compat, nr & !X32_BIT) {
-        (false, 56) | (true, 120) => Syscall::Clone,
-        (false, 57) | (true, 2) => Syscall::Fork,
-        (false, 58) | (true, 190) => Syscall::Vfork,
-        (_, 435) => Syscall::Clone3,
-        _ => Syscall::None,
-    }
+    ARCH.fork_call(nr, compat)
 }

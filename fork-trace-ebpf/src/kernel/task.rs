@@ -8,13 +8,14 @@ use fork_trace_common::{
 };
 
 use super::{
+    arch::ARCH,
     offsets::{
         FILE_INODE, FS_IN_EXEC, INODE_INO, MM_ARG_END, MM_ARG_START, MM_EXE_FILE, MM_START_CODE,
         MM_START_STACK, PID_LEVEL, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE,
-        SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED, TASK_EXIT_CODE,
-        TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW, TASK_OLD_STATE,
-        TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT, TASK_SELF_EXEC_ID,
-        TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_STATUS, TASK_SUM_EXEC,
+        SIGNAL_MAXRSS, SIGNAL_MULTIPROCESS, SIGNAL_NR_THREADS, SIGNAL_SUM_SCHED, TASK_COMPAT,
+        TASK_EXIT_CODE, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
+        TASK_OLD_STATE, TASK_PARENT, TASK_PENDING, TASK_PID, TASK_PTRACE, TASK_REAL_PARENT,
+        TASK_SELF_EXEC_ID, TASK_SIGNAL, TASK_STACK, TASK_START_TIME, TASK_STATE, TASK_SUM_EXEC,
         TASK_TGID, TASK_THREAD_PID,
     },
     pointer::{Ptr, field},
@@ -85,9 +86,7 @@ impl Task {
     /// Whether the system call under way came through the 32-bit entry.
     #[inline(always)]
     pub(crate) fn compat(self) -> bool {
-        // KERNEL: arch/x86/include/asm/thread_info.h.
-        const TS_COMPAT: u32 = 0x2;
-        field!(self.0, TASK_STATUS: u32).is_some_and(|status| status & TS_COMPAT != 0)
+        field!(self.0, TASK_COMPAT: u32).is_some_and(|word| word & ARCH.compat_bit != 0)
     }
 
     /// The process id of the task's parent (`real_parent`).

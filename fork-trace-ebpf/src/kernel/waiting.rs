@@ -6,12 +6,13 @@ use fork_trace_common::settings::ABSENT;
 
 use super::{
     offsets::{
-        CFS_RQ_THROTTLE_COUNT, MM_LOCK_OWNER, REGS_AX, REGS_ORIG_AX, REGS_SIZE, TASK_CFS_RQ,
-        TASK_FLAGS, TASK_GROUP_PARENT, TASK_GROUP_THROTTLED_NS, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
+        CFS_RQ_THROTTLE_COUNT, MM_LOCK_OWNER, REGS_SIZE, TASK_CFS_RQ, TASK_FLAGS,
+        TASK_GROUP_PARENT, TASK_GROUP_THROTTLED_NS, TASK_MM, TASK_NIVCSW, TASK_NVCSW,
         TASK_OLD_STATE, TASK_PID, TASK_STACK, TASK_STATE, TASK_TASK_GROUP, TASK_TGID,
         TASK_THROTTLED,
     },
     pointer::{Ptr, field},
+    regs::Regs,
     syscall::may_fork,
     task::Task,
 };
@@ -21,7 +22,8 @@ use super::{
 static TASK_REGS: Global<u8> = Global::new(0);
 
 /// Bytes of a kernel stack before 5.15, where the helper is missing.
-/// KERNEL: `arch/x86/include/asm/page_64_types.h` `THREAD_SIZE`, without KASAN.
+/// KERNEL: `arch/x86/include/asm/page_64_types.h` and `arch/arm64/include/asm/memory.h` `THREAD_SIZE`, with
+/// pages of 4 KiB and without KASAN.
 const STACK_BYTES: u32 = 16 << 10;
 
 /// How many nested task groups are looked at.
@@ -36,8 +38,8 @@ impl Task {
     /// or by an interrupt, for which the kernel sets the number to -1. So nothing has to be kept for
     /// tasks that do not fork, and nothing can become wrong if a program does not run.
     ///
-    /// KERNEL: `arch/x86/entry/entry_64.S` `entry_SYSCALL_64` (`PUSH_AND_CLEAR_REGS
-    /// rax=$-ENOSYS`), `error_entry`.
+    /// KERNEL: `arch/x86/entry/entry_64.S` `error_entry`; `arch/arm64/kernel/entry.S` `kernel_entry`
+    /// (`NO_SYSCALL`).
     ///
     /// # Safety
     /// The pointer must be an argument of a BTF tracepoint, whose type the verifier knows.
@@ -46,24 +48,20 @@ impl Task {
         if TASK_REGS.load() != 0 {
             // SAFETY: the helper takes a task, and returns where its registers lie.
             let regs = unsafe { bpf_task_pt_regs(self.0.address.cast_mut().cast()) };
-            let regs = Ptr::new(regs as *const _);
+            let regs = Regs::new(regs as *const _);
             // SAFETY: the verifier knows that the helper returns a `pt_regs`.
-            let nr = unsafe { regs.load::<u64>(REGS_ORIG_AX.load()) };
+            let nr = unsafe { regs.nr() };
             if !may_fork(nr) {
                 return None;
             }
             // SAFETY: as above.
-            return Some(unsafe { regs.load::<i64>(REGS_AX.load()) });
+            return Some(unsafe { regs.returned() });
         }
         // SAFETY: as the caller promises.
         let stack = unsafe { self.0.load::<u64>(TASK_STACK.load()) };
-        let regs = Ptr::at(stack);
-        let regs_at = STACK_BYTES - REGS_SIZE.load();
-        let nr: u64 = regs.read_by_helper(regs_at + REGS_ORIG_AX.load())?;
-        if !may_fork(nr) {
-            return None;
-        }
-        regs.read_by_helper(regs_at + REGS_AX.load())
+        let regs = Regs::at(stack + u64::from(STACK_BYTES - REGS_SIZE.load()));
+        let (nr, returned) = regs.number_and_return()?;
+        may_fork(nr).then_some(returned)
     }
 
     /// The task's process id and thread id, as `bpf_get_current_pid_tgid` would return them if the

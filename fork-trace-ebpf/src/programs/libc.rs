@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use fork_trace_common::libc::{LibcFunction, Role};
 
-use crate::{attempt::libc, current::low_half};
+use crate::{attempt::libc, current::low_half, kernel::arch::sp};
 
 /// 1 if the kernel tells which attachment ran.
 #[unsafe(no_mangle)]
@@ -34,7 +34,7 @@ fn enter(ctx: *mut c_void, function: LibcFunction) -> i32 {
         return 0;
     }
     // SAFETY: the context of a uprobe is the registers of the function's entry.
-    let sp = unsafe { (*probe.regs).rsp };
+    let sp = unsafe { sp(&*probe.regs) };
     libc::enter(function, sp, || library(ctx));
     0
 }

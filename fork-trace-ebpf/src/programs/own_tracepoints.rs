@@ -46,6 +46,7 @@ pub(crate) fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let nr = if taken { taken::number() } else { nr };
     if may_fork(nr) {
         let ret: i64 = ctx.arg(1);
+        let ret = if taken { regs.taken_return(ret) } else { ret };
         finish::exit(regs, nr, ret, taken);
         debug!(&ctx, "sys_exit nr {} ret {}", nr, ret);
     } else if follow_up::may_be_failed_exec(nr, ctx.arg(1)) {

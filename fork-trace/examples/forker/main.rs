@@ -11,8 +11,8 @@
 
 #![expect(clippy::cast_precision_loss, reason = "benchmark figures stay far below 2^52 ns")]
 
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("forker makes x86-64 system calls in assembler");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("forker makes system calls in assembler, which it has not for this machine");
 
 mod attempt;
 mod call;

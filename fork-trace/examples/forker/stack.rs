@@ -1,9 +1,11 @@
 //! A fork from a known stack: `stack_outer` calls `stack_middle`, which calls `stack_fork`, which makes the
 //! system call itself. All keep frame pointers, whatever the compiler does with them elsewhere.
 
-use std::{arch::naked_asm, ffi::c_int, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
+
+use crate::sys::machine::stack_outer;
 
 /// Forks once, as the last function of the three; then stays for a while.
 pub(crate) fn run(stay: Duration) -> Value {
@@ -17,38 +19,4 @@ pub(crate) fn run(stay: Duration) -> Value {
     });
     thread::sleep(stay);
     truth
-}
-
-/// Calls [`stack_middle`].
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn stack_outer() -> c_int {
-    naked_asm!("push rbp", "mov rbp, rsp", "call {}", "pop rbp", "ret", sym stack_middle)
-}
-
-/// Calls [`stack_fork`].
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn stack_middle() -> c_int {
-    naked_asm!("push rbp", "mov rbp, rsp", "call {}", "pop rbp", "ret", sym stack_fork)
-}
-
-/// Forks; the child exits.
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn stack_fork() -> c_int {
-    naked_asm!(
-        "push rbp",
-        "mov rbp, rsp",
-        "mov eax, 57", // fork
-        "syscall",
-        "test eax, eax",
-        "jnz 2f",
-        "xor edi, edi",
-        "mov eax, 60", // exit
-        "syscall",
-        "2:",
-        "pop rbp",
-        "ret",
-    )
 }

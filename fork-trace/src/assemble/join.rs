@@ -85,7 +85,7 @@ impl Held {
         }
         // In a ring that is so full that an attempt is told in brief, its child's start is left out.
         let Some(start) = self.joined.start else { return record.has(bits::BRIEF) };
-        let last_ns = start.return_ns.max(last_ns(&self.joined.child_waits));
+        let last_ns = start.return_ns.max(start.on_cpu_ns).max(last_ns(&self.joined.child_waits));
         !self.child_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
     }
 }

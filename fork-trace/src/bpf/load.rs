@@ -24,11 +24,19 @@ use crate::{
     host::{Host, libc::Found},
 };
 
-/// The eBPF object, with the alignment that reading ELF needs.
+/// The eBPF object of the machine that this is built for, with the alignment that reading ELF needs.
+#[cfg(target_arch = "x86_64")]
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/bpf/fork-trace.x86_64.bpf.o"
 ));
+#[cfg(target_arch = "aarch64")]
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/bpf/fork-trace.aarch64.bpf.o"
+));
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("fork-trace has no eBPF object for this machine");
 
 /// aya-log's level at which no line is logged.
 const NO_LOG: u8 = 0;

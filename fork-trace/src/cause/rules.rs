@@ -3,10 +3,11 @@
 //! caller got and whose condition holds.
 //!
 //! KERNEL: kernel/fork.c `copy_clone_args_from_user`, `clone3_args_valid`, `kernel_clone`,
-//! `copy_process`; kernel/nsproxy.c `copy_namespaces`; `arch/x86/kernel/process_64.c`; kernel/pid.c
+//! `copy_process`; kernel/nsproxy.c `copy_namespaces`; arch/*/kernel/process*.c; kernel/pid.c
 //! `alloc_pid`. The order was read from the sources of 5.10 to 7.3.
 
 use fork_trace_common::{
+    arch::ARCH,
     flags::{
         CLONE_AUTOREAP, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_EMPTY_MNTNS, CLONE_FS,
         CLONE_INTO_CGROUP, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID,
@@ -61,7 +62,7 @@ const FIRST_SIZE: u64 = 64;
 const SIZE: u64 = 88;
 /// KERNEL: `include/linux/pid_namespace.h` `MAX_PID_NS_LEVEL`.
 const MOST_TIDS: u64 = 32;
-/// KERNEL: arch/x86/include/uapi/asm/signal.h `_NSIG`.
+/// KERNEL: `_NSIG` of each machine, in its asm/signal.h.
 const LAST_SIGNAL: u64 = 64;
 /// The flags that make a namespace which needs `CAP_SYS_ADMIN`.
 const PRIVILEGED: u64 = CLONE_NEWTIME
@@ -72,12 +73,6 @@ const PRIVILEGED: u64 = CLONE_NEWTIME
     | CLONE_NEWPID
     | CLONE_NEWNET
     | CLONE_EMPTY_MNTNS;
-/// The end of the addresses that a program may use, with four levels of page tables and with five.
-/// KERNEL: `arch/x86/include/asm/page_64_types.h` `TASK_SIZE_MAX`.
-const USER_END: (u64, u64) = ((1 << 47) - PAGE, (1 << 56) - PAGE);
-/// The first address of the kernel's half.
-const KERNEL_HALF: u64 = 1 << 63;
-
 /// A rule with the common values, which the methods below change: an invalid combination of flags,
 /// which `copy_process` refuses whatever the system call.
 const fn rule(
@@ -496,7 +491,7 @@ pub(super) static RULES: &[Rule] = &[
     rule(
         "tls-outside",
         |c| {
-            if c.compat() {
+            if c.compat() || !ARCH.checks_tls {
                 Some(false)
             } else {
                 Some(c.any(CLONE_SETTLS)? && outside(c.word(arg::TLS)?, 0)?)
@@ -509,7 +504,10 @@ pub(super) static RULES: &[Rule] = &[
     .errno(Errno::EPERM),
     rule(
         "tls-descriptor",
-        |c| if c.compat() && c.any(CLONE_SETTLS)? { None } else { Some(false) },
+        |c| {
+            let checked = ARCH.checks_tls && c.compat() && c.any(CLONE_SETTLS)?;
+            if checked { None } else { Some(false) }
+        },
         "CLONE_SETTLS with a bad struct user_desc",
         "check the descriptor that tls points to",
     )
@@ -636,8 +634,10 @@ fn outside(start: u64, size: u64) -> Option<bool> {
     let end = start.checked_add(size);
     match end {
         None => Some(true),
-        Some(end) if end < USER_END.0 => Some(false),
-        Some(end) if end >= KERNEL_HALF || (size == 0 && start >= USER_END.1) => Some(true),
+        Some(end) if end < ARCH.user_end.0 => Some(false),
+        Some(end) if end >= ARCH.kernel_half || (size == 0 && start >= ARCH.user_end.1) => {
+            Some(true)
+        }
         Some(_) => None,
     }
 }

@@ -37,13 +37,18 @@ const SCHEDULER: [&str; 9] = [
 ];
 
 /// Functions with which a stack of a system call ends: nothing of them belongs to the fork.
-const ENTRY: [&str; 6] = [
+const ENTRY: [&str; 9] = [
+    // x86-64
     "do_syscall_64",
     "x64_sys_call",
     "entry_SYSCALL_64_after_hwframe",
     "do_int80_emulation",
     "do_fast_syscall_32",
     "ret_from_fork_asm",
+    // arm64
+    "invoke_syscall",
+    "el0_svc",
+    "el0_svc_compat",
 ];
 
 /// What is looked up of the host a moment later.

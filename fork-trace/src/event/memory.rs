@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a page; the tool is for x86-64.
+/// Bytes of a page; the tool does not run where pages are larger.
 pub const PAGE_BYTES: u64 = 4096;
 
 /// Sizes of the caller's address space when the call began; and, in the fields that begin with `copied`, of

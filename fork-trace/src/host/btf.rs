@@ -17,7 +17,9 @@ use crate::event::bytes::text;
 /// KERNEL: kernel/bpf/verifier.c `bpf_check_attach_target`.
 const TRACEPOINT: &str = "btf_trace_";
 const MAGIC: u16 = 0xeb9f;
+const INT: u8 = 1;
 const POINTER: u8 = 2;
+const ARRAY: u8 = 3;
 const STRUCT: u8 = 4;
 const UNION: u8 = 5;
 const FORWARD: u8 = 7;
@@ -236,8 +238,8 @@ impl Btf {
         self.behind(id)?.context("a type is void where it cannot be")
     }
 
-    /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs.
-    /// The struct's size where `path` is empty; `None` where this kernel has no such struct or
+    /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs, and
+    /// `name[3]` is an element of an array of numbers. The struct's size where `path` is empty; `None` where this kernel has no such struct or
     /// field.
     ///
     /// # Errors
@@ -252,14 +254,30 @@ impl Btf {
         let mut offset = 0;
         for name in path.split('.') {
             let mut steps = MOST_MEMBERS;
+            let (name, index) = element(name).unwrap_or((name, None));
             let Some((bits, member)) = self.member(id, name, 0, &mut steps)? else {
                 return Ok(None);
             };
             ensure!(bits % 8 == 0, "{of}.{path} is a bit field");
             offset = u32::saturating_add(offset, bits / 8);
             id = member;
+            if let Some(index) = index {
+                let Some(bytes) = self.element_bytes(id, index)? else { return Ok(None) };
+                offset = u32::saturating_add(offset, u32::saturating_mul(bytes, index));
+            }
         }
         Ok(Some(offset))
+    }
+
+    /// The size of an element of an array of numbers; `None` for another type, or where the array has no element
+    /// of this index.
+    fn element_bytes(&self, id: u32, index: u32) -> Result<Option<u32>> {
+        let (at, array) = self.resolve(id)?;
+        if array.kind != ARRAY || word(&self.data, at + 20)? <= index {
+            return Ok(None);
+        }
+        let (_, number) = self.resolve(word(&self.data, at + 12)?)?;
+        Ok((number.kind == INT).then_some(number.size_or_type))
     }
 
     /// The value of `enumerator` in enumeration `of`; `None` where this kernel has none.
@@ -346,16 +364,22 @@ impl Btf {
     }
 }
 
+/// The name and the index of an element: `name[3]`.
+fn element(path: &str) -> Option<(&str, Option<u32>)> {
+    let (name, index) = path.strip_suffix(']')?.split_once('[')?;
+    Some((name, Some(index.parse().ok()?)))
+}
+
 /// How many bytes follow a type's header.
 fn extra_bytes(header: Header) -> Result<usize> {
     let n = header.vlen;
     Ok(match header.kind {
         // int, variable, declaration tag
-        1 | 14 | 17 => 4,
+        INT | 14 | 17 => 4,
         // pointer, forward, modifiers, function, float
         2 | 7..=12 | 16 | 18 => 0,
         // array
-        3 => 12,
+        ARRAY => 12,
         // struct, union, data section, 64-bit enum
         STRUCT | UNION | 15 | 19 => 12 * n,
         // enum, function prototype
@@ -378,7 +402,8 @@ pub(crate) mod tests {
     /// Data with these types: `struct inner { int e; int f:3; }`,
     /// `struct outer { int a; struct { int b; union { int c; }; }; const struct inner d; }`,
     /// `typedef ... btf_trace_x`, `int takes(const struct outer *, void *, int, int **)`, two
-    /// functions `void twice(void)`, and `enum color { red, blue = 7 }`.
+    /// functions `void twice(void)`, `enum color { red, blue = 7 }`, and
+    /// `struct regs { int e; int f[5]; }`.
     fn blob() -> Vec<u8> {
         let mut strings = vec![0];
         let mut name = |text: &str| {
@@ -390,7 +415,7 @@ pub(crate) mod tests {
         let [int, outer, inner, x] = ["int", "outer", "inner", "btf_trace_x"].map(&mut name);
         let [color, red, blue] = ["color", "red", "blue"].map(&mut name);
         let [a, b, c, d, e, f] = ["a", "b", "c", "d", "e", "f"].map(&mut name);
-        let [takes, twice] = ["takes", "twice"].map(&mut name);
+        let [takes, twice, regs] = ["takes", "twice", "regs"].map(&mut name);
         let info = |kind: u32, vlen: u32| kind << 24 | vlen;
         #[rustfmt::skip]
         let types: Vec<u32> = vec![
@@ -408,6 +433,8 @@ pub(crate) mod tests {
             takes, info(12, 1), 13,                                              // 14
             0, info(13, 0), 0,  twice, info(12, 0), 15,  twice, info(12, 0), 15, // 15 to 17
             color, info(6, 2), 4,  red, 0,  blue, 7,                             // 18
+            0, info(3, 0), 0,  1, 1, 5,                                          // 19 array
+            regs, info(4, 2), 24,  e, 1, 0,  f, 19, 32,                          // 20
         ];
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = vec![0x9f, 0xeb, 1, 0];
@@ -460,6 +487,11 @@ pub(crate) mod tests {
         assert_eq!(offset("outer", "d"), Some(12));
         assert_eq!(offset("outer", "d.e"), Some(12));
         assert_eq!(offset("outer", ""), Some(20));
+        assert_eq!(offset("regs", "f[0]"), Some(4));
+        assert_eq!(offset("regs", "f[4]"), Some(20));
+        for nothing in ["f[5]", "e[0]", "f[", "f[x]", "f[-1]", "f]"] {
+            assert_eq!(offset("regs", nothing), None, "{nothing}");
+        }
         assert_eq!(offset("outer", "nothing"), None);
         assert_eq!(offset("outer", "a.nothing"), None);
         assert_eq!(offset("nobody", "a"), None);
@@ -562,7 +594,7 @@ pub(crate) mod tests {
                 data.truncate(cut.index(data.len()));
             }
             let Ok(btf) = Btf::parse(data, |_| true) else { return Ok(()) };
-            for (of, path) in [("outer", "a"), ("outer", "c"), ("outer", "d.e"), ("inner", ""), ("inner", "f")] {
+            for (of, path) in [("outer", "a"), ("outer", "c"), ("outer", "d.e"), ("inner", ""), ("inner", "f"), ("regs", "f[4]")] {
                 btf.offset(of, path).ok();
             }
             btf.value("color", "blue").ok();

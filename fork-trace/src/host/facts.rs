@@ -45,6 +45,8 @@ impl ProbedLibraries {
 pub struct Facts {
     /// The tracepoints to which BTF programs can attach.
     pub tracepoints: BTreeSet<Tracepoint>,
+    /// Children do not pass the `sys_exit` tracepoint on their first way to user space.
+    pub no_child_exit: bool,
     /// The kernel release, for messages.
     pub release: String,
     /// The call sites of the inner marks, once they were learned.

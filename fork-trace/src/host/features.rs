@@ -3,13 +3,13 @@
 //! number.
 //!
 //! Each call asks for something impossible that the kernel checks after the flags: for process id 1
-//! in the caller's own pid namespace, which is in use for as long as the caller lives, or for
-//! thread-local storage in the kernel's half of the addresses. So a call whose flags are accepted
+//! in the caller's own pid namespace, which is in use for as long as the caller lives, or for a pidfd
+//! at an address in the kernel's half. So a call whose flags are accepted
 //! ends with another error than a call whose flags are refused, and neither makes a child.
 
 use fork_trace_common::flags::{
     CLONE_AUTOREAP, CLONE_EMPTY_MNTNS, CLONE_NEWTIME, CLONE_NNP, CLONE_PIDFD, CLONE_PIDFD_AUTOKILL,
-    CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM,
+    CLONE_SIGHAND, CLONE_THREAD, CLONE_VM,
 };
 use nix::{errno::Errno, libc};
 
@@ -103,15 +103,14 @@ fn refused(flags: u64) -> Option<bool> {
 /// Whether `clone` refuses an exit signal above 64.
 fn late_signal_check() -> Option<bool> {
     const TOO_LARGE: u64 = 100;
-    let flags = CLONE_SETTLS | TOO_LARGE;
+    let flags = CLONE_PIDFD | TOO_LARGE;
     let nowhere = u64::MAX;
-    // SAFETY: the kernel writes to no address; it refuses thread-local storage in its own half of
-    // the addresses, so it makes no child.
-    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0_u64, 0_u64, 0_u64, nowhere) };
+    // SAFETY: the kernel can write the pidfd to no address in its own half, so it makes no child.
+    let ret = unsafe { libc::syscall(libc::SYS_clone, flags, 0_u64, nowhere, 0_u64, 0_u64) };
     never_a_child(ret);
     match Errno::last() {
         Errno::EINVAL => Some(true),
-        Errno::EPERM => Some(false),
+        Errno::EFAULT => Some(false),
         _ => None,
     }
 }

@@ -31,6 +31,7 @@ use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _};
 
 use anyhow::{Context as _, Result};
 use fork_trace_common::{
+    arch::ARCH,
     libc::COOKIE_HELPER,
     settings::{ABSENT, OFFSETS, TASK_REGS_HELPER, TYPED_HELPER},
     task_seen::TASK_ITERATOR,
@@ -42,7 +43,7 @@ use nix::{
 
 use crate::{
     error::UserError,
-    event::{bytes::text, start::HostInfo},
+    event::{bytes::text, memory::PAGE_BYTES, start::HostInfo},
     host::{
         btf::Btf,
         call_sites::Symbols,
@@ -99,14 +100,23 @@ impl Host {
     /// Reads all facts but those that are learned later, by calls or attempts of this process.
     ///
     /// # Errors
-    /// [`UserError::NoBtf`], or [`UserError::KernelLacks`] where a required field is absent.
+    /// [`UserError::NoBtf`], [`UserError::KernelLacks`] where a required field is absent, or
+    /// [`UserError::Surroundings`] where pages have another size.
     pub fn read() -> Result<Self> {
         let info = host_info()?;
+        if sysconf(SysconfVar::PAGE_SIZE).ok().flatten().map(i64::cast_unsigned) != Some(PAGE_BYTES)
+        {
+            // An arm64 kernel may have larger ones. Every count of pages would be told in wrong bytes.
+            let what = format!("this kernel's pages have no {PAGE_BYTES} bytes");
+            let cure = "boot a kernel with pages of 4 KiB: fork-trace counts in those".to_owned();
+            return Err(UserError::Surroundings { what, cure }.into());
+        }
         let btf = read_btf()?;
         let tracepoints =
             Tracepoint::ALL.iter().copied().filter(|at| btf.has_tracepoint(at.name())).collect();
         let facts = Facts {
             tracepoints,
+            no_child_exit: !ARCH.child_passes_exit,
             release: info.kernel.clone(),
             inner: call_sites::all_unknown("inner tracepoints are not used"),
             ..Facts::default()

@@ -19,7 +19,7 @@ use crate::host::{
 };
 
 /// The kernel's array of per-CPU offsets; a kernel without `CONFIG_KALLSYMS_ALL` does not show it.
-/// KERNEL: `arch/x86/kernel/setup_percpu.c`.
+/// KERNEL: `arch/x86/kernel/setup_percpu.c`, mm/percpu.c.
 pub(super) const PER_CPU_OFFSETS: &str = "__per_cpu_offset";
 
 /// Reads two things: the addresses of [`PER_CPU_OFFSETS`] and of the functions whose allocations

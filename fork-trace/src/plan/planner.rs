@@ -77,6 +77,11 @@ impl Planner<'_> {
     /// The points that bound a stage: the first pair of its row of which both can be recorded.
     /// Otherwise the reason why there is none.
     pub(super) fn bounds(&self, row: &Row) -> Result<Bounds, String> {
+        let returns = row.stage == Stage::RetFromFork || row.stage.is_within(Stage::RetFromFork);
+        if self.facts.no_child_exit && returns {
+            // The child's record is complete as it is given a CPU, before any of this.
+            return Err("no tracepoint tells of a child's first return on this machine".to_owned());
+        }
         let own = row.function.map(|function| Bounds {
             opens: Point::Enter(function),
             closes: Point::Leave(function),

@@ -157,6 +157,18 @@ fn a_kernel_without_mmap_lock_events_loses_only_what_they_mark() {
 }
 
 #[test]
+fn where_children_pass_no_exit_only_their_way_to_user_space_is_missing() {
+    let facts = Facts { no_child_exit: true, ..facts(&[Tracepoint::FpuCopyDst], learned()) };
+    let plan = plan(&facts);
+    for name in ["ret_from_fork", "schedule_tail"] {
+        assert_eq!(row(&plan, name).precision, Precision::Missing, "{name}");
+        assert!(row(&plan, name).reason.as_deref().unwrap().contains("first return"), "{name}");
+    }
+    assert_eq!(row(&plan, "sched_switch").precision, Precision::Bounded);
+    assert_eq!(row(&plan, "sys_exit").precision, Precision::Bounded);
+}
+
+#[test]
 fn without_the_first_allocation_copy_process_keeps_its_outer_marks() {
     let mut inner = learned();
     inner.insert(Mark::TaskAlloc, Err("not certain".into()));

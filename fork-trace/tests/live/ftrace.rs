@@ -12,6 +12,8 @@ use std::{
 
 use serde_json::Value;
 
+use fork_trace_common::arch::ARCH;
+
 use crate::support::{
     Mount, forker, live_test, median, number, of_type, skip, slowness, stage, tool, trace,
 };
@@ -33,10 +35,16 @@ struct Instance {
     _mount: Mount,
 }
 
-/// The events that show a fork from outside, and their filters.
+/// The number of the call by which `forker` forks.
+const FORK: u64 = match ARCH.calls.fork {
+    Some(fork) => fork,
+    None => ARCH.calls.clone,
+};
+
+/// The events that show a fork from outside, and their filters, in which `FORK` is that number.
 const AROUND: [(&str, &str); 6] = [
-    ("raw_syscalls/sys_enter", "id == 57"),
-    ("raw_syscalls/sys_exit", "id == 57 && ret != 0"),
+    ("raw_syscalls/sys_enter", "id == FORK"),
+    ("raw_syscalls/sys_exit", "id == FORK && ret != 0"),
     ("task/task_newtask", "comm == \"forker\""),
     ("sched/sched_process_fork", "parent_comm == \"forker\""),
     ("sched/sched_wakeup_new", "comm == \"forker\""),
@@ -74,21 +82,22 @@ impl Instance {
     fn enable(&self, event: &str, filter: Option<&str>) {
         if self.path.join("events").join(event).exists() {
             if let Some(filter) = filter {
-                self.write(&format!("events/{event}/filter"), filter);
+                let filter = filter.replace("FORK", &FORK.to_string());
+                self.write(&format!("events/{event}/filter"), &filter);
             }
             self.write(&format!("events/{event}/enable"), "1");
         }
     }
 
-    /// Each fork by the system call `fork`, with the caller's events from its entry to its exit.
+    /// Each fork by the call of `forker`, with the caller's events from its entry to its exit.
     fn inside(&self) -> Vec<Inside> {
-        let text = self.text();
+        let (text, fork) = (self.text(), format!("NR {FORK} "));
         let mut open: HashMap<u64, Inside> = HashMap::new();
         let mut done = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((caller, at, event, rest)) = parts(line) else { continue };
             match event {
-                "sys_enter" if rest.trim_start().starts_with("NR 57 ") => {
+                "sys_enter" if rest.trim_start().starts_with(&fork) => {
                     open.insert(caller, Inside { caller, entered: at, events: Vec::new() });
                 }
                 "sys_exit" => done.extend(open.remove(&caller)),

@@ -34,12 +34,23 @@ pub(crate) fn require(program: &str, package: &str) -> Result<()> {
 /// A directory for apt; it goes away at the end.
 pub(crate) struct Apt {
     dir: PathBuf,
+    /// For which machine, by Debian's name, where that is not this one.
+    machine: Option<&'static str>,
 }
 
 impl Apt {
     /// Reads the lists of these suites: each is a path below deb.debian.org and a suite's name.
     pub(crate) fn new(dir: PathBuf, suites: &[(&str, &str)]) -> Result<Self> {
-        let apt = Self { dir };
+        Self::of(dir, suites, None)
+    }
+
+    /// The same for another machine.
+    pub(crate) fn of(
+        dir: PathBuf,
+        suites: &[(&str, &str)],
+        machine: Option<&'static str>,
+    ) -> Result<Self> {
+        let apt = Self { dir, machine };
         let shown = apt.dir.display();
         for name in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(apt.dir.join(name)).with_context(|| format!("create {shown}"))?;
@@ -87,6 +98,10 @@ impl Apt {
             "-oAPT::Sandbox::User=root",
             "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
         ]);
+        if let Some(machine) = self.machine {
+            apt.arg(format!("-oAPT::Architecture={machine}"));
+            apt.arg(format!("-oAPT::Architectures::={machine}"));
+        }
         for (key, name) in [
             ("Etc::sourcelist", "sources.list"),
             ("State::lists", "lists"),

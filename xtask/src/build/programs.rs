@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::command::{output, program, root};
+use crate::{
+    build::apt::require,
+    command::{output, program, root, run},
+};
 
 /// Where fork-trace is once it is built.
 pub(crate) fn fork_trace() -> PathBuf {
@@ -40,7 +43,12 @@ pub(crate) fn cargo_build(targets: &[&str]) -> Command {
 /// Builds these targets. It shows on stderr what cargo compiles, and nothing if all is built
 /// already.
 pub(crate) fn build(targets: &[&str]) -> Result<()> {
-    let mut cargo = cargo_build(targets).stderr(Stdio::piped()).spawn().context("start cargo")?;
+    shown(&mut cargo_build(targets))
+}
+
+/// Runs cargo, and shows on stderr what it compiles.
+fn shown(cargo: &mut Command) -> Result<()> {
+    let mut cargo = cargo.stderr(Stdio::piped()).spawn().context("start cargo")?;
     if let Some(stderr) = cargo.stderr.take() {
         for line in BufReader::new(stderr).lines() {
             let line = line.context("read cargo's messages")?;
@@ -57,12 +65,83 @@ pub(crate) fn build(targets: &[&str]) -> Result<()> {
 
 /// Builds the live tests; cargo says where their program is.
 pub(crate) fn live_tests() -> Result<PathBuf> {
+    live_tests_by(&mut cargo_test())
+}
+
+fn cargo_test() -> Command {
     let mut cargo = program("cargo");
     cargo.args(["test", "--quiet", "--package", "fork-trace", "--test", "live", "--no-run"]);
+    cargo
+}
+
+fn live_tests_by(cargo: &mut Command) -> Result<PathBuf> {
     let messages = output(cargo.arg("--message-format=json-render-diagnostics"))?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut live =
         messages.filter(|message| message.pointer("/target/name") == Some(&"live".into()));
     let program = live.find_map(|message| Some(message.get("executable")?.as_str()?.into()));
     program.context("cargo names no executable for the test target `live`")
+}
+
+/// Another machine that is built for, with Debian's cross compiler.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Rust's name of it.
+    pub(crate) triple: &'static str,
+    /// What the names of the compiler and of the binutils begin with.
+    pub(crate) tools: &'static str,
+    /// The Debian package that they come with.
+    pub(crate) package: &'static str,
+    /// Where its shared libraries are.
+    pub(crate) libraries: &'static str,
+}
+
+/// The tool, its example `forker` and its live tests for another machine: where they are.
+pub(crate) struct Crossed {
+    /// The tool.
+    pub(crate) fork_trace: PathBuf,
+    /// The example.
+    pub(crate) forker: PathBuf,
+    /// The live tests.
+    pub(crate) live: PathBuf,
+}
+
+impl Target {
+    /// The compiler, or one of the binutils.
+    pub(crate) fn tool(&self, name: &str) -> String {
+        format!("{}{name}", self.tools)
+    }
+
+    /// Builds all that a guest runs. It is a development build, as the tests are, so that no crate is compiled
+    /// twice: an emulated CPU takes its time whatever runs on it.
+    pub(crate) fn build(&self) -> Result<Crossed> {
+        require(&self.tool("gcc"), self.package)?;
+        if !folder(self.triple)?.is_dir() {
+            run(program("rustup").args(["target", "add", self.triple]))
+                .with_context(|| format!("the standard library for {} is missing", self.triple))?;
+        }
+        let linker = self.triple.to_uppercase().replace('-', "_");
+        let linker = (format!("CARGO_TARGET_{linker}_LINKER"), self.tool("gcc"));
+        let cross = |cargo: &mut Command| {
+            cargo.env(&linker.0, &linker.1).args(["--target", self.triple]);
+        };
+        let mut cargo = program("cargo");
+        cargo.args(["build", "--package", "fork-trace", "--target-dir", "target", "--bins"]);
+        cross(cargo.arg("--examples"));
+        shown(&mut cargo)?;
+        let mut cargo = cargo_test();
+        cross(&mut cargo);
+        let built = root().join("target").join(self.triple).join("debug");
+        Ok(Crossed {
+            fork_trace: built.join("fork-trace"),
+            forker: built.join("examples/forker"),
+            live: live_tests_by(&mut cargo)?,
+        })
+    }
+}
+
+/// Where the standard library for a target is, if it is there.
+pub(crate) fn folder(triple: &str) -> Result<PathBuf> {
+    let folder = ["--print", "target-libdir", "--target", triple];
+    Ok(PathBuf::from(output(program("rustc").args(folder))?.trim()))
 }

@@ -12,7 +12,10 @@ use object::{
 use serde_json::Value;
 
 use crate::{
-    build::toolchain::{Toolchain, cargo_home},
+    build::{
+        programs::folder,
+        toolchain::{Toolchain, cargo_home},
+    },
     command::{clean_cargo, output, program, root, run},
 };
 
@@ -67,15 +70,11 @@ fn remap() -> Result<String> {
 
 /// Makes sure that the standard library for the target is here, and the C library that it brings along.
 fn target() -> Result<()> {
-    let folder = || -> Result<PathBuf> {
-        let folder = ["--print", "target-libdir", "--target", TARGET];
-        Ok(PathBuf::from(output(program("rustc").args(folder))?.trim()))
-    };
-    if !folder()?.is_dir() {
+    if !folder(TARGET)?.is_dir() {
         run(program("rustup").args(["target", "add", TARGET]))
             .with_context(|| format!("the standard library for {TARGET} is missing"))?;
     }
-    let library = folder()?.join("self-contained/libc.a");
+    let library = folder(TARGET)?.join("self-contained/libc.a");
     let bytes = fs::read(&library).with_context(|| format!("read {}", library.display()))?;
     let version = format!("\0{MUSL}\0");
     if !bytes.windows(version.len()).any(|part| part == version.as_bytes()) {

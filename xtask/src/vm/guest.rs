@@ -1,10 +1,10 @@
-//! What runs in a guest: fork-trace, its workload and its live tests, as they are built for this host, and the shared
+//! What runs in a guest: fork-trace, its workload and its live tests, as they are built for its machine, and the shared
 //! libraries that they need, beside a busybox and a script that starts them. It is made once, for all kernels.
 //!
 //! This file knows neither kernels nor QEMU.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::cpio::Archive;
+use super::{arch::Arch, cpio::Archive};
 use crate::{
-    build::programs::{build, fork_trace, forker, live_tests},
+    build::programs::{Crossed, Target, build, fork_trace, forker, live_tests},
     command::{output, root},
 };
 
@@ -80,6 +80,7 @@ const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
 
 /// The programs, once built.
 pub(crate) struct Programs {
+    arch: &'static Arch,
     fork_trace: PathBuf,
     forker: PathBuf,
     live: PathBuf,
@@ -87,17 +88,24 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Builds them from the workspace as it is.
-    pub(crate) fn build() -> Result<Self> {
-        build(&["--bins", "--examples"])?;
-        Ok(Self {
-            fork_trace: fork_trace(),
-            forker: forker(),
-            live: without_debug_info(&live_tests()?)?,
-        })
+    pub(crate) fn build(arch: &'static Arch) -> Result<Self> {
+        let built = match arch.target {
+            Some(target) => target.build()?,
+            None => {
+                build(&["--bins", "--examples"])?;
+                Crossed { fork_trace: fork_trace(), forker: forker(), live: live_tests()? }
+            }
+        };
+        let live = without_debug_info(arch, &built.live)?;
+        Ok(Self { arch, fork_trace: built.fork_trace, forker: built.forker, live })
     }
 
-    /// The names of all backends: the tool lists them when it is asked for one that does not exist.
+    /// The names of all backends: the tool lists them when it is asked for one that does not exist. One that
+    /// does not run here has the same.
     pub(crate) fn backends(&self) -> Result<Vec<String>> {
+        if !self.arch.is_here() {
+            return Ok(NARROWED.iter().map(|(name, _)| (*name).to_owned()).collect());
+        }
         let mut command = Command::new(&self.fork_trace);
         let answer = command.args(["--backend", "?"]).output().context("run fork-trace")?;
         let answer = String::from_utf8_lossy(&answer.stderr);
@@ -134,7 +142,8 @@ impl Programs {
         archive.file("etc/group", GROUPS.as_bytes(), false)?;
         let mut settings = format!("BACKENDS='{}'\n", backends.join(" "));
         settings.extend(backends.iter().map(|backend| tests(backend)));
-        let once = ONCE.iter().filter(|_| named.is_empty());
+        let once =
+            ONCE.iter().filter(|(_, name)| named.is_empty() && !self.arch.own_tests.contains(name));
         let once: Vec<_> = once.map(|(series, name)| format!("{series}={name}")).collect();
         settings.push_str(&format!("ONCE='{}'\n", once.join(" ")));
         archive.file("etc/guest", settings.as_bytes(), false)?;
@@ -144,8 +153,9 @@ impl Programs {
             ("live", &self.live),
         ];
         let mut folders = BTreeSet::new();
-        for library in libraries(programs.iter().map(|(_, program)| *program))? {
-            let place = library.strip_prefix("/").context("a library's place begins with /")?;
+        for (place, library) in libraries(self.arch, programs.iter().map(|(_, program)| *program))?
+        {
+            let place = place.strip_prefix("/").context("a library's place begins with /")?;
             // A folder stands before what is in it.
             let above: Vec<_> = place.ancestors().skip(1).collect();
             for folder in above.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -158,12 +168,9 @@ impl Programs {
         for (name, program) in programs.into_iter().chain([("busybox", busybox)]) {
             archive.file(&format!("bin/{name}"), &bytes(program)?, true)?;
         }
-        for name in output(Command::new(busybox).arg("--list"))?.split_whitespace() {
-            if name != "busybox" {
-                archive.link(&format!("bin/{name}"), "busybox")?;
-            }
-        }
-        let path = place().join("initramfs.cpio");
+        // The script makes links for all else that it can be.
+        archive.link("bin/sh", "busybox")?;
+        let path = place().join(format!("{}.cpio", self.arch.own("initramfs")));
         fs::write(&path, archive.finish()?).with_context(|| format!("write {}", path.display()))?;
         Ok(path)
     }
@@ -179,25 +186,57 @@ fn bytes(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// A copy of a program without debug information, which a guest's memory has no room for; returns where it is.
-fn without_debug_info(program: &Path) -> Result<PathBuf> {
+fn without_debug_info(arch: &Arch, program: &Path) -> Result<PathBuf> {
     fs::create_dir_all(place()).with_context(|| format!("make {}", place().display()))?;
-    let copy = place().join("live");
-    let mut strip = Command::new("strip");
+    let copy = place().join(arch.own("live"));
+    let mut strip = Command::new(arch.target.map_or("strip".to_owned(), |to| to.tool("strip")));
     strip.args(["--strip-debug", "-o"]).arg(&copy).arg(program);
     output(&mut strip)
         .context("take debug information out of the live tests: is binutils installed?")?;
     Ok(copy)
 }
 
-/// The shared libraries that programs need, the one that loads them included, by the paths under which they are
-/// looked for.
-fn libraries<'a>(programs: impl Iterator<Item = &'a Path>) -> Result<BTreeSet<PathBuf>> {
-    let mut libraries = BTreeSet::new();
+/// The shared libraries that programs need, the one that loads them included: the paths under which they are
+/// looked for in a guest, and where they are here.
+fn libraries<'a>(
+    arch: &Arch,
+    programs: impl Iterator<Item = &'a Path>,
+) -> Result<BTreeMap<PathBuf, PathBuf>> {
+    if let Some(target) = arch.target {
+        return crossed_libraries(arch, target, programs.map(Path::to_owned).collect());
+    }
+    let mut libraries = BTreeMap::new();
     for program in programs {
         let list = output(Command::new("ldd").arg(program)).context("list shared libraries")?;
         // A line is `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`; what the kernel maps itself has no path.
         let words = list.lines().flat_map(str::split_whitespace);
-        libraries.extend(words.filter(|word| word.starts_with('/')).map(PathBuf::from));
+        let paths = words.filter(|word| word.starts_with('/')).map(PathBuf::from);
+        libraries.extend(paths.map(|path| (path.clone(), path)));
+    }
+    Ok(libraries)
+}
+
+/// The same for another machine, whose loader does not run here.
+fn crossed_libraries(
+    arch: &Arch,
+    target: &Target,
+    mut files: Vec<PathBuf>,
+) -> Result<BTreeMap<PathBuf, PathBuf>> {
+    let mut libraries = BTreeMap::new();
+    while let Some(file) = files.pop() {
+        let mut readelf = Command::new(target.tool("readelf"));
+        let dynamic = output(readelf.arg("-dW").arg(&file)).context("list shared libraries")?;
+        // A line is `0x1 (NEEDED) Shared library: [NAME]`.
+        let names = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
+        for name in names.filter_map(|line| line.split_once('[')?.1.split_once(']')) {
+            let name = name.0;
+            let folder = format!("/lib/{}-linux-gnu", arch.name);
+            let folder = if name.starts_with("ld-linux") { "/lib" } else { &folder };
+            let here = Path::new(target.libraries).join(name);
+            if libraries.insert(Path::new(folder).join(name), here.clone()).is_none() {
+                files.push(here);
+            }
+        }
     }
     Ok(libraries)
 }

@@ -10,6 +10,7 @@ export RUSTC_BOOTSTRAP=1
 TIMES="-Z unstable-options --report-time"
 export FORK_TRACE_BIN=/bin/fork-trace FORKER_BIN=/bin/forker
 
+/bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -27,11 +28,13 @@ ifconfig lo up
 echo +pids >/sys/fs/cgroup/cgroup.subtree_control
 
 exec </dev/console >/dev/console 2>&1
-stty -F /dev/ttyS1 raw
+# The kernel was told what its second serial line is called.
+TOLD=/dev/$TOLD
+stty -F "$TOLD" raw
 
 # Tells the host: a word, and what belongs to it.
 tell() {
-    echo "$*" >/dev/ttyS1
+    echo "$*" >"$TOLD"
 }
 
 # BACKENDS, and of each TESTS_BACKEND: arguments of the live tests; ONCE: tests that only one series of
@@ -59,14 +62,14 @@ for backend in $BACKENDS; do
         # Where the host asks for a backend, the tests' own runs of the tool take it from here.
         export FORK_TRACE_BACKEND=$backend
         live --test-threads=1 --show-output $TIMES $tests $others 2>&1 | tee /tmp/results
-        cat /tmp/results >/dev/ttyS1
+        cat /tmp/results >"$TOLD"
         # An emulated CPU stands still at times: what failed is tried again, alone, twice at most.
         for try in 2 3; do
             failed=$(sed -n '/^failures:$/,$ s/^    \([a-z0-9_:]*\)$/\1/p' /tmp/results | sort -u)
             [ -n "$failed" ] || break
             tell again
             live --test-threads=1 --show-output $TIMES --exact $failed 2>&1 | tee /tmp/results
-            cat /tmp/results >/dev/ttyS1
+            cat /tmp/results >"$TOLD"
         done
     else
         tell "broken $(tail -n 1 /tmp/smoke)"

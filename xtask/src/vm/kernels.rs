@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::arch::Arch;
 use crate::build::{apt::Apt, toolchain::tools_dir};
 
 /// Each kernel by the name one asks for it, and the suites that have it.
@@ -20,8 +21,8 @@ const KERNELS: [(&str, &[(&str, &str)]); 4] = [
     ("newest", &[("debian", "trixie-backports")]),
 ];
 
-/// The package that depends on a suite's newest cloud kernel.
-const PACKAGE: &str = "linux-image-cloud-amd64";
+/// The package that depends on a suite's newest cloud kernel; the machine's name in Debian follows.
+const PACKAGE: &str = "linux-image-cloud-";
 
 /// Where the programs of a guest come from.
 const BUSYBOX: (&str, &str) = ("debian", "trixie");
@@ -39,10 +40,10 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Reads from the image which kernel it is.
-    pub(crate) fn of(image: PathBuf) -> Result<Self> {
+    pub(crate) fn of(image: PathBuf, arch: &Arch) -> Result<Self> {
         let bytes = fs::read(&image).with_context(|| format!("read {}", image.display()))?;
-        let Some(banner) = banner(&bytes) else {
-            bail!("{} is not a kernel image for x86-64 (vmlinuz)", image.display());
+        let Some(banner) = arch.banner(&bytes) else {
+            bail!("{} is not a kernel image for {} (vmlinuz)", image.display(), arch.name);
         };
         let version = version(&banner).to_owned();
         let parts: Vec<&str> = version.splitn(3, '.').take(2).collect();
@@ -56,38 +57,38 @@ pub(crate) fn names() -> Vec<&'static str> {
 }
 
 /// The kernel of this name from the cache. It is fetched if it is not there, or if `anew`.
-pub(crate) fn fetch(name: &str, anew: bool) -> Result<Kernel> {
+pub(crate) fn fetch(name: &str, arch: &Arch, anew: bool) -> Result<Kernel> {
     let known = KERNELS.iter().find(|(known, _suites)| *known == name);
     let (_, suites) = known.with_context(|| format!("{name} is not one of {:?}", names()))?;
-    let dir = tools_dir()?.join("kernels");
+    let dir = tools_dir()?.join(arch.own("kernels"));
     let image = dir.join(name).join("vmlinuz");
     if anew || !image.is_file() {
         println!("kernel {name}: fetching Debian's");
-        let apt = Apt::new(dir.join("apt"), suites)?;
+        let apt = Apt::of(dir.join("apt"), suites, Some(arch.debian))?;
         let unpacked = dir.join("unpacked");
-        let result = download(&apt, &unpacked, &image);
+        let result = download(&apt, arch, &unpacked, &image);
         // This removes hundreds of megabytes of modules, which nobody needs.
         fs::remove_dir_all(&unpacked).ok();
         result.with_context(|| format!("fetch kernel {name}"))?;
     }
-    Kernel::of(image)
+    Kernel::of(image, arch)
 }
 
 /// A static busybox, from the cache or Debian.
-pub(crate) fn busybox() -> Result<PathBuf> {
-    let dir = tools_dir()?.join("busybox");
+pub(crate) fn busybox(arch: &Arch) -> Result<PathBuf> {
+    let dir = tools_dir()?.join(arch.own("busybox"));
     let program = dir.join("usr/bin/busybox");
     if !program.is_file() {
         println!("busybox: fetching Debian's");
-        let apt = Apt::new(tools_dir()?.join("apt"), &[BUSYBOX])?;
+        let apt = Apt::of(tools_dir()?.join("apt"), &[BUSYBOX], Some(arch.debian))?;
         apt.unpack("busybox-static", &dir).context("fetch busybox")?;
     }
     Ok(program)
 }
 
 /// Follows the packages' dependencies to the one that has the image.
-fn download(apt: &Apt, unpacked: &Path, image: &Path) -> Result<()> {
-    let mut package = PACKAGE.to_owned();
+fn download(apt: &Apt, arch: &Arch, unpacked: &Path, image: &Path) -> Result<()> {
+    let mut package = format!("{PACKAGE}{}", arch.debian);
     loop {
         let depends = apt.depends(&package)?;
         let next = |start: &str| depends.iter().find(|name| name.starts_with(start));
@@ -117,17 +118,6 @@ fn find(dir: &Path) -> Option<PathBuf> {
     None
 }
 
-/// What the kernel calls itself, by the boot protocol's header (Documentation/arch/x86/boot.rst).
-fn banner(image: &[u8]) -> Option<String> {
-    if image.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let place: [u8; 2] = image.get(0x20e..0x210)?.try_into().ok()?;
-    let text = image.get(usize::from(u16::from_le_bytes(place)) + 0x200..)?;
-    let end = text.iter().take(300).position(|byte| *byte == 0)?;
-    String::from_utf8(text.get(..end)?.to_vec()).ok()
-}
-
 /// The version in the banner. Debian's own is more exact than the release, `5.10.0-46-cloud-amd64`.
 fn version(banner: &str) -> &str {
     let debian = banner.split_once(" Debian ").map(|(_, rest)| rest);
@@ -145,16 +135,5 @@ mod tests {
                       5.10.262-1 (2026-11-01)";
         assert_eq!(version(debian), "5.10.262");
         assert_eq!(version("6.18.44-custom (me@here) #1 SMP"), "6.18.44");
-    }
-
-    #[test]
-    fn the_banner_is_where_the_header_says() {
-        let mut image = vec![0; 0x400];
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x20e..0x210].copy_from_slice(&[0x40, 0x00]);
-        image[0x240..0x246].copy_from_slice(b"7.3.4 ");
-        assert_eq!(banner(&image).as_deref(), Some("7.3.4 "));
-        assert_eq!(banner(&image[1..]), None);
-        assert_eq!(banner(b"#!/bin/sh"), None);
     }
 }

@@ -3,6 +3,7 @@
 //! This file is an outline: fetch, build, pack, boot, report. How each is done is said in its
 //! module.
 
+mod arch;
 mod cpio;
 mod guest;
 mod kernels;
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use self::{
+    arch::Arch,
     guest::{Programs, place},
     kernels::Kernel,
     plans::Compared,
@@ -41,7 +43,10 @@ const TRIAL: Duration = Duration::from_secs(20);
 /// The kernels, and what to do with them.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Debian's kernels to boot, all of them if none is named
+    /// The machine that guests are; one that is not this machine is emulated
+    #[arg(long, default_value = "x86_64", value_parser = arch::names())]
+    arch: String,
+    /// Debian's kernels to boot; if none is named, all that are tested on the machine
     #[arg(value_name = "KERNEL", value_parser = kernels::names())]
     kernels: Vec<String>,
     /// A kernel of your own: a vmlinuz with BTF and a serial console built in
@@ -66,6 +71,7 @@ pub(crate) struct Options {
 
 /// What every guest of this run has in common.
 struct Setting {
+    arch: &'static Arch,
     initramfs: PathBuf,
     backends: Vec<String>,
     accel: &'static str,
@@ -75,22 +81,24 @@ struct Setting {
 
 /// Boots each kernel, and says of each what came of it.
 pub(crate) fn vm(options: &Options) -> Result<()> {
-    qemu::require()?;
+    let arch = Arch::of(&options.arch)?;
+    qemu::require(arch)?;
     let _alone = alone()?;
-    let kernels = chosen(options)?;
+    let kernels = chosen(options, arch)?;
     println!("building fork-trace and its live tests for guests");
-    let programs = Programs::build()?;
+    let programs = Programs::build(arch)?;
     let backends = match &options.backends[..] {
         _ if options.bless => Vec::new(),
         [] => programs.backends()?,
         some => some.to_vec(),
     };
-    let busybox = kernels::busybox()?;
+    let busybox = kernels::busybox(arch)?;
     // A trial runs no tests.
     let trial = programs.pack(&busybox, &[], &[])?;
-    let accel = accel(kernels.first().context("no kernel")?, trial)?;
+    let accel = accel(arch, kernels.first().context("no kernel")?, trial)?;
     let runs = u32::try_from(backends.len()).context("count the backends")?;
     let setting = Setting {
+        arch,
         initramfs: programs.pack(&busybox, &backends, &options.tests)?,
         backends,
         accel,
@@ -121,20 +129,21 @@ fn alone() -> Result<File> {
 
 /// The kernels that were asked for. Where that is all of them, the newest comes first: it takes
 /// longest, and no guest should be left to run alone at the end.
-fn chosen(options: &Options) -> Result<Vec<Kernel>> {
+fn chosen(options: &Options, arch: &Arch) -> Result<Vec<Kernel>> {
     let all = options.kernels.is_empty() && options.images.is_empty();
     let named = if all {
-        kernels::names().into_iter().rev().map(str::to_owned).collect()
+        arch.kernels.iter().rev().map(|name| (*name).to_owned()).collect()
     } else {
         options.kernels.clone()
     };
-    let named = named.iter().map(|name| kernels::fetch(name, options.fetch));
-    named.chain(options.images.iter().map(|path| Kernel::of(path.clone()))).collect()
+    let named = named.iter().map(|name| kernels::fetch(name, arch, options.fetch));
+    named.chain(options.images.iter().map(|path| Kernel::of(path.clone(), arch))).collect()
 }
 
 /// Which way guests are run here.
-fn accel(kernel: &Kernel, initramfs: PathBuf) -> Result<&'static str> {
+fn accel(arch: &'static Arch, kernel: &Kernel, initramfs: PathBuf) -> Result<&'static str> {
     qemu::accel(&Machine {
+        arch,
         kernel: &kernel.image,
         initramfs: &initramfs,
         backends: String::new(),
@@ -174,12 +183,14 @@ struct Report<'a> {
 
 /// Boots one kernel and compares what it told with what it should.
 fn boot<'a>(kernel: &'a Kernel, setting: &Setting) -> Result<Report<'a>> {
+    let name = setting.arch.own(&kernel.version);
     let machine = |suffix: &str, backends| Machine {
+        arch: setting.arch,
         kernel: &kernel.image,
         initramfs: &setting.initramfs,
         backends,
-        told: place().join(format!("{}{suffix}.told", kernel.version)),
-        log: place().join(format!("{}{suffix}.log", kernel.version)),
+        told: place().join(format!("{name}{suffix}.told")),
+        log: place().join(format!("{name}{suffix}.log")),
         limit: setting.limit,
     };
     let mut attempt = machine("", String::new());
@@ -201,7 +212,7 @@ fn boot<'a>(kernel: &'a Kernel, setting: &Setting) -> Result<Report<'a>> {
     for run in &results.runs {
         report.run(run);
     }
-    report.plan(&results, setting.bless)?;
+    report.plan(&results, setting)?;
     if let Some(trouble) = &end.trouble {
         report.failure(&format!("kernel: {trouble}"));
     } else if !results.done {
@@ -245,14 +256,14 @@ impl Report<'_> {
     }
 
     /// The plan, which is compared with the one kept, or kept in its place.
-    fn plan(&mut self, results: &Results, bless: bool) -> Result<()> {
+    fn plan(&mut self, results: &Results, setting: &Setting) -> Result<()> {
         let Some(plan) = results.doctor.as_ref().and_then(plans::plan) else {
             self.failure("plan: `fork-trace doctor` told none");
             return Ok(());
         };
-        let series = &self.kernel.series;
+        let series = &setting.arch.own(&self.kernel.series);
         let dir = root().join("xtask/plans");
-        if bless {
+        if setting.bless {
             let file = plans::keep(&dir, series, &plan)?;
             self.line(&format!(
                 "plan: {} stages, kept in {}",

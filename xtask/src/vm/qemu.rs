@@ -16,11 +16,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::arch::Arch;
 use crate::build::apt;
-
-/// The program, and the Debian package it is in.
-const QEMU: &str = "qemu-system-x86_64";
-const PACKAGE: &str = "qemu-system-x86";
 
 /// What the kernel says when something is wrong with it; one fault may make it say several of
 /// these.
@@ -47,11 +44,9 @@ const SILENCE: Duration = Duration::from_secs(240);
 /// Emulation by one thread is slower than by two, and was never seen to hang.
 const EMULATED: &str = "tcg,thread=single";
 
-/// An emulated CPU is a plain one: with more features fork-trace takes a third longer to start.
-const PLAIN_CPU: &str = "qemu64";
-
 /// What is booted, and where its output goes.
 pub(crate) struct Machine<'a> {
+    pub(crate) arch: &'static Arch,
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
     /// The backends to run the tests for, with commas between them; where this is empty, the file
@@ -107,7 +102,8 @@ impl Machine<'_> {
         fs::write(&self.told, "").with_context(|| format!("write {}", self.told.display()))?;
         let log = File::create(&self.log);
         let log = log.with_context(|| format!("write {}", self.log.display()))?;
-        let mut qemu = self.command(accel).spawn().with_context(|| format!("start {QEMU}"))?;
+        let mut qemu =
+            self.command(accel).spawn().with_context(|| format!("start {}", self.arch.qemu.0))?;
         let console = qemu.stdout.take().context("QEMU has no output")?;
         let messages = qemu.stderr.take().context("QEMU has no errors")?;
         let trouble = watch(&lines(console), &lines(messages), log, self.limit)
@@ -120,18 +116,19 @@ impl Machine<'_> {
     }
 
     fn command(&self, accel: &str) -> Command {
-        let mut qemu = Command::new(QEMU);
-        let cpu = if accel == EMULATED { PLAIN_CPU } else { "max" };
+        let mut qemu = Command::new(self.arch.qemu.0);
+        let cpu = if accel == EMULATED { self.arch.plain_cpu } else { "max" };
         qemu.args(["-accel", accel, "-cpu", cpu, "-smp", "2", "-m", "1500"]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         // A comma inside an option of QEMU's is written twice.
         let told = self.told.to_string_lossy().replace(',', ",,");
-        qemu.args(["-serial", &format!("file:{told}")]);
+        qemu.args(["-chardev", &format!("file,id=told,path={told}")]).args(self.arch.board);
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
         // The kernel hands arguments that it does not know to the first process.
         let backends = &self.backends;
-        let append = "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1";
-        qemu.args(["-append", &format!("{append} ONLY={backends}")]);
+        let (console, told) = self.arch.lines;
+        let append = "loglevel=5 panic=-1 oops=panic softlockup_panic=1";
+        qemu.args(["-append", &format!("console={console} {append} ONLY={backends} TOLD={told}")]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         qemu
     }
@@ -139,6 +136,10 @@ impl Machine<'_> {
 
 /// The kernel's own virtual machines if one can boot by them, else emulation.
 pub(crate) fn accel(trial: &Machine<'_>) -> Result<&'static str> {
+    if !trial.arch.is_here() {
+        println!("emulating, because this machine is no {}", trial.arch.name);
+        return Ok(EMULATED);
+    }
     let openable = File::options().read(true).write(true).open("/dev/kvm").is_ok();
     if openable && trial.boot("kvm")?.told.lines().any(|line| line == "done") {
         return Ok("kvm");
@@ -149,8 +150,8 @@ pub(crate) fn accel(trial: &Machine<'_>) -> Result<&'static str> {
 }
 
 /// Makes sure that QEMU is here.
-pub(crate) fn require() -> Result<()> {
-    apt::require(QEMU, PACKAGE)
+pub(crate) fn require(arch: &Arch) -> Result<()> {
+    apt::require(arch.qemu.0, arch.qemu.1)
 }
 
 /// Each line of a stream, as it comes.

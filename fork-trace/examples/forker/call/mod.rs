@@ -8,7 +8,7 @@ pub(crate) use self::{
     note::Note,
     outcome::{Outcome, Skip, judge},
 };
-use crate::sys::{Errno, clone_args::CloneArgs, flag};
+use crate::sys::{Errno, clone_args::CloneArgs, flag, machine};
 
 /// The system call that makes the task.
 #[derive(Clone, Copy)]
@@ -63,14 +63,17 @@ impl Call {
         }
     }
 
-    /// fork, which the kernel turns into a clone with SIGCHLD.
+    /// fork, which the kernel turns into a clone with SIGCHLD; a clone where the machine has no fork.
     pub(crate) const fn fork() -> Self {
-        Self::new(Syscall::Fork, flag::SIGCHLD, flag::SIGCHLD)
+        let syscall = if machine::FORK.is_some() { Syscall::Fork } else { Syscall::Clone };
+        Self::new(syscall, flag::SIGCHLD, flag::SIGCHLD)
     }
 
-    /// vfork, which the kernel turns into a clone with VM, VFORK and SIGCHLD.
+    /// vfork, which the kernel turns into a clone with VM, VFORK and SIGCHLD; such a clone where the machine
+    /// has no vfork.
     pub(crate) const fn vfork() -> Self {
-        Self::new(Syscall::Vfork, flag::VM | flag::VFORK | flag::SIGCHLD, flag::SIGCHLD)
+        let syscall = if machine::VFORK.is_some() { Syscall::Vfork } else { Syscall::Clone };
+        Self::new(syscall, flag::VM | flag::VFORK | flag::SIGCHLD, flag::SIGCHLD)
     }
 
     /// clone with these flags, exit signal included.

@@ -117,7 +117,10 @@ fn making(set: &Set, places: &Places, host: &Host) -> Option<(&'static str, Errn
     let newpid = set.has(flag::NEWPID);
     Some(match () {
         () if set.has(flag::NEWIPC | flag::SYSVSEM) => ("newipc-and-sysvsem", libc::EINVAL),
-        () if set.has(flag::SETTLS) && set.word(field::TLS) >= NOWHERE => {
+        () if cfg!(target_arch = "x86_64")
+            && set.has(flag::SETTLS)
+            && set.word(field::TLS) >= NOWHERE =>
+        {
             ("tls-outside", libc::EPERM)
         }
         () if count > levels => ("set-tid-too-deep", libc::EINVAL),

@@ -15,8 +15,7 @@ use crate::{
         self,
         clone_args::CloneArgs,
         flag,
-        int80::{int80, int80_fork},
-        memory::LowPage,
+        int80::{LowPage, int80, int80_fork},
     },
 };
 

@@ -2,6 +2,7 @@
 //! neither the table nor one another.
 
 mod exec;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_i386.rs")]
 mod i386;
 mod pidns;
 mod process;

@@ -1,57 +1,26 @@
-//! The raw system calls that make a task, each in one assembler block, and libc's `fork`.
+//! The raw system calls that make a task, each in one assembler block of the machine's, and libc's `fork`.
 //!
 //! A function here takes numbers and flags and returns the kernel's own return value in the caller.
 //! The child never comes back into Rust, unless its function says so: it makes the calls of a
 //! script and exits, all without touching the stack. So the same block serves fork, vfork and
 //! children that share this program's memory.
 
-use std::{arch::asm, ffi::c_int, ptr};
+use std::{ffi::c_int, ptr};
 
 use super::{
     clone_args::{Clone3Size, CloneArgs},
     errno::errno,
-    flag,
+    flag, machine,
     script::ChildCall,
 };
 
-/// Makes a system call. Where it returns 0, in the child, it makes the script's calls and exits.
+/// Makes a system call, as [`machine::fork_call`] does.
 ///
 /// # Safety
-/// The pointers among `args` must be valid for what the call does with them, and `script` must live
-/// as long as a child that shares this memory may read it.
+/// As there.
 unsafe fn fork_call(nr: i64, args: [u64; 5], script: &[ChildCall]) -> c_int {
-    let [a, b, c, d, e] = args;
-    let range = script.as_ptr_range();
-    let mut word = nr;
-    // SAFETY: the caller answers for the pointers; the child stays in the block and writes to no
-    // memory, so the stack it may share is intact when the parent goes on.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 4f",
-            "2:",
-            "cmp r12, r13",
-            "je 3f",
-            "mov rax, [r12]",
-            "mov rdi, [r12 + 8]",
-            "mov rsi, [r12 + 16]",
-            "mov rdx, [r12 + 24]",
-            "add r12, 32",
-            "syscall",
-            "jmp 2b",
-            "3:",
-            "xor edi, edi",
-            "mov eax, 60", // exit
-            "syscall",
-            "4:",
-            inlateout("rax") word,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
-            in("r12") range.start, in("r13") range.end,
-            lateout("rcx") _, lateout("r11") _,
-        );
-    }
-    narrow(word)
+    // SAFETY: as this function asks of its caller.
+    narrow(unsafe { machine::fork_call(nr, args, script) })
 }
 
 /// A return value of the kernel: tids and errnos fit.
@@ -59,17 +28,19 @@ fn narrow(word: i64) -> c_int {
     c_int::try_from(word).unwrap_or(c_int::MIN)
 }
 
-/// The fork system call.
+/// The fork system call; where the machine has none, a clone that does the same.
 pub(crate) fn fork() -> c_int {
+    let Some(nr) = machine::FORK else { return clone(flag::SIGCHLD) };
     // SAFETY: the call takes no arguments.
-    unsafe { fork_call(libc::SYS_fork, [0; 5], &[]) }
+    unsafe { fork_call(nr, [0; 5], &[]) }
 }
 
-/// The vfork system call; the child runs `script` while this thread is held.
+/// The vfork system call, or a clone that does the same; the child runs `script` while this thread is held.
 pub(crate) fn vfork(script: &[ChildCall]) -> c_int {
-    // SAFETY: the call takes no arguments; the script outlives the child because the parent waits
-    // for it.
-    unsafe { fork_call(libc::SYS_vfork, [0; 5], script) }
+    let as_clone = (libc::SYS_clone, flag::VM | flag::VFORK | flag::SIGCHLD);
+    let (nr, flags) = machine::VFORK.map_or(as_clone, |nr| (nr, 0));
+    // SAFETY: no address to write to; the script outlives the child because the parent waits for it.
+    unsafe { fork_call(nr, [flags, 0, 0, 0, 0], script) }
 }
 
 /// The clone system call with every pointer NULL; the child exits at once.

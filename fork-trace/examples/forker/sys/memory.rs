@@ -1,17 +1,17 @@
-//! Memory of several sorts: shared with children, promised, touched, of a file, and at a low address.
+//! Memory of several sorts: shared with children, promised, touched, and of a file.
 
 use std::{ffi::c_void, fs::File, os::fd::AsRawFd as _, ptr, slice, sync::LazyLock};
 
 use super::errno::{Errno, errno};
 
 /// Bytes in a page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// Words of the one stack; the frame of a signal fits in.
 const STACK_WORDS: usize = 4096;
 
 /// Maps new memory that can be read and written.
-fn map(bytes: usize, flags: i32) -> Result<*mut c_void, Errno> {
+pub(super) fn map(bytes: usize, flags: i32) -> Result<*mut c_void, Errno> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = flags | libc::MAP_ANONYMOUS;
     // SAFETY: this asks for new memory at a place that the kernel chooses.
@@ -148,32 +148,4 @@ pub(crate) fn promise_twice(half: usize) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// A page whose address fits in 32 bits; it goes away with this.
-pub(crate) struct LowPage {
-    at: *mut c_void,
-}
-
-impl LowPage {
-    /// Maps a page that holds `content`.
-    pub(crate) fn holding<T>(content: T) -> Result<Self, Errno> {
-        const { assert!(size_of::<T>() <= PAGE, "it has to fit in a page") };
-        let at = map(PAGE, libc::MAP_PRIVATE | libc::MAP_32BIT)?;
-        // SAFETY: the page is new, aligned for any type, large enough and known to nobody else.
-        unsafe { at.cast::<T>().write(content) };
-        Ok(Self { at })
-    }
-
-    /// The page's address.
-    pub(crate) fn address(&self) -> usize {
-        self.at.addr()
-    }
-}
-
-impl Drop for LowPage {
-    fn drop(&mut self) {
-        // SAFETY: the page was mapped by `holding`, and only system calls got its address.
-        unsafe { libc::munmap(self.at, PAGE) };
-    }
 }

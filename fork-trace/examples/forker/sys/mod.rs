@@ -7,8 +7,10 @@ pub(crate) mod clone_args;
 mod errno;
 pub(crate) mod flag;
 pub(crate) mod fork;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod int80;
 pub(crate) mod io_uring;
+pub(crate) mod machine;
 pub(crate) mod memory;
 mod process;
 pub(crate) mod ptrace;

@@ -1,19 +1,16 @@
 //! Tracing a child, just enough to take one system call away from it.
 
-use std::{ffi::c_int, mem::offset_of, ptr};
+use std::{ffi::c_int, ptr};
 
-use super::errno::{Errno, check};
+use super::{
+    errno::{Errno, check},
+    machine::{set_number, set_result, stopped_in},
+};
 
 fn ptrace(request: u32, tid: c_int, address: usize, data: i64) -> Result<(), Errno> {
     // SAFETY: none of the requests used here makes the kernel write to this process's memory.
     let ret = unsafe { libc::ptrace(request, tid, ptr::without_provenance::<u8>(address), data) };
     if ret == -1 { check(-1).map(drop) } else { Ok(()) }
-}
-
-/// A word of the registers of a stopped child.
-fn word(tid: c_int, place: usize) -> i64 {
-    // SAFETY: the answer is returned, not written.
-    unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, tid, ptr::without_provenance::<u8>(place), 0) }
 }
 
 /// Waits until the child has stopped, and says whether it has, rather than ended.
@@ -34,17 +31,15 @@ pub(crate) fn ask_for_tracer() -> Result<(), Errno> {
 /// Takes the first call with this number away from a child that asked for a tracer, makes it return
 /// this errno, and lets go of the child.
 pub(crate) fn take_away(tid: c_int, nr: i64, errno: Errno) -> Result<(), Errno> {
-    const NUMBER: usize = offset_of!(libc::user_regs_struct, orig_rax);
-    const RESULT: usize = offset_of!(libc::user_regs_struct, rax);
     while stopped(tid)? {
-        if word(tid, NUMBER) == nr {
-            ptrace(libc::PTRACE_POKEUSER, tid, NUMBER, -1)?;
+        if stopped_in(tid) == nr {
+            set_number(tid, -1)?;
             // On to the return of the call.
             ptrace(libc::PTRACE_SYSCALL, tid, 0, 0)?;
             if !stopped(tid)? {
                 return Err(libc::ECHILD);
             }
-            ptrace(libc::PTRACE_POKEUSER, tid, RESULT, (-errno).into())?;
+            set_result(tid, (-errno).into())?;
             return ptrace(libc::PTRACE_DETACH, tid, 0, 0);
         }
         ptrace(libc::PTRACE_SYSCALL, tid, 0, 0)?;

@@ -9,10 +9,18 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fork_trace_common::libc::{FUNCTIONS, LibcFunction};
-use object::{Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind};
+use object::{
+    Architecture, Object as _, ObjectSegment as _, ReadCache, ReadRef, SymbolFlags, SymbolKind,
+};
 
 use super::library::Library;
 use crate::event::bytes::hex;
+
+/// The machine that libraries have to be for.
+#[cfg(target_arch = "aarch64")]
+const OWN: Architecture = Architecture::Aarch64;
+#[cfg(not(target_arch = "aarch64"))]
+const OWN: Architecture = Architecture::X86_64;
 
 /// Where files of debug symbols lie, by build id.
 const DEBUG: &str = "usr/lib/debug/.build-id";
@@ -35,7 +43,7 @@ pub(super) fn library(path: &Path, name: &str, root: &Path) -> Result<Library> {
     }
     let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).context("not an ELF file that can be read")?;
-    if elf.architecture() != object::Architecture::X86_64 {
+    if elf.architecture() != OWN {
         bail!("for another machine ({:?})", elf.architecture());
     }
     let mut addresses = BTreeSet::new();

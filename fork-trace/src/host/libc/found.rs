@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fork_trace_common::arch::ARCH;
 use object::{Object as _, ObjectSection as _, ReadCache};
 
 use super::{elf, library::Library};
@@ -23,15 +24,15 @@ use crate::{
 /// How many libraries are probed at most.
 pub const MOST: usize = 32;
 
-/// Where a host keeps its own.
+/// Where a host keeps its own; `ARCH` stands for the machine's name.
 const OWN: [&str; 7] = [
-    "/lib/x86_64-linux-gnu/libc.so.6",
-    "/usr/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib/ARCH-linux-gnu/libc.so.6",
+    "/usr/lib/ARCH-linux-gnu/libc.so.6",
     "/lib64/libc.so.6",
     "/usr/lib64/libc.so.6",
     "/usr/lib/libc.so.6",
-    "/lib/ld-musl-x86_64.so.1",
-    "/lib/libc.musl-x86_64.so.1",
+    "/lib/ld-musl-ARCH.so.1",
+    "/lib/libc.musl-ARCH.so.1",
 ];
 
 /// Libraries that can be probed, and why others cannot.
@@ -135,8 +136,8 @@ pub fn found(
             found.libraries.push(library);
         }
     }
-    for path in OWN {
-        found.add(Path::new(path), path, root);
+    for path in OWN.map(|path| path.replace("ARCH", ARCH.name)) {
+        found.add(Path::new(&path), &path, root);
     }
     if let Some(library) = command.and_then(interpreter_library) {
         found.add(&library, &library.display().to_string(), root);

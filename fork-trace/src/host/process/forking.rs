@@ -10,7 +10,7 @@ use std::{
     io::{self, ErrorKind},
 };
 
-use fork_trace_common::callee::ENTRIES;
+use fork_trace_common::{arch::ARCH, callee::ENTRIES, record::Syscall};
 
 use crate::host::process::{numbers, stat::Stat, status_field, threads};
 
@@ -34,10 +34,6 @@ pub struct Forking {
     /// The call has returned: the task is on its way back to user space.
     pub returns: bool,
 }
-
-/// Numbers of fork's system calls, of both entries.
-/// KERNEL: `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
-const CALLS: [&str; 7] = ["56", "57", "58", "435", "2", "120", "190"];
 
 impl Forking {
     /// Whether the task has not run since it was looked at. Everybody may see that.
@@ -82,12 +78,12 @@ pub fn all() -> io::Result<Vec<Forking>> {
 pub fn of(pid: u32, tid: u32) -> Option<Forking> {
     let read = |file| read(pid, tid, file);
     let call = read("syscall")?;
-    let nr = call.split(' ').next().filter(|nr| CALLS.contains(nr))?.to_owned();
+    let nr = call.split(' ').next()?.parse().ok().filter(|nr| ARCH.may_fork(*nr))?;
     let names = names(&read("stack")?);
     let inside = names.iter().any(|name| ENTRIES.contains(&name.as_str()));
     let Stat { comm, state: letter, .. } = Stat::of_thread(pid, tid)?;
     // The 32-bit numbers are other calls of the 64-bit entry, and the stack tells the two apart.
-    let old = matches!(nr.as_str(), "2" | "120" | "190");
+    let old = ARCH.fork_call(nr, false) == Syscall::None;
     if !inside && (old || !is_on_its_way(&names)) {
         return None;
     }
@@ -112,7 +108,10 @@ fn switches(status: &str) -> Option<u64> {
 
 /// Whether a stack is of a task that is kept on its way back to user space.
 fn is_on_its_way(names: &[String]) -> bool {
-    names.iter().any(|name| name == "get_signal" || name.contains("exit_to_user_mode"))
+    let leaves = |name: &str| {
+        ["get_signal", "do_notify_resume"].contains(&name) || name.contains("exit_to_user_mode")
+    };
+    names.iter().any(|name| leaves(name))
 }
 
 /// The functions on a stack: `[<0>] name+0x1/0x2`.

@@ -55,7 +55,8 @@ const MOST_LISTED: usize = 4096;
 const LOOKUPS: u32 = 256;
 /// How long what was read of a process holds, where it lacks an address.
 const HOLDS: Duration = Duration::from_secs(1);
-/// KERNEL: `arch/x86/include/asm/page_64_types.h` `TASK_SIZE_MAX`, with five levels of page tables.
+/// No kernel lets a program use addresses from here on.
+/// KERNEL: `TASK_SIZE_MAX` of each machine.
 const END_OF_USER: u64 = 1 << 56;
 
 /// Whose stack it is.
