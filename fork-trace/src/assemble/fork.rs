@@ -157,7 +157,7 @@ fn warnings(record: &ForkRecord) -> Vec<ForkWarning> {
 }
 
 fn mark(record: &ForkRecord, mark: Mark) -> Option<u64> {
-    record.marks.get(mark.place()).copied().filter(|at| *at != 0)
+    Some(record.mark_ns(mark)).filter(|at| *at != 0)
 }
 
 fn total_ns(times: Times<'_>) -> Option<u64> {
@@ -258,11 +258,15 @@ fn child_start(record: &ForkRecord, start: &StartRecord) -> ChildStart {
 
 #[cfg(test)]
 mod tests {
-    use fork_trace_common::record::TaskIds;
+    use fork_trace_common::{
+        record::TaskIds,
+        wait::{Phase, WaitsRecord},
+    };
     use jiff::Timestamp;
 
     use super::*;
     use crate::{
+        assemble::waits,
         event::span::Status,
         host::{call_sites::all_unknown, facts::Facts, tracepoint::Tracepoint},
         plan::{backend::Backend, stages::Stages},
@@ -321,6 +325,25 @@ mod tests {
             let own: u64 = fork.stages.iter().filter_map(|span| span.self_ns).sum();
             assert_eq!(fork.total_ns, Some(own + fork.other_ns.unwrap()));
             assert_eq!(fork.total_ns, Some(if vfork { 40_000 } else { 42_500 }));
+        }
+    }
+
+    #[test]
+    fn in_brief_there_are_no_stages_even_of_a_wait() {
+        let mut record = success();
+        record.bits |= bits::WAITED;
+        let mut log = Box::new(WaitsRecord::zeroed());
+        log.phase = Phase::Call as u32;
+        (log.used, log.count, log.off_ns) = (1, 1, 2_000);
+        (log.waits[0].left_ns, log.waits[0].back_ns) = (33_000, 35_000);
+        for brief in [false, true] {
+            record.bits |= if brief { bits::BRIEF } else { 0 };
+            let alone = Joined::alone(Box::new(record));
+            let joined = Joined { waits: Some(log.clone()), is_back: true, ..alone };
+            let mut fork = super::fork(&joined, &plan(), clock());
+            waits::add(&mut fork, &joined, &waits::seen(&joined, &mut |_| None));
+            assert_eq!((fork.stages.is_empty(), fork.other_ns.is_none()), (brief, brief));
+            assert_eq!((fork.off_cpu_ns, fork.held_ns), (Some(2_000), Some(42_500)));
         }
     }
 

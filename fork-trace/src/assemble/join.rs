@@ -64,7 +64,7 @@ impl Held {
             let Some(returned_ns) = self.joined.returned_ns else { return false };
             returned_ns
         } else {
-            mark_ns(record, Mark::SysExit)
+            record.mark_ns(Mark::SysExit)
         };
         let last_ns = returned_ns.max(last_ns(&self.joined.waits_after));
         self.superseded || !self.caller_away && now_ns.saturating_sub(last_ns) >= SETTLED_NS
@@ -94,10 +94,6 @@ impl Held {
 fn last_ns(waits: &[WaitsRecord]) -> u64 {
     let ends = waits.iter().flat_map(|record| record.kept()).map(|wait| wait.back_ns);
     ends.max().unwrap_or_default()
-}
-
-fn mark_ns(record: &ForkRecord, mark: Mark) -> u64 {
-    record.marks.get(mark.place()).copied().unwrap_or_default()
 }
 
 /// What is known of a child whose attempt has not come yet.
@@ -213,7 +209,7 @@ impl Joiner {
         let libc = self.libc.remove(&tid).filter(|libc| libc.attempt_ns == record.start_ns);
         let program = self.programs.of(record.parent.tgid, record.parent_process_start_ns);
         // A caller may be preempted between its return and the end of its record.
-        let returned_ns = Some(mark_ns(&record, Mark::SysExit)).filter(|at_ns| *at_ns != 0);
+        let returned_ns = Some(record.mark_ns(Mark::SysExit)).filter(|at_ns| *at_ns != 0);
         let late =
             waits.as_mut().zip(returned_ns).and_then(|(waits, at_ns)| waits.split_off(at_ns));
         let late = late.map(|late| WaitsRecord { phase: Phase::Return as u32, ..late });
@@ -290,7 +286,7 @@ impl Joiner {
 
     /// The evidence of a failed attempt.
     fn refusal(&mut self, fork: &ForkRecord) -> Option<Box<RefusalRecord>> {
-        let returned_ns = mark_ns(fork, Mark::SysExit);
+        let returned_ns = fork.mark_ns(Mark::SysExit);
         let place = self
             .refusals
             .iter()

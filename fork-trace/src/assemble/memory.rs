@@ -11,7 +11,7 @@ use crate::event::memory::Memory;
 /// What is known of the caller's memory, of an attempt that came to copy it, and of the child's.
 #[must_use]
 pub fn memory(record: &ForkRecord) -> Memory {
-    let copying = record.marks.get(Mark::MmAlloc.place()).is_some_and(|at| *at != 0);
+    let copying = record.mark_ns(Mark::MmAlloc) != 0;
     let known = record.has(bits::MEMORY) && (copying || record.has(bits::CHILD));
     let sizes = |known: bool, counts, resident| known.then_some(Sizes { counts, resident });
     let caller = sizes(known, &record.memory, record.has(bits::RSS));

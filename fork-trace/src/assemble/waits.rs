@@ -72,7 +72,6 @@ fn phase(record: &WaitsRecord) -> Phase {
 /// of its stages, and when its caller and its child were in user space.
 pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
     let times = Times::new(&joined.record, joined.functions.as_deref());
-    let began_ns = times.began_ns();
     if let Some(waits) = &joined.waits {
         fork.off_cpu_ns = Some(waits.off_ns).filter(|off_ns| *off_ns > 0);
         let kept: Vec<_> = waits.kept().collect();
@@ -89,21 +88,10 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
             preempted_ns: beside(waits.preempted_ns, Wait::was_preempted),
             quota_ns: beside(waits.quota_ns, Wait::was_held_back),
         });
-        let mut stages = std::mem::take(&mut fork.stages);
-        for one in seen.iter().filter(|one| one.phase == Phase::Call) {
-            let since = |at_ns: u64| at_ns.saturating_sub(began_ns);
-            let (left_ns, back_ns) = (since(one.wait.left_ns), since(one.wait.back_ns));
-            place(&mut stages, fork.total_ns, left_ns, back_ns, one.stage);
+        // In brief an attempt has no stages, and those of its waits would be the only ones.
+        if fork.brief.is_none() {
+            place_all(fork, times, waits, seen);
         }
-        for (mark, off_ns) in other(waits) {
-            if let Some((left_ns, back_ns)) = between(times, mark, began_ns) {
-                let around = around(&stages, left_ns, back_ns);
-                charge(&mut stages, around, off_ns);
-            }
-        }
-        let self_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
-        fork.other_ns = fork.total_ns.map(|total_ns| total_ns.saturating_sub(self_ns));
-        fork.stages = stages;
     }
     fork.waits_incomplete = joined.waits_incomplete.then_some(true);
     fork.held_ns = held_ns(joined, times);
@@ -121,6 +109,26 @@ pub fn add(fork: &mut Fork, joined: &Joined, seen: &[Seen]) {
     {
         start.to_user_ns = start.to_user_ns.map(|to_user_ns| to_user_ns.max(in_user_ns));
     }
+}
+
+/// Puts the waits of an attempt into its stages.
+fn place_all(fork: &mut Fork, times: Times<'_>, waits: &WaitsRecord, seen: &[Seen]) {
+    let began_ns = times.began_ns();
+    let mut stages = std::mem::take(&mut fork.stages);
+    for one in seen.iter().filter(|one| one.phase == Phase::Call) {
+        let since = |at_ns: u64| at_ns.saturating_sub(began_ns);
+        let (left_ns, back_ns) = (since(one.wait.left_ns), since(one.wait.back_ns));
+        place(&mut stages, fork.total_ns, left_ns, back_ns, one.stage);
+    }
+    for (mark, off_ns) in other(waits) {
+        if let Some((left_ns, back_ns)) = between(times, mark, began_ns) {
+            let around = around(&stages, left_ns, back_ns);
+            charge(&mut stages, around, off_ns);
+        }
+    }
+    let self_ns: u64 = stages.iter().filter_map(|span| span.self_ns).sum();
+    fork.other_ns = fork.total_ns.map(|total_ns| total_ns.saturating_sub(self_ns));
+    fork.stages = stages;
 }
 
 /// How long an attempt held its caller; of a task that the kernel makes for itself, how long it took.

@@ -90,12 +90,17 @@ impl Case<'_> {
     /// Whether the words of `clone3`'s struct could not be read. A caller that is being killed does not get a
     /// page that is not there, so of its memory nothing is known.
     pub(super) fn unreadable(&self) -> Option<bool> {
-        Some(self.is(known::ARGS_UNREADABLE, known::ARGS)? && self.killed() != Some(true))
+        self.is_lost(known::ARGS_UNREADABLE)
     }
 
     /// The same of what follows the known words of `clone3`'s struct.
     pub(super) fn tail_unreadable(&self) -> Option<bool> {
-        Some(self.is(known::TAIL_UNREADABLE, known::ARGS)? && self.killed() != Some(true))
+        self.is_lost(known::TAIL_UNREADABLE)
+    }
+
+    /// Whether `bit` says that something could not be read which the caller can have meant.
+    fn is_lost(&self, bit: u64) -> Option<bool> {
+        Some(self.is(bit, known::ARGS)? && self.killed() != Some(true))
     }
 
     /// Whether what follows the known words of `clone3`'s struct is not all zero.

@@ -239,8 +239,8 @@ impl Btf {
     }
 
     /// The byte offset of the field `path` in struct `of`; dots in `path` lead into nested structs, and
-    /// `name[3]` is an element of an array of numbers. The struct's size where `path` is empty; `None` where this kernel has no such struct or
-    /// field.
+    /// `name[3]` is an element of an array of numbers. The struct's size where `path` is empty; `None` where
+    /// this kernel has no such struct or field.
     ///
     /// # Errors
     /// The type data is broken, or the field is a bit field, which has no byte offset.

@@ -4,8 +4,8 @@
 //!
 //! Each call asks for something impossible that the kernel checks after the flags: for process id 1
 //! in the caller's own pid namespace, which is in use for as long as the caller lives, or for a pidfd
-//! at an address in the kernel's half. So a call whose flags are accepted
-//! ends with another error than a call whose flags are refused, and neither makes a child.
+//! at an address in the kernel's half. So a call whose flags are accepted ends with another error than a
+//! call whose flags are refused, and neither makes a child.
 
 use fork_trace_common::flags::{
     CLONE_AUTOREAP, CLONE_EMPTY_MNTNS, CLONE_NEWTIME, CLONE_NNP, CLONE_PIDFD, CLONE_PIDFD_AUTOKILL,

@@ -407,10 +407,6 @@ impl Stream {
         let seen = self.waits.seen(joined, &mut self.warnings);
         waits::add(&mut fork, joined, &seen);
         sampled.add(&mut fork);
-        if fork.brief.is_some() {
-            // Waits have stages of their own, and they would be the only ones.
-            (fork.stages, fork.other_ns) = (Vec::new(), None);
-        }
         if let Some(probed) = &self.plan.libc {
             assemble::libc::add(&mut fork, joined, &probed.names);
             self.unseen.add(&mut fork, record, &probed.files);

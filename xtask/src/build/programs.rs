@@ -116,10 +116,7 @@ impl Target {
     /// twice: an emulated CPU takes its time whatever runs on it.
     pub(crate) fn build(&self) -> Result<Crossed> {
         require(&self.tool("gcc"), self.package)?;
-        if !folder(self.triple)?.is_dir() {
-            run(program("rustup").args(["target", "add", self.triple]))
-                .with_context(|| format!("the standard library for {} is missing", self.triple))?;
-        }
+        standard_library(self.triple)?;
         let linker = self.triple.to_uppercase().replace('-', "_");
         let linker = (format!("CARGO_TARGET_{linker}_LINKER"), self.tool("gcc"));
         let cross = |cargo: &mut Command| {
@@ -140,8 +137,13 @@ impl Target {
     }
 }
 
-/// Where the standard library for a target is, if it is there.
-pub(crate) fn folder(triple: &str) -> Result<PathBuf> {
+/// Where the standard library for a target is; it is fetched if it is not there.
+pub(crate) fn standard_library(triple: &str) -> Result<PathBuf> {
     let folder = ["--print", "target-libdir", "--target", triple];
-    Ok(PathBuf::from(output(program("rustc").args(folder))?.trim()))
+    let folder = PathBuf::from(output(program("rustc").args(folder))?.trim());
+    if !folder.is_dir() {
+        run(program("rustup").args(["target", "add", triple]))
+            .with_context(|| format!("the standard library for {triple} is missing"))?;
+    }
+    Ok(folder)
 }

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use crate::{
     build::{
-        programs::folder,
+        programs::standard_library,
         toolchain::{Toolchain, cargo_home},
     },
-    command::{clean_cargo, output, program, root, run},
+    command::{clean_cargo, output, program, root},
 };
 
 /// What it is built for.
@@ -70,11 +70,7 @@ fn remap() -> Result<String> {
 
 /// Makes sure that the standard library for the target is here, and the C library that it brings along.
 fn target() -> Result<()> {
-    if !folder(TARGET)?.is_dir() {
-        run(program("rustup").args(["target", "add", TARGET]))
-            .with_context(|| format!("the standard library for {TARGET} is missing"))?;
-    }
-    let library = folder(TARGET)?.join("self-contained/libc.a");
+    let library = standard_library(TARGET)?.join("self-contained/libc.a");
     let bytes = fs::read(&library).with_context(|| format!("read {}", library.display()))?;
     let version = format!("\0{MUSL}\0");
     if !bytes.windows(version.len()).any(|part| part == version.as_bytes()) {
